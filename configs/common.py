@@ -1,0 +1,71 @@
+"""Every field of a config with the paper's value where the paper has one (section 4.1).
+
+The other files take this and change what they are about. A field given on the command line, such
+as `--config.batch_size=32`, overrides both; an unknown one is refused.
+"""
+
+import ml_collections
+
+MPII_JOINTS = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis",
+    "thorax", "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder",
+    "left_shoulder", "left_elbow", "left_wrist",
+)  # fmt: skip
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The paper's network and training; data sets are left to the other files."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+
+    # Data: (name/config, weight) or (name/config, split, weight). With weight w a person is drawn
+    # w times an epoch on average.
+    config.data = ()
+    # (name/config, split, crop, weight in the score that steers plateau and best checkpoint).
+    config.validation = ()
+    # (name/config, split, crop), for --mode=eval.
+    config.test = ()
+    config.data_dir = ""  # TFDS's own folder where empty
+    config.joints = MPII_JOINTS
+    config.image_size = 256
+    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "picture"
+    config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2)
+    config.workers = 0  # processes that decode; 0 decodes in threads
+
+    config.network = dict(
+        num_blocks=8,
+        num_context_maps=2,
+        alpha=0.8,
+        width=576,
+        kernel_size=5,
+        grid="half_pixel",
+        temperature=1.0,
+    )
+    config.dtype = "float32"
+    config.rematerialise = False
+    config.init_from = ""  # workdir or checkpoint folder of another run
+
+    config.batch_size = 16  # over all devices
+    config.accumulation_steps = 1
+    config.num_epochs = 120
+    config.optimizer = dict(
+        name="rmsprop",
+        learning_rate=1e-3,
+        schedule="constant",
+        warmup_epochs=0.0,
+        weight_decay=0.0,
+        clip_norm=0.0,
+    )
+    config.plateau = dict(factor=0.4, patience=5, min_delta=0.05, min_scale=1e-3)
+    config.probability_weight = 0.01  # of eq. 8 beside eq. 7
+    config.ema = 0.0  # decay of the averaged parameters; 0 is off
+    config.frozen_norm = False
+
+    config.score = "lsp-pck"  # the protocol whose total steers the run
+    config.validate_every_epochs = 1
+    config.log_every_steps = 50
+    config.checkpoint_every_minutes = 10.0
+    config.max_minutes = 0.0  # stop after the epoch in which this is passed; 0 is never
+
+    config.eval = dict(batch_size=32, flip_test=False, num_crops=1, checkpoint="best")
+    return config

@@ -1,0 +1,44 @@
+"""LSP and LSPET alone: trained on both, less a fixed validation part of each; tested on LSP.
+
+    python -m tfds_builders lsp --source PATH
+    python -m tfds_builders lspet --source PATH
+    python launch.py --config=configs/lsp_lspet.py:small --workdir=runs/lsp_small
+    python launch.py --config=configs/lsp_lspet.py:small --workdir=runs/lsp_small --mode=eval
+
+Presets:
+  small: width 180, K = 2, 128x128, for a CPU.
+  full: the paper's network.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(preset: str = "full") -> ml_collections.ConfigDict:
+    """The config of a preset: "small" or "full"."""
+    config = common.get_config()
+    config.data = (("lsp/person_centric", 4.0), ("lspet", 1.0))
+    config.validation = (
+        ("lsp/person_centric", "validation", "joints", 1.0),
+        ("lspet", "validation", "joints", 1.0),
+        ("lsp/person_centric", "validation", "picture", 0.0),
+    )
+    config.test = (("lsp/person_centric", "test", "picture"),)
+    config.augmentation.scale = (0.85, 1.25)
+    if preset == "full":
+        config.num_epochs = 70
+    elif preset == "small":
+        config.network.width = 180
+        config.network.num_blocks = 2
+        config.image_size = 128
+        config.augmentation.rotation = 20.0
+        config.num_epochs = 40
+        config.batch_size = 16
+        config.ema = 0.999
+        config.optimizer.schedule = "cosine"
+        config.optimizer.warmup_epochs = 0.2
+        config.eval.batch_size = 64
+    else:
+        raise ValueError(f"no preset {preset!r}; choose small or full")
+    return config

@@ -1,0 +1,73 @@
+"""One random transform of one example: the crop's place, and the colours of what it shows."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose.geometry import Crop
+from jaxpose.optional import import_optional
+
+
+class Augmentation(NamedTuple):
+    """How far examples are changed at random. The default changes nothing.
+
+    Attributes:
+      rotation: the crop turns by up to this many degrees either way, uniformly (section 4.1: 40).
+      scale: (low, high): the crop's side is multiplied by a number uniform between them (section
+        4.1: 0.7 to 1.3 on MPII, 0.85 to 1.25 on LSP).
+      flip: whether one example in two is mirrored (not in the paper).
+      color: strength of the change of colours, see ``color``; 0 is none (not in the paper).
+    """
+
+    rotation: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: bool = False
+    color: float = 0.0
+
+
+def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> Crop:
+    """Turns, scales and mirrors a crop at random, about its own centre.
+
+    Args:
+      rng: three numbers are drawn from it whatever is switched on, so that a switch does not
+        change the other transforms.
+      crop: the crop of the example's rule.
+      augmentation: ranges and switches.
+
+    Returns:
+      The random crop.
+    """
+    turn, size, mirror = rng.random(3)
+    low, high = augmentation.scale
+    return Crop(
+        crop.center,
+        crop.side * (low + size * (high - low)),
+        crop.rotation + (2 * turn - 1) * augmentation.rotation,
+        crop.flip ^ bool(augmentation.flip and mirror < 0.5),
+    )
+
+
+def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
+    """Changes brightness, contrast and the balance of the channels at random, in place.
+
+    Each value v in [0, 1] becomes ``gain * gain_of_channel * v ** gamma`` with ``log gain`` and
+    ``log gamma`` uniform in +-strength and the channels' in +-strength / 2. Black stays black,
+    so that the border outside the picture does not turn grey, which it never is in a test.
+
+    Args:
+      rng: five numbers are drawn from it.
+      image: uint8 [H, W, 3], contiguous; overwritten.
+      strength: 0 changes nothing; 0.2 to 0.5 is usual.
+
+    Returns:
+      ``image``.
+    """
+    draws = 2 * rng.random(5) - 1
+    if not strength:
+        return image
+    gamma = np.exp(strength * draws[0])
+    gain = np.exp(strength * (draws[1] + draws[2:] / 2))
+    curve = np.linspace(0.0, 1.0, 256) ** gamma
+    table = np.rint(255 * np.minimum(curve[:, None] * gain, 1.0)).astype(np.uint8)
+    cv2 = import_optional("cv2", extra="train")
+    return cv2.LUT(image, table[None], dst=image)

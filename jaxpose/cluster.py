@@ -1,0 +1,107 @@
+"""Which processes take part in a run, what they tell each other, and pre-emption."""
+
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+
+HEARTBEAT_SECONDS = 10  # a process whose partner died is ended by the runtime soon after
+_CLUSTER_VARIABLES = (
+    "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES",
+    "MEGASCALE_COORDINATOR_ADDRESS", "JAX_COORDINATOR_ADDRESS",
+)  # fmt: skip
+
+
+def initialise(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Join the run's processes through JAX's own runtime; alone, do nothing.
+
+    Without arguments it looks for SLURM, Open MPI, Kubernetes and Cloud TPU, as
+    `jax.distributed.initialize` knows them.
+
+    Raises:
+      JaxposeError: only some of the three arguments, or the others cannot be reached.
+    """
+    given = [coordinator is not None, num_processes is not None, process_id is not None]
+    if any(given) and not all(given):
+        raise JaxposeError(
+            "give --coordinator, --num_processes and --process_id together, or none of them"
+        )
+    if not any(given) and not _in_cluster():
+        return
+    try:
+        jax.distributed.initialize(
+            coordinator_address=coordinator,
+            num_processes=num_processes,
+            process_id=process_id,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise JaxposeError(
+            f"the processes of this run could not find each other: {reason}; check that "
+            f"{coordinator or 'the coordinator'} is reachable from every process"
+        ) from error
+
+
+def _in_cluster() -> bool:
+    several = {"SLURM_NTASKS": "1", "OMPI_COMM_WORLD_SIZE": "1"}
+    for name in _CLUSTER_VARIABLES:
+        value = os.environ.get(name, "")
+        if name == "TPU_WORKER_HOSTNAMES":
+            if "," in value:
+                return True
+        elif value and value != several.get(name):
+            return True
+    return False
+
+
+def sum_over_processes(values: np.ndarray) -> np.ndarray:
+    """The sum of every process's array; alone, the array itself."""
+    if jax.process_count() == 1:
+        return values
+    from jax.experimental import multihost_utils
+
+    return np.sum(multihost_utils.process_allgather(np.asarray(values)), axis=0)
+
+
+class Preemption:
+    """Tells whether SIGTERM has come, on all processes at the same step.
+
+    Used as a context. The first SIGTERM asks the loop to save and leave; a second one ends the
+    process at once.
+    """
+
+    def __init__(self):
+        self._asked = threading.Event()
+        self._before = None
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
+            self._before = signal.signal(signal.SIGTERM, self._handle)
+        return self
+
+    def __exit__(self, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _handle(self, number, frame):
+        if self._asked.is_set():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        self._asked.set()
+
+    def reached(self, step: int) -> bool:
+        """Whether to save and leave after this step. Every process asks at every step."""
+        if jax.process_count() == 1:
+            return self._asked.is_set()
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.reached_preemption_sync_point(step)

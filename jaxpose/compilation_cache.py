@@ -1,0 +1,26 @@
+"""JAX's persistent compilation cache in the user's cache folder, so that a second start is quick."""
+
+import os
+import pathlib
+
+import jax
+
+
+def use_compilation_cache() -> pathlib.Path | None:
+    """Keep compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR says where or "off".
+
+    Returns:
+      The folder, or None where it cannot be written or is switched off.
+    """
+    named = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
+    if named.lower() == "off":
+        return None
+    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(named or pathlib.Path(base) / "jaxpose" / "compilation")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return folder

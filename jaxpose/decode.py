@@ -1,0 +1,106 @@
+"""JPEG and PNG bytes to pixels, reduced while decoding where JPEG allows it.
+
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work: each 8x8 block
+becomes 4x4, 2x2 or 1 pixel. Pixel c of the result covers [c * k, (c + 1) * k) of the full picture,
+the last one perhaps in part: the geometry of ``geometry.reduce_by_area``. (Checked on odd sizes; in
+pictures whose chroma is reduced along one axis only, libjpeg moves the colours: those are decoded
+in full.)
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose.optional import import_optional
+
+MAX_PIXELS = 2**27
+"""Larger pictures are not decoded (400 MB as uint8 RGB)."""
+
+
+class Header(NamedTuple):
+    """What the first bytes of a picture say.
+
+    Attributes:
+      width, height: pixels.
+      reducible: whether it can be decoded at a reduced size.
+    """
+
+    width: int
+    height: int
+    reducible: bool
+
+
+def read_header(data: bytes) -> Header | None:
+    """Size of a JPEG or PNG from its bytes; None where they are neither, or broken, or too large.
+
+    Args:
+      data: the file's bytes.
+    """
+    if data[:2] == b"\xff\xd8":
+        header = _jpeg_header(data)
+    elif data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+        header = Header(*size, reducible=False)
+    else:
+        return None
+    if header is None or not 0 < header.width * header.height <= MAX_PIXELS:
+        return None
+    return header
+
+
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # between 0xC0 and 0xCF: DHT, JPG, DAC
+
+
+def _jpeg_header(data: bytes) -> Header | None:
+    place = 2
+    while place + 4 <= len(data):
+        if data[place] != 0xFF:
+            return None
+        marker = data[place + 1]
+        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill, no segment
+            place += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME:
+            frame = data[place + 4 : place + 2 + length]
+            if len(frame) < 9:
+                return None
+            height = int.from_bytes(frame[1:3], "big")
+            width = int.from_bytes(frame[3:5], "big")
+            sampling = frame[7]  # of the first component, horizontal and vertical
+            return Header(width, height, reducible=sampling >> 4 == sampling & 15)
+        place += 2 + length
+    return None
+
+
+def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
+    """Decodes a JPEG or PNG; EXIF orientation is not applied (prepared data sets have none).
+
+    Args:
+      data: the file's bytes.
+      reduction: power of two; the result is reduced by at most that.
+
+    Returns:
+      ``(image, reduced)``: uint8 [ceil(H / reduced), ceil(W / reduced), 3] RGB, and the power of
+      two by which it is reduced; None where the bytes are no whole picture.
+    """
+    header = read_header(data)
+    if header is None:
+        return None
+    cv2 = import_optional("cv2", extra="train")
+    reduced = min(reduction, 8) if header.reducible else 1
+    scaled = {
+        1: 0,
+        2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+        4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+        8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    }[reduced]  # the scale's bit alone: RGB comes from the other flag
+    flags = scaled | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    expected = -(-header.height // reduced), -(-header.width // reduced)
+    if image is None or image.shape[:2] != expected:
+        return None
+    return image, reduced

@@ -1,0 +1,289 @@
+"""Square crops and affine maps of coordinates, and the one function that cuts a crop out.
+
+Coordinates are (x, y) and continuous: pixel (column c, row r) covers [c, c + 1) x [r, r + 1), its
+centre is (c + 0.5, r + 0.5), a picture is [0, W] x [0, H]. A crop's own coordinates are normalised:
+(0, 0) and (1, 1) are its corners. One affine map leads from there to the pixels of the picture;
+resampling follows the same map, so picture and points cannot drift apart.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+
+
+class Crop(NamedTuple):
+    """A square of a picture, turned and perhaps mirrored, in pixels of the stored picture.
+
+    Attributes:
+      center: (x, y) of its middle.
+      side: its length, above 0.
+      rotation: degrees by which the square is turned, from the x axis towards the y axis
+        (clockwise on the screen; what it shows turns the other way).
+      flip: whether what it shows is mirrored, left to right.
+    """
+
+    center: tuple[float, float]
+    side: float
+    rotation: float = 0.0
+    flip: bool = False
+
+
+class CropRule(NamedTuple):
+    """How an example's crop follows from its annotation.
+
+    Attributes:
+      source: ``"scale"``: ``center`` and ``scale`` of the example; ``"joints"``: the box of its
+        labelled keypoints; ``"picture"``: the whole picture, padded to a square; ``"box"``: its
+        ``box``.
+      enlargement: the crop's side over the source's longer side (over ``scale``).
+      shift: how far the centre moves down, as a share of ``scale``; used with ``"scale"`` only.
+    """
+
+    source: str
+    enlargement: float = 1.0
+    shift: float = 0.0
+
+
+MPII_RULE = CropRule("scale", 1.25, 15 / 200)
+"""The authors' crop of MPII."""
+
+LSP_RULE = CropRule("joints", 1 / 0.76, 0.0)
+"""Training and validation on LSP and LSPET: 0.76 is the median share of the person in LSP's
+pictures. It reads the labels, so it has no place in a test."""
+
+PICTURE_RULE = CropRule("picture", 1.0, 0.0)
+"""LSP's test: uses no ground truth."""
+
+
+def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
+    """The crop that a rule gives for one example of a prepared data set.
+
+    Args:
+      example: the features that the rule reads: ``center`` [2] and ``scale``, or ``keypoints``
+        [J, 2] and ``labelled`` [J], or ``box`` [4] (x, y, width, height), all in pixels; for
+        ``"picture"`` the decoded ``image`` [H, W, 3], or ``picture_size`` (width, height).
+      rule: which of them, and by how much the crop is larger.
+
+    Returns:
+      An upright crop. Where the source is missing or has no extent (fewer than two labelled
+      joints, say), the rule falls back to ``scale``, then to the picture.
+
+    Raises:
+      JaxposeError: the rule's source is unknown, or nothing in the example has an extent.
+    """
+    if rule.source not in _SOURCES:
+        raise JaxposeError(
+            f"crop rule {rule.source!r} is unknown; use one of {', '.join(sorted(_SOURCES))}"
+        )
+    for source in (rule.source, "scale", "picture"):
+        found = _SOURCES[source](example)
+        if found is None:
+            continue
+        (x, y), side = found
+        if np.isfinite([x, y, side]).all() and side > 0:
+            shift = rule.shift * side if source == "scale" else 0.0
+            return Crop((float(x), float(y + shift)), float(side * rule.enlargement))
+    raise JaxposeError(
+        "an example has neither keypoints, scale nor a picture to cut a crop by; "
+        "prepare its data set again"
+    )
+
+
+def _scale_extent(example):
+    if "scale" not in example or "center" not in example:
+        return None
+    return np.asarray(example["center"], np.float64), float(example["scale"])
+
+
+def _joints_extent(example):
+    points = np.asarray(example["keypoints"], np.float64)[np.asarray(example["labelled"], bool)]
+    if not len(points):
+        return None
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (low + high) / 2, (high - low).max()
+
+
+def _box_extent(example):
+    x, y, width, height = (float(v) for v in example["box"])
+    return (x + width / 2, y + height / 2), max(width, height)
+
+
+def _picture_extent(example):
+    if "picture_size" in example:
+        width, height = example["picture_size"]
+    elif hasattr(example.get("image"), "shape"):
+        height, width = example["image"].shape[:2]
+    else:
+        return None
+    return (width / 2, height / 2), max(width, height)
+
+
+_SOURCES = {
+    "scale": _scale_extent,
+    "joints": _joints_extent,
+    "box": _box_extent,
+    "picture": _picture_extent,
+}
+
+
+def crop_to_image(crop: Crop) -> np.ndarray:
+    """The affine map from a crop's normalised coordinates to pixels of the picture.
+
+    Args:
+      crop: the crop.
+
+    Returns:
+      float64 [2, 3]: (u, v) in [0, 1] x [0, 1] goes to ``matrix @ (u, v, 1)`` = (x, y).
+
+    Example:
+      >>> crop_to_image(Crop((50.0, 40.0), 20.0)).tolist()
+      [[20.0, 0.0, 40.0], [0.0, 20.0, 30.0]]
+    """
+    angle = np.deg2rad(crop.rotation)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    linear = crop.side * np.array([[cosine, -sine], [sine, cosine]])
+    if crop.flip:
+        linear[:, 0] *= -1
+    offset = np.asarray(crop.center, np.float64) - linear @ (0.5, 0.5)
+    return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Maps points.
+
+    Args:
+      matrix: [..., 2, 3].
+      points: [..., N, 2] as (x, y); leading axes as those of ``matrix``.
+
+    Returns:
+      [..., N, 2].
+    """
+    matrix = np.asarray(matrix)
+    return np.asarray(points) @ np.swapaxes(matrix[..., :2], -1, -2) + matrix[..., None, :, 2]
+
+
+def invert_affine(matrix: np.ndarray) -> np.ndarray:
+    """The inverse of affine maps [..., 2, 3], as float64 [..., 2, 3].
+
+    Raises:
+      numpy.linalg.LinAlgError: a map has no inverse.
+    """
+    matrix = np.asarray(matrix, np.float64)
+    linear = np.linalg.inv(matrix[..., :2])
+    return np.concatenate([linear, -linear @ matrix[..., 2:]], axis=-1)
+
+
+def reduction(side: float, size: int) -> int:
+    """The power of two by which a picture is reduced before a crop is resampled.
+
+    A crop whose side is more than twice its size in pixels would be sampled with gaps: the picture
+    is halved, by area, until it is not.
+
+    Args:
+      side: the crop's side, in pixels of the picture.
+      size: pixels of the crop's side after resampling.
+
+    Returns:
+      1, 2, 4, ...
+
+    Example:
+      >>> [reduction(side, 256) for side in (100, 512, 513, 1025)]
+      [1, 1, 2, 4]
+    """
+    factor = 1
+    while side > 2 * size * factor:
+        factor *= 2
+    return factor
+
+
+def cut(
+    image: np.ndarray, crop: Crop, size: int, *, reduced: int = 1, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Cuts a crop out of a picture: area reduction by a power of two, then one affine map.
+
+    Args:
+      image: uint8 [H, W, 3].
+      crop: in pixels of the full picture.
+      size: S, pixels of the result's side.
+      reduced: the power of two by which ``image`` is reduced already (JPEG's scaled decoding),
+        at most ``reduction(crop.side, size)``; pixel c of it covers [c * reduced, (c + 1) *
+        reduced) of the full picture, the last one perhaps in part.
+      out: uint8 [S, S, 3], contiguous; written to if given.
+
+    Returns:
+      uint8 [S, S, 3]: ``out``, or a new array. Black outside the picture.
+    """
+    cv2 = import_optional("cv2", extra="predict")
+    matrix = crop_to_image(crop)
+    factor = max(1, reduction(crop.side, size) // reduced)
+    left, top, right, bottom = _region(matrix, image.shape, reduced, factor)
+    if left >= right or top >= bottom:
+        out = np.empty((size, size, 3), np.uint8) if out is None else out
+        out[...] = 0
+        return out
+    region = reduce_by_area(image[top:bottom, left:right], factor)
+    # Index of the reduced region's pixel (its centre is at + 0.5) for the index of ours.
+    linear = matrix[:, :2] / (size * reduced * factor)
+    origin = matrix[:, 2] / (reduced * factor) - np.array([left, top]) / factor
+    offset = linear @ (0.5, 0.5) + origin - 0.5
+    return cv2.warpAffine(
+        region,
+        np.concatenate([linear, offset[:, None]], axis=1),
+        (size, size),
+        dst=out,
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+
+
+def _region(
+    matrix: np.ndarray, shape: tuple[int, ...], reduced: int, factor: int
+) -> tuple[int, int, int, int]:
+    """The part of the picture that the crop reads, aligned to whole pixels of its reduction."""
+    corners = apply_affine(matrix, np.array([(0, 0), (1, 0), (0, 1), (1, 1)])) / reduced
+    # One more pixel of the reduction on each side feeds the interpolation.
+    low = (np.floor(corners.min(axis=0) / factor) - 1) * factor
+    high = (np.ceil(corners.max(axis=0) / factor) + 1) * factor
+    ends = (shape[1], shape[0])
+    left, top = (int(v) for v in np.clip(low, 0, None))
+    right, bottom = (int(v) for v in np.clip(high, 0, ends))
+    return left, top, right, bottom
+
+
+def reduce_by_area(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means over squares of pixels: pixel c of the result covers [c * factor, (c + 1) * factor).
+
+    Args:
+      image: uint8 [H, W, 3].
+      factor: pixels of a square's side. Squares that the picture's right and lower edges cut are
+        means over what is left of them.
+
+    Returns:
+      uint8 [ceil(H / factor), ceil(W / factor), 3].
+    """
+    if factor == 1:
+        return image
+    cv2 = import_optional("cv2", extra="predict")
+    height, width = image.shape[:2]
+    rows, columns = -(-height // factor), -(-width // factor)
+    out = np.empty((rows, columns, 3), np.uint8)
+    # cv2.resize is exact for whole ratios only, so the cut squares are reduced apart.
+    for y0, y1, r0, r1 in _parts(height, factor):
+        for x0, x1, c0, c1 in _parts(width, factor):
+            part = image[y0:y1, x0:x1]
+            out[r0:r1, c0:c1] = cv2.resize(
+                part, (c1 - c0, r1 - r0), interpolation=cv2.INTER_AREA
+            ).reshape(r1 - r0, c1 - c0, 3)
+    return out
+
+
+def _parts(length: int, factor: int) -> list[tuple[int, int, int, int]]:
+    """(start, stop) of the whole squares and of the rest, before and after the reduction."""
+    whole = length // factor
+    parts = [(0, whole * factor, 0, whole), (whole * factor, length, whole, whole + 1)]
+    return [part for part in parts if part[1] > part[0]]

@@ -1,0 +1,370 @@
+"""The network of Luvizon, Tabia and Picard: stem, then K prediction blocks.
+
+Every block turns features into M = J * (C + 1) raw heat maps (J part maps, then C context maps a
+joint), reads coordinates off them by soft-argmax (section 3.2) and feeds them back into the next
+block (section 3.1). Layer sizes are the authors'; `width` scales them all alike.
+
+Symbols: B batch, J joints, C context maps a joint, K blocks, H and W the heat maps' rows and
+columns (the picture's / 8).
+"""
+
+import functools
+import zlib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import layers
+from jaxpose.depthwise import depthwise_conv
+from jaxpose.errors import JaxposeError
+from jaxpose.heatmaps import aggregate_context, joint_logit, soft_argmax
+
+PAPER_WIDTH = 576
+EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
+MOMENTUM = 0.99
+STRIDE = 32  # the deepest level of a block is the picture's size / 32
+
+
+class PoseOutput(NamedTuple):
+    """What the network says of a batch, one row a prediction block; the last is the prediction.
+
+    Attributes:
+      keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
+      confidence: [K, B, J] logits of the joint's probability; `jax.nn.sigmoid` makes it one.
+      heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
+    """
+
+    keypoints: jax.Array
+    confidence: jax.Array
+    heatmaps: jax.Array | None
+
+
+def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """RGB in 0..255 (uint8 or float, any shape) to [-1, 1], the network's input."""
+    return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
+
+
+def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
+    """Glorot uniform of a [kh, kw, C] kernel with Keras's fans: kh * kw * C in, kh * kw out."""
+    rows, columns, channels = shape
+    limit = (6.0 / (rows * columns * (channels + 1))) ** 0.5
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+class BatchNorm(nn.Module):
+    """Batch norm over B, H, W with a shift and no scale; statistics float32.
+
+    With `axis_name` the statistics of a training step are those of the whole batch over the
+    devices of that axis.
+    """
+
+    train: bool
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x):
+        channels = (x.shape[-1],)
+        beta = self.param("beta", nn.initializers.zeros, channels, jnp.float32)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        variance = self.variable("batch_stats", "variance", jnp.ones, channels, jnp.float32)
+        if not self.train:
+            scale = jax.lax.rsqrt(variance.value + EPSILON)
+            shift = beta - mean.value * scale
+            return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, batch_mean, batch_variance = layers.batch_norm(
+            x, beta, epsilon=EPSILON, axis_name=axis_name
+        )
+        if not self.is_initializing():
+            mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
+            variance.value = MOMENTUM * variance.value + (1 - MOMENTUM) * batch_variance
+        return y
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias ("same" padding, TensorFlow's sense), then batch norm."""
+
+    features: int
+    kernel_size: tuple[int, int] = (1, 1)
+    strides: int = 1
+    norm: Any = BatchNorm
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+        kernel = kernel.astype(self.dtype)
+        if self.kernel_size == (1, 1) and self.strides == 1:
+            x = layers.pointwise_conv(x, kernel[0, 0])
+        else:
+            x = layers.conv2d(x, kernel, strides=self.strides)
+        return self.norm(name="norm")(x)
+
+
+class SeparableNorm(nn.Module):
+    """Depthwise convolution directly followed by a 1x1 convolution, then batch norm."""
+
+    features: int
+    kernel_size: int
+    norm: Any = BatchNorm
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        channels = x.shape[-1]
+        size = self.kernel_size
+        depthwise = self.param("depthwise", depthwise_glorot, (size, size, channels), jnp.float32)
+        pointwise = self.param(
+            "pointwise", nn.initializers.glorot_uniform(), (channels, self.features), jnp.float32
+        )
+        x = depthwise_conv(x, depthwise.astype(self.dtype))
+        x = layers.pointwise_conv(x, pointwise.astype(self.dtype))
+        return self.norm(name="norm")(x)
+
+
+class ResidualSeparable(nn.Module):
+    """shortcut + separable convolution of ReLU; nothing after the sum.
+
+    The shortcut is the input where the channel counts agree, else ReLU, 1x1 convolution, norm.
+    """
+
+    features: int
+    conv: Any
+    separable: Any
+
+    @nn.compact
+    def __call__(self, x):
+        shortcut = x
+        if x.shape[-1] != self.features:
+            shortcut = self.conv(self.features, name="shortcut")(nn.relu(x))
+        return shortcut + self.separable(self.features, name="main")(nn.relu(x))
+
+
+class Stem(nn.Module):
+    """[B, 8H, 8W, 3] picture to [B, H, W, width] features (the paper's Fig. 2)."""
+
+    width: int
+    conv: Any
+    separable: Any
+
+    @nn.compact
+    def __call__(self, x):
+        def channels(paper):
+            return paper * self.width // PAPER_WIDTH
+
+        def conv(name, x, paper, kernel_size, strides=1):
+            return self.conv(channels(paper), kernel_size, strides, name=name)(x)
+
+        x = nn.relu(conv("conv1", x, 32, (3, 3), 2))
+        x = nn.relu(conv("conv2", x, 32, (3, 3)))
+        x = nn.relu(conv("conv3", x, 64, (3, 3)))
+        reduced = nn.relu(conv("conv4", x, 96, (3, 3), 2))
+        x = jnp.concatenate([reduced, layers.max_pool(x, window=3, strides=2)], axis=-1)
+        self.sow("intermediates", "concat1", x)
+
+        short = nn.relu(conv("short1", x, 64, (1, 1)))
+        short = conv("short2", short, 96, (3, 3))
+        long = nn.relu(conv("long1", x, 64, (1, 1)))
+        long = nn.relu(conv("long2", long, 64, (5, 1)))
+        long = nn.relu(conv("long3", long, 64, (1, 5)))
+        long = conv("long4", long, 96, (3, 3))
+        x = jnp.concatenate([short, long], axis=-1)
+        self.sow("intermediates", "concat2", x)
+
+        reduced = conv("conv5", nn.relu(x), 192, (3, 3), 2)
+        x = jnp.concatenate([reduced, layers.max_pool(x, window=2, strides=2)], axis=-1)
+        self.sow("intermediates", "concat3", x)
+        separable = functools.partial(self.separable, kernel_size=3)
+        return ResidualSeparable(self.width, self.conv, separable, name="residual")(x)
+
+
+class BlockA(nn.Module):
+    """Hourglass-like: three levels of residual separable convolutions (the paper's Fig. 3)."""
+
+    width: int
+    conv: Any
+    separable: Any
+
+    @nn.compact
+    def __call__(self, x):
+        def residual(name, x, features):
+            return ResidualSeparable(features, self.conv, self.separable, name=name)(x)
+
+        half = self.width // 2
+        level1 = residual("level1", x, self.width)
+        x = layers.max_pool(x, window=2, strides=2)
+        x = self.conv(half, name="reduce")(nn.relu(x))
+        x = residual("level2_1", x, half)
+        level2 = residual("level2_2", x, half)
+        x = layers.max_pool(x, window=2, strides=2)
+        for i in (1, 2, 3):
+            x = residual(f"level3_{i}", x, half)
+        x = residual("level2_3", level2 + layers.upsample(x), self.width)
+        return level1 + layers.upsample(x)
+
+
+class BlockB(nn.Module):
+    """Features to raw heat maps, and back to the next block's input (the paper's Fig. 4).
+
+    Returns (heatmaps [B, H, W, M], next block's input or None for the last block).
+    """
+
+    width: int
+    num_maps: int
+    last: bool
+    conv: Any
+    separable: Any
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x):
+        features = self.separable(self.width, name="separable")(nn.relu(x))
+        kernel = self.param(
+            "heatmaps", nn.initializers.glorot_uniform(), (self.width, self.num_maps), jnp.float32
+        )
+        heatmaps = layers.pointwise_conv(nn.relu(features), kernel.astype(self.dtype))
+        self.sow("intermediates", "separable_output", features)
+        if self.last:
+            return heatmaps, None
+        reinjected = self.conv(self.width, name="reinject")(nn.relu(heatmaps))
+        self.sow("intermediates", "reinject_output", reinjected)
+        return heatmaps, x + features + reinjected
+
+
+class PoseNet(nn.Module):
+    """The pose network (section 3 and Figs. 2-4 of the paper), any number of blocks and joints.
+
+    Called as `net.apply(variables, images, train=False)` with images [B, height, width, 3] in
+    [-1, 1] (`normalise`), height and width divisible by 32; returns a `PoseOutput`. In training
+    `net.apply(..., train=True, mutable=["batch_stats"])` returns (output, new statistics).
+
+    Attributes:
+      num_joints: J, the part maps of a block.
+      num_blocks: K; each predicts, the last is the answer.
+      num_context_maps: C a joint (eq. 6); 0 takes the part maps' positions alone.
+      alpha: weight of the part map against the context maps in eq. 6.
+      width: channels of the features, 576 in the paper; a multiple of 18.
+      kernel_size: of the separable convolutions in the blocks; odd.
+      grid: ramp of the soft-argmax: "half_pixel", "align_corners" (the authors' code) or "paper".
+      temperature: divides the maps before the softmax.
+      dtype: of the computation; parameters, statistics and the soft-argmax stay float32.
+      axis_name: batch norm is synchronised over the devices of this pmap axis in training.
+      rematerialise: recompute a block's activations in the backward pass, to save memory.
+    """
+
+    num_joints: int = 16
+    num_blocks: int = 8
+    num_context_maps: int = 2
+    alpha: float = 0.8
+    width: int = PAPER_WIDTH
+    kernel_size: int = 5
+    grid: str = "half_pixel"
+    temperature: float = 1.0
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+    rematerialise: bool = False
+
+    @nn.compact
+    def __call__(self, images, *, train: bool = False, heatmaps: bool = False) -> PoseOutput:
+        self._check(images.shape)
+        norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
+        conv = functools.partial(ConvNorm, norm=norm, dtype=self.dtype)
+        separable = functools.partial(
+            SeparableNorm, kernel_size=self.kernel_size, norm=norm, dtype=self.dtype
+        )
+        num_maps = self.num_joints * (1 + self.num_context_maps)
+        block_a, block_b = BlockA, BlockB
+        if self.rematerialise:
+            block_a, block_b = nn.remat(BlockA), nn.remat(BlockB)
+
+        x = Stem(self.width, conv, separable, name="stem")(images.astype(self.dtype))
+        self.sow("intermediates", "stem_output", x)
+        maps = []
+        for k in range(1, self.num_blocks + 1):
+            last = k == self.num_blocks
+            x = block_a(self.width, conv, separable, name=f"block{k}_a")(x)
+            self.sow("intermediates", f"block{k}_a_output", x)
+            raw, x = block_b(
+                self.width, num_maps, last, conv, separable, self.dtype, name=f"block{k}_b"
+            )(x)
+            maps.append(raw)
+        raw = jnp.stack(maps)
+        keypoints, confidence = decode(
+            raw,
+            num_joints=self.num_joints,
+            alpha=self.alpha,
+            grid=self.grid,
+            temperature=self.temperature,
+        )
+        return PoseOutput(keypoints, confidence, raw if heatmaps else None)
+
+    def _check(self, shape):
+        if self.width <= 0 or self.width % 18:
+            raise JaxposeError(
+                f"width is {self.width}; it must be a multiple of 18, so that every layer's "
+                "channel count stays whole"
+            )
+        if len(shape) != 4 or shape[-1] != 3:
+            raise JaxposeError(
+                f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
+            )
+        if shape[1] % STRIDE or shape[2] % STRIDE:
+            raise JaxposeError(
+                f"image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; resize or crop to "
+                f"{-(-shape[1] // STRIDE) * STRIDE}x{-(-shape[2] // STRIDE) * STRIDE}"
+            )
+
+
+def initial_variables(net: PoseNet, seed: int) -> dict:
+    """The variables that `net.init` draws (Glorot uniform kernels, zero shifts), without compiling.
+
+    Drawn on the host from (seed, the variable's name), so they are the same on every backend.
+
+    Returns:
+      {"params", "batch_stats"} of NumPy float32 arrays.
+    """
+    images = jax.ShapeDtypeStruct((1, STRIDE, STRIDE, 3), jnp.float32)
+    shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), images)
+
+    def draw(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if len(leaf.shape) == 1:
+            return np.full(leaf.shape, float(name.endswith("/variance")), np.float32)
+        *window, fan_in, fan_out = leaf.shape
+        if name.endswith("/depthwise"):  # [kh, kw, C] with one output a channel
+            window, fan_in, fan_out = leaf.shape[:2], leaf.shape[2], 1
+        limit = (6.0 / (np.prod(window) * (fan_in + fan_out))) ** 0.5
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+        return rng.uniform(-limit, limit, leaf.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def decode(
+    heatmaps: jax.Array,
+    *,
+    num_joints: int,
+    alpha: float = 0.8,
+    grid: str = "half_pixel",
+    temperature: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """Raw heat maps [..., H, W, M] to keypoints [..., J, 2] and confidence logits [..., J].
+
+    M = J * (C + 1): J part maps, then the context maps grouped by joint (channel J + j * C + i is
+    map i of joint j). Sections 3.2.1-3.2.3; with C = 0 the part maps' positions are the answer.
+    """
+    lead, (rows, columns, maps) = heatmaps.shape[:-3], heatmaps.shape[-3:]
+    flat = heatmaps.reshape(-1, rows, columns, maps)
+    read = functools.partial(soft_argmax, temperature=temperature, grid=grid)
+    positions = jax.vmap(jax.vmap(read), in_axes=-1, out_axes=1)(flat)
+    logits = jax.vmap(jax.vmap(joint_logit), in_axes=-1, out_axes=1)(flat)
+    part, confidence = positions[:, :num_joints], logits[:, :num_joints]
+    if maps > num_joints:
+        context = positions[:, num_joints:].reshape(len(flat), num_joints, -1, 2)
+        context_logits = logits[:, num_joints:].reshape(len(flat), num_joints, -1)
+        part = aggregate_context(part, context, context_logits, alpha=alpha)
+    return part.reshape(*lead, num_joints, 2), confidence.reshape(*lead, num_joints)

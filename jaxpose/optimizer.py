@@ -1,0 +1,102 @@
+"""The optimiser of section 4.1: RMSProp, its rate cut when the validation score stops rising."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpose.errors import JaxposeError
+
+SMALLEST_DELTA = 1e-12  # Optax refuses two tolerances of 0
+
+
+def make_schedule(
+    name: str, learning_rate: float, *, num_steps: int, warmup_steps: int = 0
+) -> optax.Schedule:
+    """Rate over steps: "constant" (the plateau does the decay) or "cosine" to 0 at `num_steps`.
+
+    Both rise linearly from 0 over `warmup_steps`.
+    """
+    if name == "constant":
+        main = optax.constant_schedule(learning_rate)
+    elif name == "cosine":
+        main = optax.cosine_decay_schedule(learning_rate, max(num_steps - warmup_steps, 1))
+    else:
+        raise JaxposeError(
+            f"unknown learning-rate schedule {name!r}; choose 'constant' or 'cosine'"
+        )
+    if not warmup_steps:
+        return main
+    rise = optax.linear_schedule(0.0, learning_rate, warmup_steps)
+    return optax.join_schedules([rise, main], [warmup_steps])
+
+
+def make_optimizer(
+    name: str,
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float = 0.0,
+    clip_norm: float = 0.0,
+) -> optax.GradientTransformation:
+    """RMSProp as Keras has it (rho 0.9, epsilon 1e-7 outside the root, accumulator from 0).
+
+    Args:
+      name: "rmsprop" (the paper's), "adam" (AdamW where `weight_decay` is not 0) or "sgd".
+      schedule: step to learning rate.
+      weight_decay: decoupled, on kernels alone (never on batch norm's shifts).
+      clip_norm: largest global norm of the gradient; 0 does not clip.
+    """
+    if name == "rmsprop":
+        scale = optax.scale_by_rms(decay=0.9, eps=1e-7, eps_in_sqrt=False, initial_scale=0.0)
+    elif name == "adam":
+        scale = optax.scale_by_adam()
+    elif name == "sgd":
+        scale = optax.identity()
+    else:
+        raise JaxposeError(f"unknown optimizer {name!r}; choose 'rmsprop', 'adam' or 'sgd'")
+    parts = [scale, optax.scale_by_learning_rate(schedule)]
+    if weight_decay:
+        kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)  # noqa: E731
+        parts.insert(1, optax.add_decayed_weights(weight_decay, mask=kernels))
+    if clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(clip_norm))
+    return optax.chain(*parts)
+
+
+def make_plateau(
+    *,
+    factor: float = 0.4,
+    patience: int = 5,
+    min_delta: float = 1e-4,
+    min_scale: float = 0.0,
+) -> tuple:
+    """Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a pair of functions.
+
+    `init()` gives Optax's state; `update(state, score)` is called once after each validation and
+    gives the next one, whose `scale` multiplies every update of the parameters. A score counts as an improvement when it exceeds the best one by more
+    than `min_delta`; the `patience`-th score in a row that does not multiplies the scale by
+    `factor`, down to `min_scale`. NaN is no improvement.
+
+    Returns:
+      (init, update).
+    """
+    if patience < 1:
+        raise JaxposeError(f"plateau patience is {patience}; it must be 1 or more")
+    if not 0.0 < factor < 1.0:
+        raise JaxposeError(f"plateau factor is {factor}; it must lie between 0 and 1")
+    # Optax minimises, and with negative values a relative tolerance has the wrong sign.
+    transform = optax.contrib.reduce_on_plateau(
+        factor=factor,
+        patience=patience,
+        rtol=0.0,
+        atol=max(min_delta, SMALLEST_DELTA),
+        min_scale=min_scale,
+    )
+    nothing = jnp.zeros(())
+
+    def init() -> optax.OptState:
+        return transform.init(nothing)
+
+    def update(state: optax.OptState, score: float) -> optax.OptState:
+        return transform.update(nothing, state, value=-jnp.float32(score))[1]
+
+    return init, update

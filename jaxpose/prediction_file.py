@@ -1,0 +1,158 @@
+"""Predictions beside their truth: the .npz that evaluation writes and ``jaxpose score`` reads."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+
+
+class Predictions(NamedTuple):
+    """N persons' predictions and truth; the file's arrays have the names that are set off here.
+
+    Attributes:
+      prediction: [N, P, 2] positions (x, y) in pixels of the release's picture (``prediction``).
+      ground_truth: [N, J, 2] in the same pixels (``ground_truth``).
+      labelled: bool [N, J] (``labelled``; a file without it has all joints labelled).
+      joints: J names of the truth (``joint_names``; a file without it has the protocol's joints).
+      prediction_joints: P names of the prediction (``prediction_joint_names``; a file without it
+        has the truth's).
+      head_size: [N] pixels, or None (``head_size``; PCKh needs it).
+      description: for the table's title, such as the crop that was used (``description``).
+    """
+
+    prediction: np.ndarray
+    ground_truth: np.ndarray
+    labelled: np.ndarray
+    joints: tuple[str, ...]
+    prediction_joints: tuple[str, ...]
+    head_size: np.ndarray | None = None
+    description: str = ""
+
+
+_NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
+_ARRAYS = {field: _NAMES.get(field, field) for field in Predictions._fields}
+
+# What numpy raises for files that are cut off, encrypted, hold objects, or lie about their size.
+_DAMAGE = (
+    *(OSError, ValueError, EOFError, MemoryError, RuntimeError, SyntaxError, UnicodeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None:
+    """Writes the file that ``read_predictions`` reads; ``path`` ends in .npz."""
+    given = {field: value for field, value in predictions._asdict().items() if value is not None}
+    np.savez_compressed(path, **{_ARRAYS[field]: np.asarray(given[field]) for field in given})
+
+
+def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str]) -> Predictions:
+    """Reads an .npz file of predictions; nothing in it is executed (no pickles).
+
+    Args:
+      path: the file.
+      default_joints: the truth's joints where the file names none.
+
+    Returns:
+      ``Predictions``, checked by ``check_predictions``.
+
+    Raises:
+      JaxposeError: the file is missing or damaged, lacks an array, or shapes disagree.
+    """
+    arrays = _load(path)
+    for name in ("prediction", "ground_truth"):
+        if name not in arrays:
+            raise JaxposeError(f"{path} has no array {name!r}; save it under that name")
+    try:
+        joints = _names(arrays, "joint_names", default_joints)
+        truth = arrays["ground_truth"]
+        return check_predictions(
+            Predictions(
+                prediction=arrays["prediction"],
+                ground_truth=truth,
+                labelled=arrays.get("labelled", np.ones(truth.shape[:2], bool)),
+                joints=joints,
+                prediction_joints=_names(arrays, "prediction_joint_names", joints),
+                head_size=arrays.get("head_size"),
+                description=str(arrays.get("description", "")),
+            )
+        )
+    except JaxposeError as error:
+        raise JaxposeError(f"{path}: {error}") from None
+
+
+def check_predictions(predictions: Predictions) -> Predictions:
+    """The same with float64 positions and boolean labels, once shapes and values agree.
+
+    Raises:
+      JaxposeError: names the array that does not fit.
+    """
+    prediction, truth, labelled, joints, prediction_joints, head_size, _ = predictions
+    persons = len(truth) if np.ndim(truth) else 0
+    truth = _array(truth, "ground_truth", persons, joints, points=True)
+    prediction = _array(prediction, "prediction", persons, prediction_joints, points=True)
+    labelled = _array(labelled, "labelled", persons, joints)
+    if not np.isin(labelled, (0, 1)).all():
+        raise JaxposeError("labelled has values other than 0 and 1; make it bool")
+    labelled = labelled.astype(bool)
+    bad = np.argwhere(labelled & ~np.isfinite(truth).all(axis=-1))
+    if len(bad):
+        person, joint = bad[0]
+        raise JaxposeError(
+            f"ground_truth of person {person}, {joints[joint]} is labelled and not finite; "
+            "clear its label"
+        )
+    if head_size is not None:
+        head_size = _array(head_size, "head_size", persons)
+    return predictions._replace(
+        prediction=prediction, ground_truth=truth, labelled=labelled, head_size=head_size
+    )
+
+
+def _array(array, name, persons, joints=None, *, points=False) -> np.ndarray:
+    """The array as float64, if it is [persons], [persons, joints] or [persons, joints, 2]."""
+    array = np.asarray(array)
+    axes = ["persons"] + ["joints"] * (joints is not None) + ["2"] * points
+    shape = f"{name} has shape {array.shape}"
+    if array.ndim != len(axes) or (points and array.shape[2] != 2):
+        raise JaxposeError(f"{shape}; give [{', '.join(axes)}]")
+    if len(array) != persons:
+        raise JaxposeError(f"{shape}, and ground_truth has {persons} persons; give as many")
+    if joints is not None and (array.shape[1] != len(joints) or not joints):
+        key = _ARRAYS["prediction_joints" if name == "prediction" else "joints"]
+        raise JaxposeError(
+            f"{shape}, and {len(joints)} joints are named; give their names in {key}"
+        )
+    if array.dtype.kind not in "biuf":
+        raise JaxposeError(f"{name} holds {array.dtype}; give numbers")
+    return array.astype(np.float64)
+
+
+def _load(path) -> dict[str, np.ndarray]:
+    """The arrays that are ours, of an .npz whose every fault becomes a JaxposeError."""
+    try:
+        # Opened here, since np.load leaves a file open that it cannot read.
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise JaxposeError(f"{path} holds one array; save several by name with numpy.savez")
+            with archive:
+                return {name: archive[name] for name in archive.files if name in _ARRAYS.values()}
+    except FileNotFoundError:
+        raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
+    except _DAMAGE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise JaxposeError(f"{path} cannot be read as .npz ({reason}); write it again") from None
+
+
+def _names(arrays, key, default) -> tuple[str, ...]:
+    if key not in arrays:
+        return tuple(default)
+    names = arrays[key]
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise JaxposeError(f"{key} has shape {names.shape} of {names.dtype}; give a list of text")
+    return tuple(n.decode() if isinstance(n, bytes) else n for n in names.tolist())

@@ -1,0 +1,235 @@
+"""One step of training as a pure function of a state and a batch, and its run on all devices."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxpose import losses
+from jaxpose.network import PoseNet, normalise
+
+DEVICES = "devices"  # the pmap axis
+
+
+class TrainState(NamedTuple):
+    """Everything a run resumes from, as one pytree.
+
+    Attributes:
+      step: int32, steps done.
+      params, batch_stats: the network's variables.
+      opt_state: Optax's.
+      plateau: Optax's plateau state; its `scale` multiplies every update.
+      ema: averaged {"params", "batch_stats"}, or None.
+      sums: losses summed since the last line of the log, with the number of steps summed.
+      bad_step: int32, the first step whose loss or gradient was not finite, else -1.
+      epochs_validated: int32.
+      best_score: float32, of the best checkpoint.
+      unreadable: int32, pictures of training that did not decode so far.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    plateau: Any
+    ema: Any
+    sums: dict[str, jax.Array]
+    bad_step: jax.Array
+    epochs_validated: jax.Array
+    best_score: jax.Array
+    unreadable: jax.Array
+
+
+def create_train_state(
+    variables: dict, optimizer: optax.GradientTransformation, plateau: Any, *, ema: bool
+) -> TrainState:
+    """The state before the first step, from the network's initial variables."""
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        plateau=plateau,
+        ema={"params": params, "batch_stats": batch_stats} if ema else None,
+        sums=empty_sums(),
+        bad_step=jnp.int32(-1),
+        epochs_validated=jnp.int32(0),
+        best_score=jnp.float32(-np.inf),
+        unreadable=jnp.int32(0),
+    )
+
+
+def empty_sums() -> dict[str, jax.Array]:
+    """Sums of the log's window, before its first step."""
+    names = ("steps", "loss", "coordinate_loss", "probability_loss", "gradient_norm")
+    return {name: jnp.float32(0) for name in names}
+
+
+def evaluation_variables(state: TrainState) -> dict:
+    """The variables that validation, best checkpoint and export use: averaged where EMA is on."""
+    if state.ema is not None:
+        return state.ema
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def make_train_step(
+    net: PoseNet,
+    optimizer: optax.GradientTransformation,
+    *,
+    probability_weight: float,
+    ema_decay: float = 0.0,
+    accumulation_steps: int = 1,
+    frozen_norm: bool = False,
+    axis_name: str | None = DEVICES,
+) -> Callable[[TrainState, dict], TrainState]:
+    """The step: loss of eqs. 7 and 8 on every block, gradients, update.
+
+    Losses are sums over every device and every accumulated part, divided by the global count of
+    the masks, so neither the number of devices nor of parts changes them. Batch norm's statistics
+    are those of one part over all devices.
+
+    Args:
+      net: with `axis_name` set to the same axis.
+      optimizer: from `make_optimizer`.
+      probability_weight: of eq. 8 beside eq. 7.
+      ema_decay: of the averaged parameters and statistics; 0 where the state has none.
+      accumulation_steps: parts that a device's share of the batch is worked through in.
+      frozen_norm: batch norm uses its running statistics and leaves them.
+      axis_name: of the devices; None for a single program.
+
+    Returns:
+      step(state, batch) -> state. `batch` holds image uint8 [B, S, S, 3], keypoints [B, J, 2],
+      labelled [B, J], known [B, J], weight [B].
+    """
+
+    def total(x):
+        return x if axis_name is None else jax.lax.psum(x, axis_name)
+
+    def losses_of(params, batch_stats, batch, counts):
+        variables = {"params": params, "batch_stats": batch_stats}
+        images = normalise(batch["image"], net.dtype)
+        if frozen_norm:
+            output = net.apply(variables, images, train=False)
+        else:
+            output, updated = net.apply(variables, images, train=True, mutable=["batch_stats"])
+            batch_stats = updated["batch_stats"]
+        distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
+        entropy = losses.probability_loss(output.confidence, batch["labelled"])
+        labelled, known = masks(batch)
+        coordinate = jnp.sum(jnp.where(labelled, distance, 0.0)) / counts[0]
+        probability = jnp.sum(jnp.where(known, entropy, 0.0)) / counts[1]
+        return coordinate + probability_weight * probability, (
+            coordinate, probability, batch_stats
+        )  # fmt: skip
+
+    def step(state: TrainState, batch: dict) -> TrainState:
+        labelled, known = masks(batch)
+        counts = [jnp.maximum(total(jnp.sum(mask)), 1) for mask in (labelled, known)]
+        gradient_of = jax.value_and_grad(losses_of, has_aux=True)
+
+        def part(carry, piece):
+            gradients, sums, batch_stats = carry
+            (loss, (coordinate, probability, batch_stats)), new = gradient_of(
+                state.params, batch_stats, piece, counts
+            )
+            gradients = jax.tree.map(jnp.add, gradients, new)
+            sums = jax.tree.map(jnp.add, sums, (loss, coordinate, probability))
+            return (gradients, sums, batch_stats), None
+
+        if accumulation_steps == 1:
+            (loss, (coordinate, probability, batch_stats)), gradients = gradient_of(
+                state.params, state.batch_stats, batch, counts
+            )
+        else:
+            pieces = jax.tree.map(
+                lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch
+            )
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            start = (zeros, (jnp.float32(0),) * 3, state.batch_stats)
+            (gradients, (loss, coordinate, probability), batch_stats), _ = jax.lax.scan(
+                part, start, pieces
+            )
+        gradients = total(gradients)
+        loss, coordinate, probability = total((loss, coordinate, probability))
+
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates = jax.tree.map(lambda u: u * state.plateau.scale, updates)
+        params = optax.apply_updates(state.params, updates)
+        norm = optax.global_norm(gradients)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        number = state.step + 1
+        ema = state.ema
+        if ema is not None:
+            # A young average follows closely, else the random start would stay in it for long.
+            decay = jnp.minimum(ema_decay, number / (number + 10.0))
+            ema = jax.tree.map(
+                lambda old, new: old * decay + new * (1 - decay),
+                ema,
+                {"params": params, "batch_stats": batch_stats},
+            )
+        new = {
+            "steps": 1.0,
+            "loss": loss,
+            "coordinate_loss": coordinate,
+            "probability_loss": probability,
+            "gradient_norm": norm,
+        }
+        first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
+        unreadable = state.unreadable
+        if "readable" in batch:
+            unreadable += total(jnp.sum(~batch["readable"]).astype(jnp.int32))
+        return state._replace(
+            step=number,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+            sums={name: state.sums[name] + new[name] for name in state.sums},
+            bad_step=jnp.where(state.bad_step >= 0, state.bad_step, first_bad),
+            unreadable=unreadable,
+        )
+
+    return step
+
+
+def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
+    """Masks [B, J] of eq. 7 (labelled) and eq. 8 (known), padded persons out of both."""
+    present = batch["weight"][:, None] > 0
+    return batch["labelled"] & present, batch["known"] & present
+
+
+def parallel(function: Callable, *, donate: bool = False) -> Callable:
+    """Run a function of (state or variables, batch) on all local devices, one share each.
+
+    The one place where `jax.pmap` stands. Arguments and results have a leading axis of the local
+    devices; `donate` gives the first argument's memory to the result.
+    """
+    return jax.pmap(function, axis_name=DEVICES, donate_argnums=(0,) if donate else ())
+
+
+def replicate(tree: Any) -> Any:
+    """One copy of every leaf for each local device, along a new leading axis."""
+    devices = jax.local_devices()
+    sharding = NamedSharding(Mesh(devices, DEVICES), PartitionSpec(DEVICES))
+
+    def copies(x):
+        return jax.device_put(np.broadcast_to(x, (len(devices), *np.shape(x))), sharding)
+
+    return jax.tree.map(copies, tree)
+
+
+def unreplicate(tree: Any) -> Any:
+    """The first device's copy of every leaf, on the host."""
+
+    return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
+
+
+def shard(batch: dict) -> dict:
+    """A process's batch [B, ...] as [devices, B / devices, ...] (a view, no copy)."""
+    count = jax.local_device_count()
+    return {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()}

@@ -1,0 +1,108 @@
+"""A run's folder: one launch at a time, and the config that it belongs to."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+from jaxpose.errors import JaxposeError
+
+# What may change between two starts of one run, by the first part of the name or the whole of it.
+FREE_FIELDS = (
+    "num_epochs", "log_every_steps", "checkpoint_every_minutes", "max_minutes", "data_dir",
+    "workers", "eval", "test",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
+    """Create or enter a workdir and hold it: config checked and written, a second launch refused.
+
+    Args:
+      workdir: created where it is missing.
+      config: plain and JSON-serialisable.
+
+    Raises:
+      JaxposeError: it cannot be written, another launch holds it, or it is of another config.
+    """
+    workdir = pathlib.Path(workdir).expanduser().absolute()
+    if jax.process_index() != 0:
+        yield workdir
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise JaxposeError(
+            f"workdir {workdir} cannot be written ({error.strerror}); choose another --workdir"
+        ) from error
+    with lock:
+        _hold(lock, workdir)
+        try:
+            _check_or_write(workdir / "config.json", config)
+            yield workdir
+        finally:
+            lock.seek(0)
+            lock.truncate()
+
+
+def _hold(lock, workdir: pathlib.Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows; there the second launch is not noticed
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.seek(0)
+        raise JaxposeError(
+            f"another launch (process {lock.read().strip() or 'unknown'}) works in {workdir}; wait "
+            "for it, or choose another --workdir"
+        ) from None
+    lock.seek(0)
+    lock.truncate()
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+def _check_or_write(path: pathlib.Path, config: dict) -> None:
+    text = json.dumps(config, indent=1, sort_keys=True) + "\n"
+    if path.exists():
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise JaxposeError(
+                f"{path} is no JSON ({error}); put the run's config back or choose another --workdir"
+            ) from error
+        changed = differences(old, json.loads(text))
+        if changed:
+            raise JaxposeError(
+                f"workdir {path.parent} is of another config: {'; '.join(changed[:6])}. Start with "
+                "that config, or choose another --workdir"
+            )
+    temporary = path.with_suffix(".json.new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise JaxposeError(
+            f"{path} cannot be written ({error.strerror}); free space or choose another --workdir"
+        ) from error
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Lines that name the fields in which two configs differ, but for the free ones."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        name = prefix + key
+        if name in FREE_FIELDS:
+            continue
+        a, b = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, name + ".")
+        elif a != b:
+            lines.append(f"{name} is {a!r} there and {b!r} here")
+    return lines

@@ -1,0 +1,21 @@
+"""Fixtures of all tests: four virtual CPU devices, and the data that lie beside the checkout."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+).strip()
+
+import pytest  # noqa: E402
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data and golden answers; without it the test is skipped by name."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"real data: {SHARED.name}/ does not lie beside the checkout")
+    return SHARED

@@ -1,0 +1,114 @@
+"""The rules of the house: who may import whom, how long a file may be, what no file may hold."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# A module imports from those before it, never from those after it.
+ORDER = """
+    errors optional heatmaps depthwise skeleton geometry decode layers network losses metrics
+    prediction_file protocols tables augment prepared input_pipeline cluster compilation_cache
+    optimizer train_step transfer workdir run_log checkpoint evaluate train visualize report predict
+    keras_weights export cli
+""".split()
+
+# The longest file that is still one job; the few lines above the round 400 are its docstrings.
+LONGEST = 430
+
+
+def imports(path: pathlib.Path) -> set[str]:
+    """Dotted names that a file imports, at any depth; ``from a import b`` counts as ``a.b`` too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def rooms(path: pathlib.Path) -> set[str]:
+    """The modules and folders directly below jaxpose/ that a file imports."""
+    parts = [name.split(".") for name in imports(path)]
+    return {part[1] for part in parts if part[0] == "jaxpose" and part[1:] and part[1] in ORDER}
+
+
+def modules() -> dict[str, list[pathlib.Path]]:
+    """Every module or folder directly below jaxpose/, with its files."""
+    found = {}
+    for path in sorted((ROOT / "jaxpose").rglob("*.py")):
+        room = path.relative_to(ROOT / "jaxpose").parts[0].removesuffix(".py")
+        found.setdefault(room, []).append(path)
+    del found["__init__"]
+    return found
+
+
+def test_every_module_has_its_place_in_the_order():
+    assert set(modules()) <= set(ORDER)
+
+
+def test_arrows_point_upwards_only():
+    for module, files in modules().items():
+        allowed = set(ORDER[: ORDER.index(module) + (files[0].stem != module)])
+        for path in files:
+            assert rooms(path) <= allowed, path
+
+
+@pytest.mark.parametrize("module", ["heatmaps", "depthwise"])
+def test_what_strangers_lift_out_imports_jax_only(module):
+    roots = {name.split(".")[0] for name in imports(ROOT / "jaxpose" / f"{module}.py")}
+    assert roots - set(sys.stdlib_module_names) <= {"jax", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "other"), [("jaxpose", "tfds_builders"), ("tfds_builders", "jaxpose")]
+)
+def test_the_two_packages_meet_on_disk_only(folder, other):
+    for path in (ROOT / folder).rglob("*.py"):
+        assert other not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def tracked() -> list[pathlib.Path]:
+    """The files that a commit would hold; a test that asks for them is skipped outside a clone."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("not a git clone")
+    return [ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def test_no_file_has_two_jobs():
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in tracked()
+        if path.suffix == ".py"
+    }
+    assert not {path: lines for path, lines in lengths.items() if lines > LONGEST}
+
+
+def test_no_file_names_a_place_of_one_machine():
+    place = re.compile(rb"(?<![\w.~}])/(?:root|home|Users|work|workspace)/\w")
+    wrong = [str(path.relative_to(ROOT)) for path in tracked() if place.search(path.read_bytes())]
+    assert not wrong
+
+
+def test_no_file_tells_pip_where_to_look():
+    option = re.compile(rb"--(?:extra-)?index[-_]url|--find[-_]links|(?:^|\s)-f https?:")
+    own = pathlib.Path(__file__)
+    wrong = [str(path) for path in tracked() if path != own and option.search(path.read_bytes())]
+    assert not wrong
+
+
+def test_lint_is_clean():
+    for check in (["check"], ["format", "--check"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *check, "."], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,279 @@
+"""The package as its users get it: public names, extras, lock file, wheel, sdist."""
+
+import ast
+import importlib
+import importlib.metadata
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import jaxpose
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+HEAVY = {"tensorflow_datasets", "grain", "cv2", "matplotlib", "orbax.checkpoint", "PIL", "scipy.io"}
+
+
+def run(*command: str | pathlib.Path, folder: pathlib.Path = ROOT) -> str:
+    """What a fresh process prints; if it fails, the test fails with what it said."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment.pop("PYTHONPATH", None)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def run_python(code: str) -> str:
+    """What a fresh process of this Python prints for some code."""
+    return run(sys.executable, "-c", code)
+
+
+# Public names
+
+
+@pytest.mark.parametrize(
+    ("code", "loaded"),
+    [
+        ("from jaxpose import soft_argmax", "jaxpose jaxpose.heatmaps"),
+        ("import jaxpose; jaxpose.soft_argmax", "jaxpose jaxpose.heatmaps"),
+        (
+            "import jaxpose.heatmaps, jaxpose.errors; from jaxpose import soft_argmax",
+            "jaxpose jaxpose.errors jaxpose.heatmaps",
+        ),
+        ("import jaxpose.network; from jaxpose import *", None),
+    ],
+)
+def test_soft_argmax_loads_its_own_module_whatever_was_imported_before(code, loaded):
+    printed = run_python(
+        f"{code}\nimport sys, jaxpose\n"
+        "assert callable(jaxpose.soft_argmax), jaxpose.soft_argmax\n"
+        "assert jaxpose.soft_argmax.__module__ == 'jaxpose.heatmaps'\n"
+        "print(*sorted(m for m in sys.modules if m.split('.')[0] == 'jaxpose'))"
+    )
+    assert loaded is None or printed.strip() == loaded
+
+
+def test_import_jaxpose_is_quick_and_loads_nothing():
+    seconds, *loaded = run_python(
+        "import sys, time, jax\n"
+        "before = set(sys.modules)\n"
+        "start = time.perf_counter()\n"
+        "import jaxpose\n"
+        "print(time.perf_counter() - start)\n"
+        f"print(*sorted((set(sys.modules) - before) | (set(sys.modules) & {HEAVY})))"
+    ).split()
+    assert float(seconds) < 0.3
+    assert loaded == ["jaxpose"]
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in jaxpose.__all__:
+        assert getattr(jaxpose, name).__doc__, name
+    assert set(jaxpose.__all__) <= set(dir(jaxpose))
+
+
+def test_no_module_carries_a_public_name():
+    # jaxpose.NAME would be the module once somebody has imported it.
+    modules = {path.stem for path in (ROOT / "jaxpose").iterdir()}
+    assert not modules & set(jaxpose.__all__)
+
+
+def test_type_checkers_read_the_same_public_names():
+    tree = ast.parse((ROOT / "jaxpose" / "__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    homes = {
+        alias.asname: node.module.removeprefix("jaxpose.")
+        for node in block.body
+        for alias in node.names
+    }
+    assert homes == jaxpose._HOME
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'soft_argmin'"):
+        jaxpose.soft_argmin  # noqa: B018
+
+
+def test_version_is_the_same_everywhere():
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    change = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert citation[1] == change[1] == jaxpose.__version__
+
+
+# Extras
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(
+        JaxposeError, match=r"^h5py is not .*; run: pip install 'jaxpose\[convert\]'"
+    ):
+        import_optional("h5py", extra="convert")
+
+
+def test_a_library_that_an_optional_one_lacks_is_named(monkeypatch, tmp_path):
+    (tmp_path / "needs_more.py").write_text("import not_to_be_found")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(JaxposeError, match=r"^not_to_be_found is not .*jaxpose\[train\]"):
+        import_optional("needs_more", extra="train")
+
+
+def test_an_optional_library_that_is_there_is_returned():
+    assert import_optional("xml.dom", extra="train") is importlib.import_module("xml.dom")
+
+
+def distributions(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in requirements}
+
+
+def optional_imports(path: pathlib.Path) -> list[tuple[str, str]]:
+    """The (library, extra) of every call of import_optional in a file."""
+    return [
+        (node.args[0].value.split(".")[0], node.keywords[0].value.value)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_optional"
+    ]
+
+
+def imported_libraries(path: pathlib.Path) -> set[str]:
+    """The top-level names of other people's libraries that import statements of a file name."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names - set(sys.stdlib_module_names) - {"jaxpose"}
+
+
+def python_files(place: str) -> list[pathlib.Path]:
+    return sorted((ROOT / place).rglob("*.py")) or [ROOT / place]
+
+
+def test_the_core_imports_only_what_the_core_install_brings():
+    # jax brings scipy; flax brings optax, orbax and its absl. All else: import_optional.
+    brought = {"jax", "jaxlib", "flax", "numpy", "scipy", "optax", "orbax", "absl"}
+    wrong = {
+        str(path.relative_to(ROOT)): imported_libraries(path) - brought
+        for path in python_files("jaxpose")
+    }
+    assert not {path: names for path, names in wrong.items() if names}
+
+
+def test_the_extra_that_is_named_brings_the_library():
+    homes = importlib.metadata.packages_distributions()
+    for path in python_files("jaxpose"):
+        for library, extra in optional_imports(path):
+            assert distributions(homes[library]) & distributions(EXTRAS[extra]), (path, library)
+
+
+@pytest.mark.parametrize("place", ["tfds_builders", "configs", "launch.py"])
+def test_the_extra_train_brings_what_is_imported_beside_the_package(place):
+    homes = importlib.metadata.packages_distributions()
+    brought = distributions(PROJECT["dependencies"] + EXTRAS["train"] + EXTRAS["test"])
+    for path in python_files(place):
+        for library in imported_libraries(path) - {"tfds_builders", "configs"}:
+            assert distributions(homes[library]) & brought, (path, library)
+
+
+# Lock file
+
+
+def locked(python: str) -> dict[str, str]:
+    """Distribution -> version that the lock file gives a Python version on Linux."""
+    environment = {
+        **default_environment(),
+        "python_full_version": f"{python}.0",
+        "python_version": python,
+        "os_name": "posix",
+        "sys_platform": "linux",
+    }
+    pins = {}
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        requirement = Requirement(line)  # a line of options or an address is refused here
+        if requirement.marker is None or requirement.marker.evaluate(environment):
+            (pin,) = requirement.specifier
+            assert pin.operator == "==" and requirement.url is None, line
+            assert canonicalize_name(requirement.name) not in pins, line
+            pins[canonicalize_name(requirement.name)] = pin.version
+    return pins
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_lock_serves_every_python(python):
+    pins = locked(python)
+    wanted = PROJECT["dependencies"] + [
+        line
+        for extra in ("train", "predict", "convert", "export", "test")
+        for line in EXTRAS[extra]
+    ]
+    for requirement in map(Requirement, wanted):
+        assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+    assert not set(pins) & distributions(EXTRAS["bench"] + EXTRAS["onnx"])
+
+
+def test_newer_pythons_get_a_newer_jax():
+    newer, older = locked("3.12")["jax"], locked("3.11")["jax"]
+    assert [int(part) for part in newer.split(".")] > [int(part) for part in older.split(".")]
+
+
+# Wheel and sdist
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The folder of a freshly built wheel and sdist."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--wheel"]
+    run(*build, "--outdir", folder, ROOT)
+    return folder
+
+
+def test_the_wheel_holds_the_package_and_its_command_alone(built):
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = f"jaxpose-{jaxpose.__version__}.dist-info"
+        commands = archive.read(f"{info}/entry_points.txt").decode()
+    assert {name.split("/")[0] for name in names} == {"jaxpose", info}
+    assert {"jaxpose/py.typed", "jaxpose/heatmaps.py", f"{info}/licenses/LICENSE"} <= names
+    assert commands.split() == ["[console_scripts]", "jaxpose", "=", "jaxpose.cli:main"]
+
+
+def test_the_sdist_holds_what_is_used_from_a_clone(built):
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {pathlib.PurePath(name).parts[1] for name in archive.getnames()}
+    wanted = {"LICENSE", "README.md", "pyproject.toml", "requirements.lock", "Makefile"}
+    assert wanted | {"jaxpose", "tfds_builders", "configs", "launch.py", "docs", "tests"} <= inside
+    assert not inside & {".venv", "runs", "data", ".git"}
+
+
+def readme_example() -> str:
+    """The README's first Python block that uses soft_argmax."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if "soft_argmax" in block)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # fetches and unpacks JAX and Flax
+def test_the_wheel_alone_runs_the_five_lines_of_the_readme(built, tmp_path):
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "venv", tmp_path / "alone")
+    programs = tmp_path / "alone" / "bin"
+    run(programs / "python", "-m", "pip", "install", wheel)
+    run(programs / "python", "-c", readme_example(), folder=tmp_path)
+    assert jaxpose.__version__ in run(programs / "jaxpose", "--version", folder=tmp_path)

@@ -1,0 +1,144 @@
+"""`python -m tfds_builders NAME[/CONFIG] --source PATH`: prepares one data set.
+
+No TensorFlow, no network: it reads what lies on the disk, as the releases' archives or extracted,
+checks every picture, writes TFDS's files (array_record) and says what it found.
+"""
+
+import argparse
+import contextlib
+import importlib
+import io
+import pathlib
+import shutil
+import sys
+import tempfile
+
+from tfds_builders.errors import BuildError
+
+NAMES = ("lsp", "lspet", "mpii", "synthetic_people")
+
+REPORT = "build_report.txt"
+
+EXAMPLES = """examples:
+  python -m tfds_builders lsp --source lsp_dataset.zip
+  python -m tfds_builders lsp/observer_centric --source DOWNLOADS
+  python -m tfds_builders lspet --source lspet_dataset.zip
+  python -m tfds_builders mpii --source mpii_human_pose_v1.tar.gz mpii_human_pose_v1_u12_2.zip
+  python -m tfds_builders mpii/crops --source MPII MORE_OF_MPII
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        build(options)
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error}; mend it and run the same command again", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was prepared", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tfds_builders",
+        description="Prepares a pose data set for training, from the files that you have.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "name",
+        metavar="NAME[/CONFIG]",
+        help="lsp[/person_centric | /observer_centric], lspet, mpii[/full | /crops], "
+        "synthetic_people; without CONFIG the first one named",
+    )
+    parser.add_argument(
+        "--source",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PATH",
+        help="the release's zip or tar, the extracted folder, or a folder that holds either; "
+        "several may be given",
+    )
+    parser.add_argument(
+        "--data_dir", help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)"
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="end at the first file or person that cannot be used, instead of leaving it out",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="build again what is already prepared"
+    )
+    return parser
+
+
+def build(options: argparse.Namespace) -> None:
+    """Prepares the data set and prints what it found.
+
+    Raises:
+      BuildError: no such data set, wrong sources, files that cannot be read.
+    """
+    name, _, config = options.name.partition("/")
+    if name not in NAMES:
+        raise BuildError(f"no data set is called {name!r}; choose one of {', '.join(NAMES)}")
+    import tensorflow_datasets as tfds  # after the arguments: it takes a second
+
+    module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
+    configs = [known.name for known in module.Builder.BUILDER_CONFIGS]
+    if config and config not in configs:
+        raise BuildError(
+            f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
+        )
+    if module.Builder.NEEDS_SOURCE and not options.source:
+        raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
+
+    tfds.disable_progress_bar()  # ours knows the number of persons
+    place = {"config": config or None, "data_dir": options.data_dir}
+    path = pathlib.Path(module.Builder(**place).data_dir)
+    if path.exists() and not options.overwrite:
+        print(f"{options.name} is already prepared in {path}")
+        print("add --overwrite to build it again")
+        return
+    with _set_aside(path), tempfile.TemporaryDirectory() as downloads:
+        builder = module.Builder(
+            **place, sources=options.source, strict=options.strict, progress=True
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download
+            builder.download_and_prepare(file_format="array_record", download_dir=downloads)
+    (path / REPORT).write_text("\n".join(builder.report.lines(names_shown=None)) + "\n", "utf-8")
+    print(f"{builder.info.full_name} is prepared in {path}")
+    for line in builder.report.lines():
+        print(f"  {line}")
+    print(f"  (all of it, with every name: {path / REPORT})")
+
+
+class _set_aside:
+    """Moves a prepared data set away while another is built, back if that fails."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self.aside = path.with_name(f"replaced_{path.name}")
+
+    def __enter__(self):
+        if self.path.exists():
+            shutil.rmtree(self.aside, ignore_errors=True)
+            self.path.rename(self.aside)
+
+    def __exit__(self, kind, error, trace):
+        if self.aside.exists() and self.path.exists():
+            shutil.rmtree(self.aside)
+        elif self.aside.exists():
+            self.aside.rename(self.path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

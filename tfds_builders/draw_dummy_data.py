@@ -1,0 +1,238 @@
+"""Draws the dummy data of lsp, lspet and mpii: their releases' layouts, with pictures of our own.
+
+    python -m tfds_builders.draw_dummy_data
+
+writes them into NAME/dummy_data. Every labelled joint is a dot of its own colour around its
+pixel's centre, so that a test can find it in the picture. Writing .mat files needs SciPy.
+"""
+
+import colorsys
+import io
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import scipy.io
+
+from tfds_builders.joints import LSP, MPII, JointSet
+
+HERE = pathlib.Path(__file__).parent
+RADIUS = 2  # a dot has (2 * RADIUS + 1) ** 2 pixels
+EMPTY = np.zeros((0, 0))
+
+# A standing person in units of its height, from the left and the top: (x, y) by joint.
+FIGURE = {
+    "head_top": (0.50, 0.00),
+    "upper_neck": (0.50, 0.15),
+    "neck": (0.50, 0.17),
+    "thorax": (0.50, 0.21),
+    "pelvis": (0.50, 0.52),
+    "shoulder": (0.62, 0.20),
+    "elbow": (0.72, 0.34),
+    "wrist": (0.80, 0.46),
+    "hip": (0.58, 0.52),
+    "knee": (0.64, 0.75),
+    "ankle": (0.62, 0.97),
+}
+
+
+def figure(joint_set: JointSet, left: int, top: int, height: int) -> np.ndarray:
+    """Pixel indices from 0 of a standing person's joints, int [J, 2], (x, y); it faces us."""
+    points = []
+    for name in joint_set.joints:
+        side, _, part = name.partition("_")
+        x, y = FIGURE[part if side in ("left", "right") else name]
+        points.append((1 - x if side == "right" else x, y))
+    return np.rint(np.array(points) * height).astype(int) + (left, top)
+
+
+def color(joint: int, count: int) -> np.ndarray:
+    """RGB of a joint's dot, uint8 [3]."""
+    return np.rint(255 * np.array(colorsys.hsv_to_rgb(joint / count, 1, 1))).astype(np.uint8)
+
+
+def picture(width: int, height: int, people: Sequence[np.ndarray]) -> np.ndarray:
+    """A grey slope with a dot for every joint of the people, uint8 [H, W, 3], RGB."""
+    slope = np.linspace(60, 120, width)[None, :, None] + np.linspace(0, 40, height)[:, None, None]
+    image = np.repeat(slope, 3, axis=2).astype(np.uint8)
+    for points in people:
+        for joint, (x, y) in enumerate(points):
+            rows = slice(max(0, y - RADIUS), max(0, y + RADIUS + 1))
+            columns = slice(max(0, x - RADIUS), max(0, x + RADIUS + 1))
+            image[rows, columns] = color(joint, len(points))
+    return image
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    """JPEG of an RGB picture, with colours at full resolution so that dots keep theirs."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
+
+
+def mat(variables: Mapping[str, Any], *, compressed: bool = True) -> bytes:
+    """A .mat file of version 5."""
+    file = io.BytesIO()
+    scipy.io.savemat(file, dict(variables), do_compression=compressed, oned_as="row")
+    return file.getvalue()
+
+
+def structs(elements: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> np.ndarray:
+    """A 1 x n struct array of MATLAB; a field that an element lacks is empty in it.
+
+    Arguments:
+      elements: the values by field.
+      fields: their order; by default that of their first appearance.
+    """
+    fields = list(fields) or list(dict.fromkeys(name for element in elements for name in element))
+    array = np.empty((1, len(elements)), [(name, object) for name in fields])
+    for index, element in enumerate(elements):
+        for name in fields:
+            array[0, index][name] = element.get(name, EMPTY)
+    return array
+
+
+def cells(values: Sequence[Any]) -> np.ndarray:
+    """An n x 1 cell array of MATLAB."""
+    array = np.empty((len(values), 1), object)
+    for index, value in enumerate(values):
+        array[index, 0] = value
+    return array
+
+
+def small(number: float) -> np.ndarray | float:
+    """A number as the release stores it: whole ones in the smallest type."""
+    for dtype in (np.uint8, np.uint16):
+        if 0 <= number <= np.iinfo(dtype).max and number == int(number):
+            return dtype(number)
+    return float(number)
+
+
+def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joints: np.ndarray):
+    """Writes pictures and joints.mat.
+
+    Arguments:
+      folder: of the release.
+      digits: of the numbers in file names.
+      numbers: of the pictures, from 1.
+      joints: what joints.mat holds, x and y from 0, in either axis order.
+    """
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    by_picture = joints if joints.shape[0] == 3 else joints.transpose(1, 0, 2)
+    for number in numbers:
+        points = by_picture[:2, :, number - 1].T.astype(int)
+        image = picture(70 + number % 7, 90 + number % 5, [points])
+        (folder / f"images/im{number:0{digits}d}.jpg").write_bytes(jpeg(image))
+    (folder / "joints.mat").write_bytes(mat({"joints": joints}))
+
+
+def draw_lsp(folder: pathlib.Path) -> None:
+    """Four pictures: two of train, one of validation, one of test; and both files of joints."""
+    numbers = (1, 2, 20, 1001)
+    joints = np.zeros((3, 14, max(numbers)))
+    for number in numbers:
+        joints[:2, :, number - 1] = figure(LSP, 3 + number % 3, 6, 70).T
+    joints[2, 1, 1] = 1  # the right knee of the second picture is occluded
+    write_leeds(folder, 4, numbers, joints)
+    exchanged = joints.copy()
+    exchanged[:, :6, 0] = joints[:, 5::-1, 0]  # the first picture's legs
+    (folder / "lsp-joints-OC.mat").write_bytes(mat({"joints": exchanged}))
+
+
+def draw_lspet(folder: pathlib.Path) -> None:
+    """Three pictures: two of train, one of validation; a joint of the second is not labelled."""
+    numbers = (1, 2, 20)
+    joints = np.zeros((14, 3, max(numbers)))
+    for number in numbers:
+        joints[:, :2, number - 1] = figure(LSP, 2 + number % 4, 5, 72)
+        joints[:, 2, number - 1] = 1
+    joints[6, :, 1] = (-9, 0, 0)  # the corner of the picture padded to a square
+    write_leeds(folder, 5, numbers, joints)
+
+
+def mpii_person(points: np.ndarray, **others: Any) -> dict[str, Any]:
+    """A complete element of annorect.
+
+    Arguments:
+      points: pixel indices from 0 of the 16 joints, (x, y).
+      **others: further fields, or other values of those given here.
+    """
+    one_based = points + 1
+    low, high = one_based.min(axis=0), one_based.max(axis=0)
+    middle, height = np.rint((low + high) / 2), high[1] - low[1]
+    point = [
+        {"x": small(x), "y": small(y), "id": small(joint), "is_visible": small(1)}
+        for joint, (x, y) in enumerate(one_based)
+    ]
+    head = one_based[9]
+    return {
+        "x1": small(head[0] - 6),
+        "y1": small(head[1]),
+        "x2": small(head[0] + 6),
+        "y2": small(head[1] + 16),
+        "annopoints": structs([{"point": structs(point)}]),
+        "scale": height / 200,
+        "objpos": structs([{"x": small(middle[0]), "y": small(middle[1])}]),
+        **others,
+    }
+
+
+def mpii_release(images: Sequence[tuple[str, bool, Sequence[Mapping], Sequence[int]]]) -> dict:
+    """The variable of MPII's annotation file.
+
+    Arguments:
+      images: name, whether in training, elements of annorect, numbers from 1 of the sufficiently
+        separated persons.
+    """
+    return {
+        "RELEASE": structs(
+            [
+                {
+                    "annolist": structs(
+                        [
+                            {
+                                "image": structs([{"name": name}]),
+                                "annorect": structs(people) if people else EMPTY,
+                                "frame_sec": np.uint8(0),
+                                "vididx": np.uint8(1),
+                            }
+                            for name, _, people, _ in images
+                        ]
+                    ),
+                    "img_train": np.array([[training for _, training, *_ in images]], np.uint8),
+                    "version": "12",
+                    "single_person": cells(
+                        [np.array(single, np.uint8).reshape(-1, 1) for *_, single in images]
+                    ),
+                }
+            ]
+        )
+    }
+
+
+def draw_mpii(folder: pathlib.Path) -> None:
+    """Three pictures: two persons of train, one of validation and one of neither, two of test."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    one, other = figure(MPII, 4, 8, 80), figure(MPII, 84, 6, 76)
+    people = [mpii_person(one), mpii_person(other)]
+    unlabelled = [{key: person[key] for key in ("scale", "objpos")} for person in people]
+    images = [
+        ("100000001.jpg", True, people, [1, 2]),
+        ("000040154.jpg", True, people, [1]),  # a name and a person of the validation split
+        ("200000001.jpg", False, unlabelled, []),
+    ]
+    for name, *_ in images:
+        (folder / "images" / name).write_bytes(jpeg(picture(168, 96, [one, other])))
+    (folder / "mpii_human_pose_v1_u12_1.mat").write_bytes(mat(mpii_release(images)))
+
+
+def main() -> None:
+    """Writes the dummy data of all three."""
+    for name, draw in (("lsp", draw_lsp), ("lspet", draw_lspet), ("mpii", draw_mpii)):
+        draw(HERE / name / "dummy_data")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""What LSP and LSPET share: the layout of their releases, and the form of an example."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tfds_builders import mat_file, pictures, pose_builder, report
+from tfds_builders.errors import BuildError
+from tfds_builders.sources import Files, ReadError
+
+NUM_JOINTS = 14
+
+
+class Release(NamedTuple):
+    """Where a release lies.
+
+    Attributes:
+      files: the folder or archive that holds it.
+      joints: the name of its joints.mat in there.
+      images: the names of its pictures, by the picture's number from 1.
+    """
+
+    files: Files
+    joints: str
+    images: dict[int, str]
+
+
+def find_release(found: list[Files], digits: int, release: str) -> Release:
+    """The folder or archive with joints.mat and, beside it, images/imN.jpg.
+
+    Arguments:
+      found: where to look, in this order.
+      digits: of the number N in the pictures' names: 4 in LSP, 5 in LSPET.
+      release: its name, for the message.
+
+    Raises:
+      BuildError: there is none, or there are several.
+    """
+    picture = re.compile(rf"^(.*?)images/im(\d{{{digits}}})\.(?:jpg|png)$")
+    releases: dict[tuple[str, str], Release] = {}
+    for files in found:
+        names = set(files.names)
+        for name in files.names:
+            match = picture.match(name)
+            if not match or f"{match[1]}joints.mat" not in names:
+                continue
+            where = (str(files.path), match[1])
+            release_here = releases.setdefault(where, Release(files, f"{match[1]}joints.mat", {}))
+            release_here.images[int(match[2])] = name
+    if not releases:
+        raise BuildError(
+            f"no {release} in {_paths(found)}: joints.mat with images/im{'1'.zfill(digits)}.jpg "
+            "beside it; name the release's zip or its extracted folder as --source"
+        )
+    if len(releases) > 1:
+        places = ", ".join("/".join(filter(None, where)) for where in releases)
+        raise BuildError(f"{release} lies there more than once ({places}); name one as --source")
+    return next(iter(releases.values()))
+
+
+def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The joints of a joints.mat of either axis order.
+
+    Returns:
+      xy [N, 14, 2] float64, as the file has them, and the third entry as bool [N, 14], whose
+      meaning is the data set's own: occluded in LSP, labelled in LSPET.
+
+    Raises:
+      BuildError: the file is damaged or of another form.
+    """
+    where = f"{files.path}/{name}"
+    try:
+        data = files.read(name)
+    except ReadError as error:
+        raise BuildError(f"{where} cannot be read ({error}); fetch it again") from error
+    try:
+        joints = mat_file.read(data, "joints", where).numbers()
+    except mat_file.Malformed as error:
+        raise BuildError(f"{where}: {error} in joints; fetch the file again") from error
+    if joints.ndim != 3 or joints.shape[:2] not in ((3, NUM_JOINTS), (NUM_JOINTS, 3)):
+        raise BuildError(
+            f"{where}: joints have shape {joints.shape}, not (3, 14, N) or (14, 3, N); "
+            "is it the release's file?"
+        )
+    if joints.shape[0] == 3:
+        joints = joints.transpose(1, 0, 2)
+    joints = joints.transpose(2, 0, 1).astype(np.float64)
+    flags = joints[..., 2]
+    if not (np.isfinite(joints).all() and np.isin(flags, (0, 1)).all()):
+        raise BuildError(
+            f"{where}: not every joint has two finite numbers and a flag of 0 or 1; "
+            "fetch the file again"
+        )
+    return joints[..., :2], flags == 1
+
+
+def sample_sizes(release: Release) -> dict[int, tuple[int, int]]:
+    """Width and height in pixels of about a hundred pictures, by number, evenly spread."""
+    sizes = {}
+    for number in sorted(release.images)[:: max(1, len(release.images) // 100)]:
+        try:
+            sizes[number] = pictures.size(release.files.read(release.images[number]))
+        except ReadError:
+            continue  # named when its turn comes
+    return sizes
+
+
+def check_joints_fit(
+    release: Release, sizes: dict[int, tuple[int, int]], xy: np.ndarray, labelled: np.ndarray
+) -> None:
+    """Raises BuildError where the joints cannot be these pictures' own.
+
+    Single joints of the releases lie far outside their picture; one picture in twenty does not.
+    """
+    strangers = 0
+    for number, size in sizes.items():
+        if number <= len(xy):
+            given = xy[number - 1][labelled[number - 1]]
+            beyond = np.maximum(-given, given - size).max(initial=0)
+            strangers += beyond > 0.25 * max(size)
+    if strangers > len(sizes) / 20:
+        raise BuildError(
+            f"{release.files.path}: the joints in {release.joints} lie outside the pictures; "
+            "take both from the same release"
+        )
+
+
+class Annotations(NamedTuple):
+    """The joints of a release, by the schema's convention.
+
+    Attributes:
+      keypoints: [N, 14, 2] float64, pixels.
+      labelled, visible: [N, 14] bool.
+    """
+
+    keypoints: np.ndarray
+    labelled: np.ndarray
+    visible: np.ndarray
+
+
+def numbers_by_split(
+    release: Release, count: int, split_of: Callable[[int], str], found: report.Report
+) -> dict[str, list[int]]:
+    """The numbers of the pictures that have a file, by split; the others are reported by name.
+
+    Arguments:
+      release: where the pictures lie.
+      count: of the annotated pictures.
+      split_of: the split of a picture's number.
+      found: the report.
+    """
+    splits: dict[str, list[int]] = {}
+    digits = len(re.search(r"(\d+)\.\w+$", next(iter(release.images.values())))[1])
+    for number in range(1, count + 1):
+        if number in release.images:
+            splits.setdefault(split_of(number), []).append(number)
+        else:
+            found.missing.append(f"im{number:0{digits}d}.jpg")
+    if beyond := sum(number > count for number in release.images):
+        found.remark("pictures without annotation", beyond)
+    return splits
+
+
+def examples(
+    builder: pose_builder.PoseBuilder,
+    release: Release,
+    numbers: list[int],
+    annotations: Annotations,
+) -> Iterator[tuple[int, dict]]:
+    """The (key, example) pairs of those pictures that can be read; the key is the number."""
+    requests = [(number, release.files, release.images[number]) for number in numbers]
+    for number, picture in builder.read_pictures(requests, lambda data, _: pictures.prepare(data)):
+        person = Annotations(*(values[number - 1] for values in annotations))
+        name = release.images[number].rpartition("/")[2]
+        if picture.encoded_again:
+            builder.report.remark("pictures encoded again (turned upright, or not RGB)")
+        yield number, _example(name, picture, person)
+
+
+def _example(name: str, picture: pictures.Picture, person: Annotations) -> dict:
+    size = np.array([picture.width, picture.height], np.float32)
+    return {
+        "image": picture.data,
+        "image_name": name,
+        "person": 0,
+        "keypoints": np.where(person.labelled[:, None], person.keypoints, 0).astype(np.float32),
+        "labelled": person.labelled,
+        "visible": person.visible & person.labelled,
+        "box": np.array([0, 0, *size], np.float32),
+        "center": size / 2,
+        "scale": size.max(),
+        "head_size": np.float32(0),
+        "separated": True,
+    }
+
+
+def _paths(found: list[Files]) -> str:
+    return ", ".join(dict.fromkeys(str(files.path) for files in found)) or "no folder"

@@ -1,0 +1,257 @@
+"""MATLAB's .mat files of version 5 to 7, read within bounds.
+
+SciPy's reader ends the process by a segmentation fault on some damaged files (found by changing
+bytes), so this one walks the format itself ("MAT-File Format", The MathWorks, Level 5). A file
+is a header of 128 bytes and a list of elements, each a type, a length and that many bytes; an
+array is an element that holds others: its class, its shape, its name, its content. Structs and
+cells are opened when somebody looks into them, and no element reaches beyond the one around it.
+"""
+
+import math
+import struct
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+from tfds_builders.errors import BuildError
+
+MAX_BYTES = 2**30  # uncompressed; MPII's annotations have about 0.2 GB
+HEADER = 128
+
+# Types of elements.
+INT8, UINT8, INT32, UINT32, MATRIX, COMPRESSED = 1, 2, 5, 6, 14, 15
+NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
+NUMBERS |= {12: "i8", 13: "u8"}
+TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+
+# Classes of arrays.
+CELL, STRUCT, CHAR = 1, 2, 4
+NUMERIC = range(6, 16)
+COMPLEX = 0x0800  # a flag beside the class
+
+
+class Malformed(Exception):
+    """The file holds something else than the format or the reader's caller expects there."""
+
+
+class Array(NamedTuple):
+    """An array of MATLAB; the content of structs and cells is read on demand.
+
+    Attributes:
+      kind: "number", "text", "struct", "cell" or "other".
+      shape: at least two lengths.
+      values: numbers as a flat array in MATLAB's order (columns first), texts as `str`.
+      fields: names of a struct's fields.
+      children: where the elements of a cell lie, or each field of each element of a struct.
+      reader: the file.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    values: np.ndarray | str | None = None
+    fields: tuple[str, ...] = ()
+    children: tuple[tuple[int, int], ...] = ()
+    reader: "_Reader | None" = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def numbers(self) -> np.ndarray:
+        """Numbers in their shape. Raises Malformed if these are no numbers."""
+        if self.kind != "number":
+            raise Malformed(f"{self.kind} in place of numbers")
+        return self.values.reshape(self.shape, order="F")
+
+    def cell(self, index: int) -> "Array":
+        """An element of a cell array, counted columns first. Raises Malformed."""
+        if self.kind != "cell" or not 0 <= index < len(self.children):
+            raise Malformed(f"no cell number {index + 1} in a {self.kind}")
+        return self.reader.array(*self.children[index])[1]
+
+    def field(self, index: int, name: str) -> "Array | None":
+        """A field of an element of a struct array, None if no element has it. Raises Malformed."""
+        if self.kind != "struct" or not 0 <= index < self.size:
+            raise Malformed(f"no struct number {index + 1} in a {self.kind}")
+        if self.fields.count(name) > 1:
+            raise Malformed(f"the field {name} twice")
+        if name not in self.fields:
+            return None
+        place = index * len(self.fields) + self.fields.index(name)
+        return self.reader.array(*self.children[place])[1]
+
+
+EMPTY = Array("number", (0, 0), np.zeros(0))
+
+
+def read(data: bytes, variable: str, where: str) -> Array:
+    """One variable of a .mat file.
+
+    Arguments:
+      data: the file.
+      variable: its name.
+      where: the file's name, for messages.
+
+    Raises:
+      BuildError: not such a file, damaged, or without the variable.
+    """
+    if data[:8] == b"\x89HDF\r\n\x1a\n" or data[:11] == b"MATLAB 7.3 ":
+        raise BuildError(
+            f"{where} is MATLAB's version 7.3; load it there and save it again with '-v7'"
+        )
+    try:
+        found = [array for name, array in _variables(data) if name == variable]
+    except Malformed as error:
+        raise BuildError(f"{where} is no whole .mat file ({error}); fetch it again") from error
+    if len(found) != 1:
+        raise BuildError(
+            f"{where} has {'no' if not found else 'more than one'} variable {variable!r}; "
+            "is it the release's file?"
+        )
+    return found[0]
+
+
+def _variables(data: bytes):
+    if len(data) <= HEADER or data[126:128] not in (b"IM", b"MI"):
+        raise Malformed("no header of version 5")
+    order = "<" if data[126:128] == b"IM" else ">"
+    file = _Reader(data, order)
+    start = HEADER
+    while start < len(data):
+        kind, first, end, start = file.element(start, len(data))
+        if kind == COMPRESSED:
+            inner = _Reader(_inflate(data[first:end]), order)
+            kind, first, end, _ = inner.element(0, len(inner.data))
+        else:
+            inner = file
+        if kind != MATRIX:
+            raise Malformed(f"an element of type {kind} in place of an array")
+        yield inner.array(first, end)
+
+
+def _inflate(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(data, MAX_BYTES)
+    except zlib.error as error:
+        raise Malformed(str(error)) from error
+    if not stream.eof:
+        raise Malformed(
+            f"more than {MAX_BYTES:,} bytes" if stream.unconsumed_tail else "it ends too early"
+        )
+    return inflated
+
+
+class _Reader:
+    """The elements of a buffer in one byte order."""
+
+    def __init__(self, data: bytes, order: str):
+        self.data = data
+        self.order = order
+        self._words = struct.Struct(f"{order}II")
+        self._types = {kind: np.dtype(code).newbyteorder(order) for kind, code in NUMBERS.items()}
+
+    def element(self, start: int, limit: int) -> tuple[int, int, int, int]:
+        """Type of the element at `start`, start and end of its bytes, start of the next one."""
+        if start + 8 > limit:
+            raise Malformed("it ends too early")
+        kind, length = self._words.unpack_from(self.data, start)
+        if kind >> 16:  # type, length and at most four bytes in one
+            kind, length, first, after = kind & 0xFFFF, kind >> 16, start + 4, start + 8
+            if length > 4:
+                raise Malformed("a small element of more than four bytes")
+        else:
+            first = start + 8
+            padding = 0 if kind == COMPRESSED else -length % 8
+            after = first + length + padding
+        if first + length > limit:
+            raise Malformed("an element longer than what holds it")
+        return kind, first, first + length, min(after, limit)
+
+    def array(self, start: int, end: int) -> tuple[str, Array]:
+        """Name and content of the array whose elements lie there. Raises Malformed."""
+        if start == end:
+            return "", EMPTY
+        kind, first, last, start = self.element(start, end)
+        if kind != UINT32 or last - first != 8:
+            raise Malformed("an array without a class")
+        flags = self._words.unpack_from(self.data, first)[0]
+        shape, start = self._shape(start, end)
+        kind, first, last, start = self.element(start, end)
+        if kind not in (INT8, UINT8):
+            raise Malformed("an array without a name")
+        name = self.data[first:last].decode("latin-1")
+        array_class = flags & 0xFF
+        if array_class == STRUCT:
+            return name, self._struct(shape, start, end)
+        if array_class == CELL:
+            return name, Array(
+                "cell", shape, children=self._children(math.prod(shape), start, end), reader=self
+            )
+        if array_class == CHAR:
+            return name, self._text(shape, start, end)
+        if array_class in NUMERIC and not flags & COMPLEX:
+            return name, self._numbers(shape, start, end)
+        return name, Array("other", shape)
+
+    def _shape(self, start: int, end: int) -> tuple[tuple[int, ...], int]:
+        kind, first, last, after = self.element(start, end)
+        if kind != INT32 or not 8 <= last - first <= 64 or (last - first) % 4:
+            raise Malformed("an array without a shape")
+        shape = struct.unpack_from(f"{self.order}{(last - first) // 4}i", self.data, first)
+        if min(shape) < 0:
+            raise Malformed(f"an array of shape {shape}")
+        return shape, after
+
+    def _children(self, count: int, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        if count * 8 > end - start:
+            raise Malformed(f"{count} elements in {end - start} bytes")
+        children = []
+        for _ in range(count):
+            kind, first, last, start = self.element(start, end)
+            if kind != MATRIX:
+                raise Malformed(f"an element of type {kind} in place of an array")
+            children.append((first, last))
+        return tuple(children)
+
+    def _struct(self, shape: tuple[int, ...], start: int, end: int) -> Array:
+        kind, first, last, start = self.element(start, end)
+        if kind != INT32 or last - first != 4:
+            raise Malformed("a struct without a length of its names")
+        (length,) = struct.unpack_from(f"{self.order}i", self.data, first)
+        kind, first, last, start = self.element(start, end)
+        if kind not in (INT8, UINT8) or (last > first and (length < 1 or (last - first) % length)):
+            raise Malformed("a struct without names")
+        names = (self.data[i : i + length] for i in range(first, last, max(1, length)))
+        fields = tuple(name.split(b"\0")[0].decode("latin-1") for name in names)
+        if not fields and math.prod(shape) > 1:
+            raise Malformed("a struct array without fields")
+        children = self._children(math.prod(shape) * len(fields), start, end)
+        return Array("struct", shape, fields=fields, children=children, reader=self)
+
+    def _text(self, shape: tuple[int, ...], start: int, end: int) -> Array:
+        kind, first, last, _ = self.element(start, end)
+        if kind not in TEXTS:
+            raise Malformed(f"a text of type {kind}")
+        if math.prod(shape) > last - first:
+            raise Malformed(f"{math.prod(shape)} characters in {last - first} bytes")
+        if math.prod(shape) != max(shape, default=0) and math.prod(shape):
+            return Array("other", shape)  # several lines
+        encoding = TEXTS[kind]
+        if encoding in ("utf-16", "utf-32"):
+            encoding += "-le" if self.order == "<" else "-be"
+        try:
+            return Array("text", shape, self.data[first:last].decode(encoding))
+        except UnicodeDecodeError as error:
+            raise Malformed("a text that is none") from error
+
+    def _numbers(self, shape: tuple[int, ...], start: int, end: int) -> Array:
+        kind, first, last, _ = self.element(start, end)
+        if kind not in self._types:
+            raise Malformed(f"numbers of type {kind}")
+        dtype = self._types[kind]
+        if math.prod(shape) * dtype.itemsize != last - first:
+            raise Malformed(f"{math.prod(shape)} numbers in {last - first} bytes")
+        return Array("number", shape, np.frombuffer(self.data, dtype, math.prod(shape), first))

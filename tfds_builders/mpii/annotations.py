@@ -1,0 +1,227 @@
+"""The persons of MPII's annotation file: everything that the release does, and nothing guessed.
+
+What the release leaves out (no joints, no scale, no visibility) is taken as left out. Whatever
+is neither there nor left out, such as a text in place of a number or a point without its joint's
+number, leaves its person out and is reported: a wrong joint is worse than none.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from tfds_builders import report
+from tfds_builders.errors import BuildError
+from tfds_builders.mat_file import Array, Malformed
+
+NUM_JOINTS = 16
+HEIGHT = 200  # pixels of a person of scale 1
+HEAD = 0.6  # share of the head rectangle's diagonal that PCKh calls the head's size
+ONE_BASED = 0.5  # MATLAB's pixel 1 has its centre here, by our convention
+LARGEST = 100_000  # pixels; no picture is as large
+MOST_PERSONS = 1000  # of a picture
+
+
+class Person(NamedTuple):
+    """A person of the release, in its pixels but by our convention: pixel 1's centre is at 0.5.
+
+    Attributes:
+      image_name: file name.
+      annolist_index: the image's place in `annolist`, from 0.
+      number: the person's place in `annorect`, from 0.
+      test: whether the image belongs to the test set.
+      keypoints: [16, 2] float64; 0 where not labelled.
+      labelled: [16] bool.
+      visible: [16] bool, labelled and not marked occluded.
+      center: [2] float64, `objpos`; None if left out.
+      scale: height in pixels; None if left out.
+      head_size: pixels; 0 if unknown.
+      separated: whether `single_person` lists the person.
+    """
+
+    image_name: str
+    annolist_index: int
+    number: int
+    test: bool
+    keypoints: np.ndarray
+    labelled: np.ndarray
+    visible: np.ndarray
+    center: np.ndarray | None
+    scale: float | None
+    head_size: float
+    separated: bool
+
+
+def persons(release: Array, where: str, found: report.Report) -> Iterator[Person]:
+    """The persons of the variable RELEASE, in its order.
+
+    Arguments:
+      release: the variable.
+      where: the file's name, for messages.
+      found: takes what is left out and what was borne.
+
+    Raises:
+      BuildError: the lists of images do not fit together, so that nothing in them can be trusted.
+    """
+    try:
+        annolist, in_training, separated = _lists(release)
+    except Malformed as error:
+        raise BuildError(f"{where}: {error}; is it the release's file?") from error
+    for index in range(annolist.size):
+        try:
+            name = _image_name(annolist.field(index, "image"))
+            rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
+            count = rectangles.size if rectangles else 0
+            if count > MOST_PERSONS:
+                raise Malformed(f"{count} persons")
+            single = _single_persons(separated, index, count)
+        except Malformed as error:
+            found.leave_out(f"{error}", f"all of image {index + 1}")
+            continue
+        for number in range(count):
+            try:
+                person = _person(rectangles, number, found)
+            except Malformed as error:
+                found.leave_out(f"{error}", f"{name} person {number}")
+                continue
+            yield person._replace(
+                image_name=name,
+                annolist_index=index,
+                number=number,
+                test=not in_training[index],
+                separated=number in single,
+            )
+
+
+def _lists(release: Array) -> tuple[Array, np.ndarray, Array | None]:
+    if release.size != 1:
+        raise Malformed(f"RELEASE has {release.size} elements")
+    annolist = release.field(0, "annolist")
+    if annolist is None or annolist.kind != "struct":
+        raise Malformed("no list of images in RELEASE.annolist")
+    img_train = release.field(0, "img_train")
+    if img_train is None:
+        raise Malformed("no RELEASE.img_train")
+    in_training = img_train.numbers().ravel(order="F")
+    if in_training.size != annolist.size or not np.isin(in_training, (0, 1)).all():
+        raise Malformed(
+            f"RELEASE.img_train does not say 0 or 1 for each of {annolist.size:,} images"
+        )
+    separated = release.field(0, "single_person")
+    if separated is not None and (separated.kind != "cell" or separated.size != annolist.size):
+        raise Malformed(f"RELEASE.single_person has no cell for each of {annolist.size:,} images")
+    return annolist, in_training == 1, separated
+
+
+def _image_name(image: Array | None) -> str:
+    image = _optional(image, "struct", "image")
+    name = image.field(0, "name") if image and image.size == 1 else None
+    if name is None or name.kind != "text" or not name.values:
+        raise Malformed("an image without a name")
+    if "/" in name.values or "\\" in name.values:
+        raise Malformed(f"an image named {name.values!r}")
+    return name.values
+
+
+def _single_persons(separated: Array | None, index: int, count: int) -> frozenset[int]:
+    """Numbers from 0 of the sufficiently separated persons of an image."""
+    if separated is None:
+        return frozenset()
+    listed = separated.cell(index).numbers().ravel()
+    if not np.isin(listed, np.arange(1, count + 1)).all():
+        raise Malformed("a number in single_person that no person has")
+    return frozenset(int(number) - 1 for number in listed)
+
+
+def _person(rectangles: Array, number: int, found: report.Report) -> Person:
+    keypoints = np.zeros((NUM_JOINTS, 2))
+    labelled = np.zeros(NUM_JOINTS, bool)
+    visible = np.zeros(NUM_JOINTS, bool)
+    for joint, xy, seen in _points(rectangles.field(number, "annopoints")):
+        if labelled[joint]:
+            found.remark("points of a joint that has one already, not used")
+            continue
+        keypoints[joint] = xy
+        labelled[joint] = True
+        visible[joint] = seen
+    scale = _number(rectangles.field(number, "scale"), "scale")
+    if scale is not None and not 0 < scale * HEIGHT < LARGEST:
+        raise Malformed("a scale that no person has")
+    corners = [_number(rectangles.field(number, side), side) for side in ("x1", "y1", "x2", "y2")]
+    head_size = 0.0
+    if None not in corners:
+        head_size = HEAD * math.hypot(corners[2] - corners[0], corners[3] - corners[1])
+    return Person(
+        *("", 0, number, False),
+        *(keypoints, labelled, visible),
+        center=_position(rectangles.field(number, "objpos")),
+        scale=None if scale is None else scale * HEIGHT,
+        head_size=head_size,
+        separated=False,
+    )
+
+
+def _points(annopoints: Array | None) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """Joint, position and visibility of each labelled point, in the file's order."""
+    annopoints = _optional(annopoints, "struct", "annopoints")
+    if annopoints is None:
+        return
+    if annopoints.size != 1:
+        raise Malformed(f"annopoints {annopoints.size} times")
+    points = _optional(annopoints.field(0, "point"), "struct", "point")
+    for index in range(points.size if points else 0):
+        joint = _number(points.field(index, "id"), "id")
+        if joint not in range(NUM_JOINTS):
+            raise Malformed("a point without the number of its joint")
+        xy = [_number(points.field(index, axis), axis) for axis in ("x", "y")]
+        seen = _visible(points.field(index, "is_visible"))
+        if xy == [None, None]:
+            continue
+        if None in xy:
+            raise Malformed("a point with one coordinate")
+        yield int(joint), np.array(xy) - ONE_BASED, seen
+
+
+def _position(objpos: Array | None) -> np.ndarray | None:
+    objpos = _optional(objpos, "struct", "objpos")
+    if objpos is None:
+        return None
+    if objpos.size != 1:
+        raise Malformed(f"objpos {objpos.size} times")
+    xy = [_number(objpos.field(0, axis), axis) for axis in ("x", "y")]
+    return None if None in xy else np.array(xy) - ONE_BASED
+
+
+def _visible(value: Array | None) -> bool:
+    """The meaning of is_visible, visible where it is left out."""
+    if value is not None and value.kind == "text" and value.values in ("0", "1"):
+        return value.values == "1"
+    if value is not None and value.kind == "text" and not value.values:
+        return True
+    number = _number(value, "is_visible")
+    if number not in (None, 0, 1):
+        raise Malformed("is_visible neither 0 nor 1")
+    return number != 0
+
+
+def _optional(value: Array | None, kind: str, name: str) -> Array | None:
+    """The value if it is of that kind, None where it is left out or empty. Raises Malformed."""
+    if value is None or (value.size == 0 and value.kind in ("number", kind)):
+        return None
+    if value.kind != kind:
+        raise Malformed(f"a {value.kind} in place of {name}")
+    return value
+
+
+def _number(value: Array | None, name: str) -> float | None:
+    """A number, cast before anybody subtracts; None where it is left out. Raises Malformed."""
+    value = _optional(value, "number", name)
+    if value is None:
+        return None
+    if value.size != 1:
+        raise Malformed(f"{value.size} numbers in place of {name}")
+    number = float(value.values[0])
+    if not abs(number) < LARGEST:
+        raise Malformed(f"{name} {number:g}")
+    return number

@@ -1,0 +1,119 @@
+"""A square around a person, large enough for every augmentation of the paper, encoded once."""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from tfds_builders.sources import ReadError
+
+INPUT_SIDE = 256  # pixels of the network's input
+ENLARGEMENT, SHIFT = 1.25, 15 / 200  # MPII's crop, in units of the person's height
+PERSON_IN_CROP = 0.76  # LSP's crop: the longer side of the joints' box over the crop's
+SMALLEST, LARGEST, ROTATION = 0.7, 1.3, 40  # the paper's augmentation
+TURNED = math.cos(math.radians(ROTATION)) + math.sin(math.radians(ROTATION))
+QUALITY = 92
+
+
+class Square(NamedTuple):
+    """A square of the release's pixels.
+
+    Attributes:
+      x, y: its corner.
+      side: its side.
+      stored: its side in the stored picture, in that picture's pixels.
+    """
+
+    x: int
+    y: int
+    side: int
+    stored: int
+
+    @property
+    def zoom(self) -> float:
+        """Stored pixels per pixel of the release."""
+        return self.stored / self.side
+
+
+def square_around(
+    center: np.ndarray, scale: float, keypoints: np.ndarray, labelled: np.ndarray
+) -> Square:
+    """The square that holds every augmented crop of the person.
+
+    Both crop rules are served: MPII's by centre and scale, and the one by the joints' box unless
+    a far joint would more than double the square. Its resolution gives the closest crop of MPII's
+    rule one stored pixel per pixel of the network's input, and never exceeds the release's.
+
+    Arguments:
+      center: [2], pixels.
+      scale: the person's nominal height in pixels.
+      keypoints: [J, 2], pixels.
+      labelled: [J] bool.
+    """
+    middle = center + (0, SHIFT * scale)
+    reach = _reach(ENLARGEMENT * scale)
+    low, high = middle - reach, middle + reach
+    if labelled.any():
+        first, last = keypoints[labelled].min(axis=0), keypoints[labelled].max(axis=0)
+        reach = _reach((last - first).max() / PERSON_IN_CROP)
+        wider = (
+            np.minimum(low, (first + last) / 2 - reach),
+            np.maximum(high, (first + last) / 2 + reach),
+        )
+        if (wider[1] - wider[0]).max() <= 2 * (high - low).max():
+            low, high = wider
+    side = (high - low).max()
+    zoom = min(1.0, INPUT_SIDE / (SMALLEST * ENLARGEMENT * scale))
+    unit = _halvings(zoom)
+    corner = np.floor(((low + high - side) / 2) / unit).astype(int) * unit
+    side = math.ceil(side / unit + 1) * unit
+    stored = side if zoom == 1 else max(1, round(side * zoom))
+    return Square(int(corner[0]), int(corner[1]), side, stored)
+
+
+def cut(picture: np.ndarray, square: Square) -> bytes:
+    """The square as JPEG; black where it leaves the picture.
+
+    Arguments:
+      picture: uint8 [H, W, 3], BGR as OpenCV has it.
+      square: pixels of the picture.
+    """
+    unit = _halvings(square.zoom)
+    for _ in range(unit.bit_length() - 1):
+        picture = _half(picture)
+    x, y, side = square.x // unit, square.y // unit, square.side // unit
+    height, width = picture.shape[:2]
+    canvas = np.zeros((side, side, 3), np.uint8)
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(width, x + side), min(height, y + side)
+    if right > left and bottom > top:
+        canvas[top - y : bottom - y, left - x : right - x] = picture[top:bottom, left:right]
+    if square.stored != side:
+        canvas = cv2.resize(canvas, (square.stored,) * 2, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+
+
+def decode(data: bytes) -> np.ndarray:
+    """uint8 [H, W, 3], BGR, of an upright RGB picture. Raises ReadError."""
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ReadError("OpenCV cannot decode it")
+    return picture
+
+
+def _reach(side: float) -> float:
+    """Half the side of the upright square that holds a crop of this side, enlarged and turned."""
+    return LARGEST * TURNED * side / 2
+
+
+def _halvings(zoom: float) -> int:
+    """The largest power of two by which the picture can shrink before it is cut."""
+    return 2 ** max(0, math.floor(math.log2(1 / zoom) + 1e-9))
+
+
+def _half(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+    size = (even.shape[1] // 2, even.shape[0] // 2)
+    return cv2.resize(even, size, interpolation=cv2.INTER_AREA)

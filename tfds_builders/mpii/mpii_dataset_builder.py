@@ -1,0 +1,171 @@
+"""MPII Human Pose: pictures of everyday activities, 16 joints a person, one person an example."""
+
+import collections
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders import joints, mat_file, pictures, pose_builder, schema
+from tfds_builders.errors import BuildError
+from tfds_builders.mpii import annotations, crops
+from tfds_builders.mpii.release import Release, find_releases
+from tfds_builders.sources import Files, ReadError
+
+VALIDATION_PERSONS = pathlib.Path(__file__).with_name("validation_persons.txt")
+SPLITS = ("train", "validation", "test")
+
+
+class Subject(NamedTuple):
+    """A person who goes into a split, and its place there."""
+
+    key: int
+    person: annotations.Person
+
+
+class Builder(pose_builder.PoseBuilder):
+    """Builds MPII from its annotation file and its pictures; several releases may be given."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(name="full", description="the release's own pictures"),
+        tfds.core.BuilderConfig(
+            name="crops",
+            description="a square around the person, large enough for every augmentation of the "
+            "paper, for throughput",
+        ),
+    ]
+    MANUAL_DOWNLOAD_INSTRUCTIONS = (
+        "Put mpii_human_pose_v1_u12_2.zip and mpii_human_pose_v1.tar.gz, or what they hold, into "
+        "the folder."
+    )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        extra = {
+            "annolist_index": tfds.features.Scalar(
+                np.int32, doc="the picture's place in the release's annolist, from 0"
+            ),
+            "origin": tfds.features.Tensor(
+                shape=(2,), dtype=np.float32, doc="release pixels = origin + stored pixels / zoom"
+            ),
+            "zoom": tfds.features.Scalar(np.float32, doc="stored pixels per release pixel"),
+        }
+        return self.dataset_info_from_configs(
+            features=schema.features(annotations.NUM_JOINTS, extra),
+            metadata=schema.metadata(joints.MPII, release="MPII Human Pose, version 1, update 12"),
+            homepage="http://human-pose.mpi-inf.mpg.de",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        requests = {split: [] for split in SPLITS}
+        seen: set[str] = set()
+        first_key = 0
+        for release in find_releases(self.files(dl_manager, "mpii")):
+            subjects = self._subjects(release, first_key)
+            first_key += 1_000_000_000  # more than any release's number of images times persons
+            for (split, name), group in subjects.items():
+                if name in seen:
+                    self.report.remark("pictures of an earlier source, not used", 1)
+                elif name in release.pictures:
+                    requests[split].append((group, *release.pictures[name]))
+                else:
+                    self.refuse_if_strict(f"{name} is not among the pictures")
+                    self.report.missing.append(f"{name} ({split})")
+            seen.update(name for _, name in subjects)
+        if not any(requests.values()):
+            raise BuildError("no picture of any person is there; name their folder as --source")
+        return {
+            split: self.counted(
+                split, self._generate_examples(wanted), sum(len(group) for group, *_ in wanted)
+            )
+            for split, wanted in requests.items()
+            if wanted
+        }
+
+    def _subjects(self, release: Release, first_key: int) -> dict[tuple[str, str], list[Subject]]:
+        """The persons that go into a split, by split and picture."""
+        where = f"{release.files.path}/{release.annotations}"
+        try:
+            data = release.files.read(release.annotations)
+        except ReadError as error:
+            raise BuildError(f"{where} cannot be read ({error}); fetch it again") from error
+        variable = mat_file.read(data, "RELEASE", where)
+        validation = validation_persons()
+        subjects = collections.defaultdict(list)
+        for person in annotations.persons(variable, where, self.report):
+            split = self._split(person, validation)
+            if split:
+                key = first_key + person.annolist_index * annotations.MOST_PERSONS + person.number
+                subjects[split, person.image_name].append(Subject(key, person))
+        return subjects
+
+    def _split(self, person: annotations.Person, validation) -> str | None:
+        """The person's split, None (and counted) for those that belong to none."""
+        who = f"{person.image_name} person {person.number}"
+        if person.center is None or person.scale is None:
+            self.report.leave_out("no scale or position", who)
+        elif person.test:
+            return "test"
+        elif not person.labelled.any():
+            self.report.leave_out("no joints", who)
+        elif person.image_name not in validation:
+            return "train"
+        elif person.number in validation[person.image_name]:
+            return "validation"
+        else:
+            self.report.leave_out("not named by the validation split, in its pictures", who)
+        return None
+
+    def _generate_examples(self, requests: list[tuple[list[Subject], Files, str]]):
+        for group, results in self.read_pictures(requests, self._process):
+            for subject, example in zip(group, results, strict=True):
+                yield subject.key, example
+
+    def _process(self, data: bytes, group: list[Subject]) -> list[dict]:
+        picture = pictures.prepare(data)
+        if self.builder_config.name == "full":
+            whole = crops.Square(0, 0, 1, 1)
+            return [_example(subject.person, picture.data, whole) for subject in group]
+        pixels = crops.decode(picture.data)
+        examples = []
+        for _, person in group:
+            square = crops.square_around(
+                person.center, person.scale, person.keypoints, person.labelled
+            )
+            examples.append(_example(person, crops.cut(pixels, square), square))
+        return examples
+
+
+def _example(person: annotations.Person, image: bytes, square: crops.Square) -> dict:
+    """The example of a person whose stored picture shows that square of the release's."""
+    corner = np.array([square.x, square.y])
+    center = (person.center - corner) * square.zoom
+    scale = person.scale * square.zoom
+    keypoints = (person.keypoints - corner) * square.zoom
+    labelled = person.labelled & (not person.test)  # the test split has persons without joints
+    return {
+        "image": image,
+        "image_name": person.image_name,
+        "person": person.number,
+        "keypoints": np.where(labelled[:, None], keypoints, 0).astype(np.float32),
+        "labelled": labelled,
+        "visible": person.visible & labelled,
+        "box": np.array([*(center - scale / 2), scale, scale], np.float32),
+        "center": center.astype(np.float32),
+        "scale": np.float32(scale),
+        "head_size": np.float32(person.head_size * square.zoom),
+        "separated": person.separated,
+        "annolist_index": person.annolist_index,
+        "origin": corner.astype(np.float32),
+        "zoom": np.float32(square.zoom),
+    }
+
+
+def validation_persons() -> dict[str, frozenset[int]]:
+    """The numbers of the validation persons, by picture."""
+    lines = VALIDATION_PERSONS.read_text("utf-8").splitlines()
+    entries = (line.split() for line in lines if not line.startswith("#"))
+    return {name: frozenset(map(int, numbers)) for name, *numbers in entries}

@@ -1,0 +1,97 @@
+"""The common part of the builders: where they read from, what they count, their progress bar."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+import tqdm
+
+from tfds_builders import pictures, report
+from tfds_builders.errors import BuildError
+from tfds_builders.sources import Files, ReadError, open_sources
+
+
+class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A TFDS builder that reads the user's own files, counts what it finds and says so.
+
+    Arguments:
+      sources: folders, archives or files to read; by default TFDS's `manual_dir`.
+      strict: end the build at the first file or person that cannot be used.
+      progress: show a progress bar per split.
+      **kwargs: TFDS's own (`data_dir`, `config`, `version`).
+
+    Attributes:
+      NEEDS_SOURCE: whether the command must be given `--source`.
+      report: what the build has found so far.
+    """
+
+    NEEDS_SOURCE = True
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[str] = (),
+        strict: bool = False,
+        progress: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.sources = tuple(str(source) for source in sources)
+        self.strict = strict
+        self.progress = progress
+        self.report = report.Report()
+
+    def files(self, dl_manager: tfds.download.DownloadManager, archive_name: str) -> list[Files]:
+        """What the sources hold (`sources.open_sources`), `manual_dir` where none were given.
+
+        Raises:
+          BuildError: a source does not exist or is a damaged archive.
+        """
+        return open_sources(self.sources or (str(dl_manager.manual_dir),), archive_name)
+
+    def counted(
+        self, split: str, examples: Iterable[tuple[int, dict]], total: int
+    ) -> Iterator[tuple[int, dict]]:
+        """The (key, example) pairs of a split, unchanged, counted in the report.
+
+        Arguments:
+          split: name of the split.
+          examples: pairs of an integer key, which orders the split, and an example.
+          total: length of the progress bar.
+        """
+        bar = tqdm.tqdm(
+            total=total, desc=f"{self.name} {split}", unit=" persons", disable=not self.progress
+        )
+        with bar:
+            for key, example in examples:
+                self.report.person(split, example)
+                yield key, example
+                bar.update()
+        if not self.report.persons[split]:
+            raise BuildError(f"no person of {split} can be read; see that the files are whole")
+
+    def read_pictures(
+        self,
+        requests: Iterable[tuple[Any, Files, str]],
+        process: Callable[[bytes, Any], Any],
+    ) -> Iterator[tuple[Any, Any]]:
+        """(tag, result) of every picture that can be read; the others are counted by name.
+
+        Arguments:
+          requests: (tag, files, name).
+          process: takes a picture's bytes and its tag, in a thread; may raise ReadError.
+
+        Raises:
+          BuildError: with `strict`, the first picture that cannot be read.
+        """
+        for tag, name, result in pictures.read_all(requests, process):
+            if isinstance(result, ReadError):
+                self.refuse_if_strict(f"{name} cannot be read ({result})")
+                self.report.unreadable.append(f"{name} ({result})")
+            else:
+                yield tag, result
+
+    def refuse_if_strict(self, what: str) -> None:
+        """Raises BuildError with `strict`, naming what would be left out."""
+        if self.strict:
+            raise BuildError(f"{what}; mend it, or build without --strict")

@@ -1,0 +1,70 @@
+"""What a build found: persons, labelled joints, and the files and persons that it left out."""
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+NAMES_SHOWN = 20
+
+
+class Report:
+    """Counts of one build, filled while it runs, printed when it is done."""
+
+    def __init__(self):
+        self.persons = collections.Counter()
+        self.labelled = collections.Counter()
+        self.joints = collections.Counter()
+        self.pictures = collections.defaultdict(set)
+        self.missing: list[str] = []
+        self.unreadable: list[str] = []
+        self.left_out = collections.defaultdict(list)
+        self.remarks = collections.Counter()
+
+    def person(self, split: str, example: Mapping[str, Any]) -> None:
+        """Counts an example that goes into the split."""
+        self.persons[split] += 1
+        self.labelled[split] += int(np.sum(example["labelled"]))
+        self.joints[split] += len(example["labelled"])
+        self.pictures[split].add(example["image_name"])
+
+    def leave_out(self, reason: str, who: str) -> None:
+        """Counts a person that goes into no split."""
+        self.left_out[reason].append(who)
+
+    def remark(self, text: str, count: int = 1) -> None:
+        """Counts something that was borne without leaving anybody out."""
+        self.remarks[text] += count
+
+    def lines(self, names_shown: int | None = NAMES_SHOWN) -> list[str]:
+        """The report, a finding a line; files and persons by name.
+
+        Arguments:
+          names_shown: of each finding, at most; None for all.
+        """
+
+        def some(names):
+            more = len(names) - len(names[:names_shown])
+            return ", ".join(names[:names_shown]) + (f" and {more:,} more" if more else "")
+
+        lines = []
+        for split, persons in self.persons.items():
+            share = 100 * self.labelled[split] / max(1, self.joints[split])
+            lines.append(
+                f"{split}: {persons:,} persons in {len(self.pictures[split]):,} pictures, "
+                f"{self.labelled[split]:,} of {self.joints[split]:,} joints labelled "
+                f"({share:.1f} %)"
+            )
+        if self.missing:
+            lines.append(f"{_count(self.missing, 'file')} missing: {some(self.missing)}")
+        if self.unreadable:
+            lines.append(f"{_count(self.unreadable, 'file')} unreadable: {some(self.unreadable)}")
+        for reason, who in self.left_out.items():
+            lines.append(f"{_count(who, 'person')} left out, {reason}: {some(who)}")
+        lines += [f"{text}: {count:,}" for text, count in self.remarks.items()]
+        return lines
+
+
+def _count(things: list[str], one: str) -> str:
+    return f"{len(things):,} {one}{'' if len(things) == 1 else 's'}"

@@ -1,0 +1,73 @@
+"""The one schema of all builders: a person in a picture, with joints in pixels.
+
+Coordinates are (x, y), x to the right and y down, continuous: pixel (column c, row r) covers
+[c, c + 1) x [r, r + 1), its centre is (c + 0.5, r + 0.5), the picture is [0, W] x [0, H].
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tfds_builders.joints import JointSet
+
+
+def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.features.FeaturesDict:
+    """The features of an example with J joints.
+
+    Arguments:
+      num_joints: J.
+      extra: further features of one data set, by name.
+
+    Returns:
+      `FeaturesDict`; lengths and positions in pixels of the stored picture, (x, y), float32.
+    """
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), doc="RGB, upright"),
+            "image_name": tfds.features.Text(doc="file name in the release"),
+            "person": tfds.features.Scalar(np.int32, doc="index of the person in the picture"),
+            "keypoints": tfds.features.Tensor(
+                shape=(num_joints, 2), dtype=np.float32, doc="pixels, (x, y); 0 if not labelled"
+            ),
+            "labelled": tfds.features.Tensor(
+                shape=(num_joints,), dtype=np.bool_, doc="a position is given"
+            ),
+            "visible": tfds.features.Tensor(
+                shape=(num_joints,), dtype=np.bool_, doc="labelled and not marked occluded"
+            ),
+            "box": tfds.features.Tensor(
+                shape=(4,), dtype=np.float32, doc="the person's x, y, width, height in pixels"
+            ),
+            "center": tfds.features.Tensor(
+                shape=(2,), dtype=np.float32, doc="the person's nominal centre in pixels"
+            ),
+            "scale": tfds.features.Scalar(np.float32, doc="the person's nominal size in pixels"),
+            "head_size": tfds.features.Scalar(np.float32, doc="pixels; 0 if unknown"),
+            "separated": tfds.features.Scalar(np.bool_, doc="MPII's sufficiently separated"),
+            **(extra or {}),
+        }
+    )
+
+
+def metadata(
+    joint_set: JointSet, *, release: str, annotated: Sequence[bool] | None = None
+) -> tfds.core.MetadataDict:
+    """What a prepared data set says of itself, in its own files.
+
+    Arguments:
+      joint_set: joint names in the order of the features, flip pairs and limbs.
+      release: which data these are, in words.
+      annotated: per joint, whether the data set labels it at all; by default all are.
+
+    Returns:
+      `MetadataDict` with joint_names, flip_pairs, limbs, release, annotated.
+    """
+    return tfds.core.MetadataDict(
+        joint_names=list(joint_set.joints),
+        flip_pairs=[list(pair) for pair in joint_set.flip_pairs],
+        limbs=[list(limb) for limb in joint_set.limbs],
+        release=release,
+        annotated=[True] * len(joint_set.joints) if annotated is None else list(annotated),
+    )

@@ -1,0 +1,165 @@
+"""Where a release lies: a folder, a zip, a tar. Only read, member by member, never extracted."""
+
+import os
+import pathlib
+import re
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Sequence
+from typing import Protocol
+
+from tfds_builders.errors import BuildError
+
+MAX_DEPTH = 3  # of folders below a source: release/mpii/images
+MAX_FILES = 500_000  # no release has a tenth of it: somebody named their whole disk
+MAX_BYTES = 2**30  # of one member: MPII's annotations, uncompressed, have 0.1 GB
+ARCHIVE = re.compile(r"\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
+
+# What the standard library raises for an archive that is damaged, encrypted or of a rare kind.
+ARCHIVE_ERRORS = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError),
+    *(RuntimeError, NotImplementedError, ValueError, OverflowError),
+)
+
+
+class ReadError(Exception):
+    """A file is listed and cannot be read; the message says why."""
+
+
+class Files(Protocol):
+    """Read-only files by name, with "/" between folders.
+
+    Attributes:
+      path: the folder or archive.
+      names: every file, in the order in which reading is fastest.
+    """
+
+    path: pathlib.Path
+    names: Sequence[str]
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes. Raises ReadError."""
+        ...
+
+
+class Folder:
+    """The files below a folder, or those given."""
+
+    def __init__(self, path: pathlib.Path, names: Sequence[str] | None = None):
+        self.path = path
+        self.names = list(_walk(path)) if names is None else list(names)
+
+    def read(self, name: str) -> bytes:
+        try:
+            file = self.path / name
+            if file.stat().st_size > MAX_BYTES:
+                raise ReadError(f"larger than {MAX_BYTES:,} bytes")
+            return file.read_bytes()
+        except OSError as error:
+            raise ReadError(error.strerror or str(error)) from error
+
+
+class Zip:
+    """The members of a zip."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self._zip = zipfile.ZipFile(path)
+        members = (member for member in self._zip.infolist() if not member.is_dir())
+        self.names = [m.filename for m in sorted(members, key=lambda m: m.header_offset)]
+
+    def read(self, name: str) -> bytes:
+        try:
+            size = self._zip.getinfo(name).file_size
+            if size > MAX_BYTES:
+                raise ReadError(f"larger than {MAX_BYTES:,} bytes")
+            return self._zip.read(name)
+        except ARCHIVE_ERRORS as error:
+            raise ReadError(str(error)) from error
+
+
+class Tar:
+    """The members of a tar, compressed or not. Reading backwards in a compressed one is slow."""
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        self._tar = tarfile.open(path)
+        # Plain files alone: a link may point anywhere.
+        self._members = {m.name.removeprefix("./"): m for m in self._tar if m.isreg()}
+        self.names = sorted(self._members, key=lambda name: self._members[name].offset)
+        self._lock = threading.Lock()
+
+    def __del__(self):
+        if hasattr(self, "_tar"):
+            self._tar.close()
+
+    def read(self, name: str) -> bytes:
+        member = self._members[name]
+        if member.size > MAX_BYTES:
+            raise ReadError(f"larger than {MAX_BYTES:,} bytes")
+        try:
+            with self._lock:
+                data = self._tar.extractfile(member).read()
+        except ARCHIVE_ERRORS as error:
+            raise ReadError(str(error)) from error
+        if len(data) != member.size:
+            raise ReadError("the archive ends within the file")
+        return data
+
+
+def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:
+    """The folders and archives that the user named, and the archives in those folders.
+
+    Arguments:
+      sources: paths of folders, archives or single files.
+      archive_name: regular expression; archives within a folder are opened where their file name
+        contains it.
+
+    Raises:
+      BuildError: a path does not exist, or an archive cannot be opened.
+    """
+    found: list[Files] = []
+    for source in sources:
+        path = pathlib.Path(source).expanduser()
+        if not path.exists():
+            raise BuildError(f"--source {source} does not exist; name a folder, zip or tar")
+        if path.is_dir():
+            folder = Folder(path)
+            found.append(folder)
+            found += [
+                _open_archive(path / name)
+                for name in sorted(folder.names)
+                if "/" not in name
+                and ARCHIVE.search(name)
+                and re.search(archive_name, name, re.IGNORECASE)
+            ]
+        elif ARCHIVE.search(path.name):
+            found.append(_open_archive(path))
+        else:
+            found.append(Folder(path.parent, [path.name]))
+    return found
+
+
+def _open_archive(path: pathlib.Path) -> Files:
+    try:
+        return Zip(path) if path.suffix.lower() == ".zip" else Tar(path)
+    except ARCHIVE_ERRORS as error:
+        raise BuildError(
+            f"{path} is no whole archive ({error}); fetch it again or name the extracted folder"
+        ) from error
+
+
+def _walk(top: pathlib.Path):
+    count = 0
+    for folder, folders, names in os.walk(top, followlinks=True):
+        depth = len(pathlib.Path(folder).relative_to(top).parts)
+        folders[:] = sorted(folders) if depth < MAX_DEPTH else []
+        for name in sorted(names):
+            count += 1
+            if count > MAX_FILES:
+                raise BuildError(
+                    f"--source {top} holds more than {MAX_FILES:,} files; name the release's folder"
+                )
+            yield pathlib.Path(folder, name).relative_to(top).as_posix()

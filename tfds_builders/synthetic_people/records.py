@@ -1,0 +1,57 @@
+"""Draws many pictures, in several processes, and encodes them as records of the schema."""
+
+import concurrent.futures
+import functools
+import multiprocessing
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from tfds_builders.synthetic_people import canvas, scene
+
+_FEW = 200  # pictures that are drawn sooner than processes start
+_CHUNK = 25
+
+
+def record(
+    index: int, *, seed: int, split: str, size: int, difficulty: scene.Difficulty, quality: int
+) -> dict[str, Any]:
+    """One record of the schema with `image` as JPEG bytes; see scene.render for the arguments."""
+    example = scene.render(seed, split, index, size=size, difficulty=difficulty)
+    return {
+        "image": canvas.encode_jpeg(example.image, quality),
+        "image_name": f"{split}_{index:06d}.jpg",
+        "person": 0,
+        "keypoints": example.keypoints,
+        "labelled": example.labelled,
+        "visible": example.visible,
+        "box": example.box,
+        "center": example.center,
+        "scale": example.scale,
+        "head_size": example.head_size,
+        "separated": True,
+    }
+
+
+def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterator[dict[str, Any]]:
+    """The records of pictures 0 to `count` - 1, in order.
+
+    Args:
+        count: number of pictures.
+        workers: processes that draw; 0: this one; None: as many as there are processors, unless
+            the pictures are few.
+        **drawing: the keyword arguments of `record`.
+    """
+    if workers is None:
+        workers = min(os.cpu_count() or 1, 16) if count > _FEW else 0
+    draw = functools.partial(record, **drawing)
+    if workers == 0:
+        yield from map(draw, range(count))
+        return
+    # spawn: the process that builds runs threads, which a fork would break
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            yield from pool.map(draw, range(count), chunksize=_CHUNK)
+        finally:
+            pool.shutdown(cancel_futures=True)

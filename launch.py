@@ -65,7 +65,9 @@ def run() -> None:
 
     from jaxpose import cluster, evaluate, train
     from jaxpose.compilation_cache import use_compilation_cache
+    from jaxpose.host_memory import keep_freed_memory
 
+    keep_freed_memory()
     use_compilation_cache()
     cluster.initialise(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if FLAGS.mode == "eval":

@@ -18,8 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
 
-    # Data: (name/config, weight) or (name/config, split, weight). With weight w a person is drawn
-    # w times an epoch on average.
+    # Data: (name/config, weight) or (name/config, weight, crop). With weight w a person is drawn
+    # w times an epoch on average; the crop is config.crop where none is named.
     config.data = ()
     # (name/config, split, crop, weight in the score that steers plateau and best checkpoint).
     config.validation = ()
@@ -29,7 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.joints = MPII_JOINTS
     config.image_size = 256
     config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "picture"
-    config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2)
+    config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2, shift=0.0)
     config.workers = 0  # processes that decode; 0 decodes in threads
 
     config.network = dict(

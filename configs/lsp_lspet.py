@@ -18,7 +18,11 @@ from configs import common
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     """The config of a preset: "small" or "full"."""
     config = common.get_config()
-    config.data = (("lsp/person_centric", 4.0), ("lspet", 1.0))
+    config.data = (
+        ("lsp/person_centric", 3.0),
+        ("lsp/person_centric", 3.0, "picture"),
+        ("lspet", 1.0),
+    )
     config.validation = (
         ("lsp/person_centric", "validation", "joints", 1.0),
         ("lspet", "validation", "joints", 1.0),
@@ -29,15 +33,19 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     if preset == "full":
         config.num_epochs = 70
     elif preset == "small":
-        config.network.width = 180
+        config.network.width = 144
         config.network.num_blocks = 2
         config.image_size = 128
-        config.augmentation.rotation = 20.0
-        config.num_epochs = 40
-        config.batch_size = 16
-        config.ema = 0.999
+        config.augmentation.rotation = 25.0
+        config.augmentation.scale = (0.8, 1.25)
+        config.augmentation.shift = 0.05
+        config.num_epochs = 14
+        config.optimizer.name = "adam"
+        config.optimizer.learning_rate = 2e-3
         config.optimizer.schedule = "cosine"
-        config.optimizer.warmup_epochs = 0.2
+        config.optimizer.warmup_epochs = 0.3
+        config.ema = 0.999
+        config.log_every_steps = 100
         config.eval.batch_size = 64
     else:
         raise ValueError(f"no preset {preset!r}; choose small or full")

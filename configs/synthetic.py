@@ -23,7 +23,7 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.image_size = 128
     config.network.width = 144
     config.network.num_blocks = 2
-    config.augmentation = dict(rotation=15.0, scale=(0.9, 1.15), flip=True, color=0.0)
+    config.augmentation = dict(rotation=15.0, scale=(0.9, 1.15), flip=True, color=0.0, shift=0.0)
     config.optimizer.schedule = "cosine"
     config.ema = 0.99
     config.batch_size = 16

@@ -17,19 +17,22 @@ class Augmentation(NamedTuple):
         4.1: 0.7 to 1.3 on MPII, 0.85 to 1.25 on LSP).
       flip: whether one example in two is mirrored (not in the paper).
       color: strength of the change of colours, see ``color``; 0 is none (not in the paper).
+      shift: the crop's centre moves by up to this share of its side along each axis, uniformly
+        (not in the paper; a whole picture does not have its person in the middle either).
     """
 
     rotation: float = 0.0
     scale: tuple[float, float] = (1.0, 1.0)
     flip: bool = False
     color: float = 0.0
+    shift: float = 0.0
 
 
 def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> Crop:
-    """Turns, scales and mirrors a crop at random, about its own centre.
+    """Moves a crop at random, then turns, scales and mirrors it about its own centre.
 
     Args:
-      rng: three numbers are drawn from it whatever is switched on, so that a switch does not
+      rng: five numbers are drawn from it whatever is switched on, so that a switch does not
         change the other transforms.
       crop: the crop of the example's rule.
       augmentation: ranges and switches.
@@ -37,14 +40,19 @@ def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> 
     Returns:
       The random crop.
     """
-    turn, size, mirror = rng.random(3)
+    turn, size, mirror, right, down = rng.random(5)
     low, high = augmentation.scale
+    reach = 2 * augmentation.shift * crop.side
+    x, y = crop.center
     return Crop(
-        crop.center,
+        (x + (right - 0.5) * reach, y + (down - 0.5) * reach),
         crop.side * (low + size * (high - low)),
         crop.rotation + (2 * turn - 1) * augmentation.rotation,
         crop.flip ^ bool(augmentation.flip and mirror < 0.5),
     )
+
+
+_LEVELS = np.linspace(0.0, 1.0, 256)
 
 
 def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
@@ -67,7 +75,7 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
         return image
     gamma = np.exp(strength * draws[0])
     gain = np.exp(strength * (draws[1] + draws[2:] / 2))
-    curve = np.linspace(0.0, 1.0, 256) ** gamma
+    curve = _LEVELS**gamma
     table = np.rint(255 * np.minimum(curve[:, None] * gain, 1.0)).astype(np.uint8)
     cv2 = import_optional("cv2", extra="train")
     return cv2.LUT(image, table[None], dst=image)

@@ -1,16 +1,19 @@
 """Checkpoints through Orbax: saving, restoring, falling back to the one before.
 
 A checkpoint folder holds one tree and its `metadata` (JSON): the network's arguments, joint names
-with their flip pairs and limbs, which joints were ever labelled in training, image size and crop
-rule. A workdir holds `checkpoints/latest` (whole training states, the newest two) and
-`checkpoints/best` (the variables that scored best).
+with their flip pairs and limbs, which joints were ever labelled in training, image size, crop rule
+and a checksum of all that and the tree. A workdir holds `checkpoints/latest` (whole training
+states, the newest two) and `checkpoints/best` (the variables that scored best).
 
 Trees are NumPy arrays on the host, so that a checkpoint of one number of devices or processes
 loads on any other.
 """
 
+import json
 import logging
 import pathlib
+import shutil
+import zlib
 from typing import Any
 
 import jax
@@ -23,26 +26,34 @@ FORMAT = 1
 METADATA_KEYS = (
     "network", "joints", "flip_pairs", "limbs", "trained_joints", "image_size", "crop", "step"
 )  # fmt: skip
+LEAVES_NAMED = 5  # of those that differ, in an error
 logger = logging.getLogger(__name__)
 
 
-def open_manager(folder: pathlib.Path, *, keep: int, create: bool = True):
-    """Orbax's manager of a folder of checkpoints, the newest `keep` of which stay."""
+def open_manager(folder: pathlib.Path, *, keep: int):
+    """Orbax's manager of a folder of checkpoints, the newest `keep` of which stay.
+
+    Raises:
+      JaxposeError: the folder cannot be made or read.
+    """
     ocp = import_optional("orbax.checkpoint", extra="train")
     managers = import_optional("orbax.checkpoint.checkpoint_managers", extra="train")
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.LatestN(keep),
-        create=create,
-        cleanup_tmp_directories=create and jax.process_index() == 0,
-        read_only=not create,
+        cleanup_tmp_directories=jax.process_index() == 0,
     )
-    return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+    try:
+        return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+    except OSError as error:
+        raise _save_error(folder, error) from error
 
 
 def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -> None:
     """Save a tree of host arrays under a step; the write goes on in the background.
 
-    The checkpoint appears under its name only when it is whole. `wait` returns after that.
+    The checkpoint appears under its name only when it is whole. `wait` returns after that. What the
+    folder holds of this step or a later one is deleted: a run that fell back to an older checkpoint
+    does those steps again.
 
     Raises:
       JaxposeError: the folder cannot be written (disk full, no permission); what was there stays.
@@ -50,14 +61,14 @@ def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -
     ocp = import_optional("orbax.checkpoint", extra="train")
     missing = [key for key in METADATA_KEYS if key not in metadata]
     assert not missing, missing
+    metadata = {"format": FORMAT, **metadata}
+    metadata["checksum"] = checksum(tree, metadata)
     try:
-        if step in manager.all_steps():
-            manager.delete(step)
+        _delete_from(manager, step)
         manager.save(
             step,
             args=ocp.args.Composite(
-                tree=ocp.args.StandardSave(tree),
-                metadata=ocp.args.JsonSave({"format": FORMAT, **metadata}),
+                tree=ocp.args.StandardSave(tree), metadata=ocp.args.JsonSave(metadata)
             ),
             force=True,
         )
@@ -67,8 +78,30 @@ def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -
         raise _save_error(manager.directory, error) from error
 
 
+def _delete_from(manager, step: int) -> None:
+    """Delete the checkpoints of this step and later ones, those too that Orbax cannot read."""
+    for later in [s for s in manager.all_steps() if s >= step]:
+        manager.delete(later)
+    if jax.process_index() == 0:
+        for later in [s for s in checkpoint_steps(manager.directory) if s >= step]:
+            shutil.rmtree(manager.directory / str(later))
+
+
+def checksum(tree: Any, metadata: dict) -> int:
+    """CRC-32 over a tree's names and values and its metadata: disks do flip bits."""
+    described = {key: value for key, value in metadata.items() if key != "checksum"}
+    found = zlib.crc32(json.dumps(described, sort_keys=True).encode())
+    for name, leaf in sorted(_named_leaves(tree).items()):
+        found = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(name.encode(), found))
+    return found
+
+
 def finish(manager) -> None:
-    """Wait for the write in the background and close the manager."""
+    """Wait for the write in the background and close the manager.
+
+    Raises:
+      JaxposeError: the write failed.
+    """
     try:
         manager.wait_until_finished()
     except (OSError, ValueError, RuntimeError) as error:
@@ -78,11 +111,14 @@ def finish(manager) -> None:
 
 
 def _save_error(folder, error: Exception) -> JaxposeError:
-    reason = str(error).strip().splitlines()
     return JaxposeError(
-        f"cannot save a checkpoint in {folder}: {reason[0][:200] if reason else error!r}; the ones "
-        "before it are whole. Free space or mend the permissions, then start the same command again"
+        f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are whole. "
+        "Free space or mend the permissions, then start the same command again"
     )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
 
 
 def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:
@@ -103,17 +139,15 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:
         return None
     for step in steps:
         try:
-            metadata = read_metadata(folder / str(step))
-            _check_leaves(_stored_leaves(folder / str(step)), like, folder / str(step))
-            return _read_tree(folder / str(step), like), metadata
+            return _read(folder / str(step), like)
         except JaxposeError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a broken file
-            reason = (str(error).strip().splitlines() or [repr(error)])[0][:160]
             logger.warning(
-                "checkpoint %s cannot be read (%s); trying the one before it", folder / str(step),
-                reason,
-            )  # fmt: skip
+                "checkpoint %s cannot be read (%s); trying the one before it",
+                folder / str(step),
+                _reason(error),
+            )
     raise JaxposeError(
         f"no checkpoint in {folder} can be read (tried steps {', '.join(map(str, steps))}); start "
         "in a new workdir, with --config.init_from where another checkpoint is left"
@@ -122,6 +156,7 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:
 
 def checkpoint_steps(folder: pathlib.Path) -> list[int]:
     """Steps of the finished checkpoints in a folder, newest first."""
+    folder = pathlib.Path(folder)
     if not folder.is_dir():
         return []
     return sorted(
@@ -156,84 +191,102 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
       which: "best" or "latest" of a workdir.
 
     Returns:
-      (variables {"params", "batch_stats"}, metadata, the folder that was read).
+      (variables {"params", "batch_stats"}, metadata, the folder that was read); of a whole training
+      state the averaged variables where it has them.
+
+    Raises:
+      JaxposeError: there is none, or it cannot be read.
     """
     folder = find(path, which=which)
-    metadata = read_metadata(folder)
     try:
-        tree = _read_tree(folder, None)
+        tree, metadata = _read(folder, None)
+        if "opt_state" in tree and tree.get("ema"):
+            tree = tree["ema"]
+        variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+    except JaxposeError:
+        raise
     except Exception as error:  # as in restore_newest
-        reason = (str(error).strip().splitlines() or [repr(error)])[0][:160]
         raise JaxposeError(
-            f"checkpoint {folder} cannot be read ({reason}); take another one of its run"
+            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
         ) from error
-    if "opt_state" in tree:
-        tree = tree["ema"] or {"params": tree["params"], "batch_stats": tree["batch_stats"]}
-    return {"params": tree["params"], "batch_stats": tree["batch_stats"]}, metadata, folder
+    return variables, metadata, folder
 
 
 def read_metadata(folder: pathlib.Path) -> dict:
     """A checkpoint's metadata.
 
     Raises:
-      JaxposeError: there is none, or it is of a newer jaxpose.
+      JaxposeError: there is none, it cannot be read, or it is of a newer jaxpose.
     """
-    import json
-
-    file = folder / "metadata" / "metadata"
     try:
-        metadata = json.loads(file.read_text())
+        return _read_metadata(folder)
     except (OSError, ValueError) as error:
-        raise ValueError(f"its metadata cannot be read: {error}") from error
-    if metadata.get("format") != FORMAT:
         raise JaxposeError(
-            f"checkpoint {folder} has format {metadata.get('format')!r}, this jaxpose reads "
-            f"{FORMAT}; install the jaxpose that wrote it"
-        )
-    return metadata
+            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
+        ) from error
 
 
 def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
     """Raise a JaxposeError that names the leaves in which two trees of variables differ."""
-    _check_leaves(_leaves(variables), like, folder)
+    _check_leaves(_shapes(variables), like, folder)
 
 
-def _leaves(tree: Any) -> dict[str, tuple]:
-    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(k, simple=True, separator="/"): np.shape(x) for k, x in flat}
+def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
+    """(tree, metadata) of one checkpoint, as it was saved.
 
-
-def _stored_leaves(folder: pathlib.Path) -> dict[str, tuple]:
+    Raises:
+      JaxposeError: it is of another network, or of a newer jaxpose.
+      Exception: of any other kind: it is broken.
+    """
+    metadata = _read_metadata(folder)
     ocp = import_optional("orbax.checkpoint", extra="train")
+    path = (folder / "tree").absolute()
     with ocp.StandardCheckpointer() as reader:
-        tree = reader.metadata(folder / "tree").item_metadata.tree
+        stored = reader.metadata(path).item_metadata.tree
+        if like is None:
+            like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+        _check_leaves(_shapes(stored), like, folder)
+        tree = reader.restore(path, jax.tree.map(np.asarray, like))
+    if checksum(tree, metadata) != metadata["checksum"]:
+        raise ValueError("its content is not what was saved")
+    return tree, metadata
+
+
+def _read_metadata(folder: pathlib.Path) -> dict:
+    """A checkpoint's metadata; a ValueError or OSError where it is broken."""
+    metadata = json.loads((folder / "metadata" / "metadata").read_text(encoding="utf-8"))
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
+        raise ValueError("its metadata is no description of a checkpoint")
+    if metadata["format"] > FORMAT:
+        raise JaxposeError(
+            f"checkpoint {folder} has format {metadata['format']}, this jaxpose reads {FORMAT}; "
+            "install the jaxpose that wrote it"
+        )
+    missing = [key for key in (*METADATA_KEYS, "checksum") if key not in metadata]
+    if missing:
+        raise ValueError(f"its metadata lacks {', '.join(missing)}")
+    return metadata
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
     flat = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {
-        jax.tree_util.keystr(k, simple=True, separator="/"): tuple(x.shape) for k, x in flat
-    }
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in _named_leaves(tree).items()}
 
 
 def _check_leaves(stored: dict[str, tuple], like: Any, folder: pathlib.Path) -> None:
-    expected = _leaves(like)
+    expected = _shapes(like)
     lines = [
         f"{name} is {stored.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
         for name in sorted(expected.keys() | stored.keys())
         if expected.get(name) != stored.get(name)
     ]
     if lines:
-        more = f" (and {len(lines) - 5} more)" if len(lines) > 5 else ""
+        more = f" (and {len(lines) - LEAVES_NAMED} more)" if len(lines) > LEAVES_NAMED else ""
         raise JaxposeError(
-            f"checkpoint {folder} is of another network: {'; '.join(lines[:5])}{more}. Use the "
-            "config it was trained with, or --config.init_from to take over what matches"
+            f"checkpoint {folder} is of another network: {'; '.join(lines[:LEAVES_NAMED])}{more}. "
+            "Use the config it was trained with, or --config.init_from to take over what matches"
         )
-
-
-def _read_tree(folder: pathlib.Path, like: Any) -> Any:
-    ocp = import_optional("orbax.checkpoint", extra="train")
-    with ocp.StandardCheckpointer() as reader:
-        path = (folder / "tree").absolute()
-        if like is None:
-            like = jax.tree.map(
-                lambda x: np.zeros(x.shape, x.dtype), reader.metadata(path).item_metadata.tree
-            )
-        return reader.restore(path, jax.tree.map(np.asarray, like))

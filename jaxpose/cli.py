@@ -127,27 +127,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser().parse_args(argv)
             arguments.run(arguments)
         finally:
-            sys.stdout.flush()  # here, where a reader who left is caught
+            sys.stdout.flush()  # here, where a reader who left is caught, not at exit
     except JaxposeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        _discard_stdout()
         return 1
     except OSError as error:  # disk full, no permission
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        _discard_stdout()
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     return 0
-
-
-def _discard_stdout() -> None:
-    """Python flushes stdout once more at exit; what could not be written must go somewhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

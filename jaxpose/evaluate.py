@@ -91,7 +91,7 @@ def predict_split(
       split: from `input_pipeline.open_split`.
       joints: the network's joint names.
       image_size: side of the crops in pixels.
-      batch_size: global; divisible by the devices.
+      batch_size: global; rounded up to a multiple of the devices, which changes no answer.
       rule: how a crop is cut.
       workers: processes that decode; 0 decodes in threads.
       flip_test: average with the mirrored answer of the mirrored crop.
@@ -100,6 +100,7 @@ def predict_split(
     flipped = tuple(flip_permutation(joints).tolist()) if flip_test else None
     forward = make_forward(net, flipped=flipped)
     variables = replicate(variables)
+    batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     blocks, persons = net.num_blocks, len(split.source)
     keypoints = np.zeros((blocks, persons, len(joints), 2))
     confidence = np.zeros((blocks, persons, len(joints)), np.float32)
@@ -130,9 +131,7 @@ def predict_split(
             if number == 0:
                 in_crop[index] = batch["labelled"][kept]
                 readable[index] = batch["readable"][kept]
-    gathered = [
-        cluster.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)
-    ]
+    gathered = [cluster.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)]
     return Answers(gathered[0], gathered[1], gathered[2] > 0, gathered[3] > 0)
 
 
@@ -145,9 +144,14 @@ def crop_sizes(num_crops: int) -> list[float]:
 
 
 def score_answers(
-    answers: Answers, truth: dict[str, np.ndarray], *, joints: tuple[str, ...],
-    truth_joints: tuple[str, ...], trained: tuple[str, ...] | None = None, block: int = -1,
-) -> dict[str, Any]:  # fmt: skip
+    answers: Answers,
+    truth: dict[str, np.ndarray],
+    *,
+    joints: tuple[str, ...],
+    truth_joints: tuple[str, ...],
+    trained: tuple[str, ...] | None = None,
+    block: int = -1,
+) -> dict[str, Any]:
     """Results of every protocol that the truth allows, by protocol name.
 
     Args:
@@ -161,36 +165,41 @@ def score_answers(
     predictions = predictions_of(
         answers, truth, joints=joints, truth_joints=truth_joints, trained=trained, block=block
     )
-    names = ["lsp-pck", "lsp-pcp"]
+    names = []
+    if {"left_shoulder", "right_hip"} <= set(truth_joints):  # PCK's normaliser
+        names += ["lsp-pck", "lsp-pcp"]
     if (truth["head_size"] > 0).any():
         names.append("mpii-pckh")
-    if not {"left_shoulder", "right_hip"} <= set(truth_joints):
-        names = names[2:]
+    chosen = {name: protocols.PROTOCOLS[name] for name in names}
     return {
-        name: protocols.result(
-            protocols.PROTOCOLS[name], protocols.score(protocols.PROTOCOLS[name], predictions)
-        )
-        for name in names
+        name: protocols.result(protocol, protocols.score(protocol, predictions))
+        for name, protocol in chosen.items()
     }
 
 
 def predictions_of(
-    answers: Answers, truth: dict[str, np.ndarray], *, joints: tuple[str, ...],
-    truth_joints: tuple[str, ...], trained: tuple[str, ...] | None = None, block: int = -1,
+    answers: Answers,
+    truth: dict[str, np.ndarray],
+    *,
+    joints: tuple[str, ...],
+    truth_joints: tuple[str, ...],
+    trained: tuple[str, ...] | None = None,
+    block: int = -1,
     description: str = "",
-) -> Predictions:  # fmt: skip
-    """One block's answers beside the truth, in pixels of the release's pictures."""
+) -> Predictions:
+    """One block's answers beside the truth, in pixels of the release's pictures.
+
+    Arguments as `score_answers` has them.
+    """
     trained = joints if trained is None else trained
     kept = joint_index(joints, trained)
-    to_release = functools.partial(_to_release, truth)
     head_size = truth["head_size"]
     if "zoom" in truth:
         head_size = head_size / truth["zoom"]
+    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
     return Predictions(
-        prediction=to_release(answers.keypoints[block][:, kept]),
-        ground_truth=np.where(
-            truth["labelled"][..., None], to_release(truth["keypoints"].astype(np.float64)), 0.0
-        ),
+        prediction=_to_release(truth, answers.keypoints[block][:, kept]),
+        ground_truth=np.where(truth["labelled"][..., None], positions, 0.0),
         labelled=truth["labelled"],
         joints=tuple(truth_joints),
         prediction_joints=tuple(trained),
@@ -210,18 +219,21 @@ def mean_pose_answers(
     split: input_pipeline.PreparedSplit, pose: np.ndarray, *, rule: geometry.CropRule
 ) -> Answers:
     """Answers of a network that always says the same normalised pose [J, 2] in its crop."""
-    examples = input_pipeline.annotations(split)
-    matrices = np.stack([
-        geometry.crop_to_image(geometry.example_crop(
-            {name: values[i] for name, values in examples.items()}, rule))
-        for i in range(len(split.source))
-    ])  # fmt: skip
-    points = geometry.apply_affine(matrices, np.broadcast_to(pose, (len(matrices), *pose.shape)))
-    shape = points.shape[:2]
+    truth = input_pipeline.annotations(split)
+    persons = len(split.source)
+    crops = [
+        geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
+        for i in range(persons)
+    ]
+    matrices = np.stack([geometry.crop_to_image(crop) for crop in crops])
+    points = geometry.apply_affine(matrices, np.broadcast_to(pose, (persons, *pose.shape)))
+    shape = (persons, len(pose))
     return Answers(
-        points[None], np.ones((1, *shape), np.float32), np.ones(shape, bool),
-        np.ones(shape[0], bool),
-    )  # fmt: skip
+        keypoints=points[None],
+        confidence=np.ones((1, *shape), np.float32),
+        in_crop=np.ones(shape, bool),
+        readable=np.ones(persons, bool),
+    )
 
 
 def report_text(report: dict[str, Any], *, paper: bool = False) -> str:

@@ -123,10 +123,8 @@ def load(
     """
     h5py = import_optional("h5py", extra="convert")
     with _opened(h5py, path) as file:
-        # A whole model keeps its weights in a group of their own.
-        root = file["model_weights"] if "model_weights" in file else file
         try:
-            arguments, flat = _read(root, num_joints, num_context_maps)
+            arguments, flat = _read(file, num_joints, num_context_maps)
         except _GroupError as error:
             raise _misfit(path, *error.args) from error
     variables = unflatten_dict(flat, sep="/")
@@ -212,9 +210,11 @@ def _misfit(path, group: str, reason: str) -> JaxposeError:
     )
 
 
-def _read(root, num_joints, num_context_maps) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _read(file, num_joints, num_context_maps) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(arguments, our leaves by path) of an open file."""
     with _reading("Stem"):
+        # A whole model keeps its weights in a group of their own.
+        root = file["model_weights"] if "model_weights" in file else file
         names = _texts(root, "layer_names")
     num_blocks = _num_blocks(names)
     layout = _layout(num_blocks)
@@ -319,12 +319,13 @@ def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, An
 
 def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[int, int]:
     """How many of the maps are part maps and how many context maps."""
-    told = {
-        name: _shape(name, dataset, 2 if name == "Agg" else 4)
-        for name, weight in _FROZEN.items()
-        for (_, found), dataset in groups.get(name, {}).items()
-        if found == weight
-    }
+    told = {}
+    for name, weight in _FROZEN.items():
+        for (_, found), dataset in groups.get(name, {}).items():
+            if found == weight:
+                shape = _shape(name, dataset, 2 if name == "Agg" else 4)
+                if told.setdefault(name, shape) != shape:
+                    raise _GroupError(name, f"its constants are {told[name]} and {shape}")
     if "Agg" in told:
         contexts, joints = told["Agg"]
     elif "sSAM" in told:

@@ -1,4 +1,10 @@
-"""The network's layers as functions of arrays [B, H, W, C]: convolutions, pooling, batch norm."""
+"""The network's layers as functions of arrays [B, H, W, C]: convolutions, pooling, batch norm.
+
+Where XLA's own rule is slow on a CPU the layer has another one there, chosen when the program is
+lowered for its platform; elsewhere it is XLA's. Rules of our own give reverse mode only.
+"""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,22 +12,26 @@ from jax import lax
 
 
 def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
-    """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding."""
-    return lax.conv_general_dilated(
-        x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding.
+
+    Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
+    Returns [B, ceil(H / strides), ceil(W / strides), O].
+    """
+    return _conv2d(strides, *_same_axes(x, kernel))
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Multiply x [..., I] by kernel [I, O] at every position."""
+    """1x1 convolution: multiply x [..., I] by kernel [I, O] at every position."""
     return jnp.dot(x, kernel)
 
 
 def max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
-    """Maximum over windows of x [B, H, W, C]; TensorFlow's "same" padding."""
-    return lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, window, window, 1), (1, strides, strides, 1), "SAME"
-    )
+    """Maximum over square windows of x [B, H, W, C]; TensorFlow's "same" padding.
+
+    The gradient goes to the first maximum of a window in row order, as XLA's does.
+    Returns [B, ceil(H / strides), ceil(W / strides), C].
+    """
+    return _max_pool(window, strides, x)
 
 
 def upsample(x: jax.Array) -> jax.Array:
@@ -31,17 +41,207 @@ def upsample(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def batch_norm(x: jax.Array, beta: jax.Array, *, epsilon: float, axis_name: str | None = None):
-    """Normalise x [..., C] by its own mean and variance over all axes but the last, add beta.
+def batch_norm(
+    x: jax.Array, beta: jax.Array, *, epsilon: float, axis_name: str | None = None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalise x [..., C] by its own mean and variance over all axes but the last, add beta [C].
 
-    Returns y (x's dtype), mean [C] and variance [C] (float32).
+    With axis_name the statistics are those over the devices of that axis too. Returns y (x's
+    dtype), mean [C] and variance [C] (both at least float32, variance without Bessel's correction).
     """
     axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.float32)
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axes)
     square = jnp.mean(jnp.square(wide), axes)
     if axis_name is not None:
         mean, square = lax.pmean((mean, square), axis_name)
     variance = jnp.maximum(square - jnp.square(mean), 0.0)
-    y = (wide - mean) * lax.rsqrt(variance + epsilon) + beta
+    # As one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x); written
+    # as (x - mean) * scale + beta it needs more, and twice the time.
+    scale = lax.rsqrt(variance + epsilon)
+    y = wide * scale + (beta - mean * scale)
     return y.astype(x.dtype), mean, variance
+
+
+def _same_axes(x, kernel):
+    """Both arrays varying over the same axes of a shard_map (see `depthwise._same_axes`)."""
+    one, other = lax.stop_gradient((x[:1, :1, :1, :1], kernel[:1, :1, :1, :1]))
+    return jnp.where(False, other, x), jnp.where(False, one, kernel)
+
+
+def _same_padding(size, window, strides):
+    """(before, after) of one axis, in TensorFlow's sense: the odd one comes after."""
+    total = max((-(-size // strides) - 1) * strides + window - size, 0)
+    return total // 2, total - total // 2
+
+
+def _taps(x, window, strides, fill):
+    """The slice of padded x under each tap of the window, in row order: a list of [B, h, w, C]."""
+    rows, columns = window
+    height, width = x.shape[1:3]
+    padding = _same_padding(height, rows, strides), _same_padding(width, columns, strides)
+    if any(sum(pair) for pair in padding):
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
+        x = lax.optimization_barrier(x)  # else every tap recomputes what feeds the padding
+    height = (-(-height // strides) - 1) * strides + 1
+    width = (-(-width // strides) - 1) * strides + 1
+    return [
+        x[:, i : i + height : strides, j : j + width : strides]
+        for i in range(rows)
+        for j in range(columns)
+    ]
+
+
+def _interleave(phases, height, width):
+    """Rows of columns of [B, h, w, C] to [B, height, width, C]; phases[a][b] holds x[a::s, b::s]."""
+    x = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
+    batch, h, strides, w, _, channels = x.shape
+    return x.reshape(batch, h * strides, w * strides, channels)[:, :height, :width]
+
+
+def _phases(size, window, strides):
+    """For each phase a of an axis the taps that meet x[a::strides], as (tap, shift) pairs.
+
+    x[strides * u + a] lies under tap `tap` of window u - shift.
+    """
+    before = _same_padding(size, window, strides)[0]
+    return [
+        [
+            (tap, (tap - a - before) // strides)
+            for tap in range(window)
+            if (tap - a - before) % strides == 0
+        ]
+        for a in range(strides)
+    ]
+
+
+def _shifter(x, row_phases, column_phases, fill):
+    """shifted(down, right) of x [B, h, w, C] for every shift of the phases; `fill` comes in."""
+    downs, rights = (
+        [shift for phase in phases for _, shift in phase] for phases in (row_phases, column_phases)
+    )
+    top, left = max(downs), max(rights)
+    padding = ((0, 0), (top, -min(downs)), (left, -min(rights)), (0, 0))
+    padding = [(max(before, 0), max(after, 0)) for before, after in padding]
+    padded = jnp.pad(x, padding, constant_values=fill)
+    if any(sum(pair) for pair in padding):
+        padded = lax.optimization_barrier(padded)
+    _, height, width, _ = x.shape
+
+    def shifted(down, right):
+        row, column = padding[1][0] - down, padding[2][0] - right
+        return padded[:, row : row + height, column : column + width]
+
+    return shifted
+
+
+# Convolution. XLA's is good on CPUs but for pictures of 3 channels, and for the input's gradient
+# with strides, which it takes as a convolution of an array that is mostly zeros.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv2d(strides, x, kernel):
+    cpu = _patch_conv if x.shape[-1] <= 4 else _lax_conv
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(cpu, strides),
+        default=functools.partial(_lax_conv, strides),
+    )
+
+
+def _conv2d_forward(strides, x, kernel):
+    return _conv2d(strides, x, kernel), (x, kernel)
+
+
+def _conv2d_backward(strides, residuals, cotangent):
+    gradients = functools.partial(_lax_conv_gradients, strides)
+    if strides == 1:
+        return gradients(*residuals, cotangent)
+    cpu = functools.partial(_strided_conv_gradients, strides)
+    return lax.platform_dependent(*residuals, cotangent, cpu=cpu, default=gradients)
+
+
+_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+def _lax_conv(strides, x, kernel):
+    return lax.conv_general_dilated(
+        x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _patch_conv(strides, x, kernel):
+    patches = jnp.concatenate(_taps(x, kernel.shape[:2], strides, 0), axis=-1)
+    return jnp.dot(lax.optimization_barrier(patches), kernel.reshape(-1, kernel.shape[-1]))
+
+
+def _lax_conv_gradients(strides, x, kernel, cotangent):
+    return jax.vjp(functools.partial(_lax_conv, strides), x, kernel)[1](cotangent)
+
+
+def _strided_conv_gradients(strides, x, kernel, cotangent):
+    def of_kernel(kernel):
+        return _lax_conv(strides, x, kernel)
+
+    (kernel_gradient,) = jax.vjp(of_kernel, kernel)[1](cotangent)
+    return _strided_input_gradient(strides, x.shape, kernel, cotangent), kernel_gradient
+
+
+def _strided_input_gradient(strides, shape, kernel, cotangent):
+    """All taps' products at once, then for each phase of x the sum of those that meet it."""
+    height, width, inputs = shape[1:]
+    columns, outputs = kernel.shape[1], kernel.shape[3]
+    row_phases = _phases(height, kernel.shape[0], strides)
+    column_phases = _phases(width, columns, strides)
+    products = jnp.dot(cotangent, kernel.transpose(3, 0, 1, 2).reshape(outputs, -1))
+    products = _shifter(lax.optimization_barrier(products), row_phases, column_phases, 0)
+
+    def phase(row_taps, column_taps):
+        total = jnp.zeros_like(cotangent, shape=(*cotangent.shape[:3], inputs))
+        for i, down in row_taps:
+            for j, right in column_taps:
+                start = (i * columns + j) * inputs
+                total = total + products(down, right)[..., start : start + inputs]
+        return total
+
+    return _interleave([[phase(i, j) for j in column_phases] for i in row_phases], height, width)
+
+
+# Max pooling. XLA's gradient (select and scatter) takes ten times PyTorch's time on CPUs. Here the
+# forward rule keeps which tap was the maximum, and the gradient compares that with each tap.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _max_pool(window, strides, x):
+    return functools.reduce(jnp.maximum, _taps(x, (window, window), strides, -jnp.inf))
+
+
+def _max_pool_forward(window, strides, x):
+    taps = _taps(x, (window, window), strides, -jnp.inf)
+    best, choice = taps[0], jnp.zeros_like(taps[0], jnp.int8)
+    for i, tap in enumerate(taps[1:], 1):
+        choice = jnp.where(tap > best, jnp.int8(i), choice)
+        best = jnp.maximum(best, tap)
+    choice = lax.optimization_barrier(choice)  # else the backward pass finds it again
+    return best, (choice, jnp.zeros_like(x, shape=(0, *x.shape[1:3])))
+
+
+def _max_pool_backward(window, strides, residuals, cotangent):
+    choice, (_, height, width) = residuals[0], residuals[1].shape
+    rows, columns = _phases(height, window, strides), _phases(width, window, strides)
+    choices = _shifter(choice, rows, columns, -1)
+    cotangents = _shifter(cotangent, rows, columns, 0)
+
+    def phase(row_taps, column_taps):
+        total = jnp.zeros_like(cotangent)
+        for i, down in row_taps:
+            for j, right in column_taps:
+                chosen = choices(down, right) == i * window + j
+                total = total + jnp.where(chosen, cotangents(down, right), 0)
+        return total
+
+    return (_interleave([[phase(i, j) for j in columns] for i in rows], height, width),)
+
+
+_max_pool.defvjp(_max_pool_forward, _max_pool_backward)

@@ -25,6 +25,7 @@ from jaxpose.heatmaps import aggregate_context, joint_logit, soft_argmax
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
 MOMENTUM = 0.99
+READING = {"grid", "temperature"}  # the soft-argmax's arguments
 STRIDE = 32  # the deepest level of a block is the picture's size / 32
 
 
@@ -73,7 +74,7 @@ class BatchNorm(nn.Module):
         if not self.train:
             scale = jax.lax.rsqrt(variance.value + EPSILON)
             shift = beta - mean.value * scale
-            return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+            return (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
         y, batch_mean, batch_variance = layers.batch_norm(
             x, beta, epsilon=EPSILON, axis_name=axis_name
@@ -270,7 +271,7 @@ class PoseNet(nn.Module):
 
     @nn.compact
     def __call__(self, images, *, train: bool = False, heatmaps: bool = False) -> PoseOutput:
-        self._check(images.shape)
+        self._check(images)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
         conv = functools.partial(ConvNorm, norm=norm, dtype=self.dtype)
         separable = functools.partial(
@@ -302,21 +303,62 @@ class PoseNet(nn.Module):
         )
         return PoseOutput(keypoints, confidence, raw if heatmaps else None)
 
-    def _check(self, shape):
+    def _check(self, images):
+        """Raise a JaxposeError for arguments or images that cannot work."""
+        shape = images.shape
+        wrong = None
         if self.width <= 0 or self.width % 18:
-            raise JaxposeError(
+            wrong = (
                 f"width is {self.width}; it must be a multiple of 18, so that every layer's "
                 "channel count stays whole"
             )
-        if len(shape) != 4 or shape[-1] != 3:
-            raise JaxposeError(
-                f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
+        elif self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            wrong = f"kernel_size is {self.kernel_size}; it must be odd"
+        elif self.num_joints < 1 or self.num_blocks < 1 or self.num_context_maps < 0:
+            wrong = (
+                f"num_joints is {self.num_joints}, num_blocks {self.num_blocks}, num_context_maps "
+                f"{self.num_context_maps}; they must be at least 1, 1 and 0"
             )
-        if shape[1] % STRIDE or shape[2] % STRIDE:
-            raise JaxposeError(
+        elif len(shape) != 4 or shape[-1] != 3:
+            wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
+        elif not jnp.issubdtype(images.dtype, jnp.floating):
+            wrong = f"images are {images.dtype}; `normalise` them to [-1, 1]"
+        elif shape[1] % STRIDE or shape[2] % STRIDE:
+            wrong = (
                 f"image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; resize or crop to "
                 f"{-(-shape[1] // STRIDE) * STRIDE}x{-(-shape[2] // STRIDE) * STRIDE}"
             )
+        if wrong:
+            raise JaxposeError(wrong)
+
+
+def make_net(
+    arguments: dict[str, Any],
+    *,
+    dtype: str = "float32",
+    axis_name: str | None = None,
+    rematerialise: bool = False,
+) -> PoseNet:
+    """The network of a checkpoint's recorded arguments.
+
+    Args:
+      arguments: of `PoseNet`, by name.
+      dtype: name of the computation's type.
+      axis_name, rematerialise: as `PoseNet` has them.
+
+    Raises:
+      JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.
+    """
+    unknown = sorted(arguments.keys() - PoseNet.__dataclass_fields__.keys())
+    if unknown:
+        raise JaxposeError(f"PoseNet has no argument {', '.join(unknown)}; update jaxpose")
+    try:  # heatmaps.py, which strangers lift out, has no error type of ours
+        soft_argmax(np.zeros((1, 1)), **{k: arguments[k] for k in READING & arguments.keys()})
+    except ValueError as error:
+        raise JaxposeError(str(error)) from error
+    return PoseNet(
+        **arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, rematerialise=rematerialise
+    )
 
 
 def initial_variables(net: PoseNet, seed: int) -> dict:
@@ -357,14 +399,12 @@ def decode(
     M = J * (C + 1): J part maps, then the context maps grouped by joint (channel J + j * C + i is
     map i of joint j). Sections 3.2.1-3.2.3; with C = 0 the part maps' positions are the answer.
     """
-    lead, (rows, columns, maps) = heatmaps.shape[:-3], heatmaps.shape[-3:]
-    flat = heatmaps.reshape(-1, rows, columns, maps)
     read = functools.partial(soft_argmax, temperature=temperature, grid=grid)
-    positions = jax.vmap(jax.vmap(read), in_axes=-1, out_axes=1)(flat)
-    logits = jax.vmap(jax.vmap(joint_logit), in_axes=-1, out_axes=1)(flat)
-    part, confidence = positions[:, :num_joints], logits[:, :num_joints]
-    if maps > num_joints:
-        context = positions[:, num_joints:].reshape(len(flat), num_joints, -1, 2)
-        context_logits = logits[:, num_joints:].reshape(len(flat), num_joints, -1)
-        part = aggregate_context(part, context, context_logits, alpha=alpha)
-    return part.reshape(*lead, num_joints, 2), confidence.reshape(*lead, num_joints)
+    positions = jax.vmap(read, in_axes=-1, out_axes=-2)(heatmaps)
+    logits = jax.vmap(joint_logit, in_axes=-1, out_axes=-1)(heatmaps)
+    part, confidence = positions[..., :num_joints, :], logits[..., :num_joints]
+    num_context_maps = heatmaps.shape[-1] // num_joints - 1
+    by_joint = (*heatmaps.shape[:-3], num_joints, num_context_maps)
+    context = positions[..., num_joints:, :].reshape(*by_joint, 2)
+    context_logits = logits[..., num_joints:].reshape(by_joint)
+    return aggregate_context(part, context, context_logits, alpha=alpha), confidence

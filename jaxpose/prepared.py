@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxpose.decode import read_header
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
@@ -76,9 +77,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
             f"the files of {name} {split} in {folder} cannot be read ({_first_line(error)}); "
             f"delete the folder and run: {_command(name, data_dir)}"
         ) from error
-    return PreparedSplit(
-        name, split, source, joints, annotated=annotated, release=release, **pairs
-    )
+    return PreparedSplit(name, split, source, joints, annotated=annotated, release=release, **pairs)
 
 
 def _newest_version(name: str, data_dir: pathlib.Path) -> pathlib.Path:
@@ -100,9 +99,10 @@ def _newest_version(name: str, data_dir: pathlib.Path) -> pathlib.Path:
 
 
 def _command(name: str, data_dir) -> str:
-    dataset = name.split("/")[0]
-    source = "" if dataset == "synthetic_people" else " --source PATH"  # drawn, not read
-    return f"python -m tfds_builders {dataset}{source} --data_dir {data_dir}"
+    drawn = name.startswith("synthetic_people")
+    return (
+        f"python -m tfds_builders {name}{'' if drawn else ' --source PATH'} --data_dir {data_dir}"
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -112,6 +112,14 @@ def _first_line(error: Exception) -> str:
 def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
     """One example of a split, its image still encoded.
 
+    Args:
+      split: the split.
+      index: of the example.
+
+    Returns:
+      The schema's features, and ``picture_size``: (width, height) of the picture by its header,
+      (0, 0) where it has none that can be read.
+
     Raises:
       JaxposeError: the split's files are gone or broken.
     """
@@ -119,17 +127,16 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
         example = split.source[index]
         if example["image"] is None:  # what TFDS makes of a file that was cut short
             raise ValueError("the record is empty")
-        return example
     except Exception as error:  # readers raise whatever their C++ sides make of a missing file
         raise JaxposeError(
             f"example {index} of {split.name} {split.split} cannot be read "
             f"({_first_line(error)}); are its files still there? else prepare the data set again"
         ) from error
+    header = read_header(example["image"])
+    return {**example, "picture_size": (header.width, header.height) if header else (0, 0)}
 
 
-def annotations(
-    split: PreparedSplit, joints: Sequence[str] | None = None
-) -> dict[str, np.ndarray]:
+def annotations(split: PreparedSplit, joints: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Everything that a split says about its N persons, but for the pictures.
 
     Args:
@@ -141,8 +148,8 @@ def annotations(
       A dict of stacked arrays, by the schema's names: ``keypoints`` [N, J, 2] pixels of the stored
       picture (0 where not labelled), ``labelled`` and ``visible`` [N, J], ``box`` [N, 4],
       ``center`` [N, 2], ``scale``, ``head_size``, ``person``, ``separated`` [N], ``image_name``
-      [N] of str, and whatever else the data set has (MPII: ``annolist_index``, ``origin``,
-      ``zoom``).
+      [N] of str, ``picture_size`` [N, 2], and whatever else the data set has (MPII:
+      ``annolist_index``, ``origin``, ``zoom``).
 
     Raises:
       JaxposeError: the split's files are gone or broken.

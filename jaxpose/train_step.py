@@ -1,6 +1,6 @@
 """One step of training as a pure function of a state and a batch, and its run on all devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from jaxpose import losses
 from jaxpose.network import PoseNet, normalise
 
 DEVICES = "devices"  # the pmap axis
+LOSSES = ("loss", "coordinate_loss", "probability_loss")
 
 
 class TrainState(NamedTuple):
@@ -26,7 +27,6 @@ class TrainState(NamedTuple):
       ema: averaged {"params", "batch_stats"}, or None.
       sums: losses summed since the last line of the log, with the number of steps summed.
       bad_step: int32, the first step whose loss or gradient was not finite, else -1.
-      epochs_validated: int32.
       best_score: float32, of the best checkpoint.
       unreadable: int32, pictures of training that did not decode so far.
     """
@@ -39,7 +39,6 @@ class TrainState(NamedTuple):
     ema: Any
     sums: dict[str, jax.Array]
     bad_step: jax.Array
-    epochs_validated: jax.Array
     best_score: jax.Array
     unreadable: jax.Array
 
@@ -58,7 +57,6 @@ def create_train_state(
         ema={"params": params, "batch_stats": batch_stats} if ema else None,
         sums=empty_sums(),
         bad_step=jnp.int32(-1),
-        epochs_validated=jnp.int32(0),
         best_score=jnp.float32(-np.inf),
         unreadable=jnp.int32(0),
     )
@@ -66,8 +64,7 @@ def create_train_state(
 
 def empty_sums() -> dict[str, jax.Array]:
     """Sums of the log's window, before its first step."""
-    names = ("steps", "loss", "coordinate_loss", "probability_loss", "gradient_norm")
-    return {name: jnp.float32(0) for name in names}
+    return {name: jnp.float32(0) for name in ("steps", "gradient_norm", *LOSSES)}
 
 
 def evaluation_variables(state: TrainState) -> dict:
@@ -104,13 +101,14 @@ def make_train_step(
 
     Returns:
       step(state, batch) -> state. `batch` holds image uint8 [B, S, S, 3], keypoints [B, J, 2],
-      labelled [B, J], known [B, J], weight [B].
+      labelled [B, J], known [B, J], weight [B], readable [B].
     """
 
     def total(x):
         return x if axis_name is None else jax.lax.psum(x, axis_name)
 
-    def losses_of(params, batch_stats, batch, counts):
+    def loss_of(params, batch_stats, batch, counts):
+        """A share's part of the global loss, with (losses by name, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
         images = normalise(batch["image"], net.dtype)
         if frozen_norm:
@@ -123,78 +121,69 @@ def make_train_step(
         labelled, known = masks(batch)
         coordinate = jnp.sum(jnp.where(labelled, distance, 0.0)) / counts[0]
         probability = jnp.sum(jnp.where(known, entropy, 0.0)) / counts[1]
-        return coordinate + probability_weight * probability, (
-            coordinate, probability, batch_stats
-        )  # fmt: skip
+        loss = coordinate + probability_weight * probability
+        named = {"loss": loss, "coordinate_loss": coordinate, "probability_loss": probability}
+        return loss, (named, batch_stats)
+
+    gradient_of = jax.grad(loss_of, has_aux=True)
+
+    def share_gradients(params, batch_stats, batch, counts):
+        """Gradients, losses by name and new statistics of a device's share of the batch."""
+        if accumulation_steps == 1:
+            gradients, (named, batch_stats) = gradient_of(params, batch_stats, batch, counts)
+            return gradients, named, batch_stats
+
+        def add_part(carry, part):
+            gradients, named, batch_stats = carry
+            more, (also, batch_stats) = gradient_of(params, batch_stats, part, counts)
+            added = jax.tree.map(jnp.add, (gradients, named), (more, also))
+            return (*added, batch_stats), None
+
+        parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
+        nothing = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(LOSSES, jnp.float32(0))
+        return jax.lax.scan(add_part, (*nothing, batch_stats), parts)[0]
 
     def step(state: TrainState, batch: dict) -> TrainState:
-        labelled, known = masks(batch)
-        counts = [jnp.maximum(total(jnp.sum(mask)), 1) for mask in (labelled, known)]
-        gradient_of = jax.value_and_grad(losses_of, has_aux=True)
-
-        def part(carry, piece):
-            gradients, sums, batch_stats = carry
-            (loss, (coordinate, probability, batch_stats)), new = gradient_of(
-                state.params, batch_stats, piece, counts
-            )
-            gradients = jax.tree.map(jnp.add, gradients, new)
-            sums = jax.tree.map(jnp.add, sums, (loss, coordinate, probability))
-            return (gradients, sums, batch_stats), None
-
-        if accumulation_steps == 1:
-            (loss, (coordinate, probability, batch_stats)), gradients = gradient_of(
-                state.params, state.batch_stats, batch, counts
-            )
-        else:
-            pieces = jax.tree.map(
-                lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch
-            )
-            zeros = jax.tree.map(jnp.zeros_like, state.params)
-            start = (zeros, (jnp.float32(0),) * 3, state.batch_stats)
-            (gradients, (loss, coordinate, probability), batch_stats), _ = jax.lax.scan(
-                part, start, pieces
-            )
-        gradients = total(gradients)
-        loss, coordinate, probability = total((loss, coordinate, probability))
-
+        counts = [jnp.maximum(total(jnp.sum(mask)), 1) for mask in masks(batch)]
+        gradients, named, batch_stats = share_gradients(
+            state.params, state.batch_stats, batch, counts
+        )
+        gradients, named = total((gradients, named))
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         updates = jax.tree.map(lambda u: u * state.plateau.scale, updates)
         params = optax.apply_updates(state.params, updates)
-        norm = optax.global_norm(gradients)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+
         number = state.step + 1
+        norm = optax.global_norm(gradients)
+        # The update's norm too: a rate of 1e30 would spoil parameters that the next save keeps.
+        finite = jnp.isfinite(named["loss"] + norm + optax.global_norm(updates))
+        first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
         ema = state.ema
         if ema is not None:
-            # A young average follows closely, else the random start would stay in it for long.
-            decay = jnp.minimum(ema_decay, number / (number + 10.0))
-            ema = jax.tree.map(
-                lambda old, new: old * decay + new * (1 - decay),
-                ema,
-                {"params": params, "batch_stats": batch_stats},
-            )
-        new = {
-            "steps": 1.0,
-            "loss": loss,
-            "coordinate_loss": coordinate,
-            "probability_loss": probability,
-            "gradient_norm": norm,
-        }
-        first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
-        unreadable = state.unreadable
-        if "readable" in batch:
-            unreadable += total(jnp.sum(~batch["readable"]).astype(jnp.int32))
+            ema = averaged(ema, {"params": params, "batch_stats": batch_stats}, number, ema_decay)
+        found = {"steps": 1.0, "gradient_norm": norm, **named}
         return state._replace(
             step=number,
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             ema=ema,
-            sums={name: state.sums[name] + new[name] for name in state.sums},
+            sums={name: state.sums[name] + found[name] for name in state.sums},
             bad_step=jnp.where(state.bad_step >= 0, state.bad_step, first_bad),
-            unreadable=unreadable,
+            unreadable=state.unreadable + total(jnp.sum(~batch["readable"], dtype=jnp.int32)),
         )
 
     return step
+
+
+def averaged(average: Any, values: Any, number: jax.Array, decay: float) -> Any:
+    """The moving average after step `number` (from 1): average * d + values * (1 - d).
+
+    d is at most number / (number + 10): a young average follows closely, else the random start
+    would stay in it for long.
+    """
+    decay = jnp.minimum(decay, number / (number + 10.0))
+    return jax.tree.map(lambda old, new: old * decay + new * (1 - decay), average, values)
 
 
 def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
@@ -203,18 +192,23 @@ def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
     return batch["labelled"] & present, batch["known"] & present
 
 
-def parallel(function: Callable, *, donate: bool = False) -> Callable:
-    """Run a function of (state or variables, batch) on all local devices, one share each.
+def parallel(
+    function: Callable, *, donate: bool = False, devices: Sequence[jax.Device] | None = None
+) -> Callable:
+    """Run a function of (state or variables, batch) on several devices, one share each.
 
-    The one place where `jax.pmap` stands. Arguments and results have a leading axis of the local
-    devices; `donate` gives the first argument's memory to the result.
+    The one place where `jax.pmap` stands. Arguments and results have a leading axis of the
+    devices; `donate` gives the first argument's memory to the result. `devices` are all local
+    ones by default, here and in `replicate` and `shard`.
     """
-    return jax.pmap(function, axis_name=DEVICES, donate_argnums=(0,) if donate else ())
+    return jax.pmap(
+        function, axis_name=DEVICES, devices=devices, donate_argnums=(0,) if donate else ()
+    )
 
 
-def replicate(tree: Any) -> Any:
-    """One copy of every leaf for each local device, along a new leading axis."""
-    devices = jax.local_devices()
+def replicate(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:
+    """One copy of every leaf for each device, along a new leading axis."""
+    devices = jax.local_devices() if devices is None else devices
     sharding = NamedSharding(Mesh(devices, DEVICES), PartitionSpec(DEVICES))
 
     def copies(x):
@@ -225,11 +219,10 @@ def replicate(tree: Any) -> Any:
 
 def unreplicate(tree: Any) -> Any:
     """The first device's copy of every leaf, on the host."""
-
     return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def shard(batch: dict) -> dict:
+def shard(batch: dict, *, devices: Sequence[jax.Device] | None = None) -> dict:
     """A process's batch [B, ...] as [devices, B / devices, ...] (a view, no copy)."""
-    count = jax.local_device_count()
+    count = jax.local_device_count() if devices is None else len(devices)
     return {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()}

@@ -34,9 +34,7 @@ DOT = (71.3, 62.6)
 def dot_picture(height, width, center, sigma):
     """A Gaussian blob whose centre is a continuous coordinate, sampled at the pixels' centres."""
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    blob = np.exp(
-        -((x[None] - center[0]) ** 2 + (y[:, None] - center[1]) ** 2) / (2 * sigma**2)
-    )
+    blob = np.exp(-((x[None] - center[0]) ** 2 + (y[:, None] - center[1]) ** 2) / (2 * sigma**2))
     return np.repeat(np.rint(250 * blob)[..., None], 3, axis=2).astype(np.uint8)
 
 

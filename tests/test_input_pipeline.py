@@ -1,100 +1,23 @@
 """Batches: the right person in the right row, whatever makes them; masks; whole evaluations."""
 
-import os
-import signal
-import threading
-import time
-
-import cv2
 import numpy as np
 import pytest
+from drawn_people import MILD, NETWORK, PEOPLE, assert_same, person, split_of, take, training
 
 from jaxpose.augment import Augmentation
 from jaxpose.errors import JaxposeError
-from jaxpose.geometry import LSP_RULE, PICTURE_RULE, CropRule, apply_affine
+from jaxpose.geometry import (
+    LSP_RULE,
+    PICTURE_RULE,
+    CropRule,
+    apply_affine,
+)
 from jaxpose.input_pipeline import (
-    PreparedSplit,
-    annotations,
-    epoch_draws,
     evaluation_batches,
     example_name,
-    open_split,
     steps_per_epoch,
-    train_batches,
 )
-
-JOINTS = ("right_wrist", "neck", "left_wrist", "right_ankle")  # of the data set
-NETWORK = ("left_wrist", "right_wrist", "pelvis", "upper_neck", "right_ankle")
-FULL = Augmentation(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.3)
-MILD = Augmentation(rotation=20.0, scale=(0.9, 1.2), flip=True)
-PICTURE = CropRule("scale", 1.0)
-
-
-def person(index, suffix=".png"):
-    """A gray picture with a red right wrist, a green left wrist and a blue neck; no ankle."""
-    rng = np.random.default_rng(index)
-    height, width = rng.integers(60, 90, 2)
-    keypoints = rng.uniform(24, 36, (4, 2)).astype(np.float32) + [[-12, 0], [0, -9], [12, 9], [0, 0]]
-    image = np.zeros((height, width, 3), np.float64)
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    for (px, py), channel in zip(keypoints[:3], (0, 2, 1), strict=True):
-        blob = np.exp(-((x[None] - px) ** 2 + (y[:, None] - py) ** 2) / (2 * 1.8**2))
-        image[..., channel] += 240 * blob
-    encoded = cv2.imencode(suffix, np.rint(image[..., ::-1]).astype(np.uint8))[1].tobytes()
-    keypoints[3] = 0
-    labelled = np.array([True, True, True, False])
-    return {
-        "image": encoded,
-        "image_name": f"im{index:04d}{suffix}".encode(),
-        "person": index % 3,
-        "keypoints": keypoints.astype(np.float32),
-        "labelled": labelled,
-        "visible": labelled & [True, False, True, False],
-        "box": np.array([0, 0, width, height], np.float32),
-        "center": np.array([width / 2, height / 2], np.float32),
-        "scale": float(max(width, height)),
-        "head_size": 0.0,
-        "separated": True,
-    }
-
-
-def split_of(size, name="people", first=0):
-    return PreparedSplit(
-        name,
-        "train",
-        [person(first + i) for i in range(size)],
-        JOINTS,
-        flip_pairs=(("right_wrist", "left_wrist"),),
-        annotated=(True, True, True, True),
-    )
-
-
-def training(splits, **changes):
-    arguments = dict(
-        joints=NETWORK,
-        image_size=48,
-        batch_size=4,
-        rule=PICTURE,
-        augmentation=FULL,
-        seed=3,
-    )
-    return train_batches(splits, **{**arguments, **changes})
-
-
-def take(batches, count):
-    taken = [next(batches) for _ in range(count)]
-    batches.close()
-    return taken
-
-
-def assert_same(ours, theirs):
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
-
-
-PEOPLE = split_of(11)
+from jaxpose.input_pipeline.schedule import epoch_draws
 
 
 def test_batch_has_the_documented_arrays():
@@ -150,6 +73,15 @@ def test_masks():
     assert not batch["keypoints"][~batch["labelled"]].any()
 
 
+def test_mirrored_masks_follow_the_person():
+    """Where only left wrists are annotated, a mirrored person's right one is."""
+    splits = [(PEOPLE._replace(annotated=(False, True, True, True)), 1.0)]
+    for batch in take(training(splits), 4):
+        flips = np.linalg.det(batch["crop_to_image"][..., :2]) < 0
+        np.testing.assert_array_equal(batch["known"][:, 0], ~flips)
+        np.testing.assert_array_equal(batch["known"][:, 1], flips)
+
+
 def test_joints_outside_the_crop_are_not_labelled_but_known():
     narrow = CropRule("scale", 0.3)
     batches = take(training([(PEOPLE, 1.0)], rule=narrow), 4)
@@ -164,7 +96,7 @@ def test_an_epoch_holds_everyone_once_and_the_next_in_another_order():
     splits = [(split_of(5), 1.0), (split_of(7, first=5), 1.0)]
     assert steps_per_epoch(splits, 4) == 3
     batches = take(training(splits), 6)
-    first, second = (np.concatenate([b["index"] for b in part]) for part in (batches[:3], batches[3:]))
+    first, second = np.concatenate([b["index"] for b in batches]).reshape(2, 12)
     assert sorted(first) == sorted(second) == list(range(12))
     assert (first != second).any()
 
@@ -222,47 +154,6 @@ def test_processes_share_each_batch(count):
     assert_same(joined, whole)
 
 
-def test_worker_processes_give_the_same_batches_and_end():
-    splits = [(PEOPLE, 1.5)]
-    expected = take(training(splits, start_step=2), 5)
-    batches = training(splits, start_step=2, workers=2)
-    assert_same([next(batches) for _ in range(5)], expected)
-    workers = _worker_pids()
-    assert len(workers) == 2
-    batches.close()
-    assert not _worker_pids()
-    with pytest.raises(StopIteration):
-        next(batches)
-
-
-def _worker_pids():
-    import multiprocessing
-
-    return [p.pid for p in multiprocessing.active_children() if p.pid]
-
-
-@pytest.mark.slow
-def test_killed_workers_are_started_again():
-    expected = take(training([(PEOPLE, 1.0)]), 30)
-    batches = training([(PEOPLE, 1.0)], workers=2)
-    ours = [next(batches) for _ in range(4)]
-    os.kill(_worker_pids()[0], signal.SIGKILL)
-    with pytest.warns(RuntimeWarning, match="worker was killed"):
-        ours += [next(batches) for _ in range(26)]
-    batches.close()
-    assert_same(ours, expected)
-    assert not _worker_pids()
-
-
-def test_no_threads_are_left():
-    before = set(threading.enumerate())
-    take(training([(PEOPLE, 1.0)]), 2)
-    deadline = time.monotonic() + 10
-    while set(threading.enumerate()) - before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not set(threading.enumerate()) - before
-
-
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("size", [1, 7, 8])
 def test_evaluation_counts_everyone_once(count, size):
@@ -306,8 +197,8 @@ def test_evaluation_crop_of_the_picture_is_padded_to_a_square():
     )
     _, _, width, height = person(0)["box"]
     side = max(width, height)
-    corner = ((width - side) / 2, (height - side) / 2)
-    np.testing.assert_allclose(batch["crop_to_image"][0], [[side, 0, corner[0]], [0, side, corner[1]]])
+    expected = [[side, 0, (width - side) / 2], [0, side, (height - side) / 2]]
+    np.testing.assert_allclose(batch["crop_to_image"][0], expected)
 
 
 @pytest.mark.parametrize("broken", [b"", b"no picture", person(3)["image"][:300]])
@@ -322,38 +213,6 @@ def test_unreadable_picture_is_named_and_weighs_nothing(broken):
     for name in ("image", "labelled", "known", "keypoints"):
         assert not batches[0][name][row].any()
     assert np.isfinite(batches[0]["crop_to_image"]).all()
-
-
-def test_annotations_stack_everything_but_pictures():
-    stacked = annotations(PEOPLE)
-    assert "image" not in stacked
-    assert stacked["keypoints"].shape == (11, 4, 2) and stacked["scale"].dtype == np.float32
-    assert stacked["image_name"][10] == "im0010.png" and stacked["person"].tolist()[:4] == [0, 1, 2, 0]
-
-
-def test_annotations_by_the_networks_joints():
-    stacked = annotations(PEOPLE, NETWORK)
-    own = annotations(PEOPLE)
-    np.testing.assert_array_equal(stacked["keypoints"][:, 1], own["keypoints"][:, 0])
-    np.testing.assert_array_equal(stacked["keypoints"][:, 3], own["keypoints"][:, 1])
-    assert not stacked["labelled"][:, 2].any() and not stacked["keypoints"][:, 2].any()
-    assert stacked["labelled"].dtype == bool
-
-
-class _Gone:
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, index):
-        raise OSError("file gone\nmore of it")
-
-
-def test_files_deleted_during_training_end_in_one_line():
-    batches = training([(PEOPLE._replace(source=_Gone()), 1.0)])
-    with pytest.raises(JaxposeError, match=r"cannot be read \(file gone\); are its files") as caught:
-        next(batches)
-    batches.close()
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -374,19 +233,3 @@ def test_errors_of_arguments(changes, message):
 def test_weight_must_be_positive(weight):
     with pytest.raises(JaxposeError, match="of people train is not a positive number"):
         training([(PEOPLE, weight)])
-
-
-def test_data_set_that_is_not_prepared_names_the_command(tmp_path):
-    with pytest.raises(JaxposeError) as caught:
-        open_split("lsp/person_centric", "train", data_dir=str(tmp_path))
-    assert f"run: python -m tfds_builders lsp --source PATH --data_dir {tmp_path}" in str(caught.value)
-
-
-def test_missing_configuration_is_named(tmp_path):
-    folder = tmp_path / "lsp" / "person_centric" / "1.0.0"
-    folder.mkdir(parents=True)
-    (folder / "dataset_info.json").write_text("{}")
-    with pytest.raises(JaxposeError, match="name one: lsp/person_centric"):
-        open_split("lsp", "train", data_dir=str(tmp_path))
-    with pytest.raises(JaxposeError, match="is not a whole prepared data set"):
-        open_split("lsp/person_centric", "train", data_dir=str(tmp_path))

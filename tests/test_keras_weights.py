@@ -1,7 +1,4 @@
-"""The authors' Keras file: golden answers, files of any size and naming, and every kind of fault.
-
-``write`` makes such files from random arrays after the layout's description, without the package.
-"""
+"""The authors' Keras file: golden answers, files of any size and naming, every kind of fault."""
 
 import json
 import os
@@ -9,127 +6,18 @@ import resource
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-import jax
-from jaxpose import checkpoint, keras_weights
+from jaxpose import checkpoint, cli, keras_weights
 from jaxpose.errors import JaxposeError
 from jaxpose.network import PoseNet
 from jaxpose.skeleton import AUTHORS
 
 h5py = pytest.importorskip("h5py")
-
-
-class Numbering:
-    """Keras's names of layers without one: ``conv2d``, ``conv2d_1``, ... over the whole network."""
-
-    def __init__(self, start):
-        self.count, self.start = {}, start
-
-    def __call__(self, kind):
-        number = self.start + self.count.setdefault(kind, 0)
-        self.count[kind] += 1
-        return f"{kind}_{number}" if number else kind
-
-
-def write(
-    path, *, blocks=2, joints=16, contexts=2, width=36, kernel=5, start=0, repeat="", bytes_=False,
-    frozen=True, whole_model=False, compression=None,
-):  # fmt: skip
-    """Writes a file as Keras 2 does; returns {group: {data set: array}} in the file's order.
-
-    ``start``: the first number of unnamed layers; ``repeat``: what is appended to named layers in
-    blocks after the first ("{}" takes the block's number - 1).
-    """
-    rng = np.random.default_rng(0)
-    name = Numbering(start)
-    maps = joints * (1 + contexts)
-    half = width // 2
-
-    def conv(layer, rows, columns, inputs, outputs):
-        return {f"{layer}/kernel:0": (rows, columns, inputs, outputs)}
-
-    def separable(layer, size, inputs, outputs):
-        return {
-            f"{layer}/depthwise_kernel:0": (size, size, inputs, 1),
-            f"{layer}/pointwise_kernel:0": (1, 1, inputs, outputs),
-        }
-
-    def norm(layer, channels):
-        kinds = ("beta", "moving_mean", "moving_variance")
-        return {f"{layer}/{kind}:0": (channels,) for kind in kinds}
-
-    def group(*layers):
-        weights = {k: shape for layer in layers for k, shape in layer.items()}
-        # First all that is trained, then all statistics, as Keras flattens a nested model.
-        order = sorted(weights, key=lambda k: "moving" in k)
-        return {k: rng.normal(size=weights[k]).astype(np.float32) for k in order}
-
-    groups = {"input_1": {}}
-    if frozen:
-        constants = [name("separable_conv2d") for _ in range(4 if contexts else 2)]
-    a, b, c, d, e = (n * width // 576 for n in (32, 64, 96, 192, 384))
-    stem_convs = [
-        (3, 3, 3, a), (3, 3, a, a), (3, 3, a, b), (3, 3, b, c),
-        (1, 1, b + c, b), (3, 3, b, c),
-        (1, 1, b + c, b), (5, 1, b, b), (1, 5, b, b), (3, 3, b, c),
-        (3, 3, d, d),
-    ]  # fmt: skip
-    convs = [conv(name("conv2d"), *shape) for shape in stem_convs]
-    norms = [norm(name("batch_normalization"), shape[-1]) for shape in stem_convs]
-    groups["Stem"] = group(
-        # By graph depth: the deeper branch comes before its neighbours.
-        *(layer[rank] for rank in (0, 1, 2, 3, 6, 7, 4, 8, 5, 9, 10) for layer in (convs, norms)),
-        conv("sepconv1_shortcut_conv", 1, 1, e, width),
-        separable("sepconv1_conv", 3, e, width),
-        norm("sepconv1_shortcut", width),
-        norm("sepconv1", width),
-    )
-    for k in range(1, blocks + 1):
-        suffix = repeat.format(k - 1) if k > 1 else ""
-        layers = [
-            conv(name("conv2d"), 1, 1, width, half), norm(name("batch_normalization"), half),
-            conv(f"sepconv_l2_3_shortcut_conv{suffix}", 1, 1, half, width),
-            norm(f"sepconv_l2_3_shortcut{suffix}", width),
-        ]  # fmt: skip
-        for level in ("l2_1", "l3_1", "l3_2", "l3_3", "l2_2", "l2_3", "l1"):
-            inputs, outputs = half, half
-            if level in ("l1", "l2_3"):
-                inputs, outputs = (width if level == "l1" else half), width
-            layers.append(separable(f"sepconv_{level}_conv{suffix}", kernel, inputs, outputs))
-            layers.append(norm(f"sepconv_{level}{suffix}", outputs))
-        groups[f"rBlock{k}"] = group(*layers)
-        groups[f"SepConv{k}"] = group(
-            separable(name("separable_conv2d"), kernel, width, width),
-            norm(name("batch_normalization"), width),
-        )
-        groups[f"RegMap{k}"] = group(conv(name("conv2d"), 1, 1, width, maps))
-        if k < blocks:
-            groups[f"fReMap{k}"] = group(
-                conv(name("conv2d"), 1, 1, maps, width), norm(name("batch_normalization"), width)
-            )
-            groups[f"add_{k}"] = {}
-    if frozen:
-        channels = [joints] * 2 + [joints * contexts] * 2
-        of_both = [
-            separable(n, 32, c, c) for n, c in zip(constants, channels, strict=False)
-        ]
-        groups["sSAM"] = group(*of_both[:2])
-        if contexts:
-            groups["cSAM"] = group(*of_both[2:])
-            groups["Agg"] = group({"dense/kernel:0": (joints * contexts, joints)})
-    with h5py.File(path, "w") as file:
-        root = file.create_group("model_weights") if whole_model else file
-        text = (lambda names: [n.encode() for n in names]) if bytes_ else list
-        root.attrs["layer_names"] = text(groups)
-        for group_name, weights in groups.items():
-            target = root.create_group(group_name)
-            target.attrs["weight_names"] = text(weights) or np.zeros(0)
-            for weight, value in weights.items():
-                target.create_dataset(weight, data=value, compression=compression)
-    return groups
+from keras_file import write  # noqa: E402  (needs h5py)
 
 
 def load_written(path, **options):
@@ -287,7 +175,7 @@ def test_numbers_that_the_file_contradicts_are_refused(tmp_path, given):
         keras_weights.load(tmp_path / "a.h5", **given)
 
 
-def test_a_converted_network_of_another_size_answers(tmp_path):
+def test_a_converted_network_of_another_size_fits_the_network(tmp_path):
     write(tmp_path / "a.h5", blocks=1, joints=3, contexts=1, width=18)
     names = ["right_wrist", "left_wrist", "head_top"]
     keras_weights.convert(tmp_path / "a.h5", tmp_path / "out", joints=names)
@@ -295,7 +183,8 @@ def test_a_converted_network_of_another_size_answers(tmp_path):
     assert metadata["joints"] == names
     assert metadata["flip_pairs"] == [["right_wrist", "left_wrist"]]
     net = PoseNet(**metadata["network"])
-    assert net.apply(variables, np.zeros((2, 32, 64, 3), np.float32)).keypoints.shape == (1, 2, 3, 2)
+    output = jax.eval_shape(net.apply, variables, np.zeros((2, 32, 64, 3), np.float32))
+    assert output.keypoints.shape == (1, 2, 3, 2)
 
 
 def test_joints_without_names_are_numbered(tmp_path):
@@ -366,9 +255,12 @@ FAULTS = {
         replace("rBlock1/sepconv_l1_conv/depthwise_kernel:0", np.zeros((4, 4, 36, 1), "f4")),
         "rBlock1",
     ),
-    "other maps": (replace("RegMap1/conv2d_12/kernel:0", np.zeros((1, 1, 36, 40), "f4")), "RegMap1"),
+    "other maps": (
+        replace("RegMap1/conv2d_12/kernel:0", np.zeros((1, 1, 36, 40), "f4")), "RegMap1",
+    ),
     "maps for other joints": (
-        replace("sSAM/separable_conv2d/depthwise_kernel:0", np.zeros((32, 32, 9, 1), "f4")), "sSAM",
+        replace("sSAM/separable_conv2d/depthwise_kernel:0", np.zeros((32, 32, 9, 1), "f4")),
+        "sSAM",
     ),
     "maps for other contexts": (
         replace("cSAM/separable_conv2d_2/depthwise_kernel:0", np.zeros((32, 32, 9, 1), "f4")),
@@ -386,8 +278,7 @@ def test_the_group_that_does_not_fit_is_named(tmp_path, fault, group):
         fault(file)
     with pytest.raises(JaxposeError, match=f"does not fit in group {group}: ") as error:
         keras_weights.load(path)
-    assert str(path) in str(error.value) and "
-" not in str(error.value)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_batch_norm_with_a_scale_is_another_network(tmp_path):
@@ -450,6 +341,22 @@ def test_a_wrong_number_of_joint_names_is_refused(tmp_path):
 
 
 # --- the command -----------------------------------------------------------------------------
+
+
+def test_the_command_says_what_it_found_and_where_it_is(tmp_path, capsys):
+    write(tmp_path / "a.h5", blocks=1, joints=2, contexts=1, width=18)
+    command = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "out")]
+    assert cli.main([*command, "--joints", "right_wrist,left_wrist"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 blocks, 2 joints, 1 context maps a joint, width 18" in printed
+    assert "right_wrist, left_wrist" in printed and str(tmp_path / "out") in printed
+
+
+def test_the_command_names_what_does_not_fit_in_one_line(tmp_path, capsys):
+    (tmp_path / "a.h5").write_text("weights")
+    assert cli.main(["convert", str(tmp_path / "a.h5"), str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and printed.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -259,6 +259,12 @@ def test_whole_numbers_without_a_sign_are_subtracted_as_numbers(score):
     assert same(score(data._replace(**unsigned)), score(data._replace(**whole)))
 
 
+def test_pck_itself_subtracts_whole_numbers_as_numbers():
+    truth, guess = np.full((1, 1, 2), 9, np.uint8), np.full((1, 1, 2), 10, np.uint8)
+    counts = metrics.pck(truth, guess, [[True]], [2.0], thresholds=[1.0])
+    assert counts.correct.tolist() == [[1]]
+
+
 def test_no_persons_give_zero_counts(score):
     data = people()
     counts = score(data._replace(**{n: getattr(data, n)[:0] for n in ARRAYS}))

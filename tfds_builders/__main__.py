@@ -39,6 +39,11 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error}; mend it and run the same command again", file=sys.stderr)
         return 1
+    except RuntimeError as error:  # array_record's way of saying so
+        if "No space left" not in str(error) and "quota exceeded" not in str(error):
+            raise
+        print("error: the disk is full; free some space and run it again", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was prepared", file=sys.stderr)
         return 130

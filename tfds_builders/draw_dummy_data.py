@@ -65,6 +65,12 @@ def picture(width: int, height: int, people: Sequence[np.ndarray]) -> np.ndarray
     return image
 
 
+def shows(image: np.ndarray, joint: int, count: int, position: np.ndarray) -> bool:
+    """Whether the pixel that covers a position, (x, y), is of the joint's dot."""
+    column, row = np.floor(position).astype(int)
+    return bool(np.abs(image[row, column].astype(int) - color(joint, count)).max() < 40)
+
+
 def jpeg(image: np.ndarray) -> bytes:
     """JPEG of an RGB picture, with colours at full resolution so that dots keep theirs."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90]

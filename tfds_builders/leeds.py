@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfds_builders import mat_file, pictures, pose_builder, report
+from tfds_builders import mat_file, pictures, pose_builder
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, ReadError
 
@@ -141,15 +141,18 @@ class Annotations(NamedTuple):
 
 
 def numbers_by_split(
-    release: Release, count: int, split_of: Callable[[int], str], found: report.Report
+    builder: pose_builder.PoseBuilder, release: Release, count: int, split_of: Callable[[int], str]
 ) -> dict[str, list[int]]:
     """The numbers of the pictures that have a file, by split; the others are reported by name.
 
     Arguments:
+      builder: whose report it is.
       release: where the pictures lie.
       count: of the annotated pictures.
       split_of: the split of a picture's number.
-      found: the report.
+
+    Raises:
+      BuildError: with `strict`, the first file that is missing.
     """
     splits: dict[str, list[int]] = {}
     digits = len(re.search(r"(\d+)\.\w+$", next(iter(release.images.values())))[1])
@@ -157,9 +160,11 @@ def numbers_by_split(
         if number in release.images:
             splits.setdefault(split_of(number), []).append(number)
         else:
-            found.missing.append(f"im{number:0{digits}d}.jpg")
+            name = f"im{number:0{digits}d}.jpg"
+            builder.refuse_if_strict(f"{name} is not among the pictures")
+            builder.report.missing.append(name)
     if beyond := sum(number > count for number in release.images):
-        found.remark("pictures without annotation", beyond)
+        builder.report.remark("pictures without annotation", beyond)
     return splits
 
 

@@ -60,7 +60,7 @@ class Builder(pose_builder.PoseBuilder):
         labelled = np.ones(occluded.shape, bool)
         annotations = leeds.Annotations(keypoints, labelled, visible=~occluded)
         self.info.metadata["release"] = ORIGINAL if original else SCALED
-        splits = leeds.numbers_by_split(release, len(xy), split_of, self.report)
+        splits = leeds.numbers_by_split(self, release, len(xy), split_of)
         return {
             split: self.counted(
                 split, self._generate_examples(release, numbers, annotations), len(numbers)

@@ -28,7 +28,7 @@ class Builder(pose_builder.PoseBuilder):
         xy, labelled = leeds.read_joints(release.files, release.joints)
         leeds.check_joints_fit(release, leeds.sample_sizes(release), xy, labelled)
         annotations = leeds.Annotations(xy + 0.5, labelled, visible=labelled)
-        splits = leeds.numbers_by_split(release, len(xy), split_of, self.report)
+        splits = leeds.numbers_by_split(self, release, len(xy), split_of)
         return {
             split: self.counted(
                 split, self._generate_examples(release, numbers, annotations), len(numbers)

@@ -6,7 +6,7 @@ number, leaves its person out and is reported: a wrong joint is worse than none.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,13 +53,19 @@ class Person(NamedTuple):
     separated: bool
 
 
-def persons(release: Array, where: str, found: report.Report) -> Iterator[Person]:
+def persons(
+    release: Array,
+    where: str,
+    found: report.Report,
+    refuse: Callable[[str], None] = lambda what: None,
+) -> Iterator[Person]:
     """The persons of the variable RELEASE, in its order.
 
     Arguments:
       release: the variable.
       where: the file's name, for messages.
       found: takes what is left out and what was borne.
+      refuse: is told of every damaged person first, and may raise.
 
     Raises:
       BuildError: the lists of images do not fit together, so that nothing in them can be trusted.
@@ -77,13 +83,15 @@ def persons(release: Array, where: str, found: report.Report) -> Iterator[Person
                 raise Malformed(f"{count} persons")
             single = _single_persons(separated, index, count)
         except Malformed as error:
-            found.leave_out(f"{error}", f"all of image {index + 1}")
+            refuse(f"image {index + 1} of {where}: {error}")
+            found.leave_out(str(error), f"all of image {index + 1}")
             continue
         for number in range(count):
             try:
                 person = _person(rectangles, number, found)
             except Malformed as error:
-                found.leave_out(f"{error}", f"{name} person {number}")
+                refuse(f"{name} person {number} in {where}: {error}")
+                found.leave_out(str(error), f"{name} person {number}")
                 continue
             yield person._replace(
                 image_name=name,

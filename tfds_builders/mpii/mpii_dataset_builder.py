@@ -95,7 +95,7 @@ class Builder(pose_builder.PoseBuilder):
         variable = mat_file.read(data, "RELEASE", where)
         validation = validation_persons()
         subjects = collections.defaultdict(list)
-        for person in annotations.persons(variable, where, self.report):
+        for person in annotations.persons(variable, where, self.report, self.refuse_if_strict):
             split = self._split(person, validation)
             if split:
                 key = first_key + person.annolist_index * annotations.MOST_PERSONS + person.number

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfds_builders.synthetic_people import canvas
+from tfds_builders.synthetic_people.anatomy import HEAD_SHAPE, Person
 from tfds_builders.synthetic_people.body import (
     JOINTS,
     SIDES,
@@ -23,7 +24,7 @@ from tfds_builders.synthetic_people.body import (
     sample_proportions,
 )
 from tfds_builders.synthetic_people.chance import pick
-from tfds_builders.synthetic_people.people import STRANGER, Person, draw_person, visible_joints
+from tfds_builders.synthetic_people.people import STRANGER, draw_person, visible_joints
 from tfds_builders.synthetic_people.poses import sample_pose
 from tfds_builders.synthetic_people.surroundings import background, paint_occluder
 from tfds_builders.synthetic_people.wardrobe import sample_outfit
@@ -220,7 +221,7 @@ def _label(
     standing = size.thigh + size.shin + 0.045 + size.torso + size.neck + size.head
     scale = float(person.camera.focus * standing)
     middle = box[:2] + box[2:] / 2 + rng.normal(size=2) * 0.015 * scale
-    head = person.figure.frames["head"][:2] * np.array((0.36, 0.54, 0.44)) * size.head
+    head = person.figure.frames["head"][:2] * np.array(HEAD_SHAPE) * size.head
     zoom = float(person.camera.zoom(person.figure.points["head"]))
     head_diagonal = 2 * float(np.linalg.norm(head)) * zoom
     return Example(

@@ -124,8 +124,9 @@ def _creased(rng: np.random.Generator, texture: np.ndarray, strength: float) -> 
     return texture * (1 + strength * np.clip(folds, -1.6, 1.6))
 
 
-def _skin_texture(skin: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    return np.broadcast_to(skin, (*shape, 3)).astype(np.float32)
+def plain(color: np.ndarray) -> np.ndarray:
+    """A texture [1, 1, 3] of one colour."""
+    return np.asarray(color, np.float32).reshape(1, 1, 3)
 
 
 def _sleeved(
@@ -300,13 +301,13 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
         forearms=(forearm, forearm),
         thighs=tuple(thighs),
         shins=tuple(shins),
-        neck=_skin_texture(skin * 0.93, (4, 12)),
-        hands=_skin_texture(random_color(rng) if gloves else skin, (6, 12)),
+        neck=plain(skin * 0.93),
+        hands=plain(random_color(rng) if gloves else skin),
         shoes=shoe,
         skin=skin,
         hair=hair_texture,
         hair_style=style,
-        brim=None if cap is None else _skin_texture(cap * 0.85, (4, 8)),
+        brim=None if cap is None else plain(cap * 0.85),
         skirt=skirt,
         skirt_length=float(rng.uniform(0.45, 1.5)),
         backpack=fabric(rng, (16, 24)) if has_pack else None,

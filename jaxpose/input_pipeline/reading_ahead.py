@@ -1,0 +1,144 @@
+"""Batches made ahead of their use, by Grain: in threads, or in worker processes."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+
+_ENDLESS = 2**40  # steps; Grain wants a length
+_RESTARTS = 3  # of workers that were killed, before we give up
+_WORKER_DIED = "terminated unexpectedly"  # Grain has no type of its own for it
+
+
+class Batches:
+    """Iterator of batches that are made ahead, in threads or worker processes.
+
+    Workers that are killed (out of memory, say) are started again where they stopped, with a
+    warning; the third time it is an error. ``close`` ends them; the iterator does so itself at its
+    end and when it is collected.
+    """
+
+    def __init__(self, maker: Callable[[int], dict], *, start: int, stop: int | None, workers: int):
+        self._maker = maker
+        self._next = start
+        self._stop = _ENDLESS if stop is None else stop
+        self._workers = workers
+        self._restarts = 0
+        self._iterator = self._started()
+
+    def _started(self):
+        grain = import_optional("grain", extra="train")
+        _one_thread_per_call()
+        dataset = grain.MapDataset.range(self._next, self._stop).map(self._maker)
+        if not self._workers:
+            threads = min(4, os.cpu_count() or 1)
+            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+            iterator = iter(dataset.to_iter_dataset(options))
+        else:
+            _mark_flags_as_parsed()
+            options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+            dataset = dataset.to_iter_dataset(options).mp_prefetch(
+                grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2),
+                worker_init_fn=_start_worker,
+            )
+            iterator = iter(dataset)
+        iterator.start_prefetch()
+        return iterator
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._iterator is None or self._next >= self._stop:
+            self.close()
+            raise StopIteration
+        while True:
+            try:
+                batch = next(self._iterator)
+            except Exception as error:
+                self.close()
+                if _WORKER_DIED not in str(error):
+                    raise
+                self._start_again(error)
+            else:
+                self._next += 1
+                return batch
+
+    def _start_again(self, error: Exception) -> None:
+        """Deterministic batches make this exact: the new workers begin with the missing one."""
+        if self._restarts == _RESTARTS:
+            raise JaxposeError(
+                f"input workers were killed {_RESTARTS + 1} times; is memory short? "
+                "use fewer workers, or workers=0"
+            ) from error
+        self._restarts += 1
+        warnings.warn(
+            f"an input worker was killed; starting the workers again at batch {self._next}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        self._iterator = self._started()
+
+    def close(self) -> None:
+        """Ends threads and workers; closing twice does nothing more."""
+        iterator, self._iterator = getattr(self, "_iterator", None), None
+        if iterator is not None:
+            iterator.close()
+            if self._workers:
+                _end_deleting_threads()
+
+    def __del__(self):
+        self.close()
+
+
+def _end_deleting_threads() -> None:
+    """Ends Grain's threads that free shared memory, which it leaves running: freeing goes on
+    without them, in whatever thread drops a batch."""
+    try:
+        from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
+
+        pool = SharedMemoryArray._del_thread_pool
+        if pool is not None:
+            pool.close()
+            pool.join()  # before the pool is forgotten: what it still has to free counts on it
+            SharedMemoryArray._disable_async_del()
+    except (ImportError, AttributeError):  # another Grain, whose threads are its own affair
+        pass
+
+
+def _mark_flags_as_parsed() -> None:
+    """Grain's workers read absl flags, which only programs that absl started have parsed."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _one_thread_per_call() -> None:
+    """Workers are our parallelism: OpenCV's own threads would only fight them."""
+    import_optional("cv2", extra="train").setNumThreads(1)
+
+
+def _start_worker(worker: int, count: int) -> None:
+    """Runs first in every worker process."""
+    del worker, count
+    _one_thread_per_call()
+    # Ctrl-C and a cluster's SIGTERM reach the whole process group: the main process decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A main process that was killed cannot end its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

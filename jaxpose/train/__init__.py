@@ -1,0 +1,94 @@
+"""Training and evaluation of a config: data, loop, log, checkpoints.
+
+`train(config, workdir)` runs or resumes a run; `evaluate_checkpoint(config, workdir)` scores one.
+The loop's position is the number of steps done: data, random numbers and learning rate are pure
+functions of it, so a run that was stopped anywhere continues as if nothing had happened.
+"""
+
+import contextlib
+import pathlib
+from typing import Any
+
+import jax
+import ml_collections
+
+from jaxpose import checkpoint, cluster
+from jaxpose.network import make_net
+from jaxpose.run_log import RunLog
+from jaxpose.train.loop import Loop
+from jaxpose.train.run import (
+    Run,
+    augmentation_of,
+    check_config,
+    initial_state,
+    metadata,
+    network_arguments,
+    open_run,
+)
+from jaxpose.train.scoring import evaluate_checkpoint, validation_table
+from jaxpose.train_step import replicate, unreplicate
+from jaxpose.workdir import prepare_workdir
+
+__all__ = [
+    "Run",
+    "augmentation_of",
+    "check_config",
+    "evaluate_checkpoint",
+    "initial_state",
+    "make_net",
+    "metadata",
+    "network_arguments",
+    "open_run",
+    "train",
+    "validation_table",
+]
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
+    """Train, or go on with what lies in `workdir`, until the config's last epoch.
+
+    Returns:
+      {"step", "num_steps", "score", "stopped"}: steps done and planned, the best validation score
+      (None before the first), and "preemption", "max_minutes" or None: what ended it before the
+      last epoch.
+
+    Raises:
+      JaxposeError: config, data, workdir or a loss that is not finite.
+    """
+    check_config(config)
+    with prepare_workdir(workdir, config.to_dict()) as folder:
+        return _train_in(open_run(config), folder)
+
+
+def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
+    state, notes = initial_state(run)
+    restored = checkpoint.restore_newest(folder / "checkpoints" / "latest", state)
+    seconds = 0.0
+    if restored is not None:
+        state, described = restored
+        seconds = described["seconds"]
+        notes = [f"resumed at step {int(state.step)} of {run.num_steps}"]
+    step = int(state.step)
+    with contextlib.ExitStack() as stack:
+        run_log = RunLog(
+            folder, step=step, num_steps=run.num_steps, active=jax.process_index() == 0
+        )
+        stack.callback(run_log.close)
+        preemption = stack.enter_context(cluster.Preemption())
+        managers = {}
+        for name, keep in (("latest", 2), ("best", 1)):
+            managers[name] = checkpoint.open_manager(folder / "checkpoints" / name, keep=keep)
+            stack.callback(checkpoint.finish, managers[name])
+        # What lies beyond the restored step could not be read.
+        checkpoint.delete_after(managers["latest"], step)
+        for note in notes:
+            run_log.say(note)
+        loop = Loop(run, run_log, managers, replicate(state), seconds)
+        stopped = loop.go(preemption) if step < run.num_steps else None
+        score = float(unreplicate(loop.state.best_score))
+        return {
+            "step": loop.step,
+            "num_steps": run.num_steps,
+            "score": score if score > -float("inf") else None,
+            "stopped": stopped,
+        }

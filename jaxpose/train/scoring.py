@@ -1,0 +1,129 @@
+"""Scores of a config's splits: validation in a run, and a checkpoint on the test rows."""
+
+import json
+import math
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from jaxpose import checkpoint, evaluate, input_pipeline
+from jaxpose.errors import JaxposeError
+from jaxpose.network import make_net
+from jaxpose.prediction_file import write_predictions
+from jaxpose.train.run import Run
+
+NAMED = 5  # unreadable pictures that a table names
+
+
+def validation_table(run: Run, variables: dict) -> tuple[dict[str, Any], float]:
+    """Per validation row the protocols' totals and joints, and the score that steers the run.
+
+    The score is the mean of the rows' `config.score` totals, weighted as the config has it; NaN
+    where no row has a weight.
+    """
+    config = run.config
+    rows, scores, weights = {}, [], []
+    for split, crop, weight in run.validation:
+        answers = evaluate.predict_split(
+            run.net,
+            variables,
+            split,
+            joints=run.joints,
+            image_size=config.image_size,
+            batch_size=config.eval.batch_size,
+            rule=evaluate.crop_rule(crop),
+            workers=config.workers,
+        )
+        found = evaluate.score_answers(
+            answers,
+            input_pipeline.annotations(split),
+            joints=run.joints,
+            truth_joints=split.joints,
+        )
+        rows[f"{split.name}:{split.split} ({crop})"] = {
+            name: {
+                "total": result["total"],
+                "columns": result["columns"],
+                "joints": {part: x["rate"] for part, x in result["parts"].items()},
+            }
+            for name, result in found.items()
+        }
+        if weight:
+            scores.append(weight * _steering_total(found, config.score, split))
+            weights.append(weight)
+    return rows, sum(scores) / sum(weights) if weights else math.nan
+
+
+def _steering_total(
+    found: dict[str, Any], score: str, split: input_pipeline.PreparedSplit
+) -> float:
+    if score not in found:
+        raise JaxposeError(
+            f"{split.name}:{split.split} cannot be scored by {score}, but by "
+            f"{', '.join(found) or 'nothing'}; change config.score, or give the row weight 0"
+        )
+    total = found[score]["total"]
+    return math.nan if total is None else total
+
+
+def evaluate_checkpoint(
+    config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, path: str = ""
+) -> dict[str, Any]:
+    """Score a checkpoint on the config's test rows; predictions go to `workdir`/predictions.
+
+    Args:
+      config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size.
+      workdir: of the run, or any folder for the results.
+      path: a checkpoint folder or another workdir; by default `workdir`'s best.
+
+    Returns:
+      {"checkpoint", "step", "score", "rows": {row: {protocol: result}}, "blocks": {row: [total per
+      block]}, "unreadable": {row: [names of pictures that did not decode]}}.
+    """
+    workdir = pathlib.Path(workdir).expanduser().absolute()
+    variables, described, folder = checkpoint.load(path or workdir, which=config.eval.checkpoint)
+    net = make_net(described["network"], dtype=config.dtype)
+    joints, trained = tuple(described["joints"]), tuple(described["trained_joints"])
+    size = described["image_size"]
+    like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    checkpoint.check_variables(variables, like, folder)
+    report = {"checkpoint": str(folder), "step": described["step"], "score": config.score}
+    report |= {"rows": {}, "blocks": {}, "unreadable": {}}
+    tests = [
+        (input_pipeline.open_split(name, part, data_dir=config.data_dir), crop)
+        for name, part, crop in config.test
+    ]
+    for split, crop in tests:
+        answers = evaluate.predict_split(
+            net,
+            variables,
+            split,
+            joints=joints,
+            image_size=size,
+            batch_size=config.eval.batch_size,
+            rule=evaluate.crop_rule(crop),
+            workers=config.workers,
+            flip_test=config.eval.flip_test,
+            num_crops=config.eval.num_crops,
+        )
+        truth = input_pipeline.annotations(split)
+        options = {"joints": joints, "truth_joints": split.joints, "trained": trained}
+        row = f"{split.name}:{split.split} ({evaluate.CROP_NAMES[crop]})"
+        report["rows"][row] = evaluate.score_answers(answers, truth, **options)
+        report["blocks"][row] = [
+            evaluate.score_answers(answers, truth, block=k, **options)[config.score]["total"]
+            for k in range(net.num_blocks)
+        ]
+        report["unreadable"][row] = truth["image_name"][~answers.readable].tolist()
+        if jax.process_index() == 0:
+            predictions = evaluate.predictions_of(answers, truth, description=row, **options)
+            file = f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
+            (workdir / "predictions").mkdir(parents=True, exist_ok=True)
+            write_predictions(workdir / "predictions" / file, predictions)
+    if jax.process_index() == 0:
+        text = json.dumps(report, indent=1)
+        (workdir / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+    return report

@@ -1,0 +1,451 @@
+import doctest
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+
+import jaxpose.heatmaps
+from jaxpose.heatmaps import aggregate_context, joint_logit, joint_probability, soft_argmax
+
+RNG = np.random.default_rng(0)
+RANDOM = RNG.normal(0, 3, (3, 4, 5, 7))
+GRIDS = ("half_pixel", "align_corners", "paper")
+
+
+def grid_of(name, size):
+    index = np.arange(size, dtype=np.float64)
+    table = {"half_pixel": (index + 0.5) / size, "paper": (index + 1) / size}
+    return table[name] if name in table else index / (size - 1)
+
+
+def softmax(heatmap, temperature=1.0):
+    z = np.asarray(heatmap, np.float64) / temperature
+    e = np.exp(z - z.max((-2, -1), keepdims=True))
+    return e / e.sum((-2, -1), keepdims=True)
+
+
+def reference(heatmap, temperature=1.0, grid="half_pixel"):
+    """Equations 1 to 4 in NumPy, in float64."""
+    p = softmax(heatmap, temperature)
+    x = (p.sum(-2) * grid_of(grid, p.shape[-1])).sum(-1)
+    y = (p.sum(-1) * grid_of(grid, p.shape[-2])).sum(-1)
+    return np.stack([x, y], -1)
+
+
+def gradient(heatmap, cotangent):
+    """softmax * (grid - result), for one map and one cotangent (x, y)."""
+    p, (x, y) = softmax(heatmap), reference(heatmap)
+    columns, rows = grid_of("half_pixel", p.shape[1]), grid_of("half_pixel", p.shape[0])[:, None]
+    return p * (cotangent[0] * (columns - x) + cotangent[1] * (rows - y))
+
+
+def one_hot(row, column, height=6, width=9, peak=1e4):
+    heatmap = np.zeros((height, width))
+    heatmap[row, column] = peak
+    return heatmap
+
+
+MAPS = {
+    "random": RANDOM,
+    "corners": np.stack([one_hot(r, c) for r in (0, -1) for c in (0, -1)]),
+    "moderate corners": np.stack([one_hot(r, c, peak=6.0) for r in (0, -1) for c in (0, -1)]),
+    "huge logits": np.where(RNG.random((8, 6, 6)) < 0.5, -1e4, 1e4) + RNG.normal(size=(8, 6, 6)),
+    "huge below": RNG.normal(size=(2, 5, 6)) - 1e4,
+    "constant": np.full((2, 4, 6), -7.25),
+    "one cell": np.zeros((2, 1, 1)),
+    "one row": RNG.normal(size=(2, 1, 6)),
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("maps", MAPS)
+def test_equals_the_equations_in_float64(maps, grid):
+    if grid == "align_corners" and 1 in MAPS[maps].shape[-2:]:
+        pytest.skip("a grid whose ends coincide")
+    heatmap = MAPS[maps].astype(np.float32)
+    np.testing.assert_allclose(
+        soft_argmax(heatmap, grid=grid), reference(heatmap, grid=grid), rtol=0, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 30.0])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_temperature_divides_the_logits(temperature, offset):
+    heatmap = (RANDOM + offset).astype(np.float32)
+    np.testing.assert_allclose(
+        soft_argmax(heatmap, temperature=temperature),
+        reference(heatmap, temperature),
+        rtol=0,
+        atol=1e-6,
+    )
+
+
+def test_align_corners_of_a_single_cell_is_its_edge():
+    assert soft_argmax(jnp.zeros((1, 1)), grid="align_corners").tolist() == [0.0, 0.0]
+
+
+def test_order_is_x_then_y():
+    x, y = soft_argmax(one_hot(row=1, column=7))
+    assert np.isclose(x, 7.5 / 9)
+    assert np.isclose(y, 1.5 / 6)
+
+
+def test_float64_stays_float64():
+    with jax.enable_x64(True):
+        result = soft_argmax(jnp.asarray(RANDOM))
+        assert result.dtype == jnp.float64
+        np.testing.assert_allclose(result, reference(RANDOM), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_small_floats_are_summed_in_float32(dtype):
+    heatmap = jnp.asarray(RNG.normal(size=(2, 64, 64)), dtype)
+    result = soft_argmax(heatmap)
+    assert result.dtype == jnp.float32
+    np.testing.assert_allclose(result, reference(np.float64(heatmap)), rtol=0, atol=1e-6)
+
+
+def test_bfloat16_is_stable_at_huge_logits():
+    heatmap = jnp.asarray([[-1e4, 1e4], [1e4, -1e4]], jnp.bfloat16)
+    assert soft_argmax(heatmap).tolist() == [0.5, 0.5]
+    assert jax.grad(lambda h: soft_argmax(h).sum())(heatmap).dtype == jnp.bfloat16
+
+
+def test_integers_are_logits_too():
+    np.testing.assert_allclose(
+        soft_argmax(jnp.array([[0, 3], [1, 2]])), reference([[0, 3], [1, 2]]), atol=1e-6
+    )
+
+
+def test_masked_cells_take_no_part():
+    heatmap = jnp.asarray(RANDOM[0, 0]).at[:, 3:].set(-jnp.inf)
+    narrow = reference(RANDOM[0, 0, :, :3])
+    np.testing.assert_allclose(soft_argmax(heatmap), narrow * [3 / 7, 1], atol=1e-6)
+    slope = jax.grad(lambda h: soft_argmax(h)[0])(heatmap)
+    assert np.isfinite(slope).all()
+    assert not slope[:, 3:].any()
+
+
+# Derivatives
+
+ONE = RANDOM[1, 2].astype(np.float32)
+COTANGENT = np.array([0.7, -1.3])
+
+
+def scalar(heatmap):
+    return soft_argmax(heatmap) @ jnp.asarray(COTANGENT, jnp.float32)
+
+
+def test_gradient_is_softmax_times_distance():
+    np.testing.assert_allclose(jax.grad(scalar)(ONE), gradient(ONE, COTANGENT), atol=1e-6)
+
+
+def test_gradient_at_huge_logits():
+    heatmap = MAPS["huge logits"][0].astype(np.float32)
+    np.testing.assert_allclose(jax.grad(scalar)(heatmap), gradient(heatmap, COTANGENT), atol=1e-6)
+
+
+def test_both_modes_agree_with_the_closed_form():
+    rows = np.stack([gradient(ONE, unit) for unit in np.eye(2)])
+    for mode in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(mode(soft_argmax)(ONE), rows, atol=1e-6)
+    step = RNG.normal(size=ONE.shape).astype(np.float32)
+    _, change = jax.jvp(soft_argmax, (ONE,), (step,))
+    np.testing.assert_allclose(change, (rows * step).sum((1, 2)), atol=1e-6)
+
+
+def hessian_of_x(heatmap):
+    """d2x / dz_a dz_b = p_a (X_a - x) [a = b] - p_a p_b (X_a - x + X_b - x)."""
+    p, (x, _) = softmax(heatmap), reference(heatmap)
+    away = np.broadcast_to(grid_of("half_pixel", p.shape[1]) - x, p.shape).ravel()
+    p = p.ravel()
+    both = np.diag(p * away) - np.outer(p, p) * (away[:, None] + away)
+    return both.reshape(2 * heatmap.shape)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [jax.hessian, lambda f: jax.jacrev(jax.jacrev(f)), lambda f: jax.jacrev(jax.jacfwd(f))],
+    ids=["forward over reverse", "reverse over reverse", "reverse over forward"],
+)
+def test_second_derivatives_are_exact(second):
+    result = second(lambda h: soft_argmax(h)[0])(ONE)
+    np.testing.assert_allclose(result, hessian_of_x(ONE), atol=1e-6)
+
+
+def test_vmap_of_hessian():
+    result = jax.vmap(jax.hessian(lambda h: soft_argmax(h)[0]))(RANDOM[0].astype(np.float32))
+    np.testing.assert_allclose(result, [hessian_of_x(h) for h in RANDOM[0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["fwd", "rev"])
+def test_derivatives_agree_with_differences(mode):
+    with jax.enable_x64(True):
+        check_grads(soft_argmax, (jnp.asarray(RANDOM[0]),), order=2, modes=[mode])
+
+
+def test_temperature_may_be_traced_and_learned():
+    with jax.enable_x64(True):
+        read = jax.jit(lambda h, t: soft_argmax(h, temperature=t))
+        check_grads(read, (jnp.asarray(RANDOM[0]), jnp.asarray(0.6)), order=1)
+
+
+def test_one_temperature_a_map():
+    temperatures = np.linspace(0.2, 2, 4).astype(np.float32)
+    maps = RANDOM[0].astype(np.float32)
+    expected = np.stack([reference(h, t) for h, t in zip(maps, temperatures, strict=True)])
+    read = jax.vmap(lambda h, t: soft_argmax(h, temperature=t))
+    np.testing.assert_allclose(read(maps, temperatures), expected, atol=1e-6)
+    np.testing.assert_allclose(soft_argmax(maps, temperature=temperatures), expected, atol=1e-6)
+
+
+# Transforms. Each takes a function of one map to one of maps [3, 4, H, W].
+
+
+def nested(f, inner, outer):
+    """vmap of vmap over maps whose batch axes were moved where in_axes says."""
+    both = jax.vmap(jax.vmap(f, in_axes=inner), in_axes=outer)
+
+    def call(maps):
+        axis = inner % 3  # the inner function sees [H, W] and one batch axis
+        moved = jnp.moveaxis(maps, 1, axis + 1)
+        return both(jnp.moveaxis(moved, 0, outer))
+
+    return call
+
+
+def scanned(f, maps):
+    return jax.lax.scan(lambda carry, h: (carry, jax.vmap(f)(h)), 0, maps)[1]
+
+
+def sharded(f, maps):
+    mesh = Mesh(np.array(jax.devices()[:4]), "b")
+    spread = jax.shard_map(jax.vmap(jax.vmap(f)), mesh=mesh, in_specs=P("b"), out_specs=P("b"))
+    return spread(jnp.concatenate([maps, maps[:1]]))[:3]
+
+
+def on_all_devices(f, maps):
+    return jax.pmap(jax.vmap(f))(maps)
+
+
+TWICE = {
+    "vmap of vmap": lambda f: jax.vmap(jax.vmap(f)),
+    "jit": lambda f: jax.jit(jax.vmap(jax.vmap(f))),
+    "vmap of jit": lambda f: jax.vmap(jax.jit(jax.vmap(jax.jit(f)))),
+    "checkpoint": lambda f: jax.vmap(jax.vmap(jax.checkpoint(f))),
+    "map": lambda f: lambda maps: jax.lax.map(jax.vmap(f), maps),
+    "scan": lambda f: partial(scanned, f),
+    "pmap": lambda f: partial(on_all_devices, f),
+    "shard_map": lambda f: partial(sharded, f),
+    **{
+        f"in_axes {inner} {outer}": partial(
+            lambda f, inner, outer: nested(f, inner, outer), inner=inner, outer=outer
+        )
+        for inner in (0, 1, -1)
+        for outer in (0, 1, 2, -1)
+    },
+}
+
+
+@pytest.mark.parametrize("transform", TWICE)
+def test_transforms_of_the_value(transform):
+    result = TWICE[transform](soft_argmax)(RANDOM.astype(np.float32))
+    np.testing.assert_allclose(result, reference(RANDOM), atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", TWICE)
+def test_transforms_of_the_gradient(transform):
+    result = TWICE[transform](jax.grad(scalar))(RANDOM.astype(np.float32))
+    expected = np.stack([[gradient(h, COTANGENT) for h in maps] for maps in RANDOM])
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", TWICE)
+def test_gradient_of_the_transforms(transform):
+    read = TWICE[transform](scalar)
+    result = jax.grad(lambda maps: read(maps).sum())(jnp.asarray(RANDOM, jnp.float32))
+    expected = np.stack([[gradient(h, COTANGENT) for h in maps] for maps in RANDOM])
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_leading_axes_are_maps():
+    np.testing.assert_array_equal(
+        soft_argmax(RANDOM), jax.vmap(jax.vmap(soft_argmax))(jnp.asarray(RANDOM))
+    )
+
+
+def test_exports_with_a_symbolic_batch():
+    batch = jax.export.symbolic_shape("b, 5, 7, 4")
+    maps = np.moveaxis(RANDOM, 1, -1).astype(np.float32)
+    read = jax.jit(jax.vmap(jax.vmap(soft_argmax), in_axes=-1, out_axes=1))
+    exported = jax.export.export(read)(jax.ShapeDtypeStruct(batch, jnp.float32))
+    np.testing.assert_allclose(exported.call(maps), reference(RANDOM), atol=1e-6)
+
+
+# The compiled program
+
+SHAPES = {  # a nesting of vmap, and the shape of the maps it reads
+    "leading axes": (soft_argmax, (6, 8, 5, 7)),
+    "vmap of leading axis": (jax.vmap(soft_argmax), (6, 8, 5, 7)),
+    "vmap of vmap": (jax.vmap(jax.vmap(soft_argmax)), (6, 8, 5, 7)),
+    "network": (jax.vmap(jax.vmap(soft_argmax), in_axes=-1, out_axes=1), (6, 5, 7, 8)),
+    "channels last": (jax.vmap(soft_argmax, in_axes=-1, out_axes=1), (6, 5, 7, 8)),
+    "both last": (jax.vmap(jax.vmap(soft_argmax, in_axes=-1), in_axes=-1), (5, 7, 6, 8)),
+    "middle": (jax.vmap(jax.vmap(soft_argmax, in_axes=1), in_axes=2), (5, 6, 8, 7)),
+    "three": (jax.vmap(jax.vmap(jax.vmap(soft_argmax, in_axes=-1)), in_axes=1), (2, 3, 5, 7, 8)),
+}
+
+
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+def sizes(program, operation):
+    """Numbers of elements that the uses of an operation write, in compiled HLO."""
+    shapes = re.findall(rf"= \w+\[([\d,]*)\]\S* {operation}\(", program)
+    return [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
+
+
+def value(read):
+    return lambda maps: read(maps)
+
+
+def value_and_gradient(read):
+    return jax.value_and_grad(lambda maps: jnp.sum(read(maps) ** 2))
+
+
+@pytest.mark.parametrize("program", [value, value_and_gradient])
+@pytest.mark.parametrize("nesting", SHAPES)
+def test_one_exponential_over_all_maps_and_no_loop(nesting, program):
+    read, shape = SHAPES[nesting]
+    text = compiled(program(read), jnp.zeros(shape))
+    assert sizes(text, "exponential") == [np.prod(shape)]
+    assert " while(" not in text
+    assert " call(" not in text
+
+
+@pytest.mark.parametrize("program", [value, value_and_gradient])
+@pytest.mark.parametrize("nesting", ["leading axes", "vmap of vmap", "network", "channels last"])
+def test_the_maps_are_not_transposed(nesting, program):
+    read, shape = SHAPES[nesting]
+    text = compiled(program(read), jnp.zeros(shape))
+    assert np.prod(shape) not in sizes(text, "transpose") + sizes(text, "copy")
+
+
+@pytest.mark.parametrize("program", [value, value_and_gradient])
+@pytest.mark.parametrize("spec", [P("d"), P(None, None, None, "d"), P("d", None, None, "e")])
+def test_no_communication_under_a_sharded_batch_or_channel_axis(spec, program):
+    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("d", "e"))
+    read, shape = SHAPES["network"]
+
+    def outputs(maps):
+        positions, back = jax.vjp(read, maps)
+        return positions if program is value else (positions, back(positions))
+
+    maps = jax.device_put(jnp.zeros(shape), NamedSharding(mesh, spec))
+    text = compiled(outputs, maps)
+    for operation in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+        assert operation not in text
+    assert sizes(text, "exponential") == [np.prod(maps.sharding.shard_shape(shape))]
+
+
+# Probability and context
+
+
+def test_joint_logit_is_the_maximum():
+    heatmap = jnp.asarray(RANDOM, jnp.bfloat16)
+    assert joint_logit(heatmap).dtype == jnp.float32
+    np.testing.assert_array_equal(joint_logit(heatmap), np.float32(heatmap).max((-2, -1)))
+
+
+def test_joint_probability_is_the_sigmoid_of_the_maximum():
+    np.testing.assert_allclose(
+        joint_probability(RANDOM), 1 / (1 + np.exp(-RANDOM.max((-2, -1)))), rtol=1e-6
+    )
+    assert joint_probability(jnp.full((2, 2), -1e4)) == 0
+    assert joint_probability(jnp.full((2, 2), 1e4)) == 1
+
+
+def test_gradient_of_the_logit_goes_to_the_highest_cell():
+    expected = np.zeros_like(ONE)
+    expected.flat[ONE.argmax()] = 1
+    for read in (jax.grad(joint_logit), jax.vmap(jax.grad(joint_logit), in_axes=2)):
+        maps = ONE if read.__name__ == "joint_logit" else ONE[..., None]
+        np.testing.assert_array_equal(np.squeeze(read(maps)), expected)
+
+
+PART = RNG.random((3, 5, 2)).astype(np.float32)
+CONTEXT = RNG.random((3, 5, 4, 2)).astype(np.float32)
+LOGITS = RNG.normal(0, 3, (3, 5, 4)).astype(np.float32)
+
+
+def test_aggregation_is_equation_6():
+    p = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))[..., None]
+    expected = 0.7 * PART + 0.3 * (p * CONTEXT).sum(-2) / p.sum(-2)
+    np.testing.assert_allclose(
+        aggregate_context(PART, CONTEXT, LOGITS, alpha=0.7), expected, rtol=0, atol=1e-6
+    )
+
+
+def test_aggregation_takes_08_of_the_part_by_default():
+    np.testing.assert_array_equal(
+        aggregate_context(PART, CONTEXT, LOGITS),
+        aggregate_context(PART, CONTEXT, LOGITS, alpha=0.8),
+    )
+
+
+@pytest.mark.parametrize("logit", [-200.0, -1e4, -np.inf])
+def test_aggregation_with_every_probability_at_zero_is_finite(logit):
+    logits = np.full_like(LOGITS, logit)
+    mean = 0.8 * PART + 0.2 * CONTEXT.mean(-2)
+    np.testing.assert_allclose(aggregate_context(PART, CONTEXT, logits), mean, atol=1e-6)
+    slopes = jax.grad(lambda *a: aggregate_context(*a).sum(), argnums=(0, 1, 2))
+    assert all(np.isfinite(slope).all() for slope in slopes(PART, CONTEXT, logits))
+
+
+def test_aggregation_without_context_is_the_part():
+    np.testing.assert_array_equal(
+        aggregate_context(PART, CONTEXT[:, :, :0], LOGITS[:, :, :0]), PART
+    )
+
+
+def test_aggregation_is_at_least_float32():
+    result = aggregate_context(*(jnp.asarray(a, jnp.bfloat16) for a in (PART, CONTEXT, LOGITS)))
+    assert result.dtype == jnp.float32
+
+
+def test_aggregation_gradients_agree_with_differences():
+    with jax.enable_x64(True):
+        arguments = [jnp.asarray(np.float64(a)) for a in (PART, CONTEXT, LOGITS)]
+        check_grads(aggregate_context, arguments, order=2)
+
+
+# What a person enters
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: soft_argmax(jnp.zeros((4, 4)), grid="pixel"), "grid='pixel'"),
+        (lambda: soft_argmax(jnp.zeros(4)), r"shape \(4,\)"),
+        (lambda: soft_argmax(jnp.zeros((3, 0, 4))), "no cells"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=0), "temperature=0"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=-1.0), "temperature=-1.0"),
+        (lambda: joint_logit(jnp.zeros(4)), r"shape \(4,\)"),
+    ],
+)
+def test_errors_name_the_bad_value(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_examples_of_the_docstrings_run():
+    result = doctest.testmod(jaxpose.heatmaps)
+    assert result.attempted > 15
+    assert result.failed == 0

@@ -1,0 +1,280 @@
+"""The network's sizes, shapes, start and normalisation; its decoding against NumPy."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpose.errors import JaxposeError
+from jaxpose.network import BatchNorm, PoseNet, decode, initial_variables, make_net, normalise
+
+TINY = PoseNet(num_joints=3, num_blocks=2, num_context_maps=2, width=18, kernel_size=3)
+
+
+def shapes(net, *, size=(32, 32), train=False):
+    images = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    return jax.eval_shape(functools.partial(net.init, train=train), jax.random.key(0), images)
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def by_name(tree):
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): leaf
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
+    }
+
+
+# The rows of a network of the paper's width: K to the trained numbers with C = 2, C = 0, and the
+# statistics, which depend on neither J nor C.
+SIZES = {
+    1: (2_715_072, 2_696_640, 12_096),
+    2: (4_422_912, 4_367_616, 21_312),
+    4: (7_838_592, 7_709_568, 39_744),
+    8: (14_669_952, 14_393_472, 76_608),
+}
+
+
+@pytest.mark.parametrize("blocks", SIZES)
+def test_the_papers_network_has_the_published_size(blocks):
+    with_context, without, statistics = SIZES[blocks]
+    for context_maps, expected in ((2, with_context), (0, without)):
+        found = shapes(PoseNet(num_blocks=blocks, num_context_maps=context_maps))
+        assert count(found["params"]) == expected
+        assert count(found["batch_stats"]) == statistics
+
+
+@pytest.mark.parametrize("context_maps", [0, 2])
+@pytest.mark.parametrize("size", [(64, 64), (32, 96), (160, 64)])
+def test_output_shapes(size, context_maps):
+    net = TINY.clone(num_context_maps=context_maps)
+    images = jnp.zeros((5, *size, 3))
+    apply = functools.partial(net.apply, train=False)
+    output = jax.eval_shape(apply, shapes(net), images)
+    assert output.keypoints.shape == (2, 5, 3, 2)
+    assert output.confidence.shape == (2, 5, 3)
+    assert output.heatmaps is None
+    maps = jax.eval_shape(functools.partial(apply, heatmaps=True), shapes(net), images).heatmaps
+    assert maps.shape == (2, 5, size[0] // 8, size[1] // 8, 3 * (1 + context_maps))
+
+
+@pytest.fixture(scope="module")
+def images():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 32, 3), np.uint8)
+    return normalise(pixels)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """With statistics and shifts that are not the initial ones."""
+    rng = np.random.default_rng(1)
+    start = initial_variables(TINY, 0)
+    return jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(x.dtype), start)
+
+
+@pytest.fixture(scope="module")
+def output(variables, images):
+    return jax.jit(functools.partial(TINY.apply, heatmaps=True))(variables, images)
+
+
+def test_pictures_are_rectangular_and_answers_are_shares_of_them(output):
+    assert output.heatmaps.shape == (2, 2, 8, 4, 9)
+    assert np.isfinite(output.heatmaps).all()
+    assert ((output.keypoints > 0) & (output.keypoints < 1)).all()
+    assert output.keypoints.dtype == output.confidence.dtype == jnp.float32
+
+
+def test_answers_are_the_heat_maps_decoded(output):
+    keypoints, confidence = decode(output.heatmaps, num_joints=3)
+    np.testing.assert_allclose(output.keypoints, keypoints, atol=1e-6)
+    np.testing.assert_allclose(output.confidence, confidence, rtol=1e-6)
+
+
+def test_bfloat16_stays_close_to_float32(variables, images, output):
+    net = TINY.clone(dtype=jnp.bfloat16)
+    rounded = jax.jit(net.apply)(variables, images)
+    assert rounded.keypoints.dtype == jnp.float32
+    np.testing.assert_allclose(rounded.keypoints, output.keypoints, atol=0.02)
+    np.testing.assert_allclose(rounded.confidence, output.confidence, atol=0.1, rtol=0.05)
+
+
+def expected_decoding(heatmaps, joints, alpha, positions_of):
+    """Sections 3.2.1 to 3.2.3 in float64, map by map: [H, W, M] to ([J, 2], [J])."""
+    rows, columns, maps = heatmaps.shape
+    heatmaps = heatmaps.astype(np.float64)
+    positions, logits = [], []
+    for m in range(maps):
+        weight = np.exp(heatmaps[..., m] - heatmaps[..., m].max())
+        weight /= weight.sum()
+        x = (weight.sum(0) * positions_of(columns)).sum()
+        y = (weight.sum(1) * positions_of(rows)).sum()
+        positions.append([x, y])
+        logits.append(heatmaps[..., m].max())
+    context_maps = maps // joints - 1
+    answers = []
+    for j in range(joints):
+        answer = np.array(positions[j])
+        if context_maps:
+            mine = range(joints + j * context_maps, joints + (j + 1) * context_maps)
+            share = np.array([1 / (1 + np.exp(-logits[m])) for m in mine])
+            context = sum(s * np.array(positions[m]) for s, m in zip(share, mine, strict=True))
+            answer = alpha * answer + (1 - alpha) * context / share.sum()
+        answers.append(answer)
+    return np.array(answers), np.array(logits[:joints])
+
+
+@pytest.mark.parametrize("context_maps", [0, 1, 3])
+def test_decoding_is_the_papers(context_maps):
+    heatmaps = 3 * np.random.default_rng(2).normal(size=(2, 2, 6, 5, 4 * (1 + context_maps)))
+    heatmaps = heatmaps.astype(np.float32)
+    keypoints, confidence = decode(heatmaps, num_joints=4, alpha=0.7, grid="align_corners")
+    for k, b in np.ndindex(2, 2):
+        expected = expected_decoding(heatmaps[k, b], 4, 0.7, lambda n: np.arange(n) / (n - 1))
+        np.testing.assert_allclose(keypoints[k, b], expected[0], atol=1e-6)
+        np.testing.assert_allclose(confidence[k, b], expected[1], rtol=1e-6)
+
+
+def test_initial_variables_are_what_init_draws():
+    net = TINY.clone(num_blocks=1, num_context_maps=0)
+    ours = by_name(initial_variables(net, 7))
+    theirs = by_name(shapes(net, train=True))
+    assert {n: (x.shape, x.dtype) for n, x in ours.items()} == {
+        n: (x.shape, x.dtype) for n, x in theirs.items()
+    }
+    for name, values in ours.items():
+        if values.ndim == 1:
+            assert (values == (1 if name.endswith("variance") else 0)).all(), name
+            continue
+        # Keras: uniform within sqrt(6 / (fan in + fan out)), each fan with the window's size; of a
+        # depthwise kernel the channels come in and one goes out.
+        window = int(np.prod(values.shape[:-2]))
+        fan_in, fan_out = window * values.shape[-2], window * values.shape[-1]
+        if name.endswith("depthwise"):
+            fan_in, fan_out = values.size, values.size // values.shape[-1]
+        limit = np.sqrt(6 / (fan_in + fan_out))
+        assert np.abs(values).max() <= limit, name
+        # n uniform numbers stay below 0.85 of their limit with probability 0.85 ** n.
+        assert values.size < 50 or np.abs(values).max() > 0.85 * limit, name
+        assert abs(values.mean()) < 5 * limit / np.sqrt(3 * values.size), name
+
+
+@pytest.mark.slow
+def test_flax_draws_within_the_same_limits():
+    """`net.init` itself, which takes XLA longer than a training step."""
+    net = TINY.clone(num_blocks=1)
+    drawn = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    ours = by_name(initial_variables(net, 0))
+    for name, values in by_name(drawn).items():
+        if values.size > 500:
+            np.testing.assert_allclose(np.std(ours[name]), np.std(values), rtol=0.1, err_msg=name)
+
+
+def test_initial_variables_follow_the_seed():
+    one, same, other = (initial_variables(TINY, seed)["params"] for seed in (1, 1, 2))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, one, same)))
+    assert not np.array_equal(one["block1_b"]["heatmaps"], other["block1_b"]["heatmaps"])
+    assert not np.array_equal(one["block1_b"]["heatmaps"], one["block2_b"]["heatmaps"])
+
+
+def norm_variables(rng):
+    beta, mean = rng.normal(size=(2, 5)).astype(np.float32)
+    variance = rng.uniform(0.5, 2, 5).astype(np.float32)
+    return {"params": {"beta": beta}, "batch_stats": {"mean": mean, "variance": variance}}
+
+
+def test_training_normalises_by_the_batch_and_moves_the_statistics():
+    rng = np.random.default_rng(3)
+    x = rng.normal(2, 3, (4, 6, 7, 5)).astype(np.float32)
+    start = norm_variables(rng)
+    y, updated = BatchNorm(train=True).apply(start, x, mutable=["batch_stats"])
+    wide = x.astype(np.float64)
+    mean, variance = wide.mean((0, 1, 2)), wide.var((0, 1, 2))
+    expected = (wide - mean) / np.sqrt(variance + 1e-3) + start["params"]["beta"]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    old = start["batch_stats"]
+    new = updated["batch_stats"]
+    np.testing.assert_allclose(new["mean"], 0.99 * old["mean"] + 0.01 * mean, rtol=1e-5)
+    np.testing.assert_allclose(new["variance"], 0.99 * old["variance"] + 0.01 * variance, rtol=1e-5)
+
+
+def test_inference_normalises_by_the_statistics():
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, 3, 4, 5)).astype(np.float32)
+    start = norm_variables(rng)
+    y = BatchNorm(train=False).apply(start, x)
+    mean, variance = (
+        start["batch_stats"][name].astype(np.float64) for name in ("mean", "variance")
+    )
+    expected = (x - mean) / np.sqrt(variance + 1e-3) + start["params"]["beta"]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+def test_statistics_are_float32_under_bfloat16():
+    x = jnp.ones((1, 2, 2, 5), jnp.bfloat16)
+    start = norm_variables(np.random.default_rng(5))
+    y, updated = BatchNorm(train=True).apply(start, x, mutable=["batch_stats"])
+    assert y.dtype == jnp.bfloat16
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(updated)} == {"float32"}
+
+
+@pytest.mark.slow
+def test_rematerialisation_changes_no_gradient(variables, images):
+    def gradients(net):
+        def loss(params):
+            start = {**variables, "params": params}
+            output, _ = net.apply(start, images, train=True, mutable=["batch_stats"])
+            return (output.keypoints**2).sum() + output.confidence.sum()
+
+        return jax.jit(jax.grad(loss))(variables["params"])
+
+    plain = by_name(gradients(TINY))
+    for name, values in by_name(gradients(TINY.clone(rematerialise=True))).items():
+        scale = np.abs(plain[name]).max()
+        np.testing.assert_allclose(values, plain[name], atol=1e-4 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "shape", "says"),
+    [
+        ({"width": 100}, (1, 32, 32, 3), "width is 100; it must be a multiple of 18"),
+        ({"width": 0}, (1, 32, 32, 3), "width is 0"),
+        ({"kernel_size": 4}, (1, 32, 32, 3), "kernel_size is 4; it must be odd"),
+        ({"num_blocks": 0}, (1, 32, 32, 3), "num_blocks 0"),
+        ({}, (1, 60, 64, 3), "size 60x64 is not divisible by 32; resize or crop to 64x64"),
+        ({}, (32, 32, 3), r"shape \(32, 32, 3\)"),
+        ({}, (1, 32, 32, 4), r"shape \(1, 32, 32, 4\)"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(changes, shape, says):
+    with pytest.raises(JaxposeError, match=says) as caught:
+        jax.eval_shape(TINY.clone(**changes).init, jax.random.key(0), jnp.zeros(shape))
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_that_were_not_normalised_are_refused():
+    with pytest.raises(JaxposeError, match="images are uint8"):
+        TINY.apply(shapes(TINY), jnp.zeros((1, 32, 32, 3), jnp.uint8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"grid": "pixel"}, "'pixel'"),
+        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"depth": 3}, "no argument depth"),
+    ],
+)
+def test_recorded_arguments_are_checked(changes, says):
+    arguments = {"num_joints": 3, "num_blocks": 1, "grid": "paper", "temperature": 1.0, "width": 18}
+    assert make_net(arguments, dtype="bfloat16").dtype == jnp.bfloat16
+    with pytest.raises(JaxposeError, match=says):
+        make_net({**arguments, **changes})
+
+
+def test_normalise_maps_bytes_to_plus_minus_one():
+    pixels = np.array([0, 51, 255], np.uint8)
+    np.testing.assert_allclose(normalise(pixels), [-1, -0.6, 1], atol=1e-6)

@@ -1,0 +1,225 @@
+"""`python -m tfds_builders`: what it says, what it refuses, and what it leaves on the disk."""
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import tensorflow_datasets as tfds
+
+from tfds_builders import __main__ as command
+from tfds_builders import draw_dummy_data, pictures
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DRAW = {
+    "lsp": draw_dummy_data.draw_lsp,
+    "lspet": draw_dummy_data.draw_lspet,
+    "mpii": draw_dummy_data.draw_mpii,
+}
+DEFAULT = {"lsp": "lsp/person_centric", "lspet": "lspet", "mpii": "mpii/full"}
+PERSONS = {"lsp": 4, "lspet": 3, "mpii": 5}
+
+
+def release(tmp_path, name, form="folder"):
+    folder = tmp_path / "release"
+    DRAW[name](folder)
+    if form == "folder":
+        return folder
+    kind = form.removeprefix("holding ")
+    path = shutil.make_archive(str(tmp_path / f"archives/{name}_dataset"), kind, folder)
+    return pathlib.Path(path).parent if form.startswith("holding") else pathlib.Path(path)
+
+
+def run(*arguments):
+    return command.main([str(argument) for argument in arguments])
+
+
+def prepared(data_dir, name):
+    builder = tfds.builder_from_directory(data_dir / name / "1.0.0")
+    return {split: list(builder.as_data_source(split)) for split in builder.info.splits}
+
+
+@pytest.mark.parametrize("form", ["folder", "zip", "tar", "gztar", "holding zip"])
+@pytest.mark.parametrize("name", DRAW)
+def test_builds_from_whatever_holds_the_release(tmp_path, capsys, name, form):
+    assert run(name, "--source", release(tmp_path, name, form), "--data_dir", tmp_path) == 0
+    examples = sum(prepared(tmp_path, DEFAULT[name]).values(), [])
+    assert len(examples) == PERSONS[name]
+    assert "train: 2 persons" in capsys.readouterr().out
+
+
+def test_says_what_it_found_and_keeps_every_name(tmp_path, capsys):
+    run("lspet", "--source", release(tmp_path, "lspet"), "--data_dir", tmp_path)
+    out = capsys.readouterr().out
+    assert "27 of 28 joints labelled" in out
+    assert "17 files missing: im00003.jpg, im00004.jpg" in out
+    assert "im00019.jpg" in (tmp_path / "lspet/1.0.0" / command.REPORT).read_text()
+
+
+def test_draws_its_progress_bar_on_the_error_stream(tmp_path, capsys):
+    run("lspet", "--source", release(tmp_path, "lspet"), "--data_dir", tmp_path)
+    assert "2/2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"", b"no picture", None])
+def test_an_unreadable_picture_is_named_and_the_build_goes_on(tmp_path, damage):
+    source = release(tmp_path, "lsp")
+    picture = source / "images/im0002.jpg"
+    picture.write_bytes(picture.read_bytes()[:600] if damage is None else damage)
+    assert run("lsp", "--source", source, "--data_dir", tmp_path) == 0
+    assert len(prepared(tmp_path, "lsp/person_centric")["train"]) == 1
+    report = (tmp_path / "lsp/person_centric/1.0.0" / command.REPORT).read_text()
+    assert "1 file unreadable: images/im0002.jpg (" in report
+
+
+def test_strict_ends_at_an_unreadable_picture(tmp_path, capsys):
+    source = release(tmp_path, "mpii")
+    (source / "images/100000001.jpg").write_bytes(b"no picture")
+    assert run("mpii", "--strict", "--source", source, "--data_dir", tmp_path) == 1
+    error = capsys.readouterr().err
+    assert "error: images/100000001.jpg cannot be read (no picture)" in error
+    assert not list((tmp_path / "mpii").rglob("dataset_info.json"))
+
+
+@pytest.mark.parametrize("name", DRAW)
+def test_a_missing_picture_is_named_and_strict_ends_there(tmp_path, capsys, name):
+    source = release(tmp_path, name)
+    gone = {"lsp": "im0002.jpg", "lspet": "im00002.jpg", "mpii": "200000001.jpg"}[name]
+    (source / "images" / gone).unlink()
+    assert run(name, "--source", source, "--data_dir", tmp_path) == 0
+    assert gone in (tmp_path / DEFAULT[name] / "1.0.0" / command.REPORT).read_text()
+    assert run(name, "--strict", "--overwrite", "--source", source, "--data_dir", tmp_path) == 1
+    assert "is not among the pictures" in capsys.readouterr().err
+
+
+def test_a_prepared_data_set_is_left_alone(tmp_path, capsys):
+    source = release(tmp_path, "lsp")
+    run("lsp", "--source", source, "--data_dir", tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert run("lsp", "--source", source, "--data_dir", tmp_path) == 0
+    assert "already prepared" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_overwrite_builds_again(tmp_path):
+    source = release(tmp_path, "lsp")
+    run("lsp", "--source", source, "--data_dir", tmp_path)
+    (source / "images/im0002.jpg").unlink()
+    assert run("lsp", "--overwrite", "--source", source, "--data_dir", tmp_path) == 0
+    assert len(prepared(tmp_path, "lsp/person_centric")["train"]) == 1
+    assert [path.name for path in (tmp_path / "lsp/person_centric").iterdir()] == ["1.0.0"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk gone"), KeyboardInterrupt(), ValueError("a bug")])
+def test_a_build_that_ends_early_leaves_what_was_there(tmp_path, monkeypatch, error):
+    source = release(tmp_path, "lsp")
+    arguments = ("lsp", "--overwrite", "--source", source, "--data_dir", tmp_path)
+    run(*arguments)
+
+    def fail(data):
+        raise error
+
+    monkeypatch.setattr(pictures, "prepare", fail)
+    if isinstance(error, ValueError):
+        with pytest.raises(ValueError):
+            run(*arguments)
+    else:
+        assert run(*arguments) != 0
+    assert len(prepared(tmp_path, "lsp/person_centric")["train"]) == 2
+    shutil.rmtree(tmp_path / "lsp")
+    with pytest.raises(ValueError) if isinstance(error, ValueError) else pytest.raises(SystemExit):
+        raise SystemExit(run(*arguments))
+    assert not list((tmp_path / "lsp").rglob("dataset_info.json"))
+
+
+def test_a_killed_build_is_not_taken_for_a_whole_one(tmp_path):
+    source = release(tmp_path, "lsp")
+    program = (
+        "import os, signal, sys\n"
+        "from tfds_builders import __main__ as command, pictures\n"
+        "pictures.prepare = lambda data: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "command.main(sys.argv[1:])\n"
+    )
+    arguments = ["lsp", "--source", str(source), "--data_dir", str(tmp_path)]
+    killed = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT)
+    assert killed.returncode == -9
+    assert run(*arguments) == 0
+    assert len(prepared(tmp_path, "lsp/person_centric")["train"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lps", "--source", "."], "no data set is called 'lps'; choose one of lsp, lspet"),
+        (["lsp/side", "--source", "."], "lsp has no config 'side'; choose one of person_centric"),
+        (["lspet/side", "--source", "."], "lspet has no config 'side'"),
+        (["lsp"], "lsp needs its files; add --source PATH"),
+        (["lsp", "--source", "nowhere"], "--source nowhere does not exist"),
+        (["lsp", "--source", "EMPTY"], "no LSP in"),
+        (["lspet", "--source", "EMPTY"], "no LSPET in"),
+        (["mpii", "--source", "EMPTY"], "no mpii_human_pose_v1_u12_1.mat in"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(tmp_path, capsys, arguments, message):
+    (tmp_path / "empty").mkdir()
+    arguments = [str(tmp_path / "empty") if a == "EMPTY" else a for a in arguments]
+    assert run(*arguments, "--data_dir", tmp_path / "data") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error
+    assert message in error and ";" in error
+
+
+def test_lspet_is_not_taken_for_lsp(tmp_path, capsys):
+    assert run("lsp", "--source", release(tmp_path, "lspet"), "--data_dir", tmp_path) == 1
+    assert "no LSP in" in capsys.readouterr().err
+
+
+def test_observer_centric_needs_its_file(tmp_path, capsys):
+    source = release(tmp_path, "lsp")
+    (source / "lsp-joints-OC.mat").unlink()
+    arguments = ("lsp/observer_centric", "--source", source, "--data_dir", tmp_path)
+    assert run(*arguments) == 1
+    assert "needs lsp-joints-OC.mat" in capsys.readouterr().err
+
+
+def test_observer_centric_finds_its_file_beside_the_archive(tmp_path):
+    folder = release(tmp_path, "lsp")
+    archive = release(tmp_path, "lsp", "zip")
+    (folder / "lsp-joints-OC.mat").rename(archive.parent / "lsp-joints-OC.mat")
+    with zipfile.ZipFile(archive) as zipped, zipfile.ZipFile(tmp_path / "lsp.zip", "w") as bare:
+        for name in zipped.namelist():
+            if "OC" not in name:
+                bare.writestr(name, zipped.read(name))
+    archive.unlink()
+    (tmp_path / "lsp.zip").rename(archive)
+    assert run("lsp/observer_centric", "--source", archive, "--data_dir", tmp_path) == 0
+
+
+def test_a_damaged_joints_file_is_one_line(tmp_path, capsys):
+    source = release(tmp_path, "lsp")
+    joints = source / "joints.mat"
+    joints.write_bytes(joints.read_bytes()[:400])
+    assert run("lsp", "--source", source, "--data_dir", tmp_path) == 1
+    assert "joints.mat is no whole .mat file" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("write() failed: No space left on device; writing ...")
+
+    monkeypatch.setattr(tfds.core.GeneratorBasedBuilder, "download_and_prepare", fail)
+    assert run("lsp", "--source", release(tmp_path, "lsp"), "--data_dir", tmp_path) == 1
+    assert "the disk is full" in capsys.readouterr().err
+
+
+def test_loads_no_tensorflow(tmp_path):
+    program = (
+        "import sys\n"
+        "from tfds_builders import __main__ as command\n"
+        "sys.exit(command.main(sys.argv[1:]) or 'tensorflow' in sys.modules)\n"
+    )
+    arguments = ["lsp", "--source", str(release(tmp_path, "lsp")), "--data_dir", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT)
+    assert done.returncode == 0

@@ -127,8 +127,8 @@ def _batches(
 
 
 def _rate(batches: Batches, options: argparse.Namespace) -> float:
-    for _ in range(4 * max(1, *options.workers, os.cpu_count() or 1)):
-        next(batches)  # made ahead while the others had their turn
+    for _ in range(6 * max(1, *options.workers)):
+        next(batches)  # at least those that were made ahead while the others had their turn
     start = time.perf_counter()
     for _ in range(options.batches):
         next(batches)

@@ -119,8 +119,8 @@ def make_train_step(
         distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
         entropy = losses.probability_loss(output.confidence, batch["labelled"])
         labelled, known = masks(batch)
-        coordinate = jnp.sum(jnp.where(labelled, distance, 0.0)) / counts[0]
-        probability = jnp.sum(jnp.where(known, entropy, 0.0)) / counts[1]
+        coordinate = losses.masked_mean(distance, labelled, count=counts[0])
+        probability = losses.masked_mean(entropy, known, count=counts[1])
         loss = coordinate + probability_weight * probability
         named = {"loss": loss, "coordinate_loss": coordinate, "probability_loss": probability}
         return loss, (named, batch_stats)
@@ -144,7 +144,7 @@ def make_train_step(
         return jax.lax.scan(add_part, (*nothing, batch_stats), parts)[0]
 
     def step(state: TrainState, batch: dict) -> TrainState:
-        counts = [jnp.maximum(total(jnp.sum(mask)), 1) for mask in masks(batch)]
+        counts = [losses.masked_count(mask, axis_name=axis_name) for mask in masks(batch)]
         gradients, named, batch_stats = share_gradients(
             state.params, state.batch_stats, batch, counts
         )

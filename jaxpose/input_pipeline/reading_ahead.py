@@ -21,8 +21,14 @@ class Batches:
     """Iterator of batches that are made ahead, in threads or worker processes.
 
     Workers that are killed (out of memory, say) are started again where they stopped, with a
-    warning; the third time it is an error. ``close`` ends them; the iterator does so itself at its
-    end and when it is collected.
+    warning; the fourth time it is an error. ``close`` ends them; the iterator does so itself at
+    its end and when it is collected.
+
+    Args:
+      maker: makes the batch of a number; it travels to the workers.
+      start: number of the first batch.
+      stop: number after the last one; None: there is no last one.
+      workers: processes; 0 makes batches in threads of this one.
     """
 
     def __init__(self, maker: Callable[[int], dict], *, start: int, stop: int | None, workers: int):
@@ -75,8 +81,8 @@ class Batches:
         """Deterministic batches make this exact: the new workers begin with the missing one."""
         if self._restarts == _RESTARTS:
             raise JaxposeError(
-                f"input workers were killed {_RESTARTS + 1} times; is memory short? "
-                "use fewer workers, or workers=0"
+                f"input workers were killed {_RESTARTS + 1} times; is memory or /dev/shm "
+                "short? use fewer workers, smaller batches, or workers=0"
             ) from error
         self._restarts += 1
         warnings.warn(

@@ -52,19 +52,20 @@ def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> 
     )
 
 
-_LEVELS = np.linspace(0.0, 1.0, 256)
+_LUMA = np.array([0.299, 0.587, 0.114])  # of Rec. 601
 
 
 def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
-    """Changes brightness, contrast and the balance of the channels at random, in place.
+    """Changes brightness, saturation and the balance of the channels at random, in place.
 
-    Each value v in [0, 1] becomes ``gain * gain_of_channel * v ** gamma`` with ``log gain`` and
-    ``log gamma`` uniform in +-strength and the channels' in +-strength / 2. Black stays black,
-    so that the border outside the picture does not turn grey, which it never is in a test.
+    One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moves to or
+    from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform in
+    +-strength, the channels' in +-strength / 2. Black stays black, so that the border outside the
+    picture does not turn grey, which it never is in a test.
 
     Args:
       rng: five numbers are drawn from it.
-      image: uint8 [H, W, 3], contiguous; overwritten.
+      image: uint8 [H, W, 3] RGB, contiguous; overwritten.
       strength: 0 changes nothing; 0.2 to 0.5 is usual.
 
     Returns:
@@ -73,9 +74,8 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
     draws = 2 * rng.random(5) - 1
     if not strength:
         return image
-    gamma = np.exp(strength * draws[0])
+    saturation = np.exp(strength * draws[0])
     gain = np.exp(strength * (draws[1] + draws[2:] / 2))
-    curve = _LEVELS**gamma
-    table = np.rint(255 * np.minimum(curve[:, None] * gain, 1.0)).astype(np.uint8)
-    cv2 = import_optional("cv2", extra="train")
-    return cv2.LUT(image, table[None], dst=image)
+    matrix = gain[:, None] * (saturation * np.eye(3) + (1 - saturation) * _LUMA)
+    # A matrix, not a curve for each channel: a fifth of a look-up table's time in OpenCV.
+    return import_optional("cv2", extra="train").transform(image, matrix, dst=image)

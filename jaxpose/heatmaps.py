@@ -18,11 +18,13 @@ Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the
 """
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 _GRIDS = {  # position of index i among n cells
     "half_pixel": lambda i, n: (i + 0.5) / n,
@@ -31,7 +33,12 @@ _GRIDS = {  # position of index i among n cells
 }
 
 
-def soft_argmax(heatmap, *, temperature=1.0, grid="half_pixel"):
+def soft_argmax(
+    heatmap: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+) -> jax.Array:
     """Expected position of a heat map's softmax: the differentiable argmax (eqs. 1 to 4).
 
     With p = softmax(heatmap / temperature) over all H * W cells of one map::
@@ -102,7 +109,7 @@ def soft_argmax(heatmap, *, temperature=1.0, grid="half_pixel"):
     return _soft_argmax(heatmap, temperature, grid)
 
 
-def joint_logit(heatmap):
+def joint_logit(heatmap: ArrayLike) -> jax.Array:
     """Logit of a joint's probability: its map's maximum (section 3.2.2).
 
     Args:
@@ -127,7 +134,7 @@ def joint_logit(heatmap):
     return jnp.max(lax.optimization_barrier(_maps(heatmap)), axis=(-2, -1))
 
 
-def joint_probability(heatmap):
+def joint_probability(heatmap: ArrayLike) -> jax.Array:
     """Probability that a joint is in the picture: sigmoid of its map's maximum (section 3.2.2).
 
     Args:
@@ -148,7 +155,13 @@ def joint_probability(heatmap):
     return jax.nn.sigmoid(joint_logit(heatmap))
 
 
-def aggregate_context(part, context, context_logits, *, alpha=0.8):
+def aggregate_context(
+    part: ArrayLike,
+    context: ArrayLike,
+    context_logits: ArrayLike,
+    *,
+    alpha: ArrayLike = 0.8,
+) -> jax.Array:
     """Position of each joint from its part map and its context maps (eq. 6).
 
     With p = sigmoid(context_logits)::
@@ -187,7 +200,7 @@ def aggregate_context(part, context, context_logits, *, alpha=0.8):
 
 
 @partial(jax.jit, static_argnames="grid")
-def _soft_argmax(heatmap, temperature, grid):
+def _soft_argmax(heatmap: jax.Array, temperature: ArrayLike, grid: str) -> jax.Array:
     # The maximum goes before the division, which would round away what counts among logits of 1e4.
     logits = heatmap - _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap)), heatmap)
     temperature = jnp.asarray(temperature, logits.dtype)
@@ -269,13 +282,13 @@ def _ramps(grid, array):
     return [_GRIDS[grid](np.arange(size), size).astype(array.dtype) for size in sizes]
 
 
-def _maps(heatmap):
+def _maps(heatmap: ArrayLike) -> jax.Array:
     heatmap = _at_least_float32(heatmap)
     if heatmap.ndim < 2:
         raise ValueError(f"heatmap has shape {heatmap.shape}; give [..., H, W]")
     return heatmap
 
 
-def _at_least_float32(array):
+def _at_least_float32(array: ArrayLike) -> jax.Array:
     array = jnp.asarray(array)
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))

@@ -10,7 +10,11 @@ import time
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
-TIME_FIELDS = ("time", "seconds", "images_per_second")  # differ between runs that are else identical
+TIME_FIELDS = (
+    "time",
+    "seconds",
+    "images_per_second",
+)  # differ between runs that are else identical
 
 
 class RunLog:

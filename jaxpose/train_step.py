@@ -154,9 +154,9 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
 
         number = state.step + 1
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         # The update's norm too: a rate of 1e30 would spoil parameters that the next save keeps.
-        finite = jnp.isfinite(named["loss"] + norm + optax.global_norm(updates))
+        finite = jnp.isfinite(named["loss"] + norm + optax.tree.norm(updates))
         first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
         ema = state.ema
         if ema is not None:

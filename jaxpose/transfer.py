@@ -84,9 +84,7 @@ def channel_rows(joints, context_maps, source_joints, source_context_maps) -> li
     for i in index:
         for c in range(context_maps):
             there = i >= 0 and c < source_context_maps
-            rows.append(
-                len(source_joints) + int(i) * source_context_maps + c if there else -1
-            )
+            rows.append(len(source_joints) + int(i) * source_context_maps + c if there else -1)
     return rows
 
 

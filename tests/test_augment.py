@@ -62,10 +62,19 @@ def test_color_is_its_formula():
     image = np.random.default_rng(2).integers(0, 256, (16, 16, 3), np.uint8)
     strength = 0.4
     u = 2 * np.random.default_rng(3).random(5) - 1
+    luma = image @ np.array([0.299, 0.587, 0.114])
+    saturated = luma[..., None] + np.exp(strength * u[0]) * (image - luma[..., None])
     gain = np.exp(strength * u[1]) * np.exp(strength / 2 * u[2:])
-    expected = np.clip(255 * gain * (image / 255) ** np.exp(strength * u[0]), 0, 255)
+    expected = np.clip(gain * saturated, 0, 255)
     result = color(np.random.default_rng(3), image.copy(), strength)
-    np.testing.assert_allclose(result, expected, atol=0.51)
+    np.testing.assert_allclose(result, expected, atol=1)
+
+
+def test_gray_stays_gray_but_for_the_balance():
+    image = np.full((2, 2, 3), 90, np.uint8)
+    u = 2 * np.random.default_rng(5).random(5) - 1
+    result = color(np.random.default_rng(5), image, 0.3)[0, 0]
+    np.testing.assert_allclose(result, 90 * np.exp(0.3 * (u[1] + u[2:] / 2)), atol=1)
 
 
 def test_color_works_in_place_and_keeps_black_black():

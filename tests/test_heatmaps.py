@@ -15,7 +15,6 @@ from jaxpose.heatmaps import aggregate_context, joint_logit, joint_probability, 
 
 RNG = np.random.default_rng(0)
 RANDOM = RNG.normal(0, 3, (3, 4, 5, 7))
-GRIDS = ("half_pixel", "align_corners", "paper")
 
 
 def grid_of(name, size):
@@ -63,15 +62,29 @@ MAPS = {
 }
 
 
-@pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("maps", MAPS)
-def test_equals_the_equations_in_float64(maps, grid):
-    if grid == "align_corners" and 1 in MAPS[maps].shape[-2:]:
-        pytest.skip("a grid whose ends coincide")
+def test_equals_the_equations_in_float64(maps):
+    heatmap = MAPS[maps].astype(np.float32)
+    np.testing.assert_allclose(soft_argmax(heatmap), reference(heatmap), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", ["align_corners", "paper"])
+@pytest.mark.parametrize("maps", ["random", "corners", "huge logits"])
+def test_other_grids_equal_the_equations_in_float64(maps, grid):
     heatmap = MAPS[maps].astype(np.float32)
     np.testing.assert_allclose(
         soft_argmax(heatmap, grid=grid), reference(heatmap, grid=grid), rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("size", [8, 32, 64])
+def test_float32_sums_do_not_drift(size):
+    """A peak and many small weights: a running sum over all cells would be 2e-5 off."""
+    peaks = np.linspace(0.5, 14, 10)
+    for corner in ((0, 0), (0, -1), (-1, 0), (-1, -1)):
+        maps = np.stack([one_hot(*corner, size, size, peak) for peak in peaks])
+        for heatmap in (maps, maps[4]):
+            np.testing.assert_allclose(soft_argmax(heatmap), reference(heatmap), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.7, 30.0])
@@ -154,7 +167,7 @@ def test_gradient_at_huge_logits():
 def test_both_modes_agree_with_the_closed_form():
     rows = np.stack([gradient(ONE, unit) for unit in np.eye(2)])
     for mode in (jax.jacfwd, jax.jacrev):
-        np.testing.assert_allclose(mode(soft_argmax)(ONE), rows, atol=1e-6)
+        np.testing.assert_allclose(jax.jit(mode(soft_argmax))(ONE), rows, atol=1e-6)
     step = RNG.normal(size=ONE.shape).astype(np.float32)
     _, change = jax.jvp(soft_argmax, (ONE,), (step,))
     np.testing.assert_allclose(change, (rows * step).sum((1, 2)), atol=1e-6)
@@ -175,19 +188,21 @@ def hessian_of_x(heatmap):
     ids=["forward over reverse", "reverse over reverse", "reverse over forward"],
 )
 def test_second_derivatives_are_exact(second):
-    result = second(lambda h: soft_argmax(h)[0])(ONE)
+    result = jax.jit(second(lambda h: soft_argmax(h)[0]))(ONE)
     np.testing.assert_allclose(result, hessian_of_x(ONE), atol=1e-6)
 
 
 def test_vmap_of_hessian():
-    result = jax.vmap(jax.hessian(lambda h: soft_argmax(h)[0]))(RANDOM[0].astype(np.float32))
+    result = jax.jit(jax.vmap(jax.hessian(lambda h: soft_argmax(h)[0])))(
+        RANDOM[0].astype(np.float32)
+    )
     np.testing.assert_allclose(result, [hessian_of_x(h) for h in RANDOM[0]], atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", ["fwd", "rev"])
 def test_derivatives_agree_with_differences(mode):
     with jax.enable_x64(True):
-        check_grads(soft_argmax, (jnp.asarray(RANDOM[0]),), order=2, modes=[mode])
+        check_grads(jax.jit(soft_argmax), (jnp.asarray(RANDOM[0]),), order=2, modes=[mode])
 
 
 def test_temperature_may_be_traced_and_learned():
@@ -208,16 +223,15 @@ def test_one_temperature_a_map():
 # Transforms. Each takes a function of one map to one of maps [3, 4, H, W].
 
 
-def nested(f, inner, outer):
-    """vmap of vmap over maps whose batch axes were moved where in_axes says."""
-    both = jax.vmap(jax.vmap(f, in_axes=inner), in_axes=outer)
+def nested(inner, outer):
+    """vmap of vmap over maps whose batch axes were moved to where in_axes says."""
 
-    def call(maps):
-        axis = inner % 3  # the inner function sees [H, W] and one batch axis
-        moved = jnp.moveaxis(maps, 1, axis + 1)
-        return both(jnp.moveaxis(moved, 0, outer))
+    def transform(f):
+        both = jax.vmap(jax.vmap(f, in_axes=inner), in_axes=outer)
+        place = inner % 3 + 1  # the inner function sees [H, W] and one batch axis
+        return lambda maps: both(jnp.moveaxis(jnp.moveaxis(maps, 1, place), 0, outer))
 
-    return call
+    return transform
 
 
 def scanned(f, maps):
@@ -236,32 +250,29 @@ def on_all_devices(f, maps):
 
 TWICE = {
     "vmap of vmap": lambda f: jax.vmap(jax.vmap(f)),
-    "jit": lambda f: jax.jit(jax.vmap(jax.vmap(f))),
     "vmap of jit": lambda f: jax.vmap(jax.jit(jax.vmap(jax.jit(f)))),
     "checkpoint": lambda f: jax.vmap(jax.vmap(jax.checkpoint(f))),
     "map": lambda f: lambda maps: jax.lax.map(jax.vmap(f), maps),
     "scan": lambda f: partial(scanned, f),
     "pmap": lambda f: partial(on_all_devices, f),
     "shard_map": lambda f: partial(sharded, f),
-    **{
-        f"in_axes {inner} {outer}": partial(
-            lambda f, inner, outer: nested(f, inner, outer), inner=inner, outer=outer
-        )
-        for inner in (0, 1, -1)
-        for outer in (0, 1, 2, -1)
-    },
+    "in_axes 0 of -1": nested(0, -1),
+    "in_axes -1 of 0": nested(-1, 0),
+    "in_axes -1 of -1": nested(-1, -1),
+    "in_axes 1 of 1": nested(1, 1),
+    "in_axes 1 of 2": nested(1, 2),
 }
 
 
 @pytest.mark.parametrize("transform", TWICE)
 def test_transforms_of_the_value(transform):
-    result = TWICE[transform](soft_argmax)(RANDOM.astype(np.float32))
+    result = jax.jit(TWICE[transform](soft_argmax))(RANDOM.astype(np.float32))
     np.testing.assert_allclose(result, reference(RANDOM), atol=1e-6)
 
 
 @pytest.mark.parametrize("transform", TWICE)
 def test_transforms_of_the_gradient(transform):
-    result = TWICE[transform](jax.grad(scalar))(RANDOM.astype(np.float32))
+    result = jax.jit(TWICE[transform](jax.grad(scalar)))(RANDOM.astype(np.float32))
     expected = np.stack([[gradient(h, COTANGENT) for h in maps] for maps in RANDOM])
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
@@ -269,9 +280,16 @@ def test_transforms_of_the_gradient(transform):
 @pytest.mark.parametrize("transform", TWICE)
 def test_gradient_of_the_transforms(transform):
     read = TWICE[transform](scalar)
-    result = jax.grad(lambda maps: read(maps).sum())(jnp.asarray(RANDOM, jnp.float32))
+    result = jax.jit(jax.grad(lambda maps: read(maps).sum()))(RANDOM.astype(np.float32))
     expected = np.stack([[gradient(h, COTANGENT) for h in maps] for maps in RANDOM])
     np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+def test_transforms_without_jit():
+    maps = jnp.asarray(RANDOM, jnp.float32)
+    np.testing.assert_allclose(jax.vmap(jax.vmap(soft_argmax))(maps), reference(RANDOM), atol=1e-6)
+    slope = jax.vmap(jax.grad(scalar))(maps[0])
+    np.testing.assert_allclose(slope, [gradient(h, COTANGENT) for h in RANDOM[0]], atol=1e-6)
 
 
 def test_leading_axes_are_maps():
@@ -302,6 +320,9 @@ SHAPES = {  # a nesting of vmap, and the shape of the maps it reads
 }
 
 
+MOVED = ("both last", "middle", "three")  # two batch axes on both sides: one of them moves
+
+
 def compiled(function, *arguments):
     return jax.jit(function).lower(*arguments).compile().as_text()
 
@@ -322,20 +343,14 @@ def value_and_gradient(read):
 
 @pytest.mark.parametrize("program", [value, value_and_gradient])
 @pytest.mark.parametrize("nesting", SHAPES)
-def test_one_exponential_over_all_maps_and_no_loop(nesting, program):
+def test_one_exponential_over_all_maps_no_loop_and_no_transpose(nesting, program):
     read, shape = SHAPES[nesting]
     text = compiled(program(read), jnp.zeros(shape))
     assert sizes(text, "exponential") == [np.prod(shape)]
     assert " while(" not in text
     assert " call(" not in text
-
-
-@pytest.mark.parametrize("program", [value, value_and_gradient])
-@pytest.mark.parametrize("nesting", ["leading axes", "vmap of vmap", "network", "channels last"])
-def test_the_maps_are_not_transposed(nesting, program):
-    read, shape = SHAPES[nesting]
-    text = compiled(program(read), jnp.zeros(shape))
-    assert np.prod(shape) not in sizes(text, "transpose") + sizes(text, "copy")
+    if nesting not in MOVED:
+        assert np.prod(shape) not in sizes(text, "transpose") + sizes(text, "copy")
 
 
 @pytest.mark.parametrize("program", [value, value_and_gradient])
@@ -375,9 +390,9 @@ def test_joint_probability_is_the_sigmoid_of_the_maximum():
 def test_gradient_of_the_logit_goes_to_the_highest_cell():
     expected = np.zeros_like(ONE)
     expected.flat[ONE.argmax()] = 1
-    for read in (jax.grad(joint_logit), jax.vmap(jax.grad(joint_logit), in_axes=2)):
-        maps = ONE if read.__name__ == "joint_logit" else ONE[..., None]
-        np.testing.assert_array_equal(np.squeeze(read(maps)), expected)
+    np.testing.assert_array_equal(jax.grad(joint_logit)(ONE), expected)
+    last = jax.vmap(jax.grad(joint_logit), in_axes=2, out_axes=2)(np.dstack([ONE, -ONE]))
+    np.testing.assert_array_equal(last[..., 0], expected)
 
 
 PART = RNG.random((3, 5, 2)).astype(np.float32)
@@ -405,7 +420,7 @@ def test_aggregation_with_every_probability_at_zero_is_finite(logit):
     logits = np.full_like(LOGITS, logit)
     mean = 0.8 * PART + 0.2 * CONTEXT.mean(-2)
     np.testing.assert_allclose(aggregate_context(PART, CONTEXT, logits), mean, atol=1e-6)
-    slopes = jax.grad(lambda *a: aggregate_context(*a).sum(), argnums=(0, 1, 2))
+    slopes = jax.jit(jax.grad(lambda *a: aggregate_context(*a).sum(), argnums=(0, 1, 2)))
     assert all(np.isfinite(slope).all() for slope in slopes(PART, CONTEXT, logits))
 
 
@@ -423,7 +438,7 @@ def test_aggregation_is_at_least_float32():
 def test_aggregation_gradients_agree_with_differences():
     with jax.enable_x64(True):
         arguments = [jnp.asarray(np.float64(a)) for a in (PART, CONTEXT, LOGITS)]
-        check_grads(aggregate_context, arguments, order=2)
+        check_grads(jax.jit(aggregate_context), arguments, order=1)
 
 
 # What a person enters

@@ -64,6 +64,15 @@ def test_crop_to_image_leads_back_to_the_annotation():
         np.testing.assert_allclose(back[:2][seen], truth[seen], atol=1e-4)
 
 
+def test_each_split_may_have_its_own_rule():
+    splits = [(split_of(4), 1.0), (split_of(4, first=4), 1.0)]
+    rules = [CropRule("scale", 1.0), CropRule("scale", 2.0)]
+    for batch in take(training(splits, rule=rules, augmentation=Augmentation()), 2):
+        for index, matrix in zip(batch["index"], batch["crop_to_image"], strict=True):
+            enlargement = 1.0 if index < 4 else 2.0
+            np.testing.assert_allclose(matrix[0, 0], enlargement * person(index)["scale"])
+
+
 def test_masks():
     splits = [(PEOPLE._replace(annotated=(True, True, False, True)), 1.0)]
     batch = take(training(splits, augmentation=Augmentation()), 1)[0]

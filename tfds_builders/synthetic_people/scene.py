@@ -36,7 +36,8 @@ _ABOVE_MIDDLE = 15 / 200  # MPII's objpos lies this share of the height above th
 class Difficulty(NamedTuple):
     """What makes the people hard to read. Shares are of all pictures."""
 
-    pose_variety: float = 1.0  # 0: upright people only, 1: the whole table of activities
+    pose_variety: float = 1.0  # 0: people at rest, 1: the whole table of activities
+    turned: float = 100.0  # degrees: how far a person is turned from front or back view, at most
     occluders: float = 0.55  # mean number of objects in front of the person
     strangers: float = 0.30  # share with another person, in front (one in three) or behind
     stray_limbs: float = 0.20  # share with somebody's arm or leg reaching in
@@ -106,7 +107,7 @@ def _sample_person(
     """A person, framed: whole inside the picture or cut off by it, as `difficulty` says."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
-    yaw = rng.uniform(-100, 100)
+    yaw = rng.uniform(-1, 1) * difficulty.turned
     if rng.random() < difficulty.from_behind:
         yaw += 180
     roll = float(rng.normal()) * difficulty.roll

@@ -1,0 +1,115 @@
+"""Line charts as SVG text, in colours that the page's style sheet gives them."""
+
+import html
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+WIDTH, HEIGHT = 420, 240  # of the drawing, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 52, 408, 12, 208  # of the area between the axes
+TICKS = 5  # about so many on an axis
+POINTS_WITH_DOTS = 160  # a curve with more of them is a line alone
+LOGARITHMIC = (20, 5000)  # largest over smallest value; beyond it, small ones would rule the axis
+
+
+class Curve(NamedTuple):
+    """Points of one line.
+
+    Attributes:
+      name: for the key.
+      steps: rising.
+      values: one a step; None, where there is none, breaks the line.
+    """
+
+    name: str
+    steps: Sequence[float]
+    values: Sequence[float | None]
+
+
+def line_chart(curves: Sequence[Curve], *, label: str) -> str:
+    """An `<svg>` of some curves over the steps, with a key where there are several.
+
+    The values' axis is logarithmic where they span between one and four orders of magnitude.
+
+    Args:
+      curves: at least one of them has a value.
+      label: what a screen reader says of the drawing.
+
+    Returns:
+      Markup. Each curve is one `<polyline>` for every run of values without a gap; curves of few
+      points have a `<circle>` each, whose title tells its step and value.
+    """
+    shown = [value for curve in curves for value in curve.values if value is not None]
+    steps = [step for curve in curves for step in curve.steps]
+    logarithmic = min(shown) > 0 and LOGARITHMIC[0] < max(shown) / min(shown) < LOGARITHMIC[1]
+    ticks = _log_ticks(min(shown), max(shown)) if logarithmic else _ticks(min(shown), max(shown))
+    step_ticks = [tick for tick in _ticks(0, max(steps)) if tick <= max(steps)]
+
+    def height(value: float) -> float:
+        low, high, value = (
+            (math.log(v) if logarithmic else v) for v in (ticks[0], ticks[-1], value)
+        )
+        return BOTTOM - (value - low) / (high - low) * (BOTTOM - TOP)
+
+    def place(step: float) -> float:
+        return LEFT + step / max(max(steps), 1) * (RIGHT - LEFT)
+
+    lines = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label)}">']
+    for tick in ticks:
+        y = height(tick)
+        lines.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{RIGHT}"/>')
+        lines.append(f'<text class="left" x="{LEFT - 6}" y="{y + 4:.1f}">{_number(tick)}</text>')
+    for tick in step_ticks:
+        x = place(tick)
+        lines.append(f'<text class="below" x="{x:.1f}" y="{BOTTOM + 18}">{_number(tick)}</text>')
+    lines.append(f'<path class="axis" d="M{LEFT} {BOTTOM}H{RIGHT}"/>')
+    for number, curve in enumerate(curves):
+        lines.append(f'<g class="curve curve{number % 4}">')
+        for part in _parts(curve):
+            points = " ".join(f"{place(step):.1f},{height(value):.1f}" for step, value in part)
+            lines.append(f'<polyline points="{points}"/>')
+        if len(curve.steps) <= POINTS_WITH_DOTS:
+            lines += [
+                f'<circle cx="{place(step):.1f}" cy="{height(value):.1f}" r="2.2"><title>'
+                f"{html.escape(curve.name)}, step {_number(step)}: {value:.4g}</title></circle>"
+                for step, value in zip(curve.steps, curve.values, strict=True)
+                if value is not None
+            ]
+        lines.append("</g>")
+    lines.append("</svg>")
+    return "\n".join(lines)
+
+
+def _parts(curve: Curve) -> list[list[tuple[float, float]]]:
+    """The (step, value) pairs of a curve, cut where a value is missing."""
+    parts = [[]]
+    for step, value in zip(curve.steps, curve.values, strict=True):
+        if value is None:
+            parts.append([])
+        else:
+            parts[-1].append((step, value))
+    return [part for part in parts if part]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers, evenly spaced, from one at or below `low` to one at or above `high`."""
+    if high <= low:
+        low, high = low - (abs(low) or 1.0) / 2, low + (abs(low) or 1.0) / 2
+    rough = (high - low) / TICKS
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [index * step for index in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten around both values."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    return [10.0**power for power in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    """Short: 12k, 0.25, 1e-05."""
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    return f"{value:.4g}"

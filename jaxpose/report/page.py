@@ -1,0 +1,304 @@
+"""A self-contained HTML page of scores, curves and pictures; well-formed XML, no script."""
+
+import base64
+import html
+import importlib.resources
+import io
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.protocols import PROTOCOLS
+from jaxpose.report.curves import Curve, line_chart
+from jaxpose.visualize import joint_colors
+
+QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
+MOST_PICTURE_BYTES = 1_350_000  # all pictures together; base64 makes 1.8 MB of it
+MANY = 4  # pictures of a panel that a phone shows in two rows
+
+
+class Picture(NamedTuple):
+    """One picture of a panel.
+
+    Attributes:
+      image: uint8 [H, W, 3] RGB.
+      label: a word or two beneath it.
+      alt: what a person who does not see it is told.
+    """
+
+    image: np.ndarray
+    label: str
+    alt: str
+
+
+class Panel(NamedTuple):
+    """Pictures side by side, with a caption."""
+
+    caption: str
+    pictures: Sequence[Picture]
+
+
+class Section(NamedTuple):
+    """A heading, a text and panels.
+
+    Attributes:
+      width: of a panel on a large screen, in pixels; as many stand side by side as there is room.
+    """
+
+    title: str
+    text: str
+    panels: Sequence[Panel]
+    width: int = 500
+
+
+def write_report(
+    path: str | os.PathLike,
+    *,
+    title: str,
+    description: str,
+    rows: Mapping[str, Mapping[str, dict[str, Any]]],
+    history: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Section],
+    mean_pose: Mapping[str, Mapping[str, dict[str, Any]]] | None = None,
+    notes: Sequence[tuple[str, str]] = (),
+) -> pathlib.Path:
+    """Write a page that a browser shows without a network: light or dark, wide or narrow.
+
+    Args:
+      path: of the file; one that is there is replaced in one move.
+      title: the page's heading.
+      description: one paragraph beneath it.
+      rows: by row name (data set, split, crop) and protocol name, what `protocols.result` gave.
+      history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
+      pictures: sections; all pictures together are compressed to at most 1.8 MB of text.
+      mean_pose: like `rows`, what the mean pose of the training set scores; shown beside them.
+      notes: (term, text) pairs at the page's end.
+
+    Returns:
+      The path.
+
+    Raises:
+      JaxposeError: the file cannot be written.
+    """
+    mean_pose = mean_pose or {}
+    style = importlib.resources.files("jaxpose.report").joinpath("style.css")
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+        f"<title>{_text(title)}</title>",
+        f"<style>\n{style.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>",
+        f"<h1>{_text(title)}</h1>\n<p>{_text(description)}</p>",
+        _headline(rows, mean_pose),
+        *(_row(name, results, mean_pose.get(name, {})) for name, results in rows.items()),
+        _curves(history),
+        *_sections(pictures),
+        _notes(notes),
+        "</main>\n</body>\n</html>\n",
+    ]
+    path = pathlib.Path(path)
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_text("\n".join(part for part in parts if part), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise JaxposeError(
+            f"{path} cannot be written ({error.strerror}); free space or mend the permissions"
+        ) from error
+    return path
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _rate(rate: float | None) -> str:
+    return "–" if rate is None else f"{rate:.2f}"
+
+
+def _metric(result: dict[str, Any]) -> str:
+    return f"{result['metric']}@{result['threshold']:g}"
+
+
+def _headline(rows, mean_pose) -> str:
+    """The totals of the first row, large."""
+    items = []
+    for name, results in list(rows.items())[:1]:
+        for protocol, result in results.items():
+            beside = mean_pose.get(name, {}).get(protocol)
+            compared = f"mean pose alone {_rate(beside['total'])}" if beside else ""
+            items.append(
+                f"<li><span>{_text(_metric(result))}</span><b>{_rate(result['total'])}</b>"
+                f'<span class="quiet">{compared}</span></li>'
+            )
+    return "\n".join(['<ul class="scores">', *items, "</ul>"]) if items else ""
+
+
+def _row(name: str, results, mean_pose) -> str:
+    """Everything that was scored on one test row."""
+    parts = [f"<section>\n<h2>Scores on {_text(name)}</h2>"]
+    for protocol, result in results.items():
+        parts.append(_columns(result, mean_pose.get(protocol)))
+    parts.append('<details open="open">\n<summary>Each joint</summary>\n<div class="parts">')
+    parts += [_parts(result, mean_pose.get(protocol)) for protocol, result in results.items()]
+    parts.append("</div>\n</details>\n</section>")
+    return "\n".join(parts)
+
+
+def _columns(result: dict[str, Any], mean_pose: dict[str, Any] | None) -> str:
+    """The paper's columns."""
+    protocol = PROTOCOLS[result["protocol"]]
+    headers = [header for _, header, _ in protocol.columns] + [protocol.total]
+    left_out = f", {result['persons_left_out']} left out" if result["persons_left_out"] else ""
+    lines = [
+        '<div class="card wide" style="margin-top: 14px">\n<table class="columns">',
+        f"<caption><b>{_text(_metric(result))}</b>, percent right; {result['persons']} persons"
+        f"{left_out}, {result['not_labelled']} joints or parts without a label</caption>",
+        '<thead><tr><th scope="col"></th>'
+        + "".join(f'<th scope="col">{_text(header)}</th>' for header in headers)
+        + "</tr></thead>\n<tbody>",
+    ]
+    for label, found in (("this network", result), ("mean pose of the training set", mean_pose)):
+        if found is not None:
+            rates = [*found["columns"].values(), found["total"]]
+            cells = "".join(f"<td>{_rate(rate)}</td>" for rate in rates)
+            lines.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
+    lines.append("</tbody>\n</table>\n</div>")
+    return "\n".join(lines)
+
+
+def _parts(result: dict[str, Any], mean_pose: dict[str, Any] | None) -> str:
+    """Each joint or stick: its rate as a bar, the mean pose's as a mark on it, the counts."""
+    parts = result["parts"]
+    beside = "" if mean_pose is None else '<th scope="col">mean pose</th>'
+    lines = [
+        '<div class="card wide">\n<table>',
+        f"<caption><b>{_text(_metric(result))}</b></caption>",
+        f'<thead><tr><th scope="col"></th><th scope="col">percent right</th>{beside}'
+        '<th scope="col">right of counted</th></tr></thead>\n<tbody>',
+    ]
+    is_stick = PROTOCOLS[result["protocol"]].normaliser == "stick"
+    for (part, found), color in zip(parts.items(), joint_colors(tuple(parts)), strict=True):
+        # Sticks are no joints: they have no colour in the pictures.
+        chip = f'<i class="chip" style="background: rgb({", ".join(map(str, color))})"></i>'
+        chip = "" if is_stick else chip
+        place = f"--rate: {found['rate'] or 0:.1f}%"
+        other = ""
+        if mean_pose is not None:
+            rate = mean_pose["parts"][part]["rate"]
+            place += f"; --beside: {rate or 0:.1f}%"
+            other = f"<td>{_rate(rate)}</td>"
+        lines.append(
+            f'<tr><th scope="row">{chip}{_text(part.replace("_", " "))}</th>'
+            f'<td class="rate"><i style="{place}">{_rate(found["rate"])}</i></td>{other}'
+            f"<td>{found['correct']} of {found['counted']}</td></tr>"
+        )
+    lines.append("</tbody>\n</table>\n</div>")
+    return "\n".join(lines)
+
+
+def _curves(history: Sequence[Mapping[str, Any]]) -> str:
+    """The charts for which the history has values."""
+    charts = [
+        ("Training loss", [_curve(history, "train", "loss", "loss")]),
+        ("Validation score, percent", _validation_curves(history)),
+        ("Learning rate", [_curve(history, "train", "learning_rate", "learning rate")]),
+    ]
+    lines = []
+    for title, curves in charts:
+        curves = [c for c in curves if any(value is not None for value in c.values)]
+        if not curves:
+            continue
+        keys = "".join(
+            f'<span class="key curve{number % 4}"><span>{_text(curve.name)}</span></span>'
+            for number, curve in enumerate(curves)
+        )
+        lines += [
+            f'<figure class="card">\n<h3>{title}</h3>',
+            line_chart(curves, label=f"{title} over the steps; {_ends(curves)}"),
+            f"<figcaption>{keys if len(curves) > 1 else ''}{_text(_ends(curves[:1]))}</figcaption>",
+            "</figure>",
+        ]
+    if not lines:
+        return ""
+    heading = '<section>\n<h2>Training</h2>\n<p class="quiet">Over the steps of the optimiser.</p>'
+    return "\n".join([heading, '<div class="charts">', *lines, "</div>\n</section>"])
+
+
+def _curve(history, kind: str, key: str, name: str) -> Curve:
+    records = [r for r in history if r.get("kind") == kind and key in r]
+    return Curve(name, [r["step"] for r in records], [r[key] for r in records])
+
+
+def _validation_curves(history) -> list[Curve]:
+    """The score that steers the run, and the totals of the rows where there are several."""
+    records = [r for r in history if r.get("kind") == "validation"]
+    curves = [_curve(history, "validation", "score", "score of the run")]
+    names = list(dict.fromkeys(name for r in records for name in r.get("rows", {})))
+    if len(names) < 2:
+        return curves
+    protocol = next(iter(records[-1]["rows"][names[0]]))
+    for name in names:
+        totals = [r.get("rows", {}).get(name, {}).get(protocol, {}).get("total") for r in records]
+        curves.append(Curve(f"{name}, {protocol}", [r["step"] for r in records], totals))
+    return curves
+
+
+def _ends(curves: Sequence[Curve]) -> str:
+    """First and last value of each curve, and the highest."""
+    said = []
+    for curve in curves:
+        values = [value for value in curve.values if value is not None]
+        said.append(
+            f"{curve.name}: first {values[0]:.4g}, last {values[-1]:.4g}, "
+            f"lowest {min(values):.4g}, highest {max(values):.4g}"
+        )
+    return "; ".join(said)
+
+
+def _sections(sections: Sequence[Section]) -> list[str]:
+    """The sections with their pictures inlined."""
+    images = [p.image for section in sections for panel in section.panels for p in panel.pictures]
+    encoded = iter(_encoded(images))
+    found = []
+    for section in sections:
+        lines = [
+            f"<section>\n<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>",
+            f'<div class="panels" style="--panel: {section.width}px">',
+        ]
+        for panel in section.panels:
+            many = ' class="many"' if len(panel.pictures) >= MANY else ""
+            lines.append(f'<figure class="card panel">\n<div{many}>')
+            for image, label, alt in panel.pictures:
+                lines.append(
+                    f'<span><img src="{next(encoded)}" alt="{_text(alt)}" loading="lazy" '
+                    f'width="{image.shape[1]}" height="{image.shape[0]}"/>{_text(label)}</span>'
+                )
+            lines.append(f"</div>\n<figcaption>{_text(panel.caption)}</figcaption>\n</figure>")
+        found.append("\n".join([*lines, "</div>\n</section>"]))
+    return found
+
+
+def _encoded(images: Sequence[np.ndarray]) -> list[str]:
+    """Pictures as data URIs, at the first quality at which all of them are small enough."""
+    pil = import_optional("PIL.Image", extra="train")
+    for quality in QUALITIES:
+        files = []
+        for image in images:
+            file = io.BytesIO()
+            pil.fromarray(np.ascontiguousarray(image)).save(file, "WEBP", quality=quality)
+            files.append(file.getvalue())
+        if sum(map(len, files)) <= MOST_PICTURE_BYTES:
+            break
+    return [f"data:image/webp;base64,{base64.b64encode(file).decode()}" for file in files]
+
+
+def _notes(notes: Sequence[tuple[str, str]]) -> str:
+    items = "\n".join(f"<dt>{_text(term)}</dt><dd>{_text(text)}</dd>" for term, text in notes)
+    if not items:
+        return ""
+    return f'<section>\n<h2>How it was made</h2>\n<dl class="card">\n{items}\n</dl>\n</section>'

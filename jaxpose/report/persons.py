@@ -1,0 +1,268 @@
+"""Test persons with what the network says of them, as the sections of a page."""
+
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+
+from jaxpose import evaluate, geometry, input_pipeline, protocols
+from jaxpose.decode import decode as decode_picture
+from jaxpose.network import PoseNet, normalise
+from jaxpose.network import decode as decode_maps
+from jaxpose.prediction_file import Predictions
+from jaxpose.prepared import read_example
+from jaxpose.report.page import Panel, Picture, Section
+from jaxpose.skeleton import joint_index, skeleton_of
+from jaxpose.visualize import context_pictures, draw_skeleton, heat_map, part_maps
+
+PERSONS = 12
+SIZE = 256  # pixels of a shown crop's side
+PRESENT = 0.5  # a joint less probable than that is not drawn
+# Of Fig. 5, as far as the network knows them.
+JOINTS_OF_FIG_5 = (
+    "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
+    "left_knee", "left_wrist",
+)  # fmt: skip
+JOINTS_OF_FIG_6 = 3
+
+
+class Persons(NamedTuple):
+    """N test persons and what the network says of them.
+
+    Attributes:
+      names: of their pictures.
+      crops: uint8 [N, S, S, 3].
+      truth: [N, J, 2] in pixels of the crops, NaN where not labelled.
+      keypoints: [N, J, 2] of the last block, in pixels of the crops.
+      confidence: [N, J] probabilities.
+      heatmaps: [N, H, W, M] raw, of the last block.
+      right, counted: [N], joints that the run's protocol counts as right, and those it counts.
+    """
+
+    names: list[str]
+    crops: np.ndarray
+    truth: np.ndarray
+    keypoints: np.ndarray
+    confidence: np.ndarray
+    heatmaps: np.ndarray
+    right: list[int]
+    counted: list[int]
+
+
+def person_sections(
+    config: ml_collections.ConfigDict,
+    net: PoseNet,
+    variables: dict,
+    described: dict[str, Any],
+    split: input_pipeline.PreparedSplit,
+    rule: geometry.CropRule,
+) -> list[Section]:
+    """The page's pictures, of persons that the config's seed chose."""
+    chosen = _choose(split, config.seed)
+    if not chosen:
+        return []
+    persons = _look_at(net, variables, described, split, rule, chosen, config.score)
+    trained = tuple(described["trained_joints"])
+    kept = joint_index(described["joints"], trained)
+    clearest = int(np.argmax(persons.right))
+    sections = [
+        _person_section(persons, trained, kept, protocols.named(config.score)),
+        _fig_5(persons, clearest, trained, kept),
+    ]
+    if net.num_context_maps:
+        sections.append(_fig_6(persons, clearest, trained, kept, net))
+    return sections
+
+
+def _choose(split: input_pipeline.PreparedSplit, seed: int) -> list[int]:
+    """Persons drawn by the seed, of those whose picture decodes."""
+    order = np.random.default_rng(seed).permutation(len(split.source)).tolist()
+    readable = (i for i in order if decode_picture(split.source[i]["image"]) is not None)
+    return [index for index, _ in zip(readable, range(PERSONS), strict=False)]
+
+
+def _look_at(
+    net: PoseNet,
+    variables: dict,
+    described: dict[str, Any],
+    split: input_pipeline.PreparedSplit,
+    rule: geometry.CropRule,
+    chosen: list[int],
+    score: str,
+) -> Persons:
+    """The chosen persons through the network, in one batch of the ordinary way."""
+    joints = tuple(described["joints"])
+    part = split._replace(source=[split.source[i] for i in chosen])
+    (batch,) = input_pipeline.evaluation_batches(
+        part,
+        joints=joints,
+        image_size=described["image_size"],
+        batch_size=len(chosen),
+        rule=rule,
+    )
+    output = jax.jit(lambda v, x: net.apply(v, normalise(x, net.dtype), heatmaps=True))(
+        variables, batch["image"]
+    )
+    keypoints = np.asarray(output.keypoints, np.float64)
+    confidence = np.asarray(jax.nn.sigmoid(output.confidence.astype(np.float32)))
+    truth = input_pipeline.annotations(part)
+    answers = evaluate.Answers(
+        keypoints=geometry.apply_affine(batch["crop_to_image"], keypoints[-1])[None],
+        confidence=confidence[-1:],
+        in_crop=batch["labelled"],
+        readable=batch["readable"],
+    )
+    predictions = evaluate.predictions_of(
+        answers,
+        truth,
+        joints=joints,
+        truth_joints=split.joints,
+        trained=tuple(described["trained_joints"]),
+    )
+    right, counted = _counts(predictions, protocols.named(score))
+    order = joint_index(split.joints, joints)
+    positions = geometry.apply_affine(
+        geometry.invert_affine(batch["crop_to_image"]), truth["keypoints"].astype(np.float64)
+    )[:, order]
+    labelled = truth["labelled"][:, order] & (order >= 0)
+    return Persons(
+        names=truth["image_name"].tolist(),
+        crops=np.stack([_shown_crop(part, i, rule) for i in range(len(chosen))]),
+        truth=SIZE * np.where(labelled[..., None], positions, np.nan),
+        keypoints=SIZE * keypoints[-1],
+        confidence=confidence[-1],
+        heatmaps=np.asarray(output.heatmaps[-1], np.float32),
+        right=right,
+        counted=counted,
+    )
+
+
+def _counts(predictions: Predictions, protocol: protocols.Protocol) -> tuple[list[int], list[int]]:
+    """Per person how many parts of the protocol are right, and of how many."""
+    right, counted = [], []
+    at = protocol.thresholds.index(protocol.threshold)
+    for i in range(len(predictions.prediction)):
+        one = predictions._replace(
+            **{
+                name: getattr(predictions, name)[i : i + 1]
+                for name in ("prediction", "ground_truth", "labelled", "head_size")
+            }
+        )
+        counts = protocols.score(protocol, one)
+        right.append(int(counts.correct[at].sum()))
+        counted.append(int(counts.counted.sum()))
+    return right, counted
+
+
+def _shown_crop(
+    split: input_pipeline.PreparedSplit, index: int, rule: geometry.CropRule
+) -> np.ndarray:
+    """A person's crop as the network gets it, at the size that the page shows."""
+    example = read_example(split, index)
+    image, _ = decode_picture(example["image"])
+    return geometry.cut(image, geometry.example_crop(example, rule), SIZE)
+
+
+def _person_section(
+    persons: Persons, trained: tuple[str, ...], kept: np.ndarray, protocol: protocols.Protocol
+) -> Section:
+    panels = []
+    drawn = {"joints": trained, "limbs": skeleton_of(trained).limbs}
+    metric = f"{protocol.metric}@{protocol.threshold:g}"
+    parts = "parts" if protocol.normaliser == "stick" else "joints"
+    for i, name in enumerate(persons.names):
+        found = f"{persons.right[i]} of {persons.counted[i]} {parts} right"
+        pictures = (
+            Picture(
+                draw_skeleton(persons.crops[i], persons.truth[i][kept], **drawn),
+                "truth",
+                f"{name} with its true skeleton",
+            ),
+            Picture(
+                draw_skeleton(
+                    persons.crops[i],
+                    persons.keypoints[i][kept],
+                    confidence=persons.confidence[i][kept],
+                    threshold=PRESENT,
+                    **drawn,
+                ),
+                "prediction",
+                f"{name} with the predicted skeleton, {found}",
+            ),
+            Picture(
+                part_maps(persons.heatmaps[i][..., kept], joints=trained, image=persons.crops[i]),
+                "part maps",
+                f"{name} with the part maps of all joints",
+            ),
+        )
+        panels.append(Panel(f"{name}: {found}", pictures))
+    return Section(
+        f"{len(panels)} test persons",
+        "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
+        f"the same colour everywhere; right is counted by {metric}. A joint that the network gives "
+        f"a probability below {PRESENT} of being in the picture is not drawn.",
+        panels,
+    )
+
+
+def _fig_5(persons: Persons, i: int, trained: tuple[str, ...], kept: np.ndarray) -> Section:
+    shown = joint_index(trained, JOINTS_OF_FIG_5)
+    panels = []
+    for joint in shown[shown >= 0]:
+        name = trained[joint].replace("_", " ")
+        heatmap = persons.heatmaps[i][..., kept[joint]]
+        before = heat_map(heatmap, softmaxed=False, size=SIZE // 2)
+        after = heat_map(heatmap, size=SIZE // 2)
+        panels.append(
+            Panel(
+                name,
+                (
+                    Picture(before, "before", f"raw part map of the {name}"),
+                    Picture(after, "after", f"softmax of the part map of the {name}"),
+                ),
+            )
+        )
+    return Section(
+        "Part maps before and after the softmax",
+        f"Of {persons.names[i]}, the person of the above with the most right. Nothing but the "
+        "coordinates was trained: the maps are what the network made of it (the paper's Fig. 5).",
+        panels,
+        width=230,
+    )
+
+
+def _fig_6(
+    persons: Persons, i: int, trained: tuple[str, ...], kept: np.ndarray, net: PoseNet
+) -> Section:
+    """The joints whose answer the context maps moved the furthest."""
+    maps = persons.heatmaps[i]
+    positions, logits = decode_maps(
+        maps, num_joints=maps.shape[-1], grid=net.grid, temperature=net.temperature
+    )
+    positions, probabilities = np.asarray(positions), np.asarray(jax.nn.sigmoid(logits))
+    answers = persons.keypoints[i] / SIZE
+    moved = np.linalg.norm(answers - positions[: net.num_joints], axis=-1)[kept]
+    panels = []
+    for joint in np.argsort(-moved)[:JOINTS_OF_FIG_6]:
+        name = trained[joint].replace("_", " ")
+        first = net.num_joints + kept[joint] * net.num_context_maps
+        channels = [kept[joint], *range(first, first + net.num_context_maps)]
+        found = context_pictures(
+            persons.crops[i],
+            maps[..., channels],
+            positions[channels],
+            probabilities[channels[1:]],
+            answers[kept[joint]],
+        )
+        pictures = [Picture(image, label, f"{name}: {label}") for label, image in found]
+        panels.append(Panel(name, pictures))
+    return Section(
+        "What the context maps change",
+        f"The {len(panels)} joints of {persons.names[i]} that they moved the furthest. The answer "
+        f"is {net.alpha:g} times the part map's position plus {1 - net.alpha:g} times the mean of "
+        "the context maps' positions, weighted by their probabilities p (eq. 6, the paper's Fig. "
+        "6). Blue: by the part map alone; yellow: by the context maps; red: the answer.",
+        panels,
+        width=700,
+    )

@@ -1,0 +1,321 @@
+"""Pictures of what a network says: skeletons, part maps (Fig. 1b), single maps (Figs. 5 and 6).
+
+Every function takes arrays and returns a new uint8 RGB picture. Left joints have warm colours,
+right ones cool, those in the middle green, the same in skeletons and part maps.
+"""
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxpose.optional import import_optional
+
+STRIDE = 8  # of the heat maps: the side of the picture that one cell of them covers
+NEUTRAL = (235, 235, 235)  # a limb between left and right
+HUES = {"left_": (-20 / 360, 50 / 360), "right_": (175 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
+# Dark blue, violet, red, orange, pale yellow: rising in brightness, so that it reads in gray too.
+HEAT = np.array(
+    [(8, 8, 32), (70, 20, 110), (165, 30, 110), (235, 85, 55), (252, 180, 60), (255, 252, 200)],
+    np.float32,
+)
+DIMMED = 0.45  # of a picture's brightness beneath its maps
+PERSON_OVER_LINE = 60  # a skeleton's lines are as wide as the person's longer side over this
+THINNEST = 1.5  # pixels
+OUTLINE = 0.28  # share of a line's width that is dark around it, so that it shows on any ground
+
+
+def joint_colors(joints: Sequence[str]) -> np.ndarray:
+    """One colour a joint: warm for ``left_...``, cool for ``right_...``, green for the others.
+
+    Args:
+      joints: J names. If none of them has a side, they share the whole circle of hues.
+
+    Returns:
+      uint8 [J, 3] RGB.
+    """
+    sides = [_side(name) for name in joints]
+    hues = HUES if any(sides) else {"": (0.0, 0.85)}
+    colors = np.zeros((len(joints), 3))
+    for side, (first, last) in hues.items():
+        members = [index for index, found in enumerate(sides) if found == side]
+        for rank, index in enumerate(members):
+            hue = first + (last - first) * rank / max(len(members) - 1, 1)
+            colors[index] = colorsys.hsv_to_rgb(hue % 1.0, 0.72, 1.0)
+    return np.rint(255 * colors).astype(np.uint8)
+
+
+def _side(joint: str) -> str:
+    return next((side for side in ("left_", "right_") if joint.startswith(side)), "")
+
+
+def draw_skeleton(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    *,
+    joints: Sequence[str],
+    limbs: Sequence[Sequence[str]],
+    confidence: np.ndarray | None = None,
+    threshold: float = 0.0,
+    labelled: np.ndarray | None = None,
+) -> np.ndarray:
+    """A person's limbs and joints on a picture, smooth, as thick as the person's size asks for.
+
+    Args:
+      image: uint8 [H, W, 3].
+      keypoints: [J, 2], (x, y) in pixels of it; what lies outside is cut off, what is not finite is
+        not drawn.
+      joints: J names.
+      limbs: pairs of names; one is drawn if both of its ends are.
+      confidence: [J] probabilities; joints below ``threshold`` are not drawn.
+      threshold: see ``confidence``.
+      labelled: bool [J]; joints without are not drawn.
+
+    Returns:
+      uint8 [H, W, 3], a new picture.
+    """
+    canvas = np.array(image, np.uint8)
+    points = np.asarray(keypoints, np.float64)
+    drawn = np.isfinite(points).all(axis=-1)
+    if confidence is not None:
+        drawn &= np.asarray(confidence) >= threshold
+    if labelled is not None:
+        drawn &= np.asarray(labelled, bool)
+    if not drawn.any():
+        return canvas
+    extent = np.ptp(points[drawn], axis=0).max()
+    most = max(canvas.shape[:2]) / PERSON_OVER_LINE
+    width = max(min(extent / PERSON_OVER_LINE, most), THINNEST)
+    colors = joint_colors(joints)
+    place = {name: index for index, name in enumerate(joints)}
+    for a, b in limbs:
+        if a in place and b in place and drawn[place[a]] and drawn[place[b]]:
+            color = _limb_color(a, b, colors[place[a]], colors[place[b]])
+            _line(canvas, points[place[a]], points[place[b]], width, color)
+    for index in np.flatnonzero(drawn):
+        _line(canvas, points[index], points[index], 1.7 * width, colors[index])
+    return canvas
+
+
+def _limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.ndarray:
+    sides = _side(a), _side(b)
+    if sides[0] == sides[1]:
+        return (color_a.astype(np.float32) + color_b) / 2
+    if all(sides):
+        return np.array(NEUTRAL)
+    return color_a if sides[0] else color_b
+
+
+def _line(canvas: np.ndarray, a, b, width: float, color, opacity: float = 1.0) -> None:
+    """Blend a line with round ends (a dot, where they are one) into a picture; (x, y) in pixels.
+
+    How much of a pixel it covers follows from its centre's distance to the line.
+    """
+    outline = max(OUTLINE * width, 0.8)
+    reach = width / 2 + outline + 1
+    ends = np.array([a, b], np.float64)
+    corner = canvas.shape[1], canvas.shape[0]
+    left, top = np.clip(np.floor(ends.min(axis=0) - reach), 0, corner).astype(int)
+    right, bottom = np.clip(np.ceil(ends.max(axis=0) + reach), 0, corner).astype(int)
+    if left >= right or top >= bottom:
+        return
+    x = (np.arange(left, right) + 0.5 - ends[0, 0])[None, :]
+    y = (np.arange(top, bottom) + 0.5 - ends[0, 1])[:, None]
+    along = ends[1] - ends[0]
+    share = np.clip((x * along[0] + y * along[1]) / max(along @ along, 1e-9), 0.0, 1.0)
+    distance = np.hypot(x - share * along[0], y - share * along[1])
+    region = canvas[top:bottom, left:right].astype(np.float32)
+    for radius, paint, cover in ((width / 2 + outline, 0.0, 0.55), (width / 2, color, 1.0)):
+        alpha = opacity * cover * np.clip(radius - distance + 0.5, 0.0, 1.0)[..., None]
+        region += alpha * (np.asarray(paint, np.float32) - region)
+    canvas[top:bottom, left:right] = np.rint(region)
+
+
+def part_maps(
+    heatmaps: np.ndarray,
+    *,
+    joints: Sequence[str],
+    size: int | None = None,
+    image: np.ndarray | None = None,
+) -> np.ndarray:
+    """The part maps of all joints in one picture, softmaxed, a hue a joint (Fig. 1b).
+
+    Args:
+      heatmaps: [H, W, J] raw maps.
+      joints: J names; their colours are those of ``draw_skeleton``.
+      size: height of the picture in pixels; by default 8 for each cell, the network's input.
+      image: uint8 [S, S', 3] that the maps cover, to be seen beneath them; it decides the size.
+
+    Returns:
+      uint8 RGB. A pixel is as bright as the map that is highest there, relative to that map's own
+      highest cell, and has the colours of those that are about as high.
+    """
+    weights = _stretched(_relative_softmax(heatmaps), _shape(heatmaps, size, image))
+    colors = joint_colors(joints).astype(np.float32) / 255
+    # Squares: of overlapping maps the higher one gives the hue; their sum would be white.
+    shares = np.square(weights) / np.maximum(np.square(weights).sum(axis=-1, keepdims=True), 1e-9)
+    shown = weights.max(axis=-1, keepdims=True)
+    return _to_uint8((1 - shown) * _ground(weights.shape, image) + shown * (shares @ colors))
+
+
+def heat_map(
+    heatmap: np.ndarray,
+    *,
+    softmaxed: bool = True,
+    size: int | None = None,
+    image: np.ndarray | None = None,
+) -> np.ndarray:
+    """One map in colours from dark (lowest) to bright (highest), as in Figs. 5 and 6.
+
+    Args:
+      heatmap: [H, W], raw.
+      softmaxed: show its softmax, from 0 to its highest cell; else the raw map, from its lowest to
+        its highest.
+      size, image: as ``part_maps`` has them.
+
+    Returns:
+      uint8 RGB.
+    """
+    maps = np.asarray(heatmap, np.float64)[..., None]
+    if softmaxed:
+        maps = _relative_softmax(maps)
+    else:
+        low, high = maps.min(), maps.max()
+        maps = (maps - low) / max(high - low, 1e-9)
+    value = _stretched(maps, _shape(maps, size, image))[..., 0]
+    steps = np.arange(len(HEAT)) / (len(HEAT) - 1)
+    color = np.stack([np.interp(value, steps, HEAT[:, c]) for c in range(3)], axis=-1) / 255
+    if image is None:
+        return _to_uint8(color)
+    shown = 0.85 * np.clip(value * 2, 0.0, 1.0)[..., None]  # the lower half fades out
+    return _to_uint8((1 - shown) * _ground(value.shape, image) + shown * color)
+
+
+def _relative_softmax(heatmaps: np.ndarray) -> np.ndarray:
+    """Softmax of maps [H, W, M] over H and W, each divided by its highest cell, which is 1 then."""
+    maps = np.asarray(heatmaps, np.float64)
+    return np.exp(maps - maps.max(axis=(0, 1)))
+
+
+def context_pictures(
+    image: np.ndarray,
+    heatmaps: np.ndarray,
+    positions: np.ndarray,
+    probabilities: np.ndarray,
+    answer: np.ndarray,
+) -> list[tuple[str, np.ndarray]]:
+    """One joint's part map, its context maps, and what they change (Fig. 6, eq. 6).
+
+    Args:
+      image: uint8 [S, S, 3], the crop.
+      heatmaps: [H, W, 1 + C] raw maps of the joint: its part map, then its context maps.
+      positions: [1 + C, 2], (x, y) in [0, 1] that the soft-argmax reads off each.
+      probabilities: [C] of the context maps.
+      answer: [2], the aggregated position.
+
+    Returns:
+      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the answer: a hollow
+      dot where the part map says, small dots where the context maps say, a full one for the answer.
+    """
+    pixels = np.asarray(positions, np.float64) * (image.shape[1], image.shape[0])
+    end = np.asarray(answer, np.float64) * (image.shape[1], image.shape[0])
+    width = max(max(image.shape[:2]) / 100, THINNEST)
+    part, context, final = (90, 230, 255), (255, 225, 70), (255, 90, 120)
+    captions = ["part map"]
+    captions += [f"context map {i + 1}, p = {p:.2f}" for i, p in enumerate(probabilities)]
+    found = []
+    for index, caption in enumerate(captions):
+        picture = heat_map(heatmaps[..., index], image=image)
+        _line(picture, pixels[index], pixels[index], 3 * width, context if index else part)
+        found.append((caption, picture))
+    picture = np.array(image, np.uint8)
+    for place, p in zip(pixels[1:], probabilities, strict=True):
+        _line(picture, place, pixels[0], 0.6 * width, context, opacity=0.3 + 0.4 * float(p))
+        _line(picture, place, place, 1.8 * width, context)
+    _line(picture, pixels[0], pixels[0], 3.6 * width, part)
+    _line(picture, pixels[0], end, width, final)
+    _line(picture, end, end, 2.4 * width, final)
+    moved = np.hypot(*(end - pixels[0])) / max(image.shape[:2])
+    return [*found, (f"answer, moved by {100 * moved:.1f} % of the crop", picture)]
+
+
+def tile(
+    pictures: Sequence[np.ndarray],
+    columns: int,
+    captions: Sequence[str] | None = None,
+    *,
+    gap: int = 8,
+) -> np.ndarray:
+    """A contact sheet: pictures in rows of ``columns`` on white, each in the middle of its cell.
+
+    Args:
+      pictures: uint8 [H, W, 3] each, of any sizes.
+      columns: cells of a row.
+      captions: a short text beneath each, cut to its cell's width.
+      gap: white pixels around the cells.
+
+    Returns:
+      uint8 RGB.
+    """
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    text = max(round(width / 16), 11) if captions else 0
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    step_x, step_y = width + gap, height + gap + 2 * text
+    sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), 255, np.uint8)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        y = gap + row * step_y + (height - picture.shape[0]) // 2
+        x = gap + column * step_x + (width - picture.shape[1]) // 2
+        sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+        if captions:
+            top, left = gap + row * step_y + height, gap + column * step_x
+            sheet[top : top + 2 * text, left : left + width] = _text(
+                captions[index], (width, 2 * text), text
+            )
+    return sheet
+
+
+def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
+    """Black on white, uint8 [h, w, 3] for ``size`` (w, h)."""
+    drawing = import_optional("PIL.ImageDraw", extra="predict")
+    images = import_optional("PIL.Image", extra="predict")
+    fonts = import_optional("PIL.ImageFont", extra="predict")
+    label = images.new("RGB", size, "white")
+    drawing.Draw(label).text((0, height // 4), line, fill="black", font=fonts.load_default(height))
+    return np.asarray(label)
+
+
+def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tuple[int, int]:
+    """Rows and columns of the picture of some maps."""
+    if image is not None:
+        return image.shape[:2]
+    rows, columns = maps.shape[:2]
+    size = rows * STRIDE if size is None else size
+    return size, round(size * columns / rows)
+
+
+def _stretched(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Maps [H, W, M] in [0, 1] to [*shape, M], smooth; cell i covers its share of the picture."""
+    cv2 = import_optional("cv2", extra="predict")
+    stretched = [
+        cv2.resize(
+            np.ascontiguousarray(maps[..., index], np.float32),
+            shape[::-1],
+            interpolation=cv2.INTER_CUBIC,
+        )
+        for index in range(maps.shape[-1])
+    ]
+    return np.clip(np.stack(stretched, axis=-1), 0.0, 1.0)
+
+
+def _ground(shape: tuple[int, ...], image: np.ndarray | None) -> np.ndarray:
+    """What lies beneath maps: float32 in [0, 1], gray and dimmed, or black without a picture."""
+    if image is None:
+        return np.zeros((*shape[:2], 3), np.float32)
+    gray = np.asarray(image, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
+    return np.repeat(DIMMED * gray[..., None], 3, axis=-1)
+
+
+def _to_uint8(picture: np.ndarray) -> np.ndarray:
+    return np.rint(255 * np.clip(picture, 0.0, 1.0)).astype(np.uint8)

@@ -1,8 +1,9 @@
 """Train or evaluate a network: `python launch.py --config=configs/X.py[:PRESET] --workdir=DIR`.
 
-The same command again goes on where the run was stopped. `--config.FIELD=VALUE` overrides a field;
-`--mode=eval` scores a checkpoint on the config's test rows. On a cluster start one process a host
-(or device) with the same command; see docs/clusters.md.
+The same command again goes on where the run was stopped. `--config.FIELD=VALUE` overrides a field.
+At its end, and by `--mode=eval` alone, a checkpoint is scored on the config's test rows, and
+WORKDIR/report.html shows it. On a cluster start one process a host (or device) with the same
+command; see docs/clusters.md.
 """
 
 import os
@@ -14,74 +15,122 @@ from absl import flags
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
-FLAGS = flags.FLAGS
+HELP = "see python launch.py --help"
+FIELDS = "and configs/common.py for the fields"
 
 
-def define_flags() -> None:
-    """The command's flags."""
+def define_flags(argv: list[str]) -> flags.FlagValues:
+    """The command's flags, not yet parsed; those of the config's fields follow from `argv`."""
     config_flags = import_optional("ml_collections.config_flags", extra="train")
-    config_flags.DEFINE_config_file("config", None, "Config file, with a preset after a colon.")
-    flags.DEFINE_string("workdir", None, "Folder of the run; the same one goes on with it.")
-    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.")
-    flags.DEFINE_string("checkpoint", "", "For eval: a checkpoint folder or another workdir.")
-    flags.DEFINE_string("coordinator", None, "host:port of process 0, where no launcher tells it.")
-    flags.DEFINE_integer("num_processes", None, "Processes of the run.")
-    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
-    flags.mark_flags_as_required(["config", "workdir"])
+    values = flags.FlagValues()
+    place = {"flag_values": values, "module_name": "launch"}
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, with a preset after a colon.",
+        flag_values=values,
+        sys_argv=argv,
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Folder of the run; the same one goes on with it.", **place
+    )
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.", **place)
+    flags.DEFINE_string(
+        "checkpoint", "", "For eval: a checkpoint folder or another workdir.", **place
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "host:port of process 0, where no launcher tells it.", **place
+    )
+    flags.DEFINE_integer("num_processes", None, "Processes of the run.", **place)
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **place)
+    flags.DEFINE_boolean("help", False, "Show this.", **place)
+    return values
 
 
-def main(argv: list[str]) -> int:
-    """Run the command; the exit status."""
+def parse(argv: list[str]) -> flags.FlagValues:
+    """Parse the command's arguments; what a person can mistype becomes one line."""
+    values = define_flags(argv)
     try:
-        define_flags()
-        rest = parse(argv)
-        if rest:
-            raise JaxposeError(f"unknown argument {rest[0]!r}; see python launch.py --helpshort")
-        run()
-        return 0
-    except JaxposeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        rest = values(argv)[1:]
+        given = {"config": values.config, "workdir": values.workdir}
+        if values.config is not None:
+            values.config.keys()  # a file that was not found is said when it is used
+    except AttributeError as error:
+        name = str(error).strip("\"'")
+        raise JaxposeError(f"the config has no field {name!r}; see configs/common.py") from error
+    except (flags.Error, OSError, ValueError, TypeError, KeyError, SyntaxError) as error:
+        # Of a config file that does not load, the last line says why.
+        text = error.args[0] if isinstance(error, KeyError) else error
+        lines = str(text).strip().splitlines() or [repr(error)]
+        reason = lines[-1].strip().removeprefix("ValueError: ")
+        raise JaxposeError(f"{reason}; {HELP} {FIELDS}") from error
+    if rest:
+        raise JaxposeError(f"unknown argument {rest[0]!r}; {HELP}")
+    for name, value in given.items():
+        if value is None and not values.help:
+            raise JaxposeError(f"--{name} is missing; {HELP}")
+    return values
 
 
-def parse(argv: list[str]) -> list[str]:
-    """Parse the flags; what a person can mistype becomes one line."""
-    try:
-        return FLAGS(argv)[1:]
-    except flags.Error as error:
-        lines = str(error).strip().splitlines()
-        raise JaxposeError(f"{lines[0]}; see python launch.py --helpshort") from error
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        lines = str(error).strip('"').strip().splitlines() or [repr(error)]
-        raise JaxposeError(f"{lines[0]}; see configs/common.py for the fields") from error
-
-
-def run() -> None:
+def run(values: flags.FlagValues) -> None:
     """Train or evaluate as the flags say."""
     import jax
 
-    from jaxpose import cluster, evaluate, train
+    from jaxpose import cluster, train
     from jaxpose.compilation_cache import use_compilation_cache
     from jaxpose.host_memory import keep_freed_memory
 
     keep_freed_memory()
     use_compilation_cache()
-    cluster.initialise(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    if FLAGS.mode == "eval":
-        report = train.evaluate_checkpoint(FLAGS.config, FLAGS.workdir, path=FLAGS.checkpoint)
-        if jax.process_index() == 0:
-            print(evaluate.report_text(report))
+    cluster.initialise(values.coordinator, values.num_processes, values.process_id)
+    if values.mode == "eval":
+        evaluate_and_report(values.config, values.workdir, values.checkpoint)
         return
-    result = train.train(FLAGS.config, FLAGS.workdir)
+    result = train.train(values.config, values.workdir)
     if jax.process_index() == 0:
         ended = f"stopped ({result['stopped']})" if result["stopped"] else "done"
+        score = "none" if result["score"] is None else f"{result['score']:.2f}"
         print(
             f"{ended} at step {result['step']} of {result['num_steps']}, best validation score "
-            f"{result['score']:.2f}, in {pathlib.Path(FLAGS.workdir)}"
+            f"{score}, in {pathlib.Path(values.workdir)}"
         )
+    if values.config.report and values.config.test and result["stopped"] != "preemption":
+        evaluate_and_report(values.config, values.workdir)
+
+
+def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
+    """Score the test rows, print their tables, write the page."""
+    import jax
+
+    from jaxpose import evaluate, report, train
+
+    evaluation = train.evaluate_checkpoint(config, workdir, path=checkpoint)
+    if jax.process_index() != 0:
+        return
+    print(evaluate.report_text(evaluation))
+    if config.report:
+        print(f"\nreport: {report.report_run(config, workdir, evaluation)}")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; the exit status."""
+    try:
+        values = parse(argv)
+        if values.help:
+            print(f"{__doc__}\n{values.module_help('launch')}")
+        else:
+            run(values)
+        return 0
+    except JaxposeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # disk full, no permission
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.log_every_steps = 50
     config.checkpoint_every_minutes = 10.0
     config.max_minutes = 0.0  # stop after the epoch in which this is passed; 0 is never
+    config.report = True  # score the test rows at the end, and write report.html
 
     config.eval = dict(batch_size=32, flip_test=False, num_crops=1, checkpoint="best")
     return config

@@ -137,8 +137,9 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
     """A row for every batch and number of devices, times in milliseconds."""
     network = measure(PoseNet())
     lines = [
-        f"{network.multiply_adds / 1e9:.2f} G multiply-adds, {network.outputs / 1e6:.1f} M outputs, "
-        f"{network.parameters / 1e6:.2f} M parameters, {network.norms} norms; {hardware}",
+        f"{hardware}; {network.multiply_adds / 1e9:.2f} G multiply-adds, "
+        f"{network.outputs / 1e6:.1f} M outputs, {network.parameters / 1e6:.2f} M parameters, "
+        f"{network.norms} norms",
         "batch a device  devices  global  compute  gradients   norms   input    step  efficiency",
     ]
     for batch in batches:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:  # what type checkers read; at run time _HOME says the same
     from jaxpose.heatmaps import soft_argmax as soft_argmax
     from jaxpose.network import PoseNet as PoseNet
     from jaxpose.network import PoseOutput as PoseOutput
+    from jaxpose.predict import PoseEstimator as PoseEstimator
 
 __version__ = "0.1.0"
 
 _HOME = {
     "JaxposeError": "errors",
+    "PoseEstimator": "predict",
     "PoseNet": "network",
     "PoseOutput": "network",
     "aggregate_context": "heatmaps",

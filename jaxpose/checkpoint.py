@@ -26,6 +26,7 @@ FORMAT = 1
 METADATA_KEYS = (
     "network", "joints", "flip_pairs", "limbs", "trained_joints", "image_size", "crop", "step"
 )  # fmt: skip
+KINDS = ("best", "latest")  # what a workdir keeps
 LEAVES_NAMED = 5  # of those that differ, in an error
 logger = logging.getLogger(__name__)
 
@@ -168,12 +169,14 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
     """The checkpoint folder that a person means: a workdir's best (or "latest"), or itself.
 
     Raises:
-      JaxposeError: nothing of that kind is there.
+      JaxposeError: no checkpoint is there.
     """
+    if which not in KINDS:
+        raise JaxposeError(f"unknown checkpoint {which!r}; choose one of {', '.join(KINDS)}")
     path = pathlib.Path(path).expanduser()
     if (path / "tree").is_dir():
         return path
-    for name in dict.fromkeys((which, "best", "latest")):
+    for name in dict.fromkeys((which, *KINDS)):
         for folder in (path / "checkpoints" / name, path / name, path):
             steps = checkpoint_steps(folder)
             if steps and (folder / str(steps[0]) / "tree").is_dir():

@@ -52,24 +52,29 @@ def initialise(
 
 
 def _in_cluster() -> bool:
-    several = {"SLURM_NTASKS": "1", "OMPI_COMM_WORLD_SIZE": "1"}
+    """Whether a launcher says that there are several processes."""
+    alone = {"SLURM_NTASKS": "1", "OMPI_COMM_WORLD_SIZE": "1"}
     for name in _CLUSTER_VARIABLES:
         value = os.environ.get(name, "")
         if name == "TPU_WORKER_HOSTNAMES":
             if "," in value:
                 return True
-        elif value and value != several.get(name):
+        elif value and value != alone.get(name):
             return True
     return False
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """The sum of every process's array; alone, the array itself."""
+    """The sum of every process's array, in its own precision; alone, the array itself."""
     if jax.process_count() == 1:
         return values
     from jax.experimental import multihost_utils
 
-    return np.sum(multihost_utils.process_allgather(np.asarray(values)), axis=0)
+    values = np.ascontiguousarray(values)
+    # As bytes: JAX would make float32 of float64, and evaluation would depend on the processes.
+    gathered = multihost_utils.process_allgather(values.reshape(-1).view(np.uint8))
+    gathered = np.ascontiguousarray(gathered).view(values.dtype)
+    return gathered.reshape(-1, *values.shape).sum(axis=0, dtype=values.dtype)
 
 
 class Preemption:

@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache in the user's cache folder, so that a second start is quick."""
+"""JAX's persistent compilation cache, kept in the user's cache folder: a second start is quick."""
 
 import os
 import pathlib

@@ -1,6 +1,7 @@
 """A whole split through a network: keypoints of every person, and the protocols' tables of them."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,7 @@ CROP_NAMES = {
     "joints": "crop by the true joints' box",
     "picture": "whole picture, no ground truth used",
 }
+NAMED = 5  # unreadable pictures, in a table
 CROP_STEP = 0.1  # several crops differ in size by this share of the plain one
 
 
@@ -50,25 +52,35 @@ def crop_rule(name: str) -> geometry.CropRule:
     return RULES[name]
 
 
+def answer_crops(
+    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The network's answers for crops.
+
+    Args:
+      net, variables: the network.
+      images: uint8 [B, S, S, 3].
+      flipped: the order of joints in a mirror (`flip_permutation`); with it the answer is averaged
+        with the mirrored answer for the mirrored crops.
+
+    Returns:
+      keypoints [K, B, J, 2] in [0, 1] and probabilities [K, B, J], both at least float32.
+    """
+    output = net.apply(variables, normalise(images, net.dtype), train=False)
+    keypoints, logits = output.keypoints, output.confidence
+    if flipped is not None:
+        mirrored = net.apply(variables, normalise(images[:, :, ::-1], net.dtype), train=False)
+        order = np.asarray(flipped)
+        back = mirrored.keypoints[:, :, order] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
+        keypoints = (keypoints + back) / 2
+        logits = (logits + mirrored.confidence[:, :, order]) / 2
+    return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
+
+
 @functools.lru_cache(maxsize=16)
 def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None):
-    """The network on all local devices: (variables, images uint8) -> keypoints, probabilities.
-
-    `flipped` (the order of joints in a mirror) adds a mirrored pass and averages both.
-    """
-
-    def forward(variables, images):
-        output = net.apply(variables, normalise(images, net.dtype), train=False)
-        keypoints, logits = output.keypoints, output.confidence
-        if flipped is not None:
-            mirrored = net.apply(variables, normalise(images[:, :, ::-1], net.dtype), train=False)
-            order = np.asarray(flipped)
-            back = mirrored.keypoints[:, :, order] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-            keypoints = (keypoints + back) / 2
-            logits = (logits + mirrored.confidence[:, :, order]) / 2
-        return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
-
-    return parallel(forward)
+    """`answer_crops` on all local devices, compiled once for a network."""
+    return parallel(functools.partial(answer_crops, net, flipped=flipped))
 
 
 def predict_split(
@@ -250,4 +262,11 @@ def report_text(report: dict[str, Any], *, paper: bool = False) -> str:
             "-" if total is None else f"{total:.2f}" for total in report["blocks"][row]
         )
         parts.append(f"{report['score']} by prediction block: {totals}")
+        unreadable = report["unreadable"][row]
+        if unreadable:
+            more = ", ..." if len(unreadable) > NAMED else ""
+            parts.append(
+                f"{len(unreadable)} pictures did not decode and were answered as black: "
+                f"{', '.join(unreadable[:NAMED])}{more}"
+            )
     return "\n\n".join(parts)

@@ -261,8 +261,9 @@ def _moments(grid):
 
 
 # vmap moves the batch axis of whatever it broadcasts to the front, and the maps with it: a copy of
-# [B, H, W, M] that takes longer than all the rest. It leaves the axis of a stack and of a tile
-# where they are, so these two do what keepdims=True and broadcasting do, and the maps stay put.
+# [B, H, W, M] that takes longer than all the rest. From JAX 0.10 on it leaves the axis of a stack
+# and of a tile where it is, so these two do what keepdims=True and broadcasting do, and the maps
+# stay put.
 
 
 def _of_map(reduce, array):
@@ -273,7 +274,7 @@ def _of_map(reduce, array):
 
 def _over_map(value, array):
     """value [..., 1, 1] in every cell of array [..., H, W]."""
-    return lax.tile(value, (1,) * (array.ndim - 2) + array.shape[-2:])
+    return jnp.tile(value, (1,) * (array.ndim - 2) + array.shape[-2:])
 
 
 def _ramps(grid, array):

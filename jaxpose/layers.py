@@ -22,7 +22,9 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """1x1 convolution: multiply x [..., I] by kernel [I, O] at every position."""
-    return jnp.dot(x, kernel)
+    # Flat, since XLA:CPU transposes the whole cotangent for the kernel's gradient of a 4-d product.
+    flat = jnp.dot(x.reshape(-1, x.shape[-1]), kernel)
+    return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:

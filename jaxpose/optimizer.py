@@ -72,9 +72,10 @@ def make_plateau(
     """Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a pair of functions.
 
     `init()` gives Optax's state; `update(state, score)` is called once after each validation and
-    gives the next one, whose `scale` multiplies every update of the parameters. A score counts as an improvement when it exceeds the best one by more
-    than `min_delta`; the `patience`-th score in a row that does not multiplies the scale by
-    `factor`, down to `min_scale`. NaN is no improvement.
+    gives the next one, whose `scale` multiplies every update of the parameters. A score counts as
+    an improvement when it exceeds the best one by more than `min_delta`; the `patience`-th score in
+    a row that does not multiplies the scale by `factor`, down to `min_scale`. NaN is no
+    improvement.
 
     Returns:
       (init, update).

@@ -10,11 +10,8 @@ import time
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
-TIME_FIELDS = (
-    "time",
-    "seconds",
-    "images_per_second",
-)  # differ between runs that are else identical
+# Differ between runs that are else identical.
+TIME_FIELDS = ("time", "seconds", "images_per_second")
 
 
 class RunLog:
@@ -84,34 +81,39 @@ class RunLog:
 
 
 def read_records(path: pathlib.Path) -> list[dict]:
-    """The records of a metrics.jsonl; a last line cut off by a kill is left out."""
+    """The records of a metrics.jsonl; a last line cut off by a kill is left out.
+
+    Raises:
+      JaxposeError: another line is no record.
+    """
     if not path.exists():
         return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    # A power failure may leave a tail of zero bytes.
+    lines = [line for line in text.splitlines() if line.strip("\0 ")]
     records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
             record["step"] = int(record["step"])
         except (ValueError, KeyError, TypeError):
-            if not line.strip("\0 \n"):
-                continue
-            rest = path.read_text(encoding="utf-8").splitlines()[number:]
-            if any(later.strip("\0 \n") for later in rest):
-                raise JaxposeError(
-                    f"line {number} of {path} is no record; delete that line, or the file"
-                ) from None
-            break
+            if number == len(lines):
+                break
+            raise JaxposeError(
+                f"{path} has a line that is no record ({line[:40]!r}); delete that line, or the "
+                "file"
+            ) from None
         records.append(record)
     return records
 
 
 def _replace_lines(path: pathlib.Path, records: list[dict]) -> None:
     """Rewrite the file in one move, so that a kill leaves the old one or the new one."""
-    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
+    if path.exists() and path.read_bytes() == lines:
         return
     temporary = path.with_suffix(".jsonl.new")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(lines)
     os.replace(temporary, path)
 
 

@@ -1,9 +1,10 @@
 """Start one network from another's checkpoint: by variable name and shape, and by joint name."""
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax
-import jax.numpy as jnp
+import numpy as np
 
 from jaxpose.skeleton import joint_index
 
@@ -45,9 +46,8 @@ def transfer(
     rows = channel_rows(
         joints, network["num_context_maps"], tuple(metadata["joints"]), theirs["num_context_maps"]
     )
-    new_joints = [
-        name for name, i in zip(joints, joint_index(metadata["joints"], joints), strict=True) if i < 0
-    ]  # fmt: skip
+    index = joint_index(metadata["joints"], joints)
+    new_joints = [name for name, i in zip(joints, index, strict=True) if i < 0]
     notes = []
     if new_joints:
         notes.append(f"joints that the checkpoint lacks start fresh: {', '.join(new_joints)}")
@@ -60,36 +60,35 @@ def transfer(
     old = flax.traverse_util.flatten_dict(source, sep="/")
     taken, fresh = [], {}
     for name, value in flat.items():
-        if name not in old:
-            fresh[name] = "absent in the checkpoint"
+        why = _misfit(name, value, old.get(name), rows)
+        if why:
+            fresh[name] = why
             continue
-        axis = _joint_axis(name)
-        shapes = [list(value.shape), list(old[name].shape)]
-        if axis is not None:
-            for shape in shapes:
-                shape[axis] = 0
-        if shapes[0] != shapes[1]:
-            fresh[name] = f"{tuple(old[name].shape)} there, {tuple(value.shape)} here"
-            continue
-        flat[name] = _carry(value, old[name], axis, rows) if axis is not None else old[name]
+        flat[name] = _carry(name, value, old[name], rows)
         taken.append(name)
     result = flax.traverse_util.unflatten_dict(flat, sep="/")
     return result, Transfer(taken, fresh, notes)
 
 
-def channel_rows(joints, context_maps, source_joints, source_context_maps) -> list[int]:
+def channel_rows(
+    joints: Sequence[str],
+    context_maps: int,
+    source_joints: Sequence[str],
+    source_context_maps: int,
+) -> list[int]:
     """For each of our M channels, the checkpoint's channel of the same joint and map, or -1."""
-    index = joint_index(source_joints, joints)
-    rows = [int(i) for i in index]
+    index = joint_index(source_joints, joints).tolist()
+    rows = list(index)
     for i in index:
-        for c in range(context_maps):
-            there = i >= 0 and c < source_context_maps
-            rows.append(len(source_joints) + int(i) * source_context_maps + c if there else -1)
+        first = len(source_joints) + i * source_context_maps
+        rows += [
+            first + c if i >= 0 and c < source_context_maps else -1 for c in range(context_maps)
+        ]
     return rows
 
 
-def _joint_axis(name: str) -> int | None:
-    """Which axis of a variable counts the maps: outputs of heatmaps, inputs of reinject."""
+def _channel_axis(name: str) -> int | None:
+    """Which axis of a variable counts the M maps: outputs of heatmaps, inputs of reinject."""
     if name.endswith("_b/heatmaps"):
         return 1
     if name.endswith("_b/reinject/kernel"):
@@ -97,11 +96,28 @@ def _joint_axis(name: str) -> int | None:
     return None
 
 
-def _carry(value: Any, old: Any, axis: int, rows: list[int]) -> Any:
-    """`value` with the channels that the checkpoint has; the others keep their initial values."""
-    ours = jnp.asarray([i for i, row in enumerate(rows) if row >= 0])
-    theirs = jnp.asarray([row for row in rows if row >= 0])
-    if not len(ours):
-        return value
-    value, old = jnp.moveaxis(jnp.asarray(value), axis, 0), jnp.moveaxis(jnp.asarray(old), axis, 0)
-    return jnp.moveaxis(value.at[ours].set(old[theirs]), 0, axis)
+def _misfit(name: str, value: np.ndarray, old: np.ndarray | None, rows: list[int]) -> str:
+    """Why a variable cannot be taken over; empty where it can."""
+    if old is None:
+        return "absent in the checkpoint"
+    axis = _channel_axis(name)
+    if axis is None:
+        fits = value.shape == old.shape
+    else:
+        fits = np.delete(value.shape, axis).tolist() == np.delete(old.shape, axis).tolist()
+        if fits and max(rows) < 0:
+            return "no joint in common"
+    return "" if fits else f"{tuple(old.shape)} there, {tuple(value.shape)} here"
+
+
+def _carry(name: str, value: np.ndarray, old: np.ndarray, rows: list[int]) -> np.ndarray:
+    """The checkpoint's variable; of channels that it lacks, `value`'s initial ones."""
+    axis = _channel_axis(name)
+    if axis is None:
+        return np.asarray(old)
+    carried = np.array(value)
+    ours, theirs = np.moveaxis(carried, axis, 0), np.moveaxis(np.asarray(old), axis, 0)
+    for row, source_row in enumerate(rows):
+        if source_row >= 0:
+            ours[row] = theirs[source_row]
+    return carried

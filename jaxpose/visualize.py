@@ -13,7 +13,7 @@ from jaxpose.optional import import_optional
 
 STRIDE = 8  # of the heat maps: the side of the picture that one cell of them covers
 NEUTRAL = (235, 235, 235)  # a limb between left and right
-HUES = {"left_": (-20 / 360, 50 / 360), "right_": (175 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
+HUES = {"left_": (-20 / 360, 50 / 360), "right_": (185 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
 # Dark blue, violet, red, orange, pale yellow: rising in brightness, so that it reads in gray too.
 HEAT = np.array(
     [(8, 8, 32), (70, 20, 110), (165, 30, 110), (235, 85, 55), (252, 180, 60), (255, 252, 200)],

@@ -10,10 +10,11 @@ import jax
 
 from jaxpose.errors import JaxposeError
 
+NAMED = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
 FREE_FIELDS = (
     "num_epochs", "log_every_steps", "checkpoint_every_minutes", "max_minutes", "data_dir",
-    "workers", "eval", "test",
+    "workers", "report", "eval", "test",
 )  # fmt: skip
 
 
@@ -56,12 +57,14 @@ def _hold(lock, workdir: pathlib.Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         lock.seek(0)
         raise JaxposeError(
             f"another launch (process {lock.read().strip() or 'unknown'}) works in {workdir}; wait "
             "for it, or choose another --workdir"
         ) from None
+    except OSError:  # a network file system without locks
+        return
     lock.seek(0)
     lock.truncate()
     lock.write(str(os.getpid()))
@@ -69,19 +72,15 @@ def _hold(lock, workdir: pathlib.Path) -> None:
 
 
 def _check_or_write(path: pathlib.Path, config: dict) -> None:
+    """Refuse a folder of another config, then record this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     if path.exists():
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise JaxposeError(
-                f"{path} is no JSON ({error}); put the run's config back or choose another --workdir"
-            ) from error
-        changed = differences(old, json.loads(text))
+        changed = differences(_read_config(path), json.loads(text))
         if changed:
+            more = f" (and {len(changed) - NAMED} more)" if len(changed) > NAMED else ""
             raise JaxposeError(
-                f"workdir {path.parent} is of another config: {'; '.join(changed[:6])}. Start with "
-                "that config, or choose another --workdir"
+                f"workdir {path.parent} is of another config: {'; '.join(changed[:NAMED])}{more}. "
+                "Start with that config, or choose another --workdir"
             )
     temporary = path.with_suffix(".json.new")
     try:
@@ -91,6 +90,18 @@ def _check_or_write(path: pathlib.Path, config: dict) -> None:
         raise JaxposeError(
             f"{path} cannot be written ({error.strerror}); free space or choose another --workdir"
         ) from error
+
+
+def _read_config(path: pathlib.Path) -> dict:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}")
+    except (OSError, ValueError) as error:
+        raise JaxposeError(
+            f"{path} is no config ({error}); put the run's config back or choose another --workdir"
+        ) from error
+    return config
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -349,7 +349,7 @@ def test_one_exponential_over_all_maps_no_loop_and_no_transpose(nesting, program
     assert sizes(text, "exponential") == [np.prod(shape)]
     assert " while(" not in text
     assert " call(" not in text
-    if nesting not in MOVED:
+    if nesting not in MOVED and jax.__version_info__ >= (0, 10):
         assert np.prod(shape) not in sizes(text, "transpose") + sizes(text, "copy")
 
 

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 420, 240  # of the drawing, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 52, 408, 12, 208  # of the area between the axes
+WIDTH, HEIGHT = 340, 210  # of the drawing, in its own units
+LEFT, RIGHT, TOP, BOTTOM = 48, 330, 10, 180  # of the area between the axes
 TICKS = 5  # about so many on an axis
 POINTS_WITH_DOTS = 160  # a curve with more of them is a line alone
 LOGARITHMIC = (20, 5000)  # largest over smallest value; beyond it, small ones would rule the axis
@@ -26,13 +26,14 @@ class Curve(NamedTuple):
     values: Sequence[float | None]
 
 
-def line_chart(curves: Sequence[Curve], *, label: str) -> str:
+def line_chart(curves: Sequence[Curve], *, last_step: int, label: str) -> str:
     """An `<svg>` of some curves over the steps, with a key where there are several.
 
     The values' axis is logarithmic where they span between one and four orders of magnitude.
 
     Args:
       curves: at least one of them has a value.
+      last_step: where the axis of the steps ends; it starts at 0.
       label: what a screen reader says of the drawing.
 
     Returns:
@@ -40,10 +41,9 @@ def line_chart(curves: Sequence[Curve], *, label: str) -> str:
       points have a `<circle>` each, whose title tells its step and value.
     """
     shown = [value for curve in curves for value in curve.values if value is not None]
-    steps = [step for curve in curves for step in curve.steps]
     logarithmic = min(shown) > 0 and LOGARITHMIC[0] < max(shown) / min(shown) < LOGARITHMIC[1]
     ticks = _log_ticks(min(shown), max(shown)) if logarithmic else _ticks(min(shown), max(shown))
-    step_ticks = [tick for tick in _ticks(0, max(steps)) if tick <= max(steps)]
+    step_ticks = [tick for tick in _ticks(0, last_step) if 0 <= tick <= last_step]
 
     def height(value: float) -> float:
         low, high, value = (
@@ -52,7 +52,7 @@ def line_chart(curves: Sequence[Curve], *, label: str) -> str:
         return BOTTOM - (value - low) / (high - low) * (BOTTOM - TOP)
 
     def place(step: float) -> float:
-        return LEFT + step / max(max(steps), 1) * (RIGHT - LEFT)
+        return LEFT + step / max(last_step, 1) * (RIGHT - LEFT)
 
     lines = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label)}">']
     for tick in ticks:

@@ -20,6 +20,7 @@ from jaxpose.visualize import joint_colors
 QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
 MOST_PICTURE_BYTES = 1_350_000  # all pictures together; base64 makes 1.8 MB of it
 MANY = 4  # pictures of a panel that a phone shows in two rows
+SMALL = 300  # width of a panel of which a phone shows two side by side
 
 
 class Picture(NamedTuple):
@@ -64,7 +65,7 @@ def write_report(
     rows: Mapping[str, Mapping[str, dict[str, Any]]],
     history: Sequence[Mapping[str, Any]],
     pictures: Sequence[Section],
-    mean_pose: Mapping[str, Mapping[str, dict[str, Any]]] | None = None,
+    beside: Mapping[str, Mapping[str, Mapping[str, dict[str, Any]]]] | None = None,
     notes: Sequence[tuple[str, str]] = (),
 ) -> pathlib.Path:
     """Write a page that a browser shows without a network: light or dark, wide or narrow.
@@ -76,7 +77,7 @@ def write_report(
       rows: by row name (data set, split, crop) and protocol name, what `protocols.result` gave.
       history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
       pictures: sections; all pictures together are compressed to at most 1.8 MB of text.
-      mean_pose: like `rows`, what the mean pose of the training set scores; shown beside them.
+      beside: by name, such as "mean pose alone", other answers' results, each like `rows`.
       notes: (term, text) pairs at the page's end.
 
     Returns:
@@ -85,7 +86,7 @@ def write_report(
     Raises:
       JaxposeError: the file cannot be written.
     """
-    mean_pose = mean_pose or {}
+    beside = beside or {}
     style = importlib.resources.files("jaxpose.report").joinpath("style.css")
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>',
@@ -93,8 +94,8 @@ def write_report(
         f"<title>{_text(title)}</title>",
         f"<style>\n{style.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>",
         f"<h1>{_text(title)}</h1>\n<p>{_text(description)}</p>",
-        _headline(rows, mean_pose),
-        *(_row(name, results, mean_pose.get(name, {})) for name, results in rows.items()),
+        _headline(rows, beside),
+        *(_row(name, results, beside) for name, results in rows.items()),
         _curves(history),
         *_sections(pictures),
         _notes(notes),
@@ -124,81 +125,116 @@ def _metric(result: dict[str, Any]) -> str:
     return f"{result['metric']}@{result['threshold']:g}"
 
 
-def _headline(rows, mean_pose) -> str:
+def _headline(rows, beside) -> str:
     """The totals of the first row, large."""
     items = []
-    for name, results in list(rows.items())[:1]:
+    for row, results in list(rows.items())[:1]:
         for protocol, result in results.items():
-            beside = mean_pose.get(name, {}).get(protocol)
-            compared = f"mean pose alone {_rate(beside['total'])}" if beside else ""
+            others = "; ".join(
+                f"{label} {_rate(found['total'])}"
+                for label, found in _beside(beside, row, protocol).items()
+            )
             items.append(
                 f"<li><span>{_text(_metric(result))}</span><b>{_rate(result['total'])}</b>"
-                f'<span class="quiet">{compared}</span></li>'
+                f'<span class="quiet">{_text(others)}</span></li>'
             )
     return "\n".join(['<ul class="scores">', *items, "</ul>"]) if items else ""
 
 
-def _row(name: str, results, mean_pose) -> str:
+def _beside(beside, row: str, protocol: str) -> dict[str, dict[str, Any]]:
+    """The other answers' results on one row by one protocol, by name."""
+    found = {label: rows.get(row, {}).get(protocol) for label, rows in beside.items()}
+    return {label: result for label, result in found.items() if result is not None}
+
+
+def _row(row: str, results, beside) -> str:
     """Everything that was scored on one test row."""
-    parts = [f"<section>\n<h2>Scores on {_text(name)}</h2>"]
-    for protocol, result in results.items():
-        parts.append(_columns(result, mean_pose.get(protocol)))
-    parts.append('<details open="open">\n<summary>Each joint</summary>\n<div class="parts">')
-    parts += [_parts(result, mean_pose.get(protocol)) for protocol, result in results.items()]
-    parts.append("</div>\n</details>\n</section>")
-    return "\n".join(parts)
+    others = {protocol: _beside(beside, row, protocol) for protocol in results}
+    return "\n".join(
+        [
+            f"<section>\n<h2>Scores on {_text(row)}</h2>",
+            *(_columns(result, others[protocol]) for protocol, result in results.items()),
+            '<details open="open">\n<summary>Each joint</summary>\n<div class="parts">',
+            *(_parts(result, others[protocol]) for protocol, result in results.items()),
+            "</div>\n</details>\n</section>",
+        ]
+    )
 
 
-def _columns(result: dict[str, Any], mean_pose: dict[str, Any] | None) -> str:
+def _columns(result: dict[str, Any], others: dict[str, dict[str, Any]]) -> str:
     """The paper's columns."""
     protocol = PROTOCOLS[result["protocol"]]
     headers = [header for _, header, _ in protocol.columns] + [protocol.total]
     left_out = f", {result['persons_left_out']} left out" if result["persons_left_out"] else ""
-    lines = [
-        '<div class="card wide" style="margin-top: 14px">\n<table class="columns">',
-        f"<caption><b>{_text(_metric(result))}</b>, percent right; {result['persons']} persons"
-        f"{left_out}, {result['not_labelled']} joints or parts without a label</caption>",
-        '<thead><tr><th scope="col"></th>'
-        + "".join(f'<th scope="col">{_text(header)}</th>' for header in headers)
-        + "</tr></thead>\n<tbody>",
-    ]
-    for label, found in (("this network", result), ("mean pose of the training set", mean_pose)):
-        if found is not None:
-            rates = [*found["columns"].values(), found["total"]]
-            cells = "".join(f"<td>{_rate(rate)}</td>" for rate in rates)
-            lines.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
-    lines.append("</tbody>\n</table>\n</div>")
-    return "\n".join(lines)
+    note = (
+        f"Percent right; {result['persons']} persons{left_out}, {result['not_labelled']} "
+        f"{_kind(result)}s without a label."
+    )
+    body = []
+    for label, found in {"this network": result, **others}.items():
+        rates = [*found["columns"].values(), found["total"]]
+        body.append([label, *(_rate(rate) for rate in rates)])
+    return _table(_metric(result), ["", *headers], body, kind="columns", note=note)
 
 
-def _parts(result: dict[str, Any], mean_pose: dict[str, Any] | None) -> str:
-    """Each joint or stick: its rate as a bar, the mean pose's as a mark on it, the counts."""
-    parts = result["parts"]
-    beside = "" if mean_pose is None else '<th scope="col">mean pose</th>'
-    lines = [
-        '<div class="card wide">\n<table>',
-        f"<caption><b>{_text(_metric(result))}</b></caption>",
-        f'<thead><tr><th scope="col"></th><th scope="col">percent right</th>{beside}'
-        '<th scope="col">right of counted</th></tr></thead>\n<tbody>',
-    ]
-    is_stick = PROTOCOLS[result["protocol"]].normaliser == "stick"
-    for (part, found), color in zip(parts.items(), joint_colors(tuple(parts)), strict=True):
-        # Sticks are no joints: they have no colour in the pictures.
-        chip = f'<i class="chip" style="background: rgb({", ".join(map(str, color))})"></i>'
-        chip = "" if is_stick else chip
-        place = f"--rate: {found['rate'] or 0:.1f}%"
-        other = ""
-        if mean_pose is not None:
-            rate = mean_pose["parts"][part]["rate"]
-            place += f"; --beside: {rate or 0:.1f}%"
-            other = f"<td>{_rate(rate)}</td>"
-        lines.append(
-            f'<tr><th scope="row">{chip}{_text(part.replace("_", " "))}</th>'
-            f'<td class="rate"><i style="{place}">{_rate(found["rate"])}</i></td>{other}'
-            f"<td>{found['correct']} of {found['counted']}</td></tr>"
+def _kind(result: dict[str, Any]) -> str:
+    return "stick" if PROTOCOLS[result["protocol"]].normaliser == "stick" else "joint"
+
+
+def _parts(result: dict[str, Any], others: dict[str, dict[str, Any]]) -> str:
+    """Each joint or stick: its rate, as a bar too, the first other answer's, the counts."""
+    parts = {part: found for part, found in result["parts"].items() if found["counted"]}
+    colors = joint_colors(tuple(parts))
+    body = []
+    for (part, found), color in zip(parts.items(), colors, strict=True):
+        name = _text(part.replace("_", " "))
+        if _kind(result) == "joint":  # sticks have no colour in the pictures
+            name = f'<i class="chip" style="background: rgb({_list(color)})"></i>{name}'
+        bar = f"--rate: {found['rate'] or 0:.1f}%"
+        rates = [other["parts"][part]["rate"] for other in others.values()][:1]
+        bar += "".join(f"; --beside: {rate or 0:.1f}%" for rate in rates)
+        body.append(
+            [
+                name,
+                f'<i class="{"bar marked" if rates else "bar"}" style="{bar}"></i>',
+                _rate(found["rate"]),
+                *(_rate(rate) for rate in rates),
+                f"{found['correct']} of {found['counted']}",
+            ]
         )
-    lines.append("</tbody>\n</table>\n</div>")
-    return "\n".join(lines)
+    headers = ["", "", "percent right", *map(_text, list(others)[:1]), "right of counted"]
+    return _table(_metric(result), headers, body, kind="each")
+
+
+def _list(values) -> str:
+    return ", ".join(map(str, values))
+
+
+def _table(
+    caption: str,
+    headers: Sequence[str],
+    body: Sequence[Sequence[str]],
+    *,
+    kind: str,
+    note: str = "",
+) -> str:
+    """A table of markup cells; the first of a row is its header. It scrolls where it is narrow."""
+    head = "".join(f'<th scope="col">{text}</th>' if text else "<td></td>" for text in headers)
+    rows = [
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, *cells in body
+    ]
+    return "\n".join(
+        [
+            f'<div class="card"><div class="wide"><table class="{kind}">',
+            f"<caption>{_text(caption)}</caption>",
+            f"<thead><tr>{head}</tr></thead>",
+            "<tbody>",
+            *rows,
+            "</tbody></table></div>",
+            f'<p class="quiet">{_text(note)}</p></div>' if note else "</div>",
+        ]
+    )
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:
@@ -208,7 +244,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         ("Validation score, percent", _validation_curves(history)),
         ("Learning rate", [_curve(history, "train", "learning_rate", "learning rate")]),
     ]
-    lines = []
+    lines, last_step = [], max((record["step"] for record in history), default=0)
     for title, curves in charts:
         curves = [c for c in curves if any(value is not None for value in c.values)]
         if not curves:
@@ -219,7 +255,11 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         )
         lines += [
             f'<figure class="card">\n<h3>{title}</h3>',
-            line_chart(curves, label=f"{title} over the steps; {_ends(curves)}"),
+            line_chart(
+                curves,
+                last_step=last_step,
+                label=f"{title} over the steps; {_ends(curves)}",
+            ),
             f"<figcaption>{keys if len(curves) > 1 else ''}{_text(_ends(curves[:1]))}</figcaption>",
             "</figure>",
         ]
@@ -268,14 +308,15 @@ def _sections(sections: Sequence[Section]) -> list[str]:
     for section in sections:
         lines = [
             f"<section>\n<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>",
-            f'<div class="panels" style="--panel: {section.width}px">',
+            f'<div class="{"panels small" if section.width < SMALL else "panels"}"'
+            f' style="--panel: {section.width}px">',
         ]
         for panel in section.panels:
             many = ' class="many"' if len(panel.pictures) >= MANY else ""
             lines.append(f'<figure class="card panel">\n<div{many}>')
             for image, label, alt in panel.pictures:
                 lines.append(
-                    f'<span><img src="{next(encoded)}" alt="{_text(alt)}" loading="lazy" '
+                    f'<span><img src="{next(encoded)}" alt="{_text(alt)}" '
                     f'width="{image.shape[1]}" height="{image.shape[0]}"/>{_text(label)}</span>'
                 )
             lines.append(f"</div>\n<figcaption>{_text(panel.caption)}</figcaption>\n</figure>")

@@ -65,9 +65,10 @@ def person_sections(
     persons = _look_at(net, variables, described, split, rule, chosen, config.score)
     trained = tuple(described["trained_joints"])
     kept = joint_index(described["joints"], trained)
+    limbs = dict.fromkeys((*skeleton_of(trained).limbs, *split.limbs))  # an own skeleton's too
     clearest = int(np.argmax(persons.right))
     sections = [
-        _person_section(persons, trained, kept, protocols.named(config.score)),
+        _person_section(persons, trained, tuple(limbs), kept, protocols.named(config.score)),
         _fig_5(persons, clearest, trained, kept),
     ]
     if net.num_context_maps:
@@ -165,10 +166,14 @@ def _shown_crop(
 
 
 def _person_section(
-    persons: Persons, trained: tuple[str, ...], kept: np.ndarray, protocol: protocols.Protocol
+    persons: Persons,
+    trained: tuple[str, ...],
+    limbs: tuple[tuple[str, str], ...],
+    kept: np.ndarray,
+    protocol: protocols.Protocol,
 ) -> Section:
     panels = []
-    drawn = {"joints": trained, "limbs": skeleton_of(trained).limbs}
+    drawn = {"joints": trained, "limbs": limbs}
     metric = f"{protocol.metric}@{protocol.threshold:g}"
     parts = "parts" if protocol.normaliser == "stick" else "joints"
     for i, name in enumerate(persons.names):
@@ -225,8 +230,9 @@ def _fig_5(persons: Persons, i: int, trained: tuple[str, ...], kept: np.ndarray)
         )
     return Section(
         "Part maps before and after the softmax",
-        f"Of {persons.names[i]}, the person of the above with the most right. Nothing but the "
-        "coordinates was trained: the maps are what the network made of it (the paper's Fig. 5).",
+        f"Of {persons.names[i]}, of the persons above the one with the most right. Nobody told the "
+        "network what a map has to look like: it was trained on the coordinates, and on whether a "
+        "joint is there (the paper's Fig. 5).",
         panels,
         width=230,
     )

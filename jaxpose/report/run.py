@@ -2,6 +2,7 @@
 
 import pathlib
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -46,13 +47,9 @@ def report_run(
     ]
     notes = _notes(config, described, evaluation, history, variables)
     try:
-        pose = training_mean_pose(config, tuple(described["joints"]))
-        mean_pose = {
-            row: _mean_pose_results(split, rule, pose, described)
-            for row, (split, rule) in zip(evaluation["rows"], tests, strict=True)
-        }
+        beside = _constant_answers(config, tests, list(evaluation["rows"]), described)
     except JaxposeError as error:  # a checkpoint is scored where its training data are not
-        mean_pose = {}
+        beside = {}
         notes.append(("mean pose", f"not scored: {error}"))
     network = described["network"]
     size = described["image_size"]
@@ -65,24 +62,60 @@ def report_run(
             f"steps of training on {', '.join(dict.fromkeys(entry[0] for entry in config.data))}."
         ),
         rows=evaluation["rows"],
-        mean_pose=mean_pose,
+        beside=beside,
         history=history,
         pictures=person_sections(config, net, variables, described, *tests[0]) if tests else [],
         notes=notes,
     )
 
 
-def training_mean_pose(config: ml_collections.ConfigDict, joints: tuple[str, ...]) -> np.ndarray:
-    """Where a joint lies on average in the training crops: the best answer without a picture.
+def _constant_answers(
+    config: ml_collections.ConfigDict,
+    tests: Sequence[tuple[input_pipeline.PreparedSplit, geometry.CropRule]],
+    rows: Sequence[str],
+    described: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """What answers that look at no picture score: by their name and row, the protocols' results.
 
-    Splits count by their weight and have their own crop rules, both as in training.
+    They are the mean and the median pose of the training persons in crops of the row's own rule;
+    of those of its data set, where the network was trained on it, else of all.
+    """
+    training = {split.name: split for split, _ in open_training(config)[0]}
+    found: dict[str, dict[str, Any]] = {"mean pose alone": {}, "median pose alone": {}}
+    joints = tuple(described["joints"])
+    for (split, rule), row in zip(tests, rows, strict=True):
+        splits = [training[split.name]] if split.name in training else list(training.values())
+        for results, pose in zip(
+            found.values(), constant_poses(splits, rule=rule, joints=joints), strict=True
+        ):
+            results[row] = evaluate.score_answers(
+                evaluate.mean_pose_answers(split, pose, rule=rule),
+                input_pipeline.annotations(split),
+                joints=joints,
+                truth_joints=split.joints,
+                trained=tuple(described["trained_joints"]),
+            )
+    return found
+
+
+def constant_poses(
+    splits: Sequence[input_pipeline.PreparedSplit],
+    *,
+    rule: geometry.CropRule,
+    joints: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and median over the persons of some splits of where their joints lie in their crops.
+
+    Args:
+      splits: of training.
+      rule: of the crops.
+      joints: J names.
 
     Returns:
-      float64 [J, 2] in [0, 1] of a crop; NaN for joints that nobody has.
+      Two float64 [J, 2] in [0, 1] of a crop; NaN for joints that nobody has.
     """
-    opened, rules = open_training(config)
-    poses, counts = [], []
-    for (split, weight), rule in zip(opened, rules, strict=True):
+    everywhere = []
+    for split in splits:
         truth = input_pipeline.annotations(split)
         matrices = [
             geometry.crop_to_image(
@@ -95,26 +128,13 @@ def training_mean_pose(config: ml_collections.ConfigDict, joints: tuple[str, ...
         )
         order = joint_index(split.joints, joints)
         labelled = truth["labelled"][:, order] & (order >= 0)
-        poses.append(np.nan_to_num(metrics.mean_pose(points[:, order], labelled)))
-        counts.append(weight * labelled.sum(axis=0))
-    count = np.stack(counts)[..., None]
-    total = (count * np.stack(poses)).sum(axis=0)
-    return np.where(count.sum(axis=0) > 0, total / np.maximum(count.sum(axis=0), 1e-9), np.nan)
-
-
-def _mean_pose_results(
-    split: input_pipeline.PreparedSplit,
-    rule: geometry.CropRule,
-    pose: np.ndarray,
-    described: dict[str, Any],
-) -> dict[str, Any]:
-    return evaluate.score_answers(
-        evaluate.mean_pose_answers(split, pose, rule=rule),
-        input_pipeline.annotations(split),
-        joints=tuple(described["joints"]),
-        truth_joints=split.joints,
-        trained=tuple(described["trained_joints"]),
-    )
+        everywhere.append(np.where(labelled[..., None], points[:, order], np.nan))
+    points = np.concatenate(everywhere)
+    labelled = np.isfinite(points).all(axis=-1)
+    median = np.full(points.shape[1:], np.nan)
+    for joint in np.flatnonzero(labelled.any(axis=0)):
+        median[joint] = np.median(points[labelled[:, joint], joint], axis=0)
+    return metrics.mean_pose(points, labelled), median
 
 
 def _notes(config, described, evaluation, history, variables) -> list[tuple[str, str]]:

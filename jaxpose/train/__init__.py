@@ -79,8 +79,6 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
         for name, keep in (("latest", 2), ("best", 1)):
             managers[name] = checkpoint.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(checkpoint.finish, managers[name])
-        # What lies beyond the restored step could not be read.
-        checkpoint.delete_after(managers["latest"], step)
         for note in notes:
             run_log.say(note)
         loop = Loop(run, run_log, managers, replicate(state), seconds)

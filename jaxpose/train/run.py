@@ -21,6 +21,12 @@ COUNTS = (
     "batch_size", "accumulation_steps", "num_epochs", "log_every_steps", "validate_every_epochs",
     "eval.batch_size", "eval.num_crops",
 )  # fmt: skip
+# Rows of a config: how to write one, and the types of its columns.
+ROWS = {
+    "data": ("(name, weight) or (name, weight, crop)", [(str, float), (str, float, str)]),
+    "validation": ("(name, split, crop, weight)", [(str, str, str, float)]),
+    "test": ("(name, split, crop)", [(str, str, str)]),
+}
 
 
 class Run(NamedTuple):
@@ -111,10 +117,6 @@ def open_training(
         raise JaxposeError("config.data is empty; name a data set to train on")
     opened, rules = [], []
     for entry in config.data:
-        if len(entry) not in (2, 3):
-            raise JaxposeError(
-                f"config.data has {entry!r}; write (name, weight) or (name, weight, crop)"
-            )
         name, weight, crop = (*entry, config.crop)[:3]
         split = input_pipeline.open_split(name, "train", data_dir=config.data_dir)
         opened.append((split, float(weight)))
@@ -127,12 +129,7 @@ def open_validation(
 ) -> list[tuple[input_pipeline.PreparedSplit, str, float]]:
     """The splits of `config.validation`, each with its crop's name and weight in the score."""
     opened = []
-    for entry in config.validation:
-        if len(entry) != 4:
-            raise JaxposeError(
-                f"config.validation has {entry!r}; write (name, split, crop, weight)"
-            )
-        name, split, crop, weight = entry
+    for name, split, crop, weight in config.validation:
         evaluate.crop_rule(crop)
         opened.append(
             (input_pipeline.open_split(name, split, data_dir=config.data_dir), crop, float(weight))
@@ -142,6 +139,7 @@ def open_validation(
 
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raise a JaxposeError for values that cannot work, alone or together."""
+    check_rows(config)
     values = config.to_dict()
     for name in COUNTS:
         section, _, field = name.rpartition(".")
@@ -170,6 +168,19 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise JaxposeError(
             f"score is {config.score!r}; choose one of {', '.join(protocols.PROTOCOLS)}"
         )
+    scale = config.augmentation.scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
+
+
+def check_rows(config: ml_collections.ConfigDict) -> None:
+    """Raise a JaxposeError for a row of data, validation or test that is none."""
+    for field, (form, kinds) in ROWS.items():
+        for row in config[field]:
+            columns = row if isinstance(row, tuple | list) else (row,)
+            found = tuple(float if type(value) is int else type(value) for value in columns)
+            if found not in kinds:
+                raise JaxposeError(f"config.{field} has {row!r}; write rows of {form}")
 
 
 def network_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -13,9 +13,7 @@ from jaxpose import checkpoint, evaluate, input_pipeline
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
 from jaxpose.prediction_file import write_predictions
-from jaxpose.train.run import Run
-
-NAMED = 5  # unreadable pictures that a table names
+from jaxpose.train.run import Run, check_rows
 
 
 def validation_table(run: Run, variables: dict) -> tuple[dict[str, Any], float]:
@@ -52,21 +50,20 @@ def validation_table(run: Run, variables: dict) -> tuple[dict[str, Any], float]:
             for name, result in found.items()
         }
         if weight:
-            scores.append(weight * _steering_total(found, config.score, split))
+            total = _total(found, config.score, split)
+            scores.append(weight * (math.nan if total is None else total))
             weights.append(weight)
     return rows, sum(scores) / sum(weights) if weights else math.nan
 
 
-def _steering_total(
-    found: dict[str, Any], score: str, split: input_pipeline.PreparedSplit
-) -> float:
+def _total(found: dict[str, Any], score: str, split: input_pipeline.PreparedSplit) -> float | None:
+    """The total of the protocol that `config.score` names; None where it counted nobody."""
     if score not in found:
         raise JaxposeError(
             f"{split.name}:{split.split} cannot be scored by {score}, but by "
-            f"{', '.join(found) or 'nothing'}; change config.score, or give the row weight 0"
+            f"{', '.join(found) or 'nothing'}; change config.score, or leave the row out"
         )
-    total = found[score]["total"]
-    return math.nan if total is None else total
+    return found[score]["total"]
 
 
 def evaluate_checkpoint(
@@ -83,6 +80,7 @@ def evaluate_checkpoint(
       {"checkpoint", "step", "score", "rows": {row: {protocol: result}}, "blocks": {row: [total per
       block]}, "unreadable": {row: [names of pictures that did not decode]}}.
     """
+    check_rows(config)
     workdir = pathlib.Path(workdir).expanduser().absolute()
     variables, described, folder = checkpoint.load(path or workdir, which=config.eval.checkpoint)
     net = make_net(described["network"], dtype=config.dtype)
@@ -111,12 +109,13 @@ def evaluate_checkpoint(
         )
         truth = input_pipeline.annotations(split)
         options = {"joints": joints, "truth_joints": split.joints, "trained": trained}
-        row = f"{split.name}:{split.split} ({evaluate.CROP_NAMES[crop]})"
-        report["rows"][row] = evaluate.score_answers(answers, truth, **options)
-        report["blocks"][row] = [
-            evaluate.score_answers(answers, truth, block=k, **options)[config.score]["total"]
+        blocks = [
+            evaluate.score_answers(answers, truth, block=k, **options)
             for k in range(net.num_blocks)
         ]
+        row = f"{split.name}:{split.split} ({evaluate.CROP_NAMES[crop]})"
+        report["rows"][row] = blocks[-1]
+        report["blocks"][row] = [_total(found, config.score, split) for found in blocks]
         report["unreadable"][row] = truth["image_name"][~answers.readable].tolist()
         if jax.process_index() == 0:
             predictions = evaluate.predictions_of(answers, truth, description=row, **options)

@@ -1,0 +1,374 @@
+"""The page of a run: read back as markup, its numbers, points and pictures are those given."""
+
+import base64
+import io
+import re
+import xml.etree.ElementTree as ElementTree
+
+import cv2
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from drawn_people import JOINTS, NETWORK, PICTURE, split_of
+from PIL import Image
+
+from configs import common
+from jaxpose import checkpoint, protocols
+from jaxpose.errors import JaxposeError
+from jaxpose.network import PoseNet, initial_variables
+from jaxpose.prediction_file import Predictions
+from jaxpose.prepared import PreparedSplit
+from jaxpose.report import Panel, Picture, Section, page, report_run, write_report
+from jaxpose.report.curves import Curve, line_chart
+from jaxpose.report.run import constant_poses
+from jaxpose.skeleton import LSP
+from jaxpose.train import evaluate_checkpoint
+
+ROW = "people:test (whole picture)"
+
+
+def scored(seed):
+    """Results of all that LSP's joints allow, of 40 persons guessed at random."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0, 100, (40, 14, 2))
+    labelled = rng.random((40, 14)) < 0.9
+    guess = truth + rng.normal(0, 12, truth.shape)
+    predictions = Predictions(guess, truth, labelled, LSP.joints, LSP.joints)
+    return {
+        name: protocols.result(protocol, protocols.score(protocol, predictions))
+        for name, protocol in protocols.PROTOCOLS.items()
+        if name != "mpii-pckh"
+    }
+
+
+ROWS = {ROW: scored(0)}
+MEAN = {ROW: scored(1)}
+LOSSES = [0.7, 0.5, None, 0.3, 0.25]
+HISTORY = [
+    {"kind": "train", "step": 50 * (i + 1), "loss": loss, "learning_rate": 1e-3 * 0.5**i}
+    for i, loss in enumerate(LOSSES)
+] + [
+    {"kind": "validation", "step": step, "score": score, "rows": {"a": {"lsp-pck": {"total": 1.0}}}}
+    for step, score in ((100, 20.0), (200, 35.5))
+]
+
+
+def picture(seed, size=64):
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
+
+
+def sections(count):
+    panels = [
+        Panel(f"person {i}", [Picture(picture(i), "truth", f"the truth of {i}")])
+        for i in range(count)
+    ]
+    return [Section("Persons", "Drawn.", panels)]
+
+
+def write(folder, **changes):
+    arguments = dict(
+        title="a run",
+        description="what it is",
+        rows=ROWS,
+        beside={"mean pose alone": MEAN},
+        history=HISTORY,
+        pictures=sections(3),
+        notes=[("seed", "7")],
+    )
+    return write_report(folder / "report.html", **{**arguments, **changes})
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """The page as a tree; whatever is not closed or quoted does not parse."""
+    text = write(tmp_path_factory.mktemp("page")).read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>")
+    return ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+
+
+def words(element):
+    return " ".join("".join(element.itertext()).split())
+
+
+def tables(root, kind):
+    """Rows of texts of every table of a kind, by caption."""
+    return {
+        words(table.find("caption")): [[words(c) for c in row] for row in table.iter("tr")]
+        for table in root.iter("table")
+        if table.get("class") == kind
+    }
+
+
+# What a page must not and must have
+
+
+def test_nothing_is_fetched(root):
+    for element in root.iter():
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert element.get(name, "data:").startswith("data:"), element.attrib
+    assert not any(element.tag in ("script", "link", "iframe") for element in root.iter())
+    styles = [element.text for element in root.iter("style")]
+    styles += [element.get("style", "") for element in root.iter()]
+    assert not re.search(r"https?:|url\(|@import", " ".join(styles))
+
+
+def test_it_is_said_what_pictures_tables_and_drawings_show(root):
+    assert root.get("lang") == "en"
+    assert all(image.get("alt") for image in root.iter("img"))
+    assert all(drawing.get("aria-label") for drawing in root.iter("svg"))
+    for table in root.iter("table"):
+        assert words(table.find("caption"))
+        heads = table.findall("thead//th")
+        assert heads and all(head.get("scope") == "col" for head in heads)
+        assert all(row[0].get("scope") == "row" for row in table.findall("tbody/tr"))
+
+
+def test_it_is_light_and_dark_and_fits_a_phone(root):
+    style = next(root.iter("style")).text
+    assert "prefers-color-scheme: dark" in style
+    assert any(meta.get("name") == "viewport" for meta in root.iter("meta"))
+
+
+def test_whatever_a_text_holds_is_shown_not_run(tmp_path):
+    wicked = '</title><script src="http://x">&amp;\'"'
+    notes = [(wicked, wicked)]
+    pictures = [Section(wicked, wicked, [Panel(wicked, [Picture(picture(0), wicked, wicked)])])]
+    path = write(
+        tmp_path,
+        title=wicked,
+        description=wicked,
+        notes=notes,
+        pictures=pictures,
+        rows={wicked: {}},
+    )
+    root = ElementTree.fromstring(path.read_text().removeprefix("<!DOCTYPE html>"))
+    assert not list(root.iter("script"))
+    assert next(root.iter("h1")).text == wicked and next(root.iter("img")).get("alt") == wicked
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("protocol", ["lsp-pck", "lsp-pcp"])
+def test_the_columns_are_the_rows(root, protocol):
+    result, mean = ROWS[ROW][protocol], MEAN[ROW][protocol]
+    head, *body = tables(root, "columns")[f"{result['metric']}@{result['threshold']:g}"]
+    assert head[1:-1] == [header for _, header, _ in protocols.PROTOCOLS[protocol].columns]
+    assert [row[0] for row in body] == ["this network", "mean pose alone"]
+    for row, found in zip(body, (result, mean), strict=True):
+        assert row[1:] == [f"{v:.2f}" for v in (*found["columns"].values(), found["total"])]
+
+
+@pytest.mark.parametrize("protocol", ["lsp-pck", "lsp-pcp"])
+def test_every_joint_has_its_rate_its_counts_and_the_mean_poses_rate(root, protocol):
+    result, mean = ROWS[ROW][protocol], MEAN[ROW][protocol]
+    _, *body = tables(root, "each")[f"{result['metric']}@{result['threshold']:g}"]
+    expected = [
+        [
+            part.replace("_", " "),
+            "",
+            f"{found['rate']:.2f}",
+            f"{mean['parts'][part]['rate']:.2f}",
+            f"{found['correct']} of {found['counted']}",
+        ]
+        for part, found in result["parts"].items()
+    ]
+    assert body == expected
+
+
+def test_the_headline_has_the_totals(root):
+    items = [words(item) for item in root.find(".//ul[@class='scores']")]
+    for item, protocol in zip(items, ROWS[ROW], strict=True):
+        assert f"{ROWS[ROW][protocol]['total']:.2f}" in item
+        assert f"mean pose alone {MEAN[ROW][protocol]['total']:.2f}" in item
+
+
+def test_a_page_without_a_mean_pose_history_or_pictures_is_whole(tmp_path):
+    text = write(tmp_path, beside=None, history=[], pictures=[], notes=[]).read_text()
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    assert [words(heading) for heading in root.iter("h2")] == [f"Scores on {ROW}"]
+    assert "mean pose" not in text
+
+
+# Curves
+
+
+def points(drawing):
+    """Of every polyline, [P, 2]."""
+    return [
+        np.array([p.split(",") for p in line.get("points").split()], float)
+        for line in drawing.iter("polyline")
+    ]
+
+
+def chart(root, title):
+    figures = [f for f in root.iter("figure") if f.find("h3") is not None]
+    return next(f for f in figures if words(f.find("h3")).startswith(title)).find("svg")
+
+
+@pytest.mark.parametrize(
+    ("title", "count"), [("Training loss", 4), ("Validation", 2), ("Learning rate", 5)]
+)
+def test_every_curve_has_its_points(root, title, count):
+    drawing = chart(root, title)
+    assert sum(map(len, points(drawing))) == len(list(drawing.iter("circle"))) == count
+
+
+def test_a_missing_value_breaks_the_line(root):
+    assert [len(part) for part in points(chart(root, "Training loss"))] == [2, 2]
+
+
+def test_points_lie_where_the_axes_say():
+    values = [10.0, 30.0, 20.0]
+    svg = ElementTree.fromstring(
+        line_chart([Curve("x", [0, 50, 100], values)], last_step=100, label="x")
+    )
+    (line,) = points(svg)
+    assert np.allclose(np.diff(line[:, 0]), line[1, 0] - line[0, 0], atol=0.11)
+    ticks = {
+        float(text.text): float(text.get("y")) - 4
+        for text in svg.iter("text")
+        if text.get("class") == "left"
+    }
+    for value, (_, y) in zip(values, line, strict=True):
+        assert y == pytest.approx(ticks[value], abs=0.11)
+
+
+def test_rates_of_some_orders_of_magnitude_fall_on_a_logarithmic_axis():
+    values = [1e-3, 1e-4, 1e-5]
+    svg = ElementTree.fromstring(
+        line_chart([Curve("rate", [1, 2, 3], values)], last_step=3, label="rate")
+    )
+    heights = points(svg)[0][:, 1]
+    assert heights[1] - heights[0] == pytest.approx(heights[2] - heights[1], abs=0.11)
+
+
+@pytest.mark.parametrize(
+    "values", [[5.0], [0.0, 0.0], [-3.0, -3.0, None], [1e-12, 1e9], [1e5, 2e5]]
+)
+def test_odd_values_have_a_drawing(values):
+    steps = range(1, len(values) + 1)
+    svg = line_chart([Curve("x", steps, values)], last_step=len(values), label="x")
+    assert "nan" not in svg and "inf" not in svg
+    heights = np.concatenate(points(ElementTree.fromstring(svg)))[:, 1]
+    assert heights.min() >= 0 and heights.max() <= 210
+
+
+# Pictures
+
+
+def test_pictures_are_inlined_in_order(root):
+    images = list(root.iter("img"))
+    assert [image.get("alt") for image in images] == [f"the truth of {i}" for i in range(3)]
+    for i, image in enumerate(images):
+        kind, data = image.get("src").split(",")
+        assert kind == "data:image/webp;base64"
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), float)
+        assert shown.shape == (64, 64, 3)
+        assert np.corrcoef(shown.ravel(), picture(i).ravel())[0, 1] > 0.5
+
+
+def test_many_pictures_are_pressed_until_they_fit(tmp_path, monkeypatch):
+    whole = write(tmp_path, pictures=sections(6)).stat().st_size
+    monkeypatch.setattr(page, "MOST_PICTURE_BYTES", 6 * 1600)
+    assert write(tmp_path, pictures=sections(6)).stat().st_size < whole - 4000
+
+
+def test_a_page_is_replaced_in_one_move(tmp_path):
+    write(tmp_path)
+    write(tmp_path, title="another")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert "another" in (tmp_path / "report.html").read_text()
+
+
+def test_a_folder_that_is_not_there_is_one_line(tmp_path):
+    with pytest.raises(JaxposeError, match="report.html cannot be written"):
+        write(tmp_path / "absent")
+
+
+# A run
+
+
+def test_the_mean_and_the_median_pose_are_those_of_the_crops():
+    split = split_of(7)
+    mean, median = constant_poses([split], rule=PICTURE, joints=NETWORK)
+    points = np.stack(
+        [
+            (e["keypoints"] - e["center"] + e["scale"] / 2) / np.float64(e["scale"])
+            for e in split.source
+        ]
+    )
+    for joint, name in enumerate(NETWORK):
+        source = JOINTS.index({"upper_neck": "neck"}.get(name, name)) if name != "pelvis" else 3
+        if name in ("pelvis", "right_ankle"):  # not annotated, nowhere labelled
+            assert np.isnan(mean[joint]).all() and np.isnan(median[joint]).all()
+        else:
+            np.testing.assert_allclose(mean[joint], points[:, source].mean(axis=0), atol=1e-6)
+            np.testing.assert_allclose(median[joint], np.median(points[:, source], 0), atol=1e-6)
+
+
+def leeds(name, part, data_dir):
+    """Fifteen people of LSP's joints on noise; the third of the test split does not decode."""
+    source = []
+    for i in range(15):
+        rng = np.random.default_rng([i, len(part)])
+        encoded = cv2.imencode(".png", rng.integers(0, 256, (80, 70, 3), np.uint8))[1].tobytes()
+        source.append(
+            {
+                "image": encoded[:40] if (i, part) == (2, "test") else encoded,
+                "image_name": f"im{i:04d}.png".encode(),
+                "person": 0,
+                "keypoints": rng.uniform(5, 65, (14, 2)).astype(np.float32),
+                "labelled": np.ones(14, bool),
+                "visible": np.ones(14, bool),
+                "box": np.array([0, 0, 70, 80], np.float32),
+                "center": np.array([35, 40], np.float32),
+                "scale": 80.0,
+                "head_size": 0.0,
+                "separated": True,
+            }
+        )
+    return PreparedSplit(
+        name, part, source, LSP.joints, LSP.flip_pairs, LSP.limbs, (True,) * 14, "drawn"
+    )
+
+
+@pytest.mark.slow
+def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxpose.input_pipeline.open_split", leeds)
+    config = common.get_config()
+    config.data = (("leeds", 1.0),)
+    config.test = (("leeds", "test", "picture"),)
+    config.eval.batch_size = 8
+    arguments = {"num_joints": 16, "num_blocks": 1, "num_context_maps": 2, "width": 18}
+    metadata = {
+        "network": arguments,
+        "joints": list(config.joints),
+        "flip_pairs": [],
+        "limbs": [],
+        "trained_joints": [j for j in config.joints if j not in ("pelvis", "thorax")],
+        "image_size": 32,
+        "crop": {},
+        "step": 3,
+        "seconds": 1.0,
+    }
+    manager = checkpoint.open_manager(tmp_path / "checkpoints" / "best", keep=1)
+    variables = initial_variables(PoseNet(**arguments, dtype=jnp.float32), 0)
+    checkpoint.save(manager, 3, variables, metadata, wait=True)
+    checkpoint.finish(manager)
+
+    evaluation = evaluate_checkpoint(config, tmp_path)
+    text = report_run(config, tmp_path, evaluation).read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+
+    alts = [image.get("alt") for image in root.iter("img")]
+    for kind in ("true skeleton", "predicted skeleton", "part maps of all joints"):
+        assert len({alt.split()[0] for alt in alts if kind in alt}) == 12
+    assert not any(alt.startswith("im0002.png") for alt in alts)
+    assert sum(alt.startswith("softmax of") for alt in alts) == 8
+    assert sum("context map 2" in alt for alt in alts) == 3
+    (row,) = evaluation["rows"].values()
+    _, ours, mean, median = tables(root, "columns")["PCK@0.2"]
+    assert ours[-1] == f"{row['lsp-pck']['total']:.2f}"
+    assert (mean[0], median[0]) == ("mean pose alone", "median pose alone")
+    assert "im0002.png" in words(root.find(".//dl"))

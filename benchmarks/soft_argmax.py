@@ -26,7 +26,7 @@ from jaxpose import joint_probability, soft_argmax
 
 PERSONS, CELLS, MAPS = 16, 32, 48
 THREADS = 2
-ROUNDS, CALLS = 31, 10  # medians of 31, each the mean of ten calls
+ROUNDS, CALLS = 21, 5  # medians of 21, each the mean of five calls
 TOLERANCE = 2e-6
 
 

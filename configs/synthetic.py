@@ -15,25 +15,31 @@ from configs import common
 
 def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     """The demo's config; "tiny" runs in seconds, for tests."""
+    name = "synthetic_people/tiny" if preset == "tiny" else "synthetic_people/demo"
     config = common.get_config()
-    config.data = (("synthetic_people", 1.0),)
-    config.validation = (("synthetic_people", "test", "scale", 1.0),)
-    config.test = (("synthetic_people", "test", "scale"),)
+    config.data = ((name, 1.0),)
+    config.validation = ((name, "validation", "scale", 1.0),)
+    config.test = ((name, "test", "scale"),)
     config.crop = "scale"
-    config.image_size = 128
+    config.image_size = 64
     config.network.width = 144
     config.network.num_blocks = 2
     config.augmentation = dict(rotation=15.0, scale=(0.9, 1.15), flip=True, color=0.0, shift=0.0)
+    config.optimizer.name = "adam"
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_epochs = 0.05
     config.ema = 0.99
-    config.batch_size = 16
-    config.num_epochs = 6
+    # Small batches: of 12,000 crops in batches of 4 it learns what 18,000 in 16s teach it.
+    config.batch_size = 8
+    config.num_epochs = 7
+    config.log_every_steps = 100
     config.eval.batch_size = 50
     if preset == "tiny":
         config.network.width = 36
         config.network.num_blocks = 1
-        config.image_size = 64
         config.num_epochs = 2
+        config.eval.batch_size = 8
         config.log_every_steps = 2
     elif preset != "small":
         raise ValueError(f"no preset {preset!r}; choose small or tiny")

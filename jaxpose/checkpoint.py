@@ -9,6 +9,7 @@ Trees are NumPy arrays on the host, so that a checkpoint of one number of device
 loads on any other.
 """
 
+import contextlib
 import json
 import logging
 import pathlib
@@ -244,12 +245,13 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
     metadata = _read_metadata(folder)
     ocp = import_optional("orbax.checkpoint", extra="train")
     path = (folder / "tree").absolute()
-    with ocp.StandardCheckpointer() as reader:
-        stored = reader.metadata(path).item_metadata.tree
+    with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+        stored = handler.metadata(path).tree
         if like is None:
             like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
         _check_leaves(_shapes(stored), like, folder)
-        tree = reader.restore(path, jax.tree.map(np.asarray, like))
+        like = jax.tree.map(np.asarray, like)
+        tree = handler.restore(path, args=ocp.args.StandardRestore(like))
     if checksum(tree, metadata) != metadata["checksum"]:
         raise ValueError("its content is not what was saved")
     return tree, metadata

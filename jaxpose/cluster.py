@@ -70,11 +70,10 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
         return values
     from jax.experimental import multihost_utils
 
-    values = np.ascontiguousarray(values)
     # As bytes: JAX would make float32 of float64, and evaluation would depend on the processes.
-    gathered = multihost_utils.process_allgather(values.reshape(-1).view(np.uint8))
-    gathered = np.ascontiguousarray(gathered).view(values.dtype)
-    return gathered.reshape(-1, *values.shape).sum(axis=0, dtype=values.dtype)
+    mine = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    gathered = np.ascontiguousarray(multihost_utils.process_allgather(mine)).view(values.dtype)
+    return gathered.reshape(len(gathered), *values.shape).sum(axis=0, dtype=values.dtype)
 
 
 class Preemption:

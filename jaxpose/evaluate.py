@@ -26,6 +26,7 @@ CROP_NAMES = {
     "picture": "whole picture, no ground truth used",
 }
 NAMED = 5  # unreadable pictures, in a table
+MOST_CROPS = 9  # from 0.6 to 1.4 of the plain crop
 CROP_STEP = 0.1  # several crops differ in size by this share of the plain one
 
 
@@ -149,8 +150,8 @@ def predict_split(
 
 def crop_sizes(num_crops: int) -> list[float]:
     """Sizes of several crops as shares of the plain one, which comes first: 1, 0.9, 1.1, ..."""
-    if num_crops < 1:
-        raise JaxposeError(f"num_crops is {num_crops}; it must be 1 or more")
+    if not 1 <= num_crops <= MOST_CROPS:
+        raise JaxposeError(f"num_crops is {num_crops}; it must be 1 to {MOST_CROPS}")
     steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
 

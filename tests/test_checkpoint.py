@@ -136,7 +136,6 @@ WAYS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("way", WAYS)
 def test_what_cannot_be_read_is_named_and_the_one_before_is_taken(broken, caplog, way):
     WAYS[way](broken / "3")
@@ -199,7 +198,6 @@ def test_a_workdirs_best_comes_first(tmp_path):
     assert checkpoint.find(tmp_path).parts[-2:] == ("latest", "7")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("way", ["newest truncated", "metadata garbage", "metadata changed"])
 def test_loading_what_is_broken_is_one_line(broken, way):
     WAYS[way](broken / "3")

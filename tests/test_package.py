@@ -149,18 +149,19 @@ def optional_imports(path: pathlib.Path) -> list[tuple[str, str]]:
     ]
 
 
-def statements(node: ast.AST, *, tried: bool) -> Iterator[ast.AST]:
-    """Every node below one; with ``tried`` False not those whose failure a ``try`` deals with."""
+def statements(node: ast.AST, *, guarded: bool) -> Iterator[ast.AST]:
+    """Every node below one; with ``guarded`` False not what stands in a ``try`` or for checkers."""
     for child in ast.iter_child_nodes(node):
-        if tried or not isinstance(child, ast.Try):
+        for_checkers = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if guarded or not (for_checkers or isinstance(child, ast.Try)):
             yield child
-            yield from statements(child, tried=tried)
+            yield from statements(child, guarded=guarded)
 
 
-def imported_libraries(path: pathlib.Path, *, tried: bool = True) -> set[str]:
+def imported_libraries(path: pathlib.Path, *, guarded: bool = True) -> set[str]:
     """The top-level names of other people's libraries that import statements of a file name."""
     names = set()
-    for node in statements(ast.parse(path.read_text()), tried=tried):
+    for node in statements(ast.parse(path.read_text()), guarded=guarded):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -176,7 +177,7 @@ def test_the_core_imports_only_what_the_core_install_brings():
     # jax brings scipy; flax brings optax, orbax and its absl. All else: import_optional.
     brought = {"jax", "jaxlib", "flax", "numpy", "scipy", "optax", "orbax", "absl"}
     wrong = {
-        str(path.relative_to(ROOT)): imported_libraries(path, tried=False) - brought
+        str(path.relative_to(ROOT)): imported_libraries(path, guarded=False) - brought
         for path in python_files("jaxpose")
     }
     assert not {path: names for path, names in wrong.items() if names}

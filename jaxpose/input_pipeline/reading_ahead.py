@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +23,7 @@ class Batches:
 
     Workers that are killed (out of memory, say) are started again where they stopped, with a
     warning; the fourth time it is an error. ``close`` ends them; the iterator does so itself at
-    its end and when it is collected.
+    its end, when it is collected and when the program ends.
 
     Args:
       maker: makes the batch of a number; it travels to the workers.
@@ -37,9 +38,9 @@ class Batches:
         self._stop = _ENDLESS if stop is None else stop
         self._workers = workers
         self._restarts = 0
-        self._iterator = self._started()
+        self._start()
 
-    def _started(self):
+    def _start(self) -> None:
         grain = import_optional("grain", extra="train")
         _one_thread_per_call()
         dataset = grain.MapDataset.range(self._next, self._stop).map(self._maker)
@@ -56,13 +57,15 @@ class Batches:
             )
             iterator = iter(dataset)
         iterator.start_prefetch()
-        return iterator
+        self._iterator = iterator
+        # Not __del__: at the interpreter's end it would come after what it needs is gone.
+        self._end = weakref.finalize(self, _end, iterator, self._workers > 0)
 
     def __iter__(self) -> "Batches":
         return self
 
     def __next__(self) -> dict[str, np.ndarray]:
-        if self._iterator is None or self._next >= self._stop:
+        if not self._end.alive or self._next >= self._stop:
             self.close()
             raise StopIteration
         while True:
@@ -90,18 +93,19 @@ class Batches:
             RuntimeWarning,
             stacklevel=3,
         )
-        self._iterator = self._started()
+        self._start()
 
     def close(self) -> None:
         """Ends threads and workers; closing twice does nothing more."""
-        iterator, self._iterator = getattr(self, "_iterator", None), None
-        if iterator is not None:
-            iterator.close()
-            if self._workers:
-                _end_deleting_threads()
+        self._iterator = None
+        self._end()
 
-    def __del__(self):
-        self.close()
+
+def _end(iterator, workers: bool) -> None:
+    """What is left to do when nobody wants another batch."""
+    iterator.close()
+    if workers:
+        _end_deleting_threads()
 
 
 def _end_deleting_threads() -> None:

@@ -130,13 +130,13 @@ def _headline(rows, beside) -> str:
     items = []
     for row, results in list(rows.items())[:1]:
         for protocol, result in results.items():
-            others = "; ".join(
-                f"{label} {_rate(found['total'])}"
+            others = "".join(
+                f'<span class="quiet">{_text(label)} {_rate(found["total"])}</span>'
                 for label, found in _beside(beside, row, protocol).items()
             )
             items.append(
                 f"<li><span>{_text(_metric(result))}</span><b>{_rate(result['total'])}</b>"
-                f'<span class="quiet">{_text(others)}</span></li>'
+                f"{others}</li>"
             )
     return "\n".join(['<ul class="scores">', *items, "</ul>"]) if items else ""
 

@@ -48,6 +48,13 @@ def report_run(
     notes = _notes(config, described, evaluation, history, variables)
     try:
         beside = _constant_answers(config, tests, list(evaluation["rows"]), described)
+        notes.append(
+            (
+                "mean pose, median pose",
+                "the same answer for every picture: each joint's mean (median) place in the crops "
+                "of the training persons",
+            )
+        )
     except JaxposeError as error:  # a checkpoint is scored where its training data are not
         beside = {}
         notes.append(("mean pose", f"not scored: {error}"))
@@ -57,7 +64,8 @@ def report_run(
         workdir / "report.html",
         title=f"{workdir.name}: human pose regression",
         description=(
-            f"A pose network of {network['num_blocks']} prediction blocks and width "
+            f"A pose network of {network['num_blocks']} prediction "
+            f"{'block' if network['num_blocks'] == 1 else 'blocks'} and width "
             f"{network['width']} on crops of {size}x{size} pixels, after {described['step']} "
             f"steps of training on {', '.join(dict.fromkeys(entry[0] for entry in config.data))}."
         ),
@@ -140,11 +148,12 @@ def constant_poses(
 def _notes(config, described, evaluation, history, variables) -> list[tuple[str, str]]:
     """Where the numbers come from."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    statistics_ = sum(leaf.size for leaf in jax.tree.leaves(variables["batch_stats"]))
+    averages = sum(leaf.size for leaf in jax.tree.leaves(variables["batch_stats"]))
     network = ", ".join(f"{name} {value}" for name, value in described["network"].items())
+    step = described["step"]
     notes = [
-        ("checkpoint", f"{pathlib.Path(evaluation['checkpoint']).name}, step {described['step']}"),
-        ("network", f"{network}; {parameters:,} parameters, {statistics_:,} statistics"),
+        ("checkpoint", f"{pathlib.Path(evaluation['checkpoint']).parent.name}, step {step}"),
+        ("network", f"{network}; {parameters:,} parameters, {averages:,} statistics of batch norm"),
         ("training data", "; ".join(" ".join(map(str, entry)) for entry in config.data)),
         ("joints", ", ".join(described["trained_joints"])),
         ("training", f"{described['seconds'] / 60:.1f} minutes to the checkpoint"),
@@ -158,9 +167,7 @@ def _notes(config, described, evaluation, history, variables) -> list[tuple[str,
     for row, names in evaluation["unreadable"].items():
         if names:
             notes.append((f"pictures of {row} that do not decode", ", ".join(names)))
-    devices = jax.local_devices()
-    notes.append(
-        ("software", f"jaxpose {__version__}, jax {jax.__version__}, {len(devices)} devices of "
-         f"kind {devices[0].device_kind}")
-    )  # fmt: skip
+    devices = jax.devices()
+    kind = f"{len(devices)} x {devices[0].device_kind}"
+    notes.append(("software", f"jaxpose {__version__}, jax {jax.__version__}, {kind}"))
     return notes

@@ -6,6 +6,7 @@ functions of it, so a run that was stopped anywhere continues as if nothing had 
 """
 
 import contextlib
+import math
 import pathlib
 from typing import Any
 
@@ -20,13 +21,12 @@ from jaxpose.train.run import (
     Run,
     augmentation_of,
     check_config,
-    initial_state,
-    metadata,
     network_arguments,
     open_run,
 )
 from jaxpose.train.scoring import evaluate_checkpoint, validation_table
-from jaxpose.train_step import replicate, unreplicate
+from jaxpose.train.start import fresh_start, start_of
+from jaxpose.train_step import unreplicate
 from jaxpose.workdir import prepare_workdir
 
 __all__ = [
@@ -34,11 +34,11 @@ __all__ = [
     "augmentation_of",
     "check_config",
     "evaluate_checkpoint",
-    "initial_state",
+    "fresh_start",
     "make_net",
-    "metadata",
     "network_arguments",
     "open_run",
+    "start_of",
     "train",
     "validation_table",
 ]
@@ -61,32 +61,25 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dic
 
 
 def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
-    state, notes = initial_state(run)
-    restored = checkpoint.restore_newest(folder / "checkpoints" / "latest", state)
-    seconds = 0.0
-    if restored is not None:
-        state, described = restored
-        seconds = described["seconds"]
-        notes = [f"resumed at step {int(state.step)} of {run.num_steps}"]
-    step = int(state.step)
+    start = start_of(run, folder)
+    step = int(start.state.step)
+    first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
-        run_log = RunLog(
-            folder, step=step, num_steps=run.num_steps, active=jax.process_index() == 0
-        )
+        run_log = RunLog(folder, step=step, num_steps=run.num_steps, active=first)
         stack.callback(run_log.close)
         preemption = stack.enter_context(cluster.Preemption())
         managers = {}
         for name, keep in (("latest", 2), ("best", 1)):
             managers[name] = checkpoint.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(checkpoint.finish, managers[name])
-        for note in notes:
+        for note in start.notes:
             run_log.say(note)
-        loop = Loop(run, run_log, managers, replicate(state), seconds)
+        loop = Loop(run, run_log, managers, start)
         stopped = loop.go(preemption) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
         return {
             "step": loop.step,
             "num_steps": run.num_steps,
-            "score": score if score > -float("inf") else None,
+            "score": score if score > -math.inf else None,
             "stopped": stopped,
         }

@@ -11,10 +11,10 @@ import numpy as np
 from jaxpose import checkpoint, cluster, input_pipeline
 from jaxpose.errors import JaxposeError
 from jaxpose.run_log import RunLog
-from jaxpose.train.run import Run, augmentation_of, metadata
+from jaxpose.train.run import Run, augmentation_of
 from jaxpose.train.scoring import validation_table
+from jaxpose.train.start import Start, metadata
 from jaxpose.train_step import (
-    TrainState,
     empty_sums,
     evaluation_variables,
     make_train_step,
@@ -36,18 +36,16 @@ class Loop:
       run: from `open_run`.
       log: of process 0; the others' writes nothing.
       managers: of the folders "latest" and "best".
-      state: replicated, with some steps done.
-      seconds: that earlier starts of the run spent.
+      start: where the run stands.
     """
 
-    def __init__(
-        self, run: Run, log: RunLog, managers: dict[str, Any], state: TrainState, seconds: float
-    ):
+    def __init__(self, run: Run, log: RunLog, managers: dict[str, Any], start: Start):
         config = run.config
-        self.run, self.log, self.managers, self.state = run, log, managers, state
-        self.step = int(unreplicate(state.step))
+        self.run, self.log, self.managers = run, log, managers
+        self.state, self.trained = replicate(start.state), start.trained
+        self.step = int(start.state.step)
         now = time.monotonic()
-        self.started = now - seconds
+        self.started = now - start.seconds
         self.saved_at, self.saved_step = now, self.step
         self.window = (self.step, now)  # where images per second are counted from
         self.named: set[int] = set()  # persons whose picture was said not to decode
@@ -191,7 +189,7 @@ class Loop:
         if np.float32(score) > best:  # as the state holds it; never, for NaN
             best = score
             self.state = self.state._replace(best_score=replicate(jnp.float32(score)))
-            described = {**metadata(run, self.step, self.seconds()), "score": score}
+            described = {**self.metadata(), "score": score}
             # Whole before the latest checkpoint, which holds its score, can be: else a kill in
             # between would leave a run that thinks it has a best checkpoint.
             checkpoint.save(self.managers["best"], self.step, variables, described, wait=True)
@@ -209,6 +207,10 @@ class Loop:
         self.log.progress(self.step, f"epoch {epoch}: score {score:.2f} (best {best:.2f})")
         self.window = (self.step, time.monotonic())
 
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint of this step says of itself."""
+        return metadata(self.run, self.trained, self.step, self.seconds())
+
     def save(self) -> None:
         """Save the whole state as the latest checkpoint, unless this step's is there."""
         if self.step == self.saved_step:
@@ -218,6 +220,6 @@ class Loop:
             self.managers["latest"],
             self.step,
             unreplicate(self.state),
-            metadata(self.run, self.step, self.seconds()),
+            self.metadata(),
         )
         self.saved_at, self.saved_step = time.monotonic(), self.step

@@ -1,25 +1,23 @@
-"""A config, opened: its data sets, network, optimiser and first state."""
+"""A config, opened: its data sets, network and optimiser."""
 
 import math
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
 import optax
 
-from jaxpose import checkpoint, evaluate, geometry, input_pipeline, optimizer, protocols
+from jaxpose import evaluate, geometry, input_pipeline, optimizer, protocols
 from jaxpose.augment import Augmentation
 from jaxpose.errors import JaxposeError
-from jaxpose.network import STRIDE, PoseNet, initial_variables, make_net
-from jaxpose.skeleton import joint_index, skeleton_of
-from jaxpose.train_step import DEVICES, TrainState, create_train_state
-from jaxpose.transfer import transfer
+from jaxpose.network import STRIDE, PoseNet, make_net
+from jaxpose.skeleton import skeleton_of
+from jaxpose.train_step import DEVICES
 
 # Counts of a config that must be 1 or more.
 COUNTS = (
     "batch_size", "accumulation_steps", "num_epochs", "log_every_steps", "validate_every_epochs",
-    "eval.batch_size", "eval.num_crops",
+    "eval.batch_size",
 )  # fmt: skip
 # Rows of a config: how to write one, and the types of its columns.
 ROWS = {
@@ -140,6 +138,7 @@ def open_validation(
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raise a JaxposeError for values that cannot work, alone or together."""
     check_rows(config)
+    skeleton_of(config.joints)  # no name twice
     values = config.to_dict()
     for name in COUNTS:
         section, _, field = name.rpartition(".")
@@ -192,40 +191,3 @@ def augmentation_of(config: ml_collections.ConfigDict) -> Augmentation:
     """The config's augmentation as plain values."""
     values = config.augmentation.to_dict()
     return Augmentation(**{**values, "scale": tuple(values["scale"])})
-
-
-def metadata(run: Run, step: int, seconds: float) -> dict[str, Any]:
-    """What a checkpoint of this run says of itself."""
-    skeleton = skeleton_of(run.joints)
-    trained = np.zeros(len(run.joints), bool)
-    for split, _ in run.training:
-        place = joint_index(split.joints, run.joints)
-        trained |= np.where(place >= 0, np.asarray(split.annotated)[place], False)
-    return {
-        "network": run.arguments,
-        "joints": list(run.joints),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "limbs": [list(pair) for pair in skeleton.limbs],
-        "trained_joints": [n for n, t in zip(run.joints, trained, strict=True) if t],
-        "image_size": run.config.image_size,
-        "crop": run.rule._asdict(),
-        "step": step,
-        "seconds": round(seconds, 1),
-    }
-
-
-def initial_state(run: Run) -> tuple[TrainState, list[str]]:
-    """The state before the first step, as host arrays, and what to say of `init_from`."""
-    config = run.config
-    variables = initial_variables(run.net, config.seed)
-    notes = []
-    if config.init_from:
-        source, described, folder = checkpoint.load(config.init_from)
-        variables, report = transfer(variables, run.arguments, run.joints, source, described)
-        notes.append(f"init_from {folder}: {len(report.taken)} variables taken")
-        notes += [f"  {note}" for note in report.notes]
-        notes += [f"  {name} starts fresh: {why}" for name, why in report.fresh.items()]
-        if not report.taken:
-            raise JaxposeError(f"nothing in {folder} fits this network; check config.init_from")
-    state = create_train_state(variables, run.optimizer, run.plateau_init(), ema=config.ema > 0)
-    return jax.tree.map(np.asarray, state), notes

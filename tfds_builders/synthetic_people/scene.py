@@ -39,10 +39,12 @@ class Difficulty(NamedTuple):
     pose_variety: float = 1.0  # 0: people at rest, 1: the whole table of activities
     turned: float = 100.0  # degrees: how far a person is turned from front or back view, at most
     occluders: float = 0.55  # mean number of objects in front of the person
+    occluder_size: float = 0.22  # of the largest, in the person's height; the smallest: a quarter
     strangers: float = 0.30  # share with another person, in front (one in three) or behind
     stray_limbs: float = 0.20  # share with somebody's arm or leg reaching in
     cut_off: float = 0.20  # share framed so that joints lie outside the picture
     from_behind: float = 0.30  # share whose back is towards the camera
+    bold_fronts: float = 0.5  # share whose front differs from the back at a glance
     roll: float = 10.0  # degrees: the camera's usual tilt (standard deviation)
     any_roll: float = 0.05  # share that is turned by any angle
     clutter: float = 7.0  # mean number of things in the background
@@ -91,7 +93,7 @@ def render(
     joints = person.camera.project(person.figure.joints())
     for _ in range(rng.poisson(difficulty.occluders)):
         target = joints[rng.integers(len(joints))]
-        reach = person.camera.focus * rng.uniform(0.06, 0.22)
+        reach = person.camera.focus * difficulty.occluder_size * rng.uniform(0.25, 1.0)
         paint_occluder(rng, on, light, target, reach, STRANGER)
     return _label(rng, _develop(rng, on.picture, difficulty.noise), on.owner, person, box, activity)
 
@@ -113,7 +115,7 @@ def _sample_person(
     roll = float(rng.normal()) * difficulty.roll
     if rng.random() < difficulty.any_roll:
         roll = rng.uniform(-180, 180)
-    elevation = np.clip(rng.normal(4, 10), -18, 38)
+    elevation = np.clip(rng.normal(6, 10), -18, 38)
     figure = pose_body(pose, proportions, camera_rotation(yaw, elevation, roll))
     distance = rng.uniform(2.6, 8.0)
     unit = Camera(1.0, (0.0, 0.0), distance)
@@ -129,7 +131,9 @@ def _sample_person(
     else:
         middle = _cut_off(rng, size, focus, figure.joints(), unit)
     camera = Camera(focus, (float(middle[0]), float(middle[1])), distance)
-    return Person(proportions, figure, sample_outfit(rng), camera), pose.activity
+    return Person(
+        proportions, figure, sample_outfit(rng, bold_fronts=difficulty.bold_fronts), camera
+    ), pose.activity
 
 
 def _cut_off(
@@ -163,7 +167,12 @@ def _sample_stranger(
         beside.camera.middle[1] + float(rng.normal()) * 0.12 * focus,
     )
     camera = Camera(focus, middle, float(rng.uniform(3, 8)))
-    return Person(proportions, pose_body(pose, proportions, turn), sample_outfit(rng), camera)
+    return Person(
+        proportions,
+        pose_body(pose, proportions, turn),
+        sample_outfit(rng, bold_fronts=difficulty.bold_fronts),
+        camera,
+    )
 
 
 def _draw_stray_limb(

@@ -22,6 +22,7 @@ _FABRICS = {
     "fading": 0.09,
 }  # fmt: skip
 _FRONTS = ("logo", "zip", "open", "text", "collar", "panel", "number")
+_BOLD_FRONTS = ("logo", "open", "panel", "number")
 _BACKS = {"nothing": 0.45, "number": 0.30, "yoke": 0.15, "seam": 0.10}
 _HAIR_STYLES = {
     "short": 0.38, "long": 0.22, "tail": 0.11, "bun": 0.06, "bald": 0.08, "cap": 0.15,
@@ -142,22 +143,26 @@ def _sleeved(
 
 
 def _trunk(
-    rng: np.random.Generator, top: np.ndarray, bottom: np.ndarray, skin: np.ndarray
+    rng: np.random.Generator, top: np.ndarray, bottom: np.ndarray, skin: np.ndarray, bold: bool
 ) -> np.ndarray:
-    """Shirt, collar, what is on front and back, belt, and the upper end of the trousers."""
+    """Shirt, collar, what is on front and back, belt, and the upper end of the trousers.
+
+    A bold shirt has something large on its front and nothing on its back.
+    """
     rows, columns = _TRUNK
     texture = top.copy()
     mark = _contrasting(rng, texture[rows // 3].mean(0))
     middle = columns // 2
-    front = pick(rng, _FRONTS)
+    front = pick(rng, _BOLD_FRONTS if bold else _FRONTS)
     if front == "logo":
-        place = (middle + int(rng.integers(-5, 6)), 16)
-        canvas.draw_ellipse(texture, place, (5, 5), tuple(mark.tolist()))
+        half = 9 if bold else 5
+        place = (middle + int(rng.integers(-5, 6)) * (not bold), 16)
+        canvas.draw_ellipse(texture, place, (half, half), tuple(mark.tolist()))
     elif front == "zip":
         texture[:, middle - 1 : middle + 1] = mark
         texture[::5, middle - 2 : middle + 2] = mark * 0.6
     elif front == "open":
-        half = int(rng.integers(3, 8))
+        half = int(rng.integers(7, 11)) if bold else int(rng.integers(3, 8))
         texture[:, middle - half : middle + half] = mark
     elif front == "text":
         for line in range(12, 12 + 4 * int(rng.integers(1, 4)), 4):
@@ -165,12 +170,14 @@ def _trunk(
     elif front == "panel":
         texture[8:26, middle - 12 : middle + 12] = mark
     elif front == "number":
-        _number(rng, texture, middle, mark, 0.55)
-    if front in ("collar", "open", "zip") or rng.random() < 0.5:  # a neckline shows skin in front
-        for row in range(int(rng.integers(4, 9))):
+        if bold:
+            texture[6:30, middle - 12 : middle + 12] = mark
+        _number(rng, texture, middle, _contrasting(rng, mark) if bold else mark, 0.55)
+    if bold or front in ("collar", "open", "zip") or rng.random() < 0.5:
+        for row in range(int(rng.integers(4, 9))):  # a neckline shows skin in front
             half = max(1, 6 - row)
             texture[row, middle - half : middle + half] = skin
-    back = pick_weighted(rng, _BACKS)
+    back = "nothing" if bold else pick_weighted(rng, _BACKS)
     behind = np.roll(texture, middle, axis=1)  # a copy whose middle is the back
     if back == "number":
         _number(rng, behind, middle, mark, 0.8)
@@ -242,11 +249,20 @@ def _head(
     return texture
 
 
-def sample_outfit(rng: np.random.Generator) -> Outfit:
-    """Dresses one person."""
+def sample_outfit(rng: np.random.Generator, *, bold_fronts: float = 0.0) -> Outfit:
+    """Dresses one person.
+
+    `bold_fronts` is the share of people whose front and back differ at a glance: the shirt has
+    something large in front, the hair's colour is not the skin's, shoes have light toes.
+    """
+    bold = rng.random() < bold_fronts
     skin = _SKIN[rng.integers(len(_SKIN))] * np.float32(rng.uniform(0.92, 1.06))
     hair = _HAIR[rng.integers(len(_HAIR))] * np.float32(rng.uniform(0.8, 1.15))
     style = pick_weighted(rng, _HAIR_STYLES)
+    if bold:
+        style = "short" if style == "bald" else style
+        if abs(sum((hair - skin).tolist())) < 200:
+            hair = _HAIR[0] if sum(skin.tolist()) > 350 else _HAIR[3]
     top = _creased(rng, fabric(rng, _TRUNK), 0.07)
     one_piece = rng.random() < 0.12
     bottom = top if one_piece else _creased(rng, fabric(rng, _TRUNK), 0.06)
@@ -285,6 +301,8 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
     shoe = np.empty((12, 24, 3), np.float32)
     shoe[:] = random_color(rng)
     shoe[9:] = pick(rng, (235, 40, 200))
+    if bold:
+        shoe[:, :6], shoe[:, 18:], shoe[:, 8:16] = 25, 25, 240  # heel, heel, toes
     cap = random_color(rng) if style == "cap" else None
     hair_texture = None
     if style in ("long", "tail", "bun"):
@@ -295,7 +313,7 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
         skirt = bottom[:32] if rng.random() < 0.5 else _creased(rng, fabric(rng, (32, 64)), 0.08)
     has_pack = rng.random() < 0.07
     return Outfit(
-        trunk=_trunk(rng, top, bottom, skin),
+        trunk=_trunk(rng, top, bottom, skin, bold),
         head=_head(rng, skin, hair, style, cap),
         upper_arms=(upper_arm, upper_arm),
         forearms=(forearm, forearm),

@@ -1,0 +1,200 @@
+"""The command: a mistake is one line that says what to do; kills change nothing in the end."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+
+import launch
+from jaxpose import checkpoint, optimizer
+from jaxpose.network import initial_variables, make_net
+from jaxpose.train_step import create_train_state
+from jaxpose.workdir import prepare_workdir
+
+# ml_collections loads a config file in a way that importlib wants to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    tiny_run.prepare(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def without_cache(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "off")
+
+
+def fails(capsys, argv, says):
+    """The command leaves with status 1 and one line on stderr, which has these words."""
+    assert launch.main(argv) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert says in line
+
+
+def test_help_names_the_flags(capsys):
+    assert launch.main(["launch.py", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--workdir" in shown and "--mode" in shown and "python launch.py --config" in shown
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"foo": 1}, "the config has no field 'foo'"),
+        ({"network__depth": 1}, "the config has no field 'depth'"),
+        ({"batch_size": "many"}, "--config.batch_size=many"),
+        ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices"),
+        ({"image_size": 40}, "image_size 40 is not divisible by 32"),
+        (
+            {"data": "(('lsp/person_centric', 1.0),)"},
+            "python -m tfds_builders lsp/person_centric --source",
+        ),
+        ({"network__width": 20}, "width is 20; it must be a multiple of 18"),
+        ({"init_from": "nowhere"}, "no checkpoint in nowhere"),
+    ],
+)
+def test_fields(capsys, tmp_path, people, fields, says):
+    fails(capsys, tiny_run.command(tmp_path, people, **fields), says)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"--config": "configs/synthetic.py:huge"}, "no preset 'huge'; choose small or tiny"),
+        ({"--config": "configs/nothing.py"}, "No such file or directory: 'configs/nothing.py'"),
+        ({"--config": None}, "--config is missing"),
+        ({"--workdir": None}, "--workdir is missing"),
+        ({"--mode": "test"}, "--mode=test"),
+        ({"--wrkdir": "x"}, "Did you mean: workdir"),
+        ({"more": ""}, "unknown argument 'more='"),
+        ({"--num_processes": "2"}, "--coordinator, --num_processes and --process_id together"),
+    ],
+)
+def test_arguments(capsys, tmp_path, changes, says):
+    arguments = {"--config": "configs/synthetic.py:tiny", "--workdir": str(tmp_path), **changes}
+    given = [f"{name}={value}" for name, value in arguments.items() if value is not None]
+    fails(capsys, ["launch.py", *given], says)
+
+
+def test_nothing_to_evaluate(capsys, tmp_path, people):
+    fails(capsys, tiny_run.command(tmp_path, people, mode="eval"), f"no checkpoint in {tmp_path}")
+
+
+def test_a_folder_below_a_file(capsys, tmp_path, people):
+    (tmp_path / "file").write_text("")
+    fails(capsys, tiny_run.command(tmp_path / "file" / "run", people), "cannot be written")
+
+
+def held(tmp_path, people, **fields):
+    """The folder as the same command would hold it."""
+    config = tiny_run.config(tmp_path, people, **fields).to_dict()
+    return prepare_workdir(tmp_path, config)
+
+
+def test_a_workdir_of_another_config(capsys, tmp_path, people):
+    with held(tmp_path, people, batch_size=16):
+        pass
+    fails(capsys, tiny_run.command(tmp_path, people), "batch_size is 16 there and 8 here")
+
+
+def test_two_launches_on_one_workdir(capsys, tmp_path, people):
+    with held(tmp_path, people):
+        fails(capsys, tiny_run.command(tmp_path, people), f"(process {os.getpid()}) works in")
+
+
+def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
+    config = tiny_run.config(tmp_path, people)
+    variables = initial_variables(make_net({**config.network, "num_joints": 16, "width": 36}), 0)
+    sgd = optimizer.make_optimizer("sgd", lambda step: 0.1)
+    state = create_train_state(variables, sgd, optimizer.make_plateau()[0](), ema=False)
+    manager = checkpoint.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
+    described = dict.fromkeys(checkpoint.METADATA_KEYS)
+    checkpoint.save(manager, 1, state._replace(step=np.int32(1)), described)
+    checkpoint.finish(manager)
+    fails(capsys, tiny_run.command(tmp_path, people), "batch_stats/block1_a/level1/main/norm/mean")
+
+
+def start(workdir, people, cache, **fields):
+    """The command as a person starts it, on two virtual devices."""
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+    log = (workdir.parent / f"{workdir.name}.log").open("a")
+    command = [sys.executable, *tiny_run.command(workdir, people, **fields)]
+    with log:
+        return subprocess.Popen(
+            command, env=environment, cwd=tiny_run.ROOT, stdout=log, stderr=subprocess.STDOUT
+        )
+
+
+def finished(workdir, people, cache, **fields):
+    """Run the command to its end; its status and what it said."""
+    process = start(workdir, people, cache, **fields)
+    status = process.wait(timeout=600)
+    return status, (workdir.parent / f"{workdir.name}.log").read_text()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_rate_that_is_too_high_names_the_step(tmp_path, people, cache):
+    fields = {"optimizer__name": "sgd", "optimizer__learning_rate": 1e20}
+    status, said = finished(tmp_path / "run", people, cache, **fields)
+    line = said.splitlines()[-1]
+    assert status == 1 and "Traceback" not in said
+    assert line.startswith("error: ") and "not finite at step" in line and "learning_rate" in line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_kills_change_nothing(tmp_path, people, cache):
+    """Five SIGKILLs at random moments and a SIGTERM; the end is that of a run left in peace."""
+    length = {"num_epochs": 20, "workers": 1}
+    status, said = finished(tmp_path / "whole", people, cache, **length)
+    assert status == 0, said
+
+    workdir, log = tmp_path / "killed", tmp_path / "killed.log"
+    rng = random.Random(16)
+    signals = [signal.SIGKILL] * 5
+    signals.insert(3, signal.SIGTERM)
+    for number in signals:
+        # So many more of the log's 80 lines: none is a kill while the command starts.
+        goal = lines_of(log) + rng.randrange(12)
+        process = start(workdir, people, cache, **length)
+        while process.poll() is None and lines_of(log) < goal:
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        process.send_signal(number)
+        status = process.wait(timeout=300)
+        # A SIGTERM before the loop begins ends the process as it ends any other.
+        assert status in (0, -number), log.read_text()
+    status, said = finished(workdir, people, cache, **length)
+    assert status == 0, said
+    assert said.count("resumed at step") >= 4
+    ours, theirs = tiny_run.end_of(workdir), tiny_run.end_of(tmp_path / "whole")
+    assert ours[1] == theirs[1]
+    jax.tree.map(np.testing.assert_array_equal, ours[0], theirs[0])
+
+
+def lines_of(log):
+    """Lines of progress so far."""
+    return log.read_text().count("\nstep ") if log.exists() else 0

@@ -30,9 +30,7 @@ class ConvNorm(nn.Module):
     def forward(self, x):
         pads = [
             same_padding(n, k, s)
-            for n, k, s in zip(
-                x.shape[2:], self.conv.kernel_size, self.conv.stride, strict=True
-            )
+            for n, k, s in zip(x.shape[2:], self.conv.kernel_size, self.conv.stride, strict=True)
         ]
         (top, bottom), (left, right) = pads
         if top == bottom and left == right:

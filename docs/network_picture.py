@@ -73,7 +73,8 @@ class Drawing:
     def panel(self, x: float, y: float, width: float, height: float, title: str) -> None:
         """A dashed frame with a title."""
         self.parts.append(
-            f'<rect class="panel" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="8"/>'
+            f'<rect class="panel" x="{x:g}" y="{y:g}" '
+            f'width="{width:g}" height="{height:g}" rx="8"/>'
         )
         self.text(x + 12, y + 22, title, "title")
 

@@ -76,7 +76,7 @@ def _same_axes(x, kernel):
     """Both arrays varying over the same axes of a shard_map, so that each cotangent does too.
 
     Under shard_map a custom gradient must vary over devices exactly as its argument. A choice
-    between the two that never takes the other makes it so, in any version of JAX, and costs nothing.
+    between the two that never takes the other makes it so, in any version of JAX, at no cost.
     """
     one, other = lax.stop_gradient((x[:1, :1, :1], kernel[:1, :1]))
     return jnp.where(False, other[None], x), jnp.where(False, one[0, 0], kernel)

@@ -95,7 +95,7 @@ def _taps(x, window, strides, fill):
 
 
 def _interleave(phases, height, width):
-    """Rows of columns of [B, h, w, C] to [B, height, width, C]; phases[a][b] holds x[a::s, b::s]."""
+    """Phases [a][b] = x[a::s, b::s] of [B, h, w, C] each, put together: [B, height, width, C]."""
     x = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
     batch, h, strides, w, _, channels = x.shape
     return x.reshape(batch, h * strides, w * strides, channels)[:, :height, :width]

@@ -33,7 +33,7 @@ NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, what stands behind that, its text, and the block right after."""
+    """A fenced block: its language, what stands behind it, its text, and the block right after."""
 
     line: int
     language: str
@@ -43,7 +43,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: pathlib.Path) -> list[Block]:
-    """The fenced blocks of a page; a ``text`` block after a blank line at most is what it prints."""
+    """The fenced blocks of a page; a ``text`` block right after one is what it prints."""
     found, start, between = [], None, []
     for number, line in enumerate(page.read_text().splitlines(), 1):
         fence = FENCE.match(line)
@@ -231,9 +231,7 @@ def test_a_drawn_figure_has_its_right_wrist_at_a_red_pixel(seed):
 def five_joints_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     builder = Builder(persons={"train": 8, "validation": 4, "test": 5}, data_dir=str(folder))
-    builder.download_and_prepare(
-        file_format="array_record", download_dir=str(folder / "downloads")
-    )
+    builder.download_and_prepare(file_format="array_record", download_dir=str(folder / "downloads"))
     return str(folder)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,22 @@ def test_a_rate_that_is_too_high_names_the_step(tmp_path, people, cache):
     line = said.splitlines()[-1]
     assert status == 1 and "Traceback" not in said
     assert line.startswith("error: ") and "not finite at step" in line and "learning_rate" in line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_another_network_starts_from_a_run_and_goes_on_without_it(tmp_path, people, cache):
+    """One more block; and a resume needs the source no more."""
+    assert finished(tmp_path / "source", people, cache, num_epochs=1)[0] == 0
+    fields = {"network__num_blocks": 2, "init_from": tmp_path / "source", "num_epochs": 1}
+    status, said = finished(tmp_path / "run", people, cache, **fields)
+    assert status == 0, said
+    assert "variables taken" in said
+    assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
+    shutil.rmtree(tmp_path / "source")
+    status, said = finished(tmp_path / "run", people, cache, **fields | {"num_epochs": 2})
+    assert status == 0, said
+    assert "resumed at step 6 of 12" in said and "done at step 12 of 12" in said
 
 
 @pytest.mark.slow

@@ -59,8 +59,9 @@ def test_rmsprop_is_keras_rule():
 def test_schedules_rise_then_hold_or_fall_to_zero():
     cosine = make_schedule("cosine", 1.0, num_steps=110, warmup_steps=10)
     constant = make_schedule("constant", 1.0, num_steps=110, warmup_steps=10)
-    np.testing.assert_allclose([cosine(s) for s in (0, 5, 10, 60, 110)], [0, 0.5, 1, 0.5, 0],
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        [cosine(s) for s in (0, 5, 10, 60, 110)], [0, 0.5, 1, 0.5, 0], atol=1e-6
+    )
     np.testing.assert_allclose([constant(s) for s in (0, 5, 10, 110)], [0, 0.5, 1, 1])
 
 

@@ -1,9 +1,8 @@
 """Test persons with what the network says of them, as the sections of a page."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 
 from jaxpose import evaluate, geometry, input_pipeline, protocols
@@ -15,6 +14,9 @@ from jaxpose.prepared import read_example
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
 from jaxpose.visualize import context_pictures, draw_skeleton, heat_map, part_maps
+
+if TYPE_CHECKING:
+    import ml_collections
 
 PERSONS = 12
 SIZE = 256  # pixels of a shown crop's side
@@ -51,7 +53,7 @@ class Persons(NamedTuple):
 
 
 def person_sections(
-    config: ml_collections.ConfigDict,
+    config: "ml_collections.ConfigDict",
     net: PoseNet,
     variables: dict,
     described: dict[str, Any],

@@ -3,10 +3,9 @@
 import pathlib
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 import numpy as np
 
 from jaxpose import __version__, checkpoint, evaluate, geometry, input_pipeline, metrics
@@ -18,9 +17,12 @@ from jaxpose.run_log import read_records
 from jaxpose.skeleton import joint_index
 from jaxpose.train.run import open_training
 
+if TYPE_CHECKING:
+    import ml_collections
+
 
 def report_run(
-    config: ml_collections.ConfigDict, workdir: str | pathlib.Path, evaluation: dict[str, Any]
+    config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, evaluation: dict[str, Any]
 ) -> pathlib.Path:
     """Write `workdir`/report.html: scores, curves, and 12 persons of the first test row.
 
@@ -78,7 +80,7 @@ def report_run(
 
 
 def _constant_answers(
-    config: ml_collections.ConfigDict,
+    config: "ml_collections.ConfigDict",
     tests: Sequence[tuple[input_pipeline.PreparedSplit, geometry.CropRule]],
     rows: Sequence[str],
     described: dict[str, Any],

@@ -8,10 +8,9 @@ functions of it, so a run that was stopped anywhere continues as if nothing had 
 import contextlib
 import math
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 
 from jaxpose import checkpoint, cluster
 from jaxpose.network import make_net
@@ -29,6 +28,9 @@ from jaxpose.train.start import fresh_start, start_of
 from jaxpose.train_step import unreplicate
 from jaxpose.workdir import prepare_workdir
 
+if TYPE_CHECKING:
+    import ml_collections
+
 __all__ = [
     "Run",
     "augmentation_of",
@@ -44,7 +46,7 @@ __all__ = [
 ]
 
 
-def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> dict[str, Any]:
+def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> dict[str, Any]:
     """Train, or go on with what lies in `workdir`, until the config's last epoch.
 
     Returns:

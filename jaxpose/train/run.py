@@ -1,10 +1,9 @@
 """A config, opened: its data sets, network and optimiser."""
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import ml_collections
 import optax
 
 from jaxpose import evaluate, geometry, input_pipeline, optimizer, protocols
@@ -13,6 +12,9 @@ from jaxpose.errors import JaxposeError
 from jaxpose.network import STRIDE, PoseNet, make_net
 from jaxpose.skeleton import skeleton_of
 from jaxpose.train_step import DEVICES
+
+if TYPE_CHECKING:
+    import ml_collections
 
 # Counts of a config that must be 1 or more.
 COUNTS = (
@@ -45,7 +47,7 @@ class Run(NamedTuple):
       plateau_init, plateau_update: of `make_plateau`.
     """
 
-    config: ml_collections.ConfigDict
+    config: "ml_collections.ConfigDict"
     joints: tuple[str, ...]
     arguments: dict[str, Any]
     net: PoseNet
@@ -61,7 +63,7 @@ class Run(NamedTuple):
     plateau_update: Any
 
 
-def open_run(config: ml_collections.ConfigDict) -> Run:
+def open_run(config: "ml_collections.ConfigDict") -> Run:
     """Open the data sets of a config and build its network and optimiser."""
     training, rules = open_training(config)
     validation = open_validation(config)
@@ -108,7 +110,7 @@ def open_run(config: ml_collections.ConfigDict) -> Run:
 
 
 def open_training(
-    config: ml_collections.ConfigDict,
+    config: "ml_collections.ConfigDict",
 ) -> tuple[list[tuple[input_pipeline.PreparedSplit, float]], list[geometry.CropRule]]:
     """The training splits of `config.data` with their weights, and their crop rules."""
     if not config.data:
@@ -123,7 +125,7 @@ def open_training(
 
 
 def open_validation(
-    config: ml_collections.ConfigDict,
+    config: "ml_collections.ConfigDict",
 ) -> list[tuple[input_pipeline.PreparedSplit, str, float]]:
     """The splits of `config.validation`, each with its crop's name and weight in the score."""
     opened = []
@@ -135,7 +137,7 @@ def open_validation(
     return opened
 
 
-def check_config(config: ml_collections.ConfigDict) -> None:
+def check_config(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values that cannot work, alone or together."""
     check_rows(config)
     skeleton_of(config.joints)  # no name twice
@@ -172,7 +174,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
 
 
-def check_rows(config: ml_collections.ConfigDict) -> None:
+def check_rows(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for a row of data, validation or test that is none."""
     for field, (form, kinds) in ROWS.items():
         for row in config[field]:
@@ -182,12 +184,12 @@ def check_rows(config: ml_collections.ConfigDict) -> None:
                 raise JaxposeError(f"config.{field} has {row!r}; write rows of {form}")
 
 
-def network_arguments(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def network_arguments(config: "ml_collections.ConfigDict") -> dict[str, Any]:
     """`PoseNet`'s arguments as a plain dict, as a checkpoint records them."""
     return {"num_joints": len(config.joints), **config.network.to_dict()}
 
 
-def augmentation_of(config: ml_collections.ConfigDict) -> Augmentation:
+def augmentation_of(config: "ml_collections.ConfigDict") -> Augmentation:
     """The config's augmentation as plain values."""
     values = config.augmentation.to_dict()
     return Augmentation(**{**values, "scale": tuple(values["scale"])})

@@ -3,17 +3,19 @@
 import json
 import math
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 
 from jaxpose import checkpoint, evaluate, input_pipeline
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
 from jaxpose.prediction_file import write_predictions
 from jaxpose.train.run import Run, check_rows
+
+if TYPE_CHECKING:
+    import ml_collections
 
 
 def validation_table(run: Run, variables: dict) -> tuple[dict[str, Any], float]:
@@ -67,7 +69,7 @@ def _total(found: dict[str, Any], score: str, split: input_pipeline.PreparedSpli
 
 
 def evaluate_checkpoint(
-    config: ml_collections.ConfigDict, workdir: str | pathlib.Path, *, path: str = ""
+    config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, path: str = ""
 ) -> dict[str, Any]:
     """Score a checkpoint on the config's test rows; predictions go to `workdir`/predictions.
 

@@ -1,12 +1,11 @@
 import doctest
-import re
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
@@ -304,70 +303,6 @@ def test_exports_with_a_symbolic_batch():
     read = jax.jit(jax.vmap(jax.vmap(soft_argmax), in_axes=-1, out_axes=1))
     exported = jax.export.export(read)(jax.ShapeDtypeStruct(batch, jnp.float32))
     np.testing.assert_allclose(exported.call(maps), reference(RANDOM), atol=1e-6)
-
-
-# The compiled program
-
-SHAPES = {  # a nesting of vmap, and the shape of the maps it reads
-    "leading axes": (soft_argmax, (6, 8, 5, 7)),
-    "vmap of leading axis": (jax.vmap(soft_argmax), (6, 8, 5, 7)),
-    "vmap of vmap": (jax.vmap(jax.vmap(soft_argmax)), (6, 8, 5, 7)),
-    "network": (jax.vmap(jax.vmap(soft_argmax), in_axes=-1, out_axes=1), (6, 5, 7, 8)),
-    "channels last": (jax.vmap(soft_argmax, in_axes=-1, out_axes=1), (6, 5, 7, 8)),
-    "both last": (jax.vmap(jax.vmap(soft_argmax, in_axes=-1), in_axes=-1), (5, 7, 6, 8)),
-    "middle": (jax.vmap(jax.vmap(soft_argmax, in_axes=1), in_axes=2), (5, 6, 8, 7)),
-    "three": (jax.vmap(jax.vmap(jax.vmap(soft_argmax, in_axes=-1)), in_axes=1), (2, 3, 5, 7, 8)),
-}
-
-
-MOVED = ("both last", "middle", "three")  # two batch axes on both sides: one of them moves
-
-
-def compiled(function, *arguments):
-    return jax.jit(function).lower(*arguments).compile().as_text()
-
-
-def sizes(program, operation):
-    """Numbers of elements that the uses of an operation write, in compiled HLO."""
-    shapes = re.findall(rf"= \w+\[([\d,]*)\]\S* {operation}\(", program)
-    return [int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes]
-
-
-def value(read):
-    return lambda maps: read(maps)
-
-
-def value_and_gradient(read):
-    return jax.value_and_grad(lambda maps: jnp.sum(read(maps) ** 2))
-
-
-@pytest.mark.parametrize("program", [value, value_and_gradient])
-@pytest.mark.parametrize("nesting", SHAPES)
-def test_one_exponential_over_all_maps_no_loop_and_no_transpose(nesting, program):
-    read, shape = SHAPES[nesting]
-    text = compiled(program(read), jnp.zeros(shape))
-    assert sizes(text, "exponential") == [np.prod(shape)]
-    assert " while(" not in text
-    assert " call(" not in text
-    if nesting not in MOVED and jax.__version_info__ >= (0, 10):
-        assert np.prod(shape) not in sizes(text, "transpose") + sizes(text, "copy")
-
-
-@pytest.mark.parametrize("program", [value, value_and_gradient])
-@pytest.mark.parametrize("spec", [P("d"), P(None, None, None, "d"), P("d", None, None, "e")])
-def test_no_communication_under_a_sharded_batch_or_channel_axis(spec, program):
-    mesh = Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("d", "e"))
-    read, shape = SHAPES["network"]
-
-    def outputs(maps):
-        positions, back = jax.vjp(read, maps)
-        return positions if program is value else (positions, back(positions))
-
-    maps = jax.device_put(jnp.zeros(shape), NamedSharding(mesh, spec))
-    text = compiled(outputs, maps)
-    for operation in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
-        assert operation not in text
-    assert sizes(text, "exponential") == [np.prod(maps.sharding.shard_shape(shape))]
 
 
 # Probability and context

@@ -11,14 +11,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxpose import PoseNet
+from jaxpose import PoseNet, train_step
+from jaxpose.network import initial_variables
+from jaxpose.optimizer import make_optimizer, make_plateau, make_schedule
 
 PASSES = 3  # a training step computes what a forward pass does three times over
 READS_AND_WRITES = 9  # of every convolution's output in a training step: 3 forward, 6 backward
 SHARE = 0.5  # of the floor (operations or bytes, whichever is larger) that the program reaches
 LINK_SHARE = 0.7  # of a link's bandwidth that an all-reduce reaches
 KERNELS = 12  # programs that the device starts for each batch-normed layer, forward and backward
+SUMS_A_NORM = 1.5  # sums over the devices that wait for each other; `--count_sums 8` counts them
 IMAGES_A_CORE = 400.0  # that the input pipeline makes in a second
 
 
@@ -128,7 +132,7 @@ def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> S
     return Step(
         compute=compute,
         gradients=gradients + latency * (devices > 1),
-        norms=2 * network.norms * latency,
+        norms=SUMS_A_NORM * network.norms * latency,
         input=images / (IMAGES_A_CORE * hardware.cores),
     )
 
@@ -155,13 +159,38 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
     return "\n".join(lines)
 
 
+def count_sums(blocks: int) -> str:
+    """Compile a narrow network's training step for the devices at hand, and count its sums."""
+    net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=train_step.DEVICES)
+    variables = initial_variables(net, 0)
+    optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))
+    state = train_step.create_train_state(variables, optimizer, make_plateau()[0](), ema=False)
+    step = train_step.make_train_step(net, optimizer, probability_weight=0.01)
+    count = jax.local_device_count()
+    batch = {
+        "image": np.zeros((count, 32, 32, 3), np.uint8),
+        "keypoints": np.zeros((count, 3, 2), np.float32),
+        **{name: np.ones((count, 3), bool) for name in ("labelled", "known")},
+        "weight": np.ones(count, np.float32),
+        "readable": np.ones(count, bool),
+    }
+    state = train_step.replicate(jax.tree.map(np.asarray, state))
+    program = train_step.parallel(step).lower(state, train_step.shard(batch)).compile().as_text()
+    norms = measure(net).norms
+    return f"{program.count(' all-reduce(')} sums over {count} devices, {norms} norms"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m docs.scaling")
     parser.add_argument("--hardware", choices=HARDWARE, default="h100")
     parser.add_argument("--batch", type=int, nargs="+", default=[2, 16, 64])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--count_sums", type=int, metavar="BLOCKS", help="compile, takes minutes")
     options = parser.parse_args(arguments)
+    if options.count_sums:
+        print(count_sums(options.count_sums))
+        return
     print(table(options.hardware, tuple(options.batch), tuple(options.devices)))
 
 

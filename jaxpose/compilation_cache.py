@@ -13,14 +13,16 @@ def use_compilation_cache() -> pathlib.Path | None:
       The folder, or None where it cannot be written or is switched off.
     """
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
-    if named.lower() == "off":
-        return None
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     folder = pathlib.Path(named or pathlib.Path(base) / "jaxpose" / "compilation")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if named.lower() == "off":
+            folder = None
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return None
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+        folder = None
+    # None too: JAX reads the variable itself, and would make a folder called "off".
+    jax.config.update("jax_compilation_cache_dir", folder and str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     return folder

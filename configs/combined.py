@@ -1,0 +1,60 @@
+"""LSP, LSPET and MPII's training persons together: the recipe of the network that ships.
+
+    python -m tfds_builders lsp --source PATH
+    python -m tfds_builders lspet --source PATH
+    python -m tfds_builders mpii/crops --source PATH MORE
+    python launch.py --config=configs/combined.py:small --workdir=runs/small
+
+Every crop is cut by LSP's rule (the joints' box, its longer side / 0.76). Clean labels count: LSP's
+and MPII's persons are drawn more often than LSPET's, whose labels are rough. Plateau and best
+checkpoint follow the mean PCK@0.2 of LSP's and LSPET's validation parts.
+
+Presets:
+  small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
+  medium: width 432, K = 4, 192x192, bfloat16.
+  full: the paper's network, bfloat16, batch 64.
+"""
+
+import ml_collections
+
+from configs import common
+
+
+def get_config(preset: str = "full") -> ml_collections.ConfigDict:
+    """The config of a preset: "small", "medium" or "full"."""
+    config = common.get_config()
+    config.data = (("lsp/person_centric", 6.0), ("lspet", 1.0), ("mpii/crops", 5.0))
+    config.validation = (
+        ("lsp/person_centric", "validation", "joints", 1.0),
+        ("lspet", "validation", "joints", 1.0),
+        ("lsp/person_centric", "validation", "picture", 0.0),
+        ("mpii/crops", "validation", "joints", 0.0),
+    )
+    config.test = (("lsp/person_centric", "test", "picture"),)
+    config.augmentation = dict(rotation=30.0, scale=(0.75, 1.3), flip=True, color=0.2, shift=0.06)
+    config.optimizer.name = "adam"
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_epochs = 0.2
+    config.optimizer.clip_norm = 1.0
+    config.ema = 0.999
+    config.log_every_steps = 100
+    config.eval.batch_size = 64
+    if preset == "small":
+        config.network.width = 288
+        config.network.num_blocks = 2
+        config.image_size = 128
+        config.num_epochs = 24
+        config.optimizer.learning_rate = 1.5e-3
+    elif preset in ("medium", "full"):
+        config.dtype = "bfloat16"
+        config.batch_size = 64
+        config.num_epochs = 50
+        config.optimizer.learning_rate = 1e-3
+        config.augmentation.rotation = 40.0
+        if preset == "medium":
+            config.network.width = 432
+            config.network.num_blocks = 4
+            config.image_size = 192
+    else:
+        raise ValueError(f"no preset {preset!r}; choose small, medium or full")
+    return config

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpose import pretrained
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
@@ -167,7 +168,7 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
 
 
 def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
-    """The checkpoint folder that a person means: a workdir's best (or "latest"), or itself.
+    """The checkpoint that a person means: a workdir's best (or "latest"), or the path itself.
 
     Raises:
       JaxposeError: no checkpoint is there.
@@ -175,7 +176,7 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
     if which not in KINDS:
         raise JaxposeError(f"unknown checkpoint {which!r}; choose one of {', '.join(KINDS)}")
     path = pathlib.Path(path).expanduser()
-    if (path / "tree").is_dir():
+    if (path / "tree").is_dir() or path.suffix == ".npz":
         return path
     for name in dict.fromkeys((which, *KINDS)):
         for folder in (path / "checkpoints" / name, path / name, path):
@@ -183,7 +184,8 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
             if steps and (folder / str(steps[0]) / "tree").is_dir():
                 return folder / str(steps[0])
     raise JaxposeError(
-        f"no checkpoint in {path}; give a workdir of a training run or a single checkpoint folder"
+        f"no checkpoint in {path}; give a workdir of a training run, a single checkpoint folder or "
+        "a packed checkpoint (.npz)"
     )
 
 
@@ -191,11 +193,11 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     """Variables of a checkpoint for prediction.
 
     Args:
-      path: a workdir, or a single checkpoint folder.
+      path: a workdir, a single checkpoint folder, or a packed checkpoint (`pretrained.pack`).
       which: "best" or "latest" of a workdir.
 
     Returns:
-      (variables {"params", "batch_stats"}, metadata, the folder that was read); of a whole training
+      (variables {"params", "batch_stats"}, metadata, what was read); of a whole training
       state the averaged variables where it has them.
 
     Raises:
@@ -203,6 +205,9 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     """
     folder = find(path, which=which)
     try:
+        if folder.suffix == ".npz":
+            variables, metadata = pretrained.unpack(folder)
+            return variables, _checked(metadata, METADATA_KEYS, folder), folder
         tree, metadata = _read(folder, None)
         if "opt_state" in tree and tree.get("ema"):
             tree = tree["ema"]
@@ -260,6 +265,11 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
 def _read_metadata(folder: pathlib.Path) -> dict:
     """A checkpoint's metadata; a ValueError or OSError where it is broken."""
     metadata = json.loads((folder / "metadata" / "metadata").read_text(encoding="utf-8"))
+    return _checked(metadata, (*METADATA_KEYS, "checksum"), folder)
+
+
+def _checked(metadata: Any, keys: tuple[str, ...], folder: pathlib.Path) -> dict:
+    """The metadata, if it has the keys and a format that we read; else a ValueError."""
     if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
         raise ValueError("its metadata is no description of a checkpoint")
     if metadata["format"] > FORMAT:
@@ -267,7 +277,7 @@ def _read_metadata(folder: pathlib.Path) -> dict:
             f"checkpoint {folder} has format {metadata['format']}, this jaxpose reads {FORMAT}; "
             "install the jaxpose that wrote it"
         )
-    missing = [key for key in (*METADATA_KEYS, "checksum") if key not in metadata]
+    missing = [key for key in keys if key not in metadata]
     if missing:
         raise ValueError(f"its metadata lacks {', '.join(missing)}")
     return metadata

@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 ORDER = """
     errors optional heatmaps depthwise skeleton geometry decode layers network losses metrics
     prediction_file protocols tables augment host_memory prepared input_pipeline cluster
-    compilation_cache optimizer train_step transfer workdir run_log checkpoint evaluate train
-    visualize report predict keras_weights export cli
+    compilation_cache optimizer train_step transfer workdir run_log pretrained checkpoint evaluate
+    train visualize report predict keras_weights export cli
 """.split()
 
 # The longest file that is still one job; the few lines above the round 400 are its docstrings.

@@ -1,7 +1,8 @@
 """The network's layers as functions of arrays [B, H, W, C]: convolutions, pooling, batch norm.
 
 Where XLA's own rule is slow on a CPU the layer has another one there, chosen when the program is
-lowered for its platform; elsewhere it is XLA's. Rules of our own give reverse mode only.
+lowered for its platform; elsewhere, or everywhere with ``portable``, it is XLA's. Rules of our own
+give reverse mode only.
 """
 
 import functools
@@ -11,12 +12,16 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
+def conv2d(
+    x: jax.Array, kernel: jax.Array, *, strides: int = 1, portable: bool = False
+) -> jax.Array:
     """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding.
 
     Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
+    if portable:
+        return _lax_conv(strides, x, kernel)
     return _conv2d(strides, *_same_axes(x, kernel))
 
 

@@ -85,6 +85,12 @@ class BatchNorm(nn.Module):
         return y
 
 
+def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
+    """`layers.max_pool` as Flax has it, which converters recognise."""
+    shape = {"window_shape": (window, window), "strides": (strides, strides)}
+    return nn.max_pool(x, **shape, padding="SAME")
+
+
 class ConvNorm(nn.Module):
     """Convolution without bias ("same" padding, TensorFlow's sense), then batch norm."""
 
@@ -93,6 +99,7 @@ class ConvNorm(nn.Module):
     strides: int = 1
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
+    portable: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -102,7 +109,7 @@ class ConvNorm(nn.Module):
         if self.kernel_size == (1, 1) and self.strides == 1:
             x = layers.pointwise_conv(x, kernel[0, 0])
         else:
-            x = layers.conv2d(x, kernel, strides=self.strides)
+            x = layers.conv2d(x, kernel, strides=self.strides, portable=self.portable)
         return self.norm(name="norm")(x)
 
 
@@ -113,6 +120,7 @@ class SeparableNorm(nn.Module):
     kernel_size: int
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
+    portable: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -122,7 +130,8 @@ class SeparableNorm(nn.Module):
         pointwise = self.param(
             "pointwise", nn.initializers.glorot_uniform(), (channels, self.features), jnp.float32
         )
-        x = depthwise_conv(x, depthwise.astype(self.dtype))
+        implementation = "conv" if self.portable else None
+        x = depthwise_conv(x, depthwise.astype(self.dtype), implementation=implementation)
         x = layers.pointwise_conv(x, pointwise.astype(self.dtype))
         return self.norm(name="norm")(x)
 
@@ -151,6 +160,7 @@ class Stem(nn.Module):
     width: int
     conv: Any
     separable: Any
+    pool: Any
 
     @nn.compact
     def __call__(self, x):
@@ -164,7 +174,7 @@ class Stem(nn.Module):
         x = nn.relu(conv("conv2", x, 32, (3, 3)))
         x = nn.relu(conv("conv3", x, 64, (3, 3)))
         reduced = nn.relu(conv("conv4", x, 96, (3, 3), 2))
-        x = jnp.concatenate([reduced, layers.max_pool(x, window=3, strides=2)], axis=-1)
+        x = jnp.concatenate([reduced, self.pool(x, window=3, strides=2)], axis=-1)
         self.sow("intermediates", "concat1", x)
 
         short = nn.relu(conv("short1", x, 64, (1, 1)))
@@ -177,7 +187,7 @@ class Stem(nn.Module):
         self.sow("intermediates", "concat2", x)
 
         reduced = conv("conv5", nn.relu(x), 192, (3, 3), 2)
-        x = jnp.concatenate([reduced, layers.max_pool(x, window=2, strides=2)], axis=-1)
+        x = jnp.concatenate([reduced, self.pool(x, window=2, strides=2)], axis=-1)
         self.sow("intermediates", "concat3", x)
         separable = functools.partial(self.separable, kernel_size=3)
         return ResidualSeparable(self.width, self.conv, separable, name="residual")(x)
@@ -189,6 +199,7 @@ class BlockA(nn.Module):
     width: int
     conv: Any
     separable: Any
+    pool: Any
 
     @nn.compact
     def __call__(self, x):
@@ -197,11 +208,11 @@ class BlockA(nn.Module):
 
         half = self.width // 2
         level1 = residual("level1", x, self.width)
-        x = layers.max_pool(x, window=2, strides=2)
+        x = self.pool(x, window=2, strides=2)
         x = self.conv(half, name="reduce")(nn.relu(x))
         x = residual("level2_1", x, half)
         level2 = residual("level2_2", x, half)
-        x = layers.max_pool(x, window=2, strides=2)
+        x = self.pool(x, window=2, strides=2)
         for i in (1, 2, 3):
             x = residual(f"level3_{i}", x, half)
         x = residual("level2_3", level2 + layers.upsample(x), self.width)
@@ -255,6 +266,8 @@ class PoseNet(nn.Module):
       dtype: of the computation; parameters, statistics and the soft-argmax stay float32.
       axis_name: batch norm is synchronised over the devices of this pmap axis in training.
       rematerialise: recompute a block's activations in the backward pass, to save memory.
+      portable: every layer in one form for all platforms, for converters to other formats; else
+        some have a faster one on CPUs.
     """
 
     num_joints: int = 16
@@ -268,26 +281,27 @@ class PoseNet(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     rematerialise: bool = False
+    portable: bool = False
 
     @nn.compact
     def __call__(self, images, *, train: bool = False, heatmaps: bool = False) -> PoseOutput:
         self._check(images)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
-        conv = functools.partial(ConvNorm, norm=norm, dtype=self.dtype)
-        separable = functools.partial(
-            SeparableNorm, kernel_size=self.kernel_size, norm=norm, dtype=self.dtype
-        )
+        given = {"norm": norm, "dtype": self.dtype, "portable": self.portable}
+        conv = functools.partial(ConvNorm, **given)
+        separable = functools.partial(SeparableNorm, kernel_size=self.kernel_size, **given)
+        pool = flax_max_pool if self.portable else layers.max_pool
         num_maps = self.num_joints * (1 + self.num_context_maps)
         block_a, block_b = BlockA, BlockB
         if self.rematerialise:
             block_a, block_b = nn.remat(BlockA), nn.remat(BlockB)
 
-        x = Stem(self.width, conv, separable, name="stem")(images.astype(self.dtype))
+        x = Stem(self.width, conv, separable, pool, name="stem")(images.astype(self.dtype))
         self.sow("intermediates", "stem_output", x)
         maps = []
         for k in range(1, self.num_blocks + 1):
             last = k == self.num_blocks
-            x = block_a(self.width, conv, separable, name=f"block{k}_a")(x)
+            x = block_a(self.width, conv, separable, pool, name=f"block{k}_a")(x)
             self.sow("intermediates", f"block{k}_a_output", x)
             raw, x = block_b(
                 self.width, num_maps, last, conv, separable, self.dtype, name=f"block{k}_b"

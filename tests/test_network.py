@@ -106,6 +106,15 @@ def test_bfloat16_stays_close_to_float32(variables, images, output):
     np.testing.assert_allclose(rounded.confidence, output.confidence, atol=0.3)
 
 
+def test_portable_layers_answer_alike_and_know_no_platform(variables, images, output):
+    portable = TINY.clone(portable=True)
+    found = answers(portable, variables, images)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(output), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert "platform_index" in str(jax.make_jaxpr(TINY.apply)(variables, images))
+    assert "platform_index" not in str(jax.make_jaxpr(portable.apply)(variables, images))
+
+
 def expected_decoding(heatmaps, joints, alpha, positions_of):
     """Sections 3.2.1 to 3.2.3 in float64, map by map: [H, W, M] to ([J, 2], [J])."""
     rows, columns, maps = heatmaps.shape

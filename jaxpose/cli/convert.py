@@ -1,0 +1,41 @@
+"""``jaxpose convert FILE.h5 OUTDIR``: the authors' Keras weights as a checkpoint."""
+
+
+def add(commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn the paper's authors' Keras weights into a checkpoint",
+        description="Turns the authors' Keras weights file into a checkpoint that every command "
+        "takes. Number of blocks, joints and context maps are read off the file.",
+    )
+    parser.add_argument("file", metavar="FILE.h5")
+    parser.add_argument("folder", metavar="OUTDIR", help="a new or an empty folder")
+    parser.add_argument(
+        "--joints",
+        metavar="NAME,NAME,...",
+        help="joint names in the file's channel order (default: the authors' 16)",
+    )
+    numbers = "where the file does not tell"
+    parser.add_argument("--num_joints", type=int, metavar="J", help=numbers)
+    parser.add_argument("--num_context_maps", type=int, metavar="C", help=f"a joint, {numbers}")
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> None:
+    """Convert a file and print what was found in it."""
+    from jaxpose import keras_weights
+
+    metadata, folder = keras_weights.convert(
+        arguments.file,
+        arguments.folder,
+        joints=arguments.joints and arguments.joints.split(","),
+        num_joints=arguments.num_joints,
+        num_context_maps=arguments.num_context_maps,
+    )
+    network = metadata["network"]
+    print(
+        f"{arguments.file}: {network['num_blocks']} blocks, {network['num_joints']} joints, "
+        f"{network['num_context_maps']} context maps a joint, width {network['width']}, grid "
+        f"{network['grid']}\njoints: {', '.join(metadata['joints'])}\ncheckpoint: {folder}"
+    )

@@ -1,0 +1,43 @@
+"""``jaxpose score PROTOCOL FILE.npz``: a file of predictions by a protocol of the paper."""
+
+import json
+import os
+
+
+def add(commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "score",
+        help="score predictions by a protocol of the paper",
+        description="Scores the predictions in an .npz file and prints the paper's columns.",
+        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labelled, for MPII "
+        "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
+    )
+    parser.add_argument("protocol", metavar="PROTOCOL", help="mpii-pckh, lsp-pck or lsp-pcp")
+    parser.add_argument("file", metavar="FILE.npz")
+    parser.add_argument("--json", action="store_true", help="every rate and count as JSON")
+    parser.add_argument("--paper", action="store_true", help="add the rows of the paper's tables")
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> None:
+    """Print the score of a file of predictions."""
+    from jaxpose import prediction_file, protocols, tables
+
+    protocol = protocols.named(arguments.protocol)
+    predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
+    found = protocols.result(protocol, protocols.score(protocol, predictions))
+    if arguments.json:
+        found["description"] = predictions.description
+        if arguments.paper:
+            found["paper"] = tables.paper_dicts(protocol)
+        print(json.dumps(found, indent=1, allow_nan=False))
+        return
+    print(
+        tables.text(
+            found,
+            label=os.path.basename(arguments.file),
+            description=predictions.description,
+            paper=arguments.paper,
+        )
+    )

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxpose import checkpoint, pretrained
+from jaxpose import checkpoint, cli, pretrained
 from jaxpose.errors import JaxposeError
 from jaxpose.network import PoseNet, initial_variables
 
@@ -42,6 +42,17 @@ def test_a_packed_checkpoint_loads_as_any_other(variables, tmp_path):
             tolerance = 2.0**-11 if theirs.ndim > 1 else 0.0  # half a step of float16's 10 bits
             np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=1e-7 * (theirs.ndim > 1))
             assert ours.dtype == np.float32
+
+
+def test_the_command_packs_a_workdir(variables, tmp_path, capsys):
+    manager = checkpoint.open_manager(tmp_path / "run" / "checkpoints" / "best", keep=1)
+    checkpoint.save(manager, 7, variables, METADATA, wait=True)
+    checkpoint.finish(manager)
+    assert cli.main(["pack", str(tmp_path / "run"), str(tmp_path / "out.npz")]) == 0
+    assert "(step 7) is packed in" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "out.npz")[1]["joints"] == METADATA["joints"]
+    assert cli.main(["pack", str(tmp_path / "run"), str(tmp_path / "out.zip")]) == 1
+    assert "is called NAME.npz" in capsys.readouterr().err
 
 
 def test_it_takes_two_bytes_a_weight(variables, tmp_path):

@@ -1,0 +1,23 @@
+"""``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
+
+
+def add(commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "pack",
+        help="write a checkpoint as one file of half its size",
+        description="Writes a checkpoint as one .npz, kernels in float16, that every command takes "
+        "in a checkpoint's place.",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a workdir or a checkpoint folder")
+    parser.add_argument("file", metavar="FILE.npz")
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> None:
+    """Pack a checkpoint and print where it lies."""
+    from jaxpose import checkpoint, pretrained
+
+    variables, metadata, folder = checkpoint.load(arguments.checkpoint)
+    file = pretrained.pack(variables, metadata, arguments.file)
+    print(f"{folder} (step {metadata['step']}) is packed in {file}, {file.stat().st_size:,} bytes")

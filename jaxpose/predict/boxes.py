@@ -1,0 +1,70 @@
+"""Boxes of persons: checked, and found around joints."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+
+SURE = 0.3  # confidence from which a joint counts for the box around a person
+FEWEST_SURE = 4  # with fewer of them all joints count
+
+
+def check_boxes(
+    boxes: Sequence[Sequence[float]], size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Boxes as float64 [N, 4], or a JaxposeError that names the first that is none.
+
+    Args:
+      boxes: [N, 4] (x, y, width, height) in pixels.
+      size: (width, height) of the picture, if a box that lies outside of it is to be refused.
+    """
+    try:
+        array = np.asarray(boxes, np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(())
+    if array.size == 0 and array.ndim > 0:
+        return array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise JaxposeError(
+            f"boxes have shape {array.shape}; give one x, y, width, height for each person"
+        )
+    bad = ~(np.isfinite(array).all(axis=1) & (array[:, 2:] > 0).all(axis=1))
+    if bad.any():
+        raise JaxposeError(
+            f"box {_text(array[bad][0])} has no area; give x, y, width, height in pixels"
+        )
+    if size is not None:
+        outside = (array[:, :2] >= size).any(axis=1) | (array[:, :2] + array[:, 2:] <= 0).any(
+            axis=1
+        )
+        if outside.any():
+            raise JaxposeError(
+                f"box {_text(array[outside][0])} lies outside of the picture, which is "
+                f"{size[0]}x{size[1]}; give x, y, width, height in its pixels"
+            )
+    return array
+
+
+def _text(box: np.ndarray) -> str:
+    return ",".join(f"{value:g}" for value in box)
+
+
+def box_around(
+    keypoints: np.ndarray, confidence: np.ndarray, size: tuple[int, int]
+) -> np.ndarray | None:
+    """The box of the joints that seem to be there.
+
+    Args:
+      keypoints: [J, 2] in pixels.
+      confidence: [J].
+      size: (width, height) of the picture; the box ends at its edges.
+
+    Returns:
+      float64 [4] (x, y, width, height); None where the joints have no extent.
+    """
+    sure = confidence >= SURE
+    points = keypoints[sure] if sure.sum() >= FEWEST_SURE else keypoints
+    points = points.clip(0, size)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return np.concatenate([low, high - low]) if (high - low).min() > 1 else None

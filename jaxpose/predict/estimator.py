@@ -1,0 +1,255 @@
+"""Keypoints of people in a photo, from a checkpoint: `PoseEstimator`."""
+
+import functools
+import os
+import pathlib
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import checkpoint, geometry, pretrained
+from jaxpose.evaluate import answer_crops, crop_sizes
+from jaxpose.network import PoseNet, make_net, normalise
+from jaxpose.predict.boxes import box_around, check_boxes
+from jaxpose.predict.pictures import as_picture
+from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
+
+LARGEST_BATCH = 32  # crops that go through the network at once
+
+
+class Prediction(NamedTuple):
+    """What `PoseEstimator.predict` finds for N boxes of one photo.
+
+    Attributes:
+      keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
+      confidence: float32 [N, J], probability that the joint is in the crop.
+      boxes: float64 [N, 4], the boxes (x, y, width, height) that the last pass looked at.
+      joints: names of the J joints.
+    """
+
+    keypoints: np.ndarray
+    confidence: np.ndarray
+    boxes: np.ndarray
+    joints: tuple[str, ...]
+
+
+class Maps(NamedTuple):
+    """What `PoseEstimator.maps` finds: one person as the network's last block sees it.
+
+    Attributes:
+      crop: the square of the photo that the network looked at.
+      heatmaps: float32 [H, W, M], raw: the part maps of all joints of the network (those too that
+        it never saw a label for), then the context maps, grouped by joint.
+      keypoints: float64 [J, 2] in [0, 1] of the crop, of the estimator's joints.
+      confidence: float32 [J].
+    """
+
+    crop: geometry.Crop
+    heatmaps: np.ndarray
+    keypoints: np.ndarray
+    confidence: np.ndarray
+
+
+class PoseEstimator:
+    """A trained network that takes photos and returns keypoints; may be used from threads.
+
+    Programs are compiled when they are first needed, one for each power of two of crops that go
+    through the network at once (with and without `flip_test`), and kept.
+
+    Attributes:
+      joints: names of the J joints it returns: those it ever saw a label for.
+      limbs: pairs of these names that a drawing connects.
+      flip_pairs: pairs of these names that a mirror exchanges.
+      image_size: side of the crops that its network takes, in pixels.
+      net: the network.
+      channels: int [J], the network's channels of `joints`.
+      source: the checkpoint that was read, None if the network came otherwise.
+
+    Example:
+      estimator = PoseEstimator.from_checkpoint("runs/demo")
+      found = estimator.predict("photo.jpg", boxes=[[120, 40, 200, 420]])
+      dict(zip(found.joints, found.keypoints[0]))
+    """
+
+    def __init__(self, variables: dict, metadata: dict, *, dtype: str = "float32"):
+        """Takes what `checkpoint.load` gives."""
+        all_joints = tuple(metadata["joints"])
+        self.joints = tuple(metadata["trained_joints"])
+        kept = set(self.joints)
+        # Without a pelvis, say, the trunk is drawn along its outline.
+        limbs = [*map(tuple, metadata["limbs"]), *skeleton_of(self.joints).limbs]
+        self.limbs = tuple(limb for limb in dict.fromkeys(limbs) if set(limb) <= kept)
+        self.flip_pairs = tuple((a, b) for a, b in metadata["flip_pairs"] if {a, b} <= kept)
+        self.image_size = int(metadata["image_size"])
+        self.channels = joint_index(all_joints, self.joints)
+        self.net: PoseNet = make_net(metadata["network"], dtype=dtype)
+        self.source: pathlib.Path | None = None
+        self._rule = geometry.CropRule(**metadata["crop"])
+        self._variables = jax.tree.map(jnp.asarray, variables)
+        self._mirror = flip_permutation(all_joints, metadata["flip_pairs"])
+        self._programs = {}
+        self._compiling = threading.Lock()
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
+    ) -> "PoseEstimator":
+        """The estimator of a workdir ("best" or "latest"), a checkpoint folder or a packed file.
+
+        Raises:
+          JaxposeError: no checkpoint is there, or it cannot be read.
+        """
+        variables, metadata, source = checkpoint.load(path, which=which)
+        estimator = cls(variables, metadata, dtype=dtype)
+        like = jax.eval_shape(estimator.net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        checkpoint.check_variables(variables, like, source)
+        estimator.source = source
+        return estimator
+
+    @classmethod
+    def from_pretrained(cls, name: str = "small", *, dtype: str = "float32") -> "PoseEstimator":
+        """The estimator of a network that this package ships.
+
+        Raises:
+          JaxposeError: there is none of that name; the message lists those that are there.
+        """
+        return cls.from_checkpoint(pretrained.path(name), dtype=dtype)
+
+    def predict(
+        self,
+        image: Any,
+        boxes: Sequence[Sequence[float]] | None = None,
+        *,
+        flip_test: bool = False,
+        num_crops: int = 1,
+        passes: int | None = None,
+    ) -> Prediction:
+        """Keypoints of the person in each box.
+
+        Args:
+          image: RGB uint8 [H, W, 3], a path, or a PIL image (turned upright by its EXIF).
+          boxes: [N, 4] (x, y, width, height) in pixels, one a person; None looks at the whole
+            photo first and then, in a second pass, at the box of what it found.
+          flip_test: average with the answer for the mirrored crop.
+          num_crops: crops of different size to average.
+          passes: 1 leaves the second pass out; with boxes there is one pass only.
+
+        Raises:
+          JaxposeError: the photo cannot be read, or a box has no area or lies outside the photo.
+        """
+        picture = as_picture(image)
+        height, width = picture.shape[:2]
+        options = {"flip_test": flip_test, "num_crops": num_crops}
+        if boxes is not None:
+            boxes = check_boxes(boxes, (width, height))
+            return self._look(picture, boxes, [self.crop_of(box) for box in boxes], **options)
+        whole = np.array([[0.0, 0.0, width, height]])
+        crop = geometry.example_crop({"picture_size": (width, height)}, geometry.PICTURE_RULE)
+        first = self._look(picture, whole, [crop], **options)
+        if passes == 1:
+            return first
+        box = box_around(first.keypoints[0], first.confidence[0], (width, height))
+        if box is None:
+            return first
+        return self._look(picture, box[None], [self.crop_of(box)], **options)
+
+    def maps(self, image: Any, box: Sequence[float]) -> Maps:
+        """The heat maps of the person in one box, beside what is read off them.
+
+        Args:
+          image: as `predict` has it.
+          box: (x, y, width, height) in pixels; of a `Prediction`, for example.
+
+        Raises:
+          JaxposeError: as `predict`.
+        """
+        picture = as_picture(image)
+        crop = self.crop_of(check_boxes([box], picture.shape[1::-1])[0])
+        cut = geometry.cut(picture, crop, self.image_size)
+        keypoints, confidence, heatmaps = self._program("maps", 1)(self._variables, cut[None])
+        return Maps(
+            crop,
+            np.asarray(heatmaps[0], np.float32),
+            np.asarray(keypoints[0], np.float64)[self.channels],
+            np.asarray(confidence[0])[self.channels],
+        )
+
+    def crop_of(self, box: np.ndarray) -> geometry.Crop:
+        """The checkpoint's crop rule, with the box in place of what training cut by."""
+        x, y, width, height = box
+        size = max(width, height)
+        example = {"box": box, "center": (x + width / 2, y + height / 2), "scale": size}
+        source = "scale" if self._rule.source == "scale" else "box"
+        return geometry.example_crop(example, self._rule._replace(source=source))
+
+    def _look(self, picture, boxes, crops, *, flip_test, num_crops) -> Prediction:
+        sizes = crop_sizes(num_crops)
+        views = [crop._replace(side=crop.side * size) for crop in crops for size in sizes]
+        images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
+        for view, out in zip(views, images, strict=True):
+            geometry.cut(picture, view, self.image_size, out=out)
+        keypoints, confidence = self.predict_crops(images, flip_test=flip_test)
+        matrices = np.array([geometry.crop_to_image(view) for view in views]).reshape(-1, 2, 3)
+        pixels = geometry.apply_affine(matrices, keypoints)
+        shape = (len(crops), len(sizes), len(self.joints))
+        return Prediction(
+            pixels.reshape(*shape, 2).mean(axis=1),
+            confidence.reshape(shape).mean(axis=1),
+            np.asarray(boxes, np.float64),
+            self.joints,
+        )
+
+    def predict_crops(
+        self, images: np.ndarray, *, flip_test: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints float64 [N, J, 2] in [0, 1] and confidence [N, J] of crops uint8 [N, S, S, 3].
+
+        Crops go through in batches of 1, 2, 4, ... so that few programs are compiled.
+        """
+        keypoints = np.zeros((len(images), len(self.joints), 2))
+        confidence = np.zeros((len(images), len(self.joints)), np.float32)
+        for first in range(0, len(images), LARGEST_BATCH):
+            part = images[first : first + LARGEST_BATCH]
+            rows = 1 << (len(part) - 1).bit_length()
+            if rows > len(part):
+                blank = np.zeros((rows - len(part), *part.shape[1:]), np.uint8)
+                part = np.concatenate([part, blank])
+            program = self._program("mirrored" if flip_test else "plain", rows)
+            found, sure = program(self._variables, part)
+            place = slice(first, min(first + rows, len(images)))
+            count = place.stop - first
+            keypoints[place] = np.asarray(found, np.float64)[:count, self.channels]
+            confidence[place] = np.asarray(sure)[:count, self.channels]
+        return keypoints, confidence
+
+    def _program(self, kind: str, rows: int):
+        """The compiled program for that many crops: "plain", "mirrored" (flip test) or "maps"."""
+        with self._compiling:  # a thread that comes second waits and takes what the first compiled
+            if (kind, rows) not in self._programs:
+                function = {
+                    "plain": functools.partial(_answer, self.net, flipped=None),
+                    "mirrored": functools.partial(_answer, self.net, flipped=self._mirror),
+                    "maps": functools.partial(_answer_and_maps, self.net),
+                }[kind]
+                shape = (rows, self.image_size, self.image_size, 3)
+                crops = jax.ShapeDtypeStruct(shape, np.uint8)
+                self._programs[kind, rows] = (
+                    jax.jit(function).lower(self._variables, crops).compile()
+                )
+            return self._programs[kind, rows]
+
+
+def _answer(net, variables, crops, *, flipped):
+    """Keypoints [B, J, 2] and probabilities [B, J] of the last block."""
+    keypoints, confidence = answer_crops(net, variables, crops, flipped=flipped)
+    return keypoints[-1], confidence[-1]
+
+
+def _answer_and_maps(net, variables, crops):
+    output = net.apply(variables, normalise(crops, net.dtype), train=False, heatmaps=True)
+    confidence = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
+    return output.keypoints[-1], confidence, output.heatmaps[-1].astype(jnp.float32)

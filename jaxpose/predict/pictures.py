@@ -1,0 +1,55 @@
+"""Photos as arrays, whatever a person gives, and back into files."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+
+MOST_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
+
+
+def as_picture(image: Any) -> np.ndarray:
+    """A photo as RGB uint8 [H, W, 3], upright.
+
+    Args:
+      image: a path, a PIL image, or an array uint8 [H, W, 3] (or [H, W] grey).
+
+    Raises:
+      JaxposeError: it cannot be read, is too large, or has another shape or type.
+    """
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=-1)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+            raise JaxposeError(
+                f"the picture is an array {image.dtype} {image.shape}; give uint8 [height, width, "
+                "3] in RGB"
+            )
+        return np.ascontiguousarray(image)
+    pil = import_optional("PIL.Image", extra="predict")
+    ops = import_optional("PIL.ImageOps", extra="predict")
+    name = "the picture"
+    try:
+        if isinstance(image, str | os.PathLike):
+            name = str(pathlib.Path(image))
+            image = pil.open(image)
+        if image.width * image.height > MOST_PIXELS:
+            raise JaxposeError(
+                f"{name} has {image.width}x{image.height} pixels, more than {MOST_PIXELS}; "
+                "reduce it first"
+            )
+        if image.mode.startswith("I"):  # 16 bits: Pillow would clip, not scale
+            grey = np.asarray(image, np.float64)
+            image = pil.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8))
+        return np.ascontiguousarray(np.asarray(ops.exif_transpose(image).convert("RGB")))
+    except JaxposeError:
+        raise
+    except FileNotFoundError:
+        raise JaxposeError(f"no file {name}; give a picture") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for a broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise JaxposeError(f"{name} cannot be read as a picture ({reason})") from error

@@ -1,15 +1,17 @@
 """Checkpoints through Orbax: saving, restoring, falling back to the one before.
 
-A checkpoint folder holds one tree and its `metadata` (JSON): the network's arguments, joint names
-with their flip pairs and limbs, which joints were ever labelled in training, image size, crop rule
-and a checksum of all that and the tree. A workdir holds `checkpoints/latest` (whole training
-states, the newest two) and `checkpoints/best` (the variables that scored best).
+A checkpoint folder holds one tree, its `metadata` (JSON): the network's arguments, joint names with
+their flip pairs and limbs, which joints were ever labelled in training, image size, crop rule and a
+checksum of all that and the tree; and `files.json`, the size and checksum of each of its files, by
+which damage is found before Orbax is asked to read it. A workdir holds `checkpoints/latest` (whole
+training states, the newest two) and `checkpoints/best` (the variables that scored best).
 
 Trees are NumPy arrays on the host, so that a checkpoint of one number of devices or processes
 loads on any other.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import pathlib
@@ -28,6 +30,7 @@ FORMAT = 1
 METADATA_KEYS = (
     "network", "joints", "flip_pairs", "limbs", "trained_joints", "image_size", "crop", "step"
 )  # fmt: skip
+FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
 LEAVES_NAMED = 5  # of those that differ, in an error
 logger = logging.getLogger(__name__)
@@ -41,12 +44,17 @@ def open_manager(folder: pathlib.Path, *, keep: int):
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     managers = import_optional("orbax.checkpoint.checkpoint_managers", extra="train")
+    folder = pathlib.Path(folder).absolute()
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.LatestN(keep),
         cleanup_tmp_directories=jax.process_index() == 0,
+        # Process 0 calls it when all is written, before the checkpoint gets its name.
+        async_options=ocp.AsyncOptions(
+            post_finalization_callback=functools.partial(_list_files, folder)
+        ),
     )
     try:
-        return ocp.CheckpointManager(pathlib.Path(folder).absolute(), options=options)
+        return ocp.CheckpointManager(folder, options=options)
     except OSError as error:
         raise _save_error(folder, error) from error
 
@@ -88,6 +96,27 @@ def _delete_from(manager, step: int) -> None:
     if jax.process_index() == 0:
         for later in [s for s in checkpoint_steps(manager.directory) if s >= step]:
             shutil.rmtree(manager.directory / str(later))
+
+
+def _list_files(folder: pathlib.Path) -> None:
+    """Write down the files of the checkpoint that is about to get its name."""
+    for unnamed in folder.glob("*.orbax-checkpoint-tmp*"):
+        found = {name: (file.stat().st_size, _crc(file)) for name, file in _files(unnamed).items()}
+        (unnamed / FILES).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint's tree and metadata, by their names within it."""
+    found = (f for part in ("tree", "metadata") for f in (folder / part).rglob("*"))
+    return {f.relative_to(folder).as_posix(): f for f in sorted(found) if f.is_file()}
+
+
+def _crc(file: pathlib.Path) -> int:
+    found = 0
+    with file.open("rb") as content:
+        while piece := content.read(2**20):
+            found = zlib.crc32(piece, found)
+    return found
 
 
 def checksum(tree: Any, metadata: dict) -> int:
@@ -248,6 +277,7 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
       Exception: of any other kind: it is broken.
     """
     metadata = _read_metadata(folder)
+    _check_files(folder)
     ocp = import_optional("orbax.checkpoint", extra="train")
     path = (folder / "tree").absolute()
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
@@ -260,6 +290,28 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
     if checksum(tree, metadata) != metadata["checksum"]:
         raise ValueError("its content is not what was saved")
     return tree, metadata
+
+
+def _check_files(folder: pathlib.Path) -> None:
+    """Raise a ValueError that names a file that is not as it was saved.
+
+    Orbax reads all files at once and, where one fails, leaves the other reads behind, which then
+    complain of a closed event loop. So it never sees a damaged one. A checkpoint without the list
+    (of an older jaxpose) is known by the checksum of its content alone.
+    """
+    if not (folder / FILES).exists():
+        return
+    listed = json.loads((folder / FILES).read_text(encoding="utf-8"))
+    if not isinstance(listed, dict):
+        raise ValueError(f"{FILES} is no list of files")
+    present = _files(folder)
+    for name, (size, crc) in listed.items():
+        if name not in present:
+            raise ValueError(f"{name} is missing")
+        if present[name].stat().st_size != size:
+            raise ValueError(f"{name} has {present[name].stat().st_size} bytes, not {size}")
+        if _crc(present[name]) != crc:
+            raise ValueError(f"{name} is not what was saved")
 
 
 def _read_metadata(folder: pathlib.Path) -> dict:

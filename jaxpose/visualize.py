@@ -7,9 +7,12 @@ right ones cool, those in the middle green, the same in skeletons and part maps.
 import colorsys
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
+from jaxpose.network import decode
 from jaxpose.optional import import_optional
+from jaxpose.skeleton import joint_index
 
 STRIDE = 8  # of the heat maps: the side of the picture that one cell of them covers
 NEUTRAL = (235, 235, 235)  # a limb between left and right
@@ -19,6 +22,11 @@ HEAT = np.array(
     [(8, 8, 32), (70, 20, 110), (165, 30, 110), (235, 85, 55), (252, 180, 60), (255, 252, 200)],
     np.float32,
 )
+# Of Fig. 5, as far as a network knows them.
+JOINTS_OF_FIG_5 = (
+    "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
+    "left_knee", "left_wrist",
+)  # fmt: skip
 DIMMED = 0.45  # of a picture's brightness beneath its maps
 PERSON_OVER_LINE = 60  # a skeleton's lines are as wide as the person's longer side over this
 THINNEST = 1.5  # pixels
@@ -195,6 +203,78 @@ def _relative_softmax(heatmaps: np.ndarray) -> np.ndarray:
     """Softmax of maps [H, W, M] over H and W, each divided by its highest cell, which is 1 then."""
     maps = np.asarray(heatmaps, np.float64)
     return np.exp(maps - maps.max(axis=(0, 1)))
+
+
+def single_maps(
+    heatmaps: np.ndarray, *, joints: Sequence[str], size: int
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Single part maps before and after the softmax (Fig. 5).
+
+    Args:
+      heatmaps: [H, W, J] raw maps.
+      joints: J names. Those that Fig. 5 shows are shown; of a skeleton that has none of them, all.
+      size: height of a picture in pixels.
+
+    Returns:
+      (joint's name in words, raw map, its softmax) each, uint8 RGB.
+    """
+    shown = joint_index(joints, JOINTS_OF_FIG_5)
+    shown = shown[shown >= 0] if (shown >= 0).any() else range(len(joints))
+    return [
+        (
+            joints[index].replace("_", " "),
+            heat_map(heatmaps[..., index], softmaxed=False, size=size),
+            heat_map(heatmaps[..., index], size=size),
+        )
+        for index in shown
+    ]
+
+
+def moved_most(
+    image: np.ndarray,
+    heatmaps: np.ndarray,
+    keypoints: np.ndarray,
+    *,
+    joints: Sequence[str],
+    channels: np.ndarray,
+    num_joints: int,
+    most: int,
+    **reading,
+) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
+    """The joints whose answer the context maps moved the furthest, as `context_pictures`.
+
+    Args:
+      image: uint8 [S, S, 3], the crop.
+      heatmaps: [H, W, M] raw maps of the network: part maps, then context maps grouped by joint.
+      keypoints: [J, 2], (x, y) in [0, 1], the network's answers for ``joints``.
+      joints: J names.
+      channels: int [J], where they stand among the network's ``num_joints``.
+      num_joints: of the network.
+      most: how many joints.
+      reading: ``grid`` and ``temperature`` of the soft-argmax.
+
+    Returns:
+      (joint's name in words, what `context_pictures` gives) each; none without context maps.
+    """
+    num_context_maps = heatmaps.shape[-1] // num_joints - 1
+    if not num_context_maps:
+        return []
+    positions, logits = decode(heatmaps, num_joints=heatmaps.shape[-1], **reading)
+    positions, probabilities = np.asarray(positions), np.asarray(jax.nn.sigmoid(logits))
+    moved = np.linalg.norm(keypoints - positions[channels], axis=-1)
+    found = []
+    for index in np.argsort(-moved)[:most]:
+        first = num_joints + channels[index] * num_context_maps
+        maps = [channels[index], *range(first, first + num_context_maps)]
+        pictures = context_pictures(
+            image,
+            heatmaps[..., maps],
+            positions[maps],
+            probabilities[maps[1:]],
+            keypoints[index],
+        )
+        found.append((joints[index].replace("_", " "), pictures))
+    return found
 
 
 def context_pictures(

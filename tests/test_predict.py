@@ -1,39 +1,23 @@
 """The estimator: what must not matter does not, and bad input gets one line."""
 
 import io
+import threading
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_estimator
 from PIL import Image
+from small_estimator import METADATA
 
+from jaxpose import checkpoint, geometry
 from jaxpose.errors import JaxposeError
-from jaxpose.network import PoseNet, initial_variables
 from jaxpose.predict import PoseEstimator, as_picture
 from jaxpose.skeleton import LSP, MPII, flip_permutation
-
-SIZE = 64
-NETWORK = {
-    "num_joints": 16, "num_blocks": 1, "num_context_maps": 2, "alpha": 0.8, "width": 18,
-    "kernel_size": 5, "grid": "half_pixel", "temperature": 1.0,
-}  # fmt: skip
-METADATA = {
-    "network": NETWORK,
-    "joints": list(MPII.joints),
-    "flip_pairs": [list(pair) for pair in MPII.flip_pairs],
-    "limbs": [list(pair) for pair in MPII.limbs],
-    "trained_joints": list(MPII.joints),
-    "image_size": SIZE,
-    "crop": {"source": "joints", "enlargement": 1.25, "shift": 0.0},
-}
 
 
 @pytest.fixture(scope="module")
 def estimator():
-    variables = initial_variables(PoseNet(**NETWORK), 0)
-    # Sharper maps than fresh ones: else every answer is the crop's middle and nothing is tested.
-    variables["params"]["block1_b"]["heatmaps"] *= 1000.0
-    return PoseEstimator(variables, METADATA)
+    return small_estimator.estimator()
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +34,76 @@ def test_positions_follow_the_box_of_a_larger_black_picture(estimator, picture):
     moved = estimator.predict(larger, np.add(box, [[110.0, 70.0, 0.0, 0.0]]))
     assert np.ptp(plain.keypoints, axis=1).max() > 5  # the answers do differ among joints
     np.testing.assert_allclose(moved.keypoints - [110.0, 70.0], plain.keypoints, atol=0.5)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_answers_do_not_depend_on_the_exif_orientation(estimator, picture, orientation, tmp_path):
+    as_stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: np.rot90,
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.ascontiguousarray(as_stored(picture))).save(path, exif=exif)
+    box = [[20, 30, 90, 150]]
+    np.testing.assert_array_equal(
+        estimator.predict(path, box).keypoints, estimator.predict(picture, box).keypoints
+    )
+
+
+def test_a_jpeg_answers_as_the_png_of_its_pixels(estimator, picture, tmp_path):
+    box = [[20, 30, 90, 150]]
+    png, jpeg = tmp_path / "photo.png", tmp_path / "photo.jpg"
+    Image.fromarray(picture).save(png)
+    Image.fromarray(picture).save(jpeg, quality=95)
+    found, again = estimator.predict(png, box), estimator.predict(jpeg, box)
+    np.testing.assert_allclose(again.keypoints, found.keypoints, atol=2.0)
+
+
+def test_threads_compile_each_program_once(picture):
+    estimator = PoseEstimator(small_estimator.variables(), METADATA)
+    alone = small_estimator.estimator().predict(picture, [[20, 30, 90, 150]])
+    answers = []
+    look = lambda: answers.append(estimator.predict(picture, [[20, 30, 90, 150]]))  # noqa: E731
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8 and len(estimator._programs) == 1
+    for answer in answers:
+        np.testing.assert_array_equal(answer.keypoints, alone.keypoints)
+
+
+def test_sizes_between_powers_of_two_share_a_program(estimator, picture):
+    boxes = np.tile([[20.0, 30.0, 90.0, 150.0]], (7, 1))
+    for count in (5, 6, 7):
+        estimator.predict(picture, boxes[:count])
+    sizes = {rows for kind, rows in estimator._programs if kind == "plain"}
+    assert sizes <= {1, 2, 4, 8, 16, 32} and 8 in sizes
+
+
+def test_maps_are_what_the_answer_was_read_off(estimator, picture):
+    box = [20.0, 30.0, 90.0, 150.0]
+    maps = estimator.maps(picture, box)
+    assert maps.heatmaps.shape == (8, 8, 48)
+    found = estimator.predict(picture, [box])
+    pixels = geometry.apply_affine(geometry.crop_to_image(maps.crop), maps.keypoints)
+    np.testing.assert_allclose(pixels, found.keypoints[0], atol=0.01)
+    np.testing.assert_allclose(maps.confidence, found.confidence[0], atol=1e-4)
+
+
+def test_the_prediction_names_its_joints(estimator, picture):
+    found = estimator.predict(picture, [[20, 30, 90, 150]])
+    assert found.joints == estimator.joints == MPII.joints
+    assert found.keypoints.shape == (1, 16, 2) and found.confidence.shape == (1, 16)
 
 
 def test_many_boxes_at_once_are_many_calls(estimator, picture):
@@ -104,7 +158,7 @@ def test_pictures_of_every_mode_become_rgb(picture, mode):
 
 def test_joints_without_training_are_not_returned(estimator, picture):
     metadata = {**METADATA, "trained_joints": [n for n in MPII.joints if n in LSP.joints[:12]]}
-    some = PoseEstimator(estimator._variables, metadata)
+    some = PoseEstimator(small_estimator.variables(), metadata)
     kept = [MPII.joints.index(name) for name in some.joints]
     assert "pelvis" not in some.joints and len(some.joints) == 12
     assert all(set(limb) <= set(some.joints) for limb in some.limbs)
@@ -130,6 +184,7 @@ def test_whole_photo_looks_twice(estimator, picture):
         (np.zeros((0, 4, 3), np.uint8), None, r"\(0, 4, 3\)"),
         (np.zeros((40, 40, 3), np.uint8), [[1, 2, 0, 4]], "no area"),
         (np.zeros((40, 40, 3), np.uint8), [[1, 2, float("nan"), 4]], "no area"),
+        (np.zeros((40, 40, 3), np.uint8), [[50, 2, 3, 4]], "50,2,3,4 lies outside.*40x40"),
         (np.zeros((40, 40, 3), np.uint8), [1, 2, 3, 4], "one x, y, width, height"),
         (np.zeros((40, 40, 3), np.uint8), "box", "one x, y, width, height"),
     ],
@@ -146,21 +201,25 @@ def test_a_broken_file_is_named(estimator, tmp_path):
         estimator.predict(path)
 
 
-def test_a_checkpoint_round_trip_keeps_the_answers(estimator, picture, tmp_path):
-    from jaxpose import checkpoint
+def test_a_heic_picture_is_told_apart(estimator, tmp_path):
+    path = tmp_path / "photo.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(JaxposeError, match="photo.HEIC is a HEIC picture; turn it into JPEG"):
+        estimator.predict(path)
 
+
+def test_a_network_that_is_not_shipped_is_named():
+    with pytest.raises(JaxposeError, match="no network 'huge' comes with this package"):
+        PoseEstimator.from_pretrained("huge")
+
+
+def test_a_checkpoint_round_trip_keeps_the_answers(estimator, picture, tmp_path):
     manager = checkpoint.open_manager(tmp_path / "checkpoints" / "best", keep=1)
-    variables = {k: jax_to_numpy(v) for k, v in estimator._variables.items()}
-    checkpoint.save(manager, 3, variables, {**METADATA, "step": 3}, wait=True)
+    checkpoint.save(manager, 3, small_estimator.variables(), METADATA, wait=True)
     checkpoint.finish(manager)
     loaded = PoseEstimator.from_checkpoint(tmp_path)
+    assert loaded.source == tmp_path / "checkpoints" / "best" / "3"
     box = [[20, 20, 90, 150]]
     np.testing.assert_array_equal(
         loaded.predict(picture, box).keypoints, estimator.predict(picture, box).keypoints
     )
-
-
-def jax_to_numpy(tree):
-    import jax
-
-    return jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), tree)

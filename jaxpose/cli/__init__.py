@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxpose import __version__
-from jaxpose.cli import convert, score
+from jaxpose.cli import convert, pack, predict, score, visualize
 from jaxpose.errors import JaxposeError
 
 
@@ -24,8 +24,11 @@ class _Parser(argparse.ArgumentParser):
 
 # In the order of `jaxpose --help`; a new subcommand is one more line here.
 COMMANDS = (
+    predict,
+    visualize,
     score,
     convert,
+    pack,
 )
 
 

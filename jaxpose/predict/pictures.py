@@ -9,6 +9,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
+JPEG_QUALITY = 92
 MOST_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
 
 
@@ -51,5 +52,15 @@ def as_picture(image: Any) -> np.ndarray:
     except FileNotFoundError:
         raise JaxposeError(f"no file {name}; give a picture") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a broken file
+        if name.lower().endswith((".heic", ".heif")):
+            raise JaxposeError(
+                f"{name} is a HEIC picture; turn it into JPEG or PNG first"
+            ) from error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise JaxposeError(f"{name} cannot be read as a picture ({reason})") from error
+
+
+def save_picture(picture: np.ndarray, path: pathlib.Path) -> None:
+    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says."""
+    pil = import_optional("PIL.Image", extra="predict")
+    pil.fromarray(picture).save(path, quality=JPEG_QUALITY)

@@ -8,12 +8,11 @@ import numpy as np
 from jaxpose import evaluate, geometry, input_pipeline, protocols
 from jaxpose.decode import decode as decode_picture
 from jaxpose.network import PoseNet, normalise
-from jaxpose.network import decode as decode_maps
 from jaxpose.prediction_file import Predictions
 from jaxpose.prepared import read_example
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
-from jaxpose.visualize import context_pictures, draw_skeleton, heat_map, part_maps
+from jaxpose.visualize import draw_skeleton, moved_most, part_maps, single_maps
 
 if TYPE_CHECKING:
     import ml_collections
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
 PERSONS = 12
 SIZE = 256  # pixels of a shown crop's side
 PRESENT = 0.5  # a joint less probable than that is not drawn
-# Of Fig. 5, as far as the network knows them.
-JOINTS_OF_FIG_5 = (
-    "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
-    "left_knee", "left_wrist",
-)  # fmt: skip
 JOINTS_OF_FIG_6 = 3
 
 
@@ -214,22 +208,18 @@ def _person_section(
 
 
 def _fig_5(persons: Persons, i: int, trained: tuple[str, ...], kept: np.ndarray) -> Section:
-    shown = joint_index(trained, JOINTS_OF_FIG_5)
-    panels = []
-    for joint in shown[shown >= 0]:
-        name = trained[joint].replace("_", " ")
-        heatmap = persons.heatmaps[i][..., kept[joint]]
-        before = heat_map(heatmap, softmaxed=False, size=SIZE // 2)
-        after = heat_map(heatmap, size=SIZE // 2)
-        panels.append(
-            Panel(
-                name,
-                (
-                    Picture(before, "before", f"raw part map of the {name}"),
-                    Picture(after, "after", f"softmax of the part map of the {name}"),
-                ),
-            )
+    panels = [
+        Panel(
+            name,
+            (
+                Picture(before, "before", f"raw part map of the {name}"),
+                Picture(after, "after", f"softmax of the part map of the {name}"),
+            ),
         )
+        for name, before, after in single_maps(
+            persons.heatmaps[i][..., kept], joints=trained, size=SIZE // 2
+        )
+    ]
     return Section(
         "Part maps before and after the softmax",
         f"Of {persons.names[i]}, of the persons above the one with the most right. Nobody told the "
@@ -244,27 +234,21 @@ def _fig_6(
     persons: Persons, i: int, trained: tuple[str, ...], kept: np.ndarray, net: PoseNet
 ) -> Section:
     """The joints whose answer the context maps moved the furthest."""
-    maps = persons.heatmaps[i]
-    positions, logits = decode_maps(
-        maps, num_joints=maps.shape[-1], grid=net.grid, temperature=net.temperature
+    found = moved_most(
+        persons.crops[i],
+        persons.heatmaps[i],
+        persons.keypoints[i][kept] / SIZE,
+        joints=trained,
+        channels=kept,
+        num_joints=net.num_joints,
+        most=JOINTS_OF_FIG_6,
+        grid=net.grid,
+        temperature=net.temperature,
     )
-    positions, probabilities = np.asarray(positions), np.asarray(jax.nn.sigmoid(logits))
-    answers = persons.keypoints[i] / SIZE
-    moved = np.linalg.norm(answers - positions[: net.num_joints], axis=-1)[kept]
-    panels = []
-    for joint in np.argsort(-moved)[:JOINTS_OF_FIG_6]:
-        name = trained[joint].replace("_", " ")
-        first = net.num_joints + kept[joint] * net.num_context_maps
-        channels = [kept[joint], *range(first, first + net.num_context_maps)]
-        found = context_pictures(
-            persons.crops[i],
-            maps[..., channels],
-            positions[channels],
-            probabilities[channels[1:]],
-            answers[kept[joint]],
-        )
-        pictures = [Picture(image, label, f"{name}: {label}") for label, image in found]
-        panels.append(Panel(name, pictures))
+    panels = [
+        Panel(name, [Picture(image, label, f"{name}: {label}") for label, image in pictures])
+        for name, pictures in found
+    ]
     return Section(
         "What the context maps change",
         f"The {len(panels)} joints of {persons.names[i]} that they moved the furthest. The answer "

@@ -1,0 +1,112 @@
+"""``jaxpose predict INPUT...``: keypoints of people in photos, folders and videos."""
+
+import argparse
+import math
+
+
+def add(commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "predict",
+        help="find people's keypoints in photos and videos",
+        description="Finds the keypoints of people in photos, folders of them, and videos, and "
+        "draws them. Without a box it looks for one person in the whole picture; in a video it "
+        "follows the persons from frame to frame.",
+        epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height; see "
+        "docs/prediction.md, also for how to find many people.",
+    )
+    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="photo, video or folder")
+    add_checkpoint(parser)
+    boxes = parser.add_mutually_exclusive_group()
+    add_box(boxes, action="append", dest="boxes", help="of a person, in pixels; may be repeated")
+    boxes.add_argument("--boxes", metavar="FILE", dest="box_file", help="boxes for each input")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="folder, or file for a single input; with .json only that is written (default: "
+        "predictions)",
+    )
+    parser.add_argument("--json", action="store_true", help="write keypoints as COCO's JSON too")
+    parser.add_argument(
+        "--heatmaps", action="store_true", help="of photos: the part maps too (Figs. 1b and 5)"
+    )
+    parser.add_argument(
+        "--context", action="store_true", help="of photos: what context maps change too (Fig. 6)"
+    )
+    parser.add_argument(
+        "--flip_test", action="store_true", help="average with the answer for the mirrored crop"
+    )
+    parser.add_argument(
+        "--num_crops", type=int, default=1, metavar="N", help="average over N crops a person"
+    )
+    parser.add_argument(
+        "--smooth",
+        type=_frequency,
+        metavar="HZ",
+        help="of videos: filter jitter; 1 is a good start, the lower the calmer",
+    )
+    parser.add_argument(
+        "--webcam",
+        type=int,
+        nargs="?",
+        const=0,
+        metavar="NUMBER",
+        help="record from a camera until Ctrl-C, shown in a window where there is a display",
+    )
+    parser.set_defaults(run=run)
+
+
+def add_checkpoint(parser) -> None:
+    """The option that names a network."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help="workdir of a training run, checkpoint folder or packed file (default: the network "
+        "that comes with jaxpose)",
+    )
+
+
+def add_box(parser, **options) -> None:
+    """The option that names a box."""
+    parser.add_argument("--box", type=_box, metavar="x,y,w,h", **options)
+
+
+def _box(text: str) -> list[float]:
+    try:
+        box = [float(value) for value in text.split(",")]
+    except ValueError:
+        box = []
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
+    return box
+
+
+def _frequency(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give one above 0, in Hz")
+    return value
+
+
+def run(arguments) -> None:
+    """Predict every input and write what was asked for."""
+    from jaxpose.predict import command
+
+    command.run(
+        arguments.inputs,
+        checkpoint=arguments.checkpoint,
+        boxes=arguments.boxes,
+        box_file=arguments.box_file,
+        output=arguments.output,
+        json=arguments.json,
+        heatmaps=arguments.heatmaps,
+        context=arguments.context,
+        smooth=arguments.smooth,
+        webcam=arguments.webcam,
+        flip_test=arguments.flip_test,
+        num_crops=arguments.num_crops,
+    )

@@ -1,0 +1,37 @@
+"""``jaxpose visualize CHECKPOINT PHOTO``: what a network sees, as in the paper's Figs. 1b, 5, 6."""
+
+from jaxpose.cli.predict import add_box
+
+
+def add(commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "visualize",
+        help="draw what a network sees in a photo",
+        description="Writes three pictures: the part maps of all joints in one (the paper's Fig. "
+        "1b), single part maps before and after the softmax (Fig. 5), and the context maps of the "
+        "joints that they moved the furthest (Fig. 6).",
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="workdir of a training run, checkpoint folder or packed file",
+    )
+    parser.add_argument("photo", metavar="PHOTO")
+    add_box(parser, help="of the person, in pixels (default: who is found in the whole photo)")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="folder of the pictures (default: predictions)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> None:
+    """Write the pictures and print their names."""
+    from jaxpose.predict import command
+
+    command.visualize(
+        arguments.photo,
+        checkpoint=arguments.checkpoint,
+        box=arguments.box,
+        output=arguments.output,
+    )

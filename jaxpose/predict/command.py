@@ -1,0 +1,268 @@
+"""What `jaxpose predict` does with its arguments."""
+
+import contextlib
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose import pretrained
+from jaxpose.compilation_cache import use_compilation_cache
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluate import crop_sizes
+from jaxpose.optional import import_optional
+from jaxpose.predict import panels
+from jaxpose.predict.box_file import BoxFile
+from jaxpose.predict.coco import CocoWriter
+from jaxpose.predict.estimator import PoseEstimator, Prediction
+from jaxpose.predict.following import follow, tracks_of
+from jaxpose.predict.jobs import FOLDER, Job, make_folder, plan
+from jaxpose.predict.pictures import as_picture, save_picture
+from jaxpose.predict.video import VideoReader, VideoWriter
+from jaxpose.predict.webcam import Camera, Window
+
+DEFAULT = "small"  # of the networks that come with the package
+
+
+class Call(NamedTuple):
+    """What all inputs of one call share.
+
+    Attributes:
+      estimator: the network.
+      boxes: [N, 4] for every input, or a file of boxes, or None.
+      coco: the JSON that is written, or None.
+      heatmaps, context: whether these panels are drawn of photos.
+      smooth: cutoff of the filter of videos in Hz, None for none.
+      options: of `PoseEstimator.predict`.
+    """
+
+    estimator: PoseEstimator
+    boxes: Sequence[Sequence[float]] | BoxFile | None
+    coco: CocoWriter | None
+    heatmaps: bool
+    context: bool
+    smooth: float | None
+    options: dict[str, Any]
+
+
+def open_estimator(path: str | None) -> PoseEstimator:
+    """The network of a checkpoint, by default the one that comes with the package, and its name."""
+    use_compilation_cache()
+    estimator = PoseEstimator.from_checkpoint(pretrained.path(DEFAULT) if path is None else path)
+    print(f"checkpoint: {estimator.source}")
+    return estimator
+
+
+def run(
+    inputs: Sequence[str],
+    *,
+    checkpoint: str | None,
+    boxes: Sequence[Sequence[float]] | None,
+    box_file: str | None,
+    output: str | None,
+    json: bool,
+    heatmaps: bool,
+    context: bool,
+    smooth: float | None,
+    webcam: int | None,
+    flip_test: bool,
+    num_crops: int,
+) -> None:
+    """Predict every input; arguments as `jaxpose predict --help` has them.
+
+    Raises:
+      JaxposeError: nothing could be done, or an input could not be read; the others are done then.
+    """
+    if (webcam is None) == (not inputs):
+        raise JaxposeError(
+            "give photos, videos or folders, or --webcam; see jaxpose predict --help"
+        )
+    crop_sizes(num_crops)  # says what is wrong before anything is loaded
+    planned = plan(inputs, output=output, json=json)
+    jobs = planned.jobs
+    if (heatmaps or context) and all(job.video for job in jobs):
+        option = "--heatmaps" if heatmaps else "--context"
+        raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
+    if (heatmaps or context) and not any(job.out for job in jobs):
+        raise JaxposeError(f"heat maps are pictures, and {output} takes none; give a folder")
+    given = BoxFile(box_file) if box_file else boxes
+    if box_file and not any(given.of(job.path) for job in jobs):
+        raise JaxposeError(f"{box_file} has no boxes for {jobs[0].path.name} or any other input")
+    estimator = open_estimator(checkpoint)
+    with contextlib.ExitStack() as stack:
+        coco = planned.json and stack.enter_context(
+            CocoWriter(
+                planned.json,
+                joints=estimator.joints,
+                limbs=estimator.limbs,
+                checkpoint=str(estimator.source),
+            )
+        )
+        options = {"flip_test": flip_test, "num_crops": num_crops}
+        call = Call(estimator, given, coco, heatmaps, context, smooth, options)
+        if webcam is not None:
+            _webcam(call, jobs[0], webcam)
+        else:
+            _each(call, jobs)
+    if planned.json:
+        print(f"keypoints: {planned.json}")
+
+
+def _each(call: Call, jobs: list[Job]) -> None:
+    """Every input; what cannot be read is named, and the others go on."""
+    if len(jobs) == 1:
+        print(_one(call, jobs[0]))
+        return
+    tqdm = import_optional("tqdm", extra="predict").tqdm
+    failed = 0
+    with tqdm(jobs, unit="input", disable=None) as bar:
+        for job in bar:
+            bar.set_postfix_str(job.path.name)
+            try:
+                _one(call, job)
+            except JaxposeError as error:
+                failed += 1
+                bar.write(f"error: {error}", file=sys.stderr)
+    if failed:
+        raise JaxposeError(f"{failed} of {len(jobs)} inputs failed, see above; the others are done")
+    folder = jobs[0].out and jobs[0].out.parent
+    print(f"{len(jobs)} inputs" + (f": {folder}" if folder else ""))
+
+
+def _one(call: Call, job: Job) -> str:
+    """One input; returns the line that says what came out."""
+    if job.video:
+        with VideoReader(job.path) as reader:
+            return _video(call, job, reader)
+    return _photo(call, job)
+
+
+def _photo(call: Call, job: Job) -> str:
+    picture = as_picture(job.path)
+    boxes = call.boxes
+    if isinstance(boxes, BoxFile):
+        boxes = (boxes.of(job.path) or {}).get(0, [])
+    found = call.estimator.predict(picture, boxes, **call.options)
+    if call.coco:
+        call.coco.add(found, file_name=job.path.as_posix(), size=picture.shape[1::-1])
+    persons = f"{len(found.boxes)} person" + "s" * (len(found.boxes) != 1)
+    if job.out is None:
+        return f"{job.path}: {persons}"
+    written = [job.out]
+    save_picture(panels.drawn(call.estimator, picture, found), job.out)
+    for number, box in enumerate(found.boxes if call.heatmaps or call.context else (), 1):
+        person = panels.look_at(call.estimator, picture, box)
+        label = f"_{number}" if len(found.boxes) > 1 else ""
+        for kind, sheet in _sheets(call, person):
+            written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
+            save_picture(sheet, written[-1])
+    return f"{job.path}: {persons}: {', '.join(map(str, written))}"
+
+
+def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
+    sheets = []
+    if call.heatmaps:
+        both = [
+            panels.all_part_maps(call.estimator, person),
+            panels.before_and_after(call.estimator, person),
+        ]
+        sheets.append(("heatmaps", panels.stacked(both)))
+    if call.context:
+        sheet = panels.context(call.estimator, person)
+        if sheet is None:
+            raise JaxposeError("this network has no context maps to show; leave --context out")
+        sheets.append(("context", sheet))
+    return sheets
+
+
+def _video(call: Call, job: Job, reader: VideoReader | Camera, window: Window | None = None) -> str:
+    """A video or a camera, frame by frame."""
+    by_frame = call.boxes.of(job.path) or {} if isinstance(call.boxes, BoxFile) else None
+    tracks = [] if by_frame is not None else tracks_of(call.boxes)
+    tqdm = import_optional("tqdm", extra="predict").tqdm
+    number = 0
+    with contextlib.ExitStack() as stack:
+        writer = None
+        if job.out is not None:
+            described = {"rate": reader.rate, "time_base": reader.time_base, "sound": reader.sound}
+            writer = stack.enter_context(VideoWriter(job.out, **described))
+        bar = stack.enter_context(
+            tqdm(total=reader.count, unit="frame", desc=job.path.name, disable=None, leave=False)
+        )
+        for frame in reader.frames(writer):
+            if by_frame is not None and number in by_frame:
+                tracks = tracks_of(by_frame[number])
+            tracks, found = follow(
+                call.estimator,
+                frame.image,
+                tracks,
+                float(frame.time),
+                smooth=call.smooth,
+                **call.options,
+            )
+            _write_frame(call, job, writer, window, frame, number, found)
+            number += 1
+            bar.update()
+            if window is not None and not window.open:
+                break
+    damaged = f" ({reader.damaged} damaged parts left out)" if reader.damaged else ""
+    made = f": {job.out}" if job.out else ""
+    return f"{job.path}: {number} frames{damaged}{made}"
+
+
+def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
+    if call.coco:
+        call.coco.add(
+            found,
+            file_name=job.path.as_posix(),
+            size=frame.image.shape[1::-1],
+            frame=number,
+            time=round(float(frame.time), 6),
+        )
+    if writer is not None or window is not None:
+        picture = panels.drawn(call.estimator, frame.image, found)
+        if writer is not None:
+            writer.write(picture, frame.time)
+        if window is not None:
+            window.show(picture)
+
+
+def _webcam(call: Call, job: Job, number: int) -> None:
+    """A camera until its window is closed or a person presses Ctrl-C, which is no failure."""
+    with Camera(number) as camera:
+        window = Window("jaxpose")
+        print("recording; Ctrl-C ends it")
+        try:
+            print(_video(call, job, camera, window))
+        except KeyboardInterrupt:
+            print(f"recorded: {job.out}" if job.out else "ended")
+        finally:
+            window.close()
+
+
+def visualize(
+    photo: str, *, checkpoint: str, box: Sequence[float] | None, output: str | None
+) -> None:
+    """Write what a network sees of one person; arguments as `jaxpose visualize --help` has them.
+
+    Raises:
+      JaxposeError: the photo or the checkpoint cannot be read.
+    """
+    picture = as_picture(photo)
+    folder = pathlib.Path(FOLDER if output is None else output)
+    make_folder(folder)
+    estimator = open_estimator(checkpoint)
+    found = estimator.predict(picture, None if box is None else [box])
+    person = panels.look_at(estimator, picture, found.boxes[0])
+    sheets = {
+        "part_maps": panels.all_part_maps(estimator, person),
+        "single_maps": panels.before_and_after(estimator, person),
+        "context_maps": panels.context(estimator, person),
+    }
+    for kind, sheet in sheets.items():
+        if sheet is not None:  # a network without context maps
+            path = folder / f"{pathlib.Path(photo).stem}_{kind}.png"
+            save_picture(sheet, path)
+            print(path)

@@ -1,0 +1,113 @@
+"""What a network sees of one person, as pictures: the paper's Figs. 1b, 5 and 6."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose import geometry
+from jaxpose.predict.coco import PRESENT
+from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
+from jaxpose.predict.pictures import as_picture
+from jaxpose.visualize import draw_skeleton, moved_most, part_maps, single_maps, tile
+
+SIZE = 256  # pixels of a shown crop's side
+SINGLE_SIZE = 190  # of a single map's; two pairs beside each other are as wide as three crops
+PAIRS_OF_FIG_5 = 2
+JOINTS_OF_FIG_6 = 3
+
+
+class Person(NamedTuple):
+    """One person in a photo.
+
+    Attributes:
+      crop: uint8 [SIZE, SIZE, 3], what the network looked at, at the size that is shown.
+      maps: what it sees there.
+    """
+
+    crop: np.ndarray
+    maps: Maps
+
+
+def look_at(estimator: PoseEstimator, image, box) -> Person:
+    """The person in a box (x, y, width, height) of a photo, for the functions below."""
+    picture = as_picture(image)
+    maps = estimator.maps(picture, box)
+    return Person(geometry.cut(picture, maps.crop, SIZE), maps)
+
+
+def drawn(estimator: PoseEstimator, picture: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """A picture with the skeletons of all its persons, uint8 [H, W, 3]."""
+    for points, confidence in zip(prediction.keypoints, prediction.confidence, strict=True):
+        picture = draw_skeleton(
+            picture,
+            points,
+            joints=estimator.joints,
+            limbs=estimator.limbs,
+            confidence=confidence,
+            threshold=PRESENT,
+        )
+    return picture
+
+
+def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """Crop, skeleton, and the part maps of all joints in one picture (Fig. 1b), side by side."""
+    skeleton = draw_skeleton(
+        person.crop,
+        person.maps.keypoints * SIZE,
+        joints=estimator.joints,
+        limbs=estimator.limbs,
+        confidence=person.maps.confidence,
+        threshold=PRESENT,
+    )
+    heatmaps = person.maps.heatmaps[..., estimator.channels]
+    pictures = (
+        (skeleton, "skeleton"),
+        (part_maps(heatmaps, joints=estimator.joints, image=person.crop), "part maps"),
+        (part_maps(heatmaps, joints=estimator.joints, size=SIZE), "part maps alone"),
+    )
+    return tile([p for p, _ in pictures], len(pictures), [caption for _, caption in pictures])
+
+
+def before_and_after(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """Single part maps before and after the softmax (Fig. 5)."""
+    pictures, captions = [], []
+    for name, raw, softmaxed in single_maps(
+        person.maps.heatmaps[..., estimator.channels], joints=estimator.joints, size=SINGLE_SIZE
+    ):
+        pictures += [raw, softmaxed]
+        captions += [name, "after softmax"]
+    return tile(pictures, 2 * PAIRS_OF_FIG_5, captions)
+
+
+def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
+    """The joints that the context maps moved the furthest, a row each (Fig. 6).
+
+    None where the network has no context maps.
+    """
+    net = estimator.net
+    rows = moved_most(
+        person.crop,
+        person.maps.heatmaps,
+        person.maps.keypoints,
+        joints=estimator.joints,
+        channels=estimator.channels,
+        num_joints=net.num_joints,
+        most=JOINTS_OF_FIG_6,
+        grid=net.grid,
+        temperature=net.temperature,
+    )
+    pictures, captions = [], []
+    for name, found in rows:
+        pictures += [picture for _, picture in found]
+        captions += [
+            f"{name}: {caption}" if i == 0 else caption for i, (caption, _) in enumerate(found)
+        ]
+    return tile(pictures, len(rows[0][1]), captions) if rows else None
+
+
+def stacked(sheets: list[np.ndarray]) -> np.ndarray:
+    """Sheets below each other on white, uint8 [H, W, 3]."""
+    width = max(sheet.shape[1] for sheet in sheets)
+    return np.concatenate(
+        [np.pad(s, [(0, 0), (0, width - s.shape[1]), (0, 0)], constant_values=255) for s in sheets]
+    )

@@ -112,6 +112,15 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
         print(f"\nreport: {report.report_run(config, workdir, evaluation)}")
 
 
+def failed(message: str) -> int:
+    """Say it in one line; the exit status."""
+    from jaxpose import cluster
+
+    print(f"error: {message}", file=sys.stderr)
+    cluster.leave(1)
+    return 1
+
+
 def main(argv: list[str]) -> int:
     """Run the command; the exit status."""
     try:
@@ -122,12 +131,10 @@ def main(argv: list[str]) -> int:
             run(values)
         return 0
     except JaxposeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return failed(str(error))
     except OSError as error:  # disk full, no permission
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        return failed(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

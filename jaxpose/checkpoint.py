@@ -54,9 +54,13 @@ def open_manager(folder: pathlib.Path, *, keep: int):
         ),
     )
     try:
-        return ocp.CheckpointManager(folder, options=options)
+        manager = ocp.CheckpointManager(folder, options=options)
     except OSError as error:
         raise _save_error(folder, error) from error
+    # It would ask the runtime too, from a thread of its own and by another count: processes then
+    # miss the step that they settled on.
+    manager.reached_preemption = lambda step: False
+    return manager
 
 
 def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -> None:

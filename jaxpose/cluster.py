@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 
 import jax
@@ -76,16 +77,40 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     return gathered.reshape(len(gathered), *values.shape).sum(axis=0, dtype=values.dtype)
 
 
+def same_everywhere(value: int) -> bool:
+    """Whether every process has the same number; alone, True."""
+    if jax.process_count() == 1:
+        return True
+    from jax.experimental import multihost_utils
+
+    return bool((multihost_utils.process_allgather(np.int32(value)) == value).all())
+
+
+def leave(status: int) -> None:
+    """End this process of several at once, where it failed and the others know nothing of it.
+
+    The interpreter's own end would wait for them in the runtime's barrier, and they for this
+    process in a sum over the devices. Without its heartbeat the runtime ends them. Alone, or
+    before the processes have met, do nothing.
+    """
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
 class Preemption:
     """Tells whether SIGTERM has come, on all processes at the same step.
 
-    Used as a context. The first SIGTERM asks the loop to save and leave; a second one ends the
-    process at once.
+    Used as a context. Alone, the first SIGTERM asks the loop to save and leave; a second one ends
+    the process at once. Of several processes JAX's runtime catches the signal, from their start to
+    their end, and settles on a step.
     """
 
     def __init__(self):
         self._asked = threading.Event()
         self._before = None
+        self._times = 0
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
@@ -102,10 +127,14 @@ class Preemption:
             os.kill(os.getpid(), signal.SIGTERM)
         self._asked.set()
 
-    def reached(self, step: int) -> bool:
-        """Whether to save and leave after this step. Every process asks at every step."""
+    def reached(self) -> bool:
+        """Whether to save and leave after this step. Every process asks after every step."""
         if jax.process_count() == 1:
             return self._asked.is_set()
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        # The runtime settles on the number after the largest asked for, and says yes to that one
+        # alone. Counted from the start, not by the steps of a resumed run: a signal that came
+        # before the first question is then answered by it.
+        self._times += 1
+        return multihost_utils.reached_preemption_sync_point(self._times)

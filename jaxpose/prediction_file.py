@@ -34,6 +34,7 @@ class Predictions(NamedTuple):
     description: str = ""
 
 
+MOST_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _ARRAYS = {field: _NAMES.get(field, field) for field in Predictions._fields}
 
@@ -141,6 +142,8 @@ def _load(path) -> dict[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise JaxposeError(f"{path} holds one array; save several by name with numpy.savez")
             with archive:
+                if sum(entry.file_size for entry in archive.zip.infolist()) > MOST_BYTES:
+                    raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
                 return {name: archive[name] for name in archive.files if name in _ARRAYS.values()}
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None

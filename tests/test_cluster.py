@@ -100,9 +100,9 @@ def test_alone_a_sum_is_the_array():
 def test_the_first_sigterm_only_asks():
     before = signal.getsignal(signal.SIGTERM)
     with cluster.Preemption() as preemption:
-        assert not preemption.reached(1)
+        assert not preemption.reached()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert preemption.reached(2)
+        assert preemption.reached()
     assert signal.getsignal(signal.SIGTERM) == before
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from jaxpose import checkpoint, cluster
+from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
 from jaxpose.run_log import RunLog
 from jaxpose.train.loop import Loop
@@ -65,6 +66,11 @@ def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> d
 def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
     start = start_of(run, folder)
     step = int(start.state.step)
+    if not cluster.same_everywhere(step):
+        raise JaxposeError(
+            f"process {jax.process_index()} found step {step} in {folder}, others another one; "
+            "give all processes the same workdir on a disk that they share"
+        )
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         run_log = RunLog(folder, step=step, num_steps=run.num_steps, active=first)

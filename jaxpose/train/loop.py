@@ -91,7 +91,7 @@ class Loop:
                     self.end_epoch()
                 elif self.time_to_save():
                     self.save()
-                if preemption.reached(self.step):
+                if preemption.reached():
                     self.save()
                     return "preemption"
                 if epoch_ended and self.passed(config.max_minutes, since=self.started):

@@ -1,7 +1,8 @@
 """A whole split through a network: keypoints of every person, and the protocols' tables of them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxpose import cluster, geometry, input_pipeline, protocols, tables
 from jaxpose.errors import JaxposeError
+from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalise
 from jaxpose.prediction_file import Predictions
 from jaxpose.skeleton import flip_permutation, joint_index
@@ -28,6 +30,11 @@ CROP_NAMES = {
 NAMED = 5  # unreadable pictures, in a table
 MOST_CROPS = 9  # from 0.6 to 1.4 of the plain crop
 CROP_STEP = 0.1  # several crops differ in size by this share of the plain one
+COLDEST = 1e-30  # temperature at which the soft-argmax is the argmax
+# Other ways to read a network's maps than its own: what the context maps (the paper's Fig. 6) and
+# the expectation in place of the maximum are worth.
+PARTS_ALONE = "part maps alone, contexts off"
+MAXIMUM = "maximum of the part maps"
 
 
 class Answers(NamedTuple):
@@ -38,12 +45,14 @@ class Answers(NamedTuple):
       confidence: float32 [K, N, J], probability.
       in_crop: bool [N, J], labelled and inside the (first) crop.
       readable: bool [N], the picture decoded.
+      readings: keypoints, as above, by another way to read the same maps; empty unless asked for.
     """
 
     keypoints: np.ndarray
     confidence: np.ndarray
     in_crop: np.ndarray
     readable: np.ndarray
+    readings: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def crop_rule(name: str) -> geometry.CropRule:
@@ -67,21 +76,56 @@ def answer_crops(
     Returns:
       keypoints [K, B, J, 2] in [0, 1] and probabilities [K, B, J], both at least float32.
     """
-    output = net.apply(variables, normalise(images, net.dtype), train=False)
-    keypoints, logits = output.keypoints, output.confidence
+
+    def answer(images):
+        output = net.apply(variables, normalise(images, net.dtype), train=False)
+        return output.keypoints, output.confidence
+
+    return _with_mirror(answer, images, flipped)
+
+
+def _with_mirror(answer, images, flipped):
+    """The function's keypoints [..., J, 2] and logits [..., J], as `answer_crops` returns them."""
+    keypoints, logits = answer(images)
     if flipped is not None:
-        mirrored = net.apply(variables, normalise(images[:, :, ::-1], net.dtype), train=False)
+        mirrored, mirrored_logits = answer(images[:, :, ::-1])
         order = np.asarray(flipped)
-        back = mirrored.keypoints[:, :, order] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
+        back = mirrored[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
         keypoints = (keypoints + back) / 2
-        logits = (logits + mirrored.confidence[:, :, order]) / 2
+        logits = (logits + mirrored_logits[..., order]) / 2
     return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
+def readings_of(net: PoseNet) -> tuple[str, ...]:
+    """Names of the other ways to read this network's maps."""
+    return (PARTS_ALONE, MAXIMUM) if net.num_context_maps else (MAXIMUM,)
+
+
+def read_crops(
+    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """As `answer_crops`, with keypoints [1 + R, K, B, J, 2]: the answer, then R `readings_of`."""
+    temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: COLDEST}
+
+    def answer(images):
+        output = net.apply(variables, normalise(images, net.dtype), train=False, heatmaps=True)
+        parts = output.heatmaps[..., : net.num_joints]
+        read = [
+            functools.partial(soft_argmax, temperature=temperatures[name], grid=net.grid)
+            for name in readings_of(net)
+        ]
+        others = [jax.vmap(one, in_axes=-1, out_axes=-2)(parts) for one in read]
+        return jnp.stack([output.keypoints, *others]), output.confidence
+
+    return _with_mirror(answer, images, flipped)
+
+
 @functools.lru_cache(maxsize=16)
-def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None):
-    """`answer_crops` on all local devices, compiled once for a network."""
-    return parallel(functools.partial(answer_crops, net, flipped=flipped))
+def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, readings: bool = False):
+    """`answer_crops` (or `read_crops`) on all local devices, compiled once for a network."""
+    return parallel(
+        functools.partial(read_crops if readings else answer_crops, net, flipped=flipped)
+    )
 
 
 def predict_split(
@@ -96,6 +140,7 @@ def predict_split(
     workers: int = 0,
     flip_test: bool = False,
     num_crops: int = 1,
+    readings: bool = False,
 ) -> Answers:
     """Run every person of a split, each once, over all devices of all processes.
 
@@ -109,14 +154,16 @@ def predict_split(
       workers: processes that decode; 0 decodes in threads.
       flip_test: average with the mirrored answer of the mirrored crop.
       num_crops: crops of different size, averaged in the picture's pixels.
+      readings: read the maps in the other ways too (`readings_of`).
     """
     flipped = tuple(flip_permutation(joints).tolist()) if flip_test else None
-    forward = make_forward(net, flipped=flipped)
+    forward = make_forward(net, flipped=flipped, readings=readings)
+    others = readings_of(net) if readings else ()
     variables = replicate(variables)
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
-    blocks, persons = net.num_blocks, len(split.source)
-    keypoints = np.zeros((blocks, persons, len(joints), 2))
-    confidence = np.zeros((blocks, persons, len(joints)), np.float32)
+    persons = len(split.source)
+    confidence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
+    keypoints = np.zeros((1 + len(others), *confidence.shape, 2))
     in_crop = np.zeros((persons, len(joints)), np.int32)
     readable = np.zeros(persons, np.int32)
     for number, size in enumerate(crop_sizes(num_crops)):
@@ -132,20 +179,29 @@ def predict_split(
         )
         for batch in batches:
             found, probability = forward(variables, shard({"image": batch["image"]})["image"])
-            # [devices, K, B, J, ...] -> [K, devices * B, J, ...]
-            found = np.concatenate(np.asarray(found, np.float64), axis=1)
+            # [devices, K, B, J] -> [K, devices * B, J], and [devices, (R,) K, B, J, 2] likewise
             probability = np.concatenate(np.asarray(probability), axis=1)
+            found = np.concatenate(np.asarray(found, np.float64), axis=-3)
+            found = found.reshape(len(keypoints), *probability.shape, 2)
             kept = batch["index"] >= 0
             index = batch["index"][kept]
-            matrix = np.broadcast_to(batch["crop_to_image"][kept], (blocks, len(index), 2, 3))
-            pixels = geometry.apply_affine(matrix, found[:, kept])
-            keypoints[:, index] += pixels / num_crops
+            found = found[:, :, kept]
+            matrix = np.broadcast_to(batch["crop_to_image"][kept], (*found.shape[:3], 2, 3))
+            keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
             confidence[:, index] += probability[:, kept] / num_crops
             if number == 0:
                 in_crop[index] = batch["labelled"][kept]
                 readable[index] = batch["readable"][kept]
-    gathered = [cluster.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)]
-    return Answers(gathered[0], gathered[1], gathered[2] > 0, gathered[3] > 0)
+    keypoints, confidence, in_crop, readable = (
+        cluster.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)
+    )
+    return Answers(
+        keypoints=keypoints[0],
+        confidence=confidence,
+        in_crop=in_crop > 0,
+        readable=readable > 0,
+        readings=dict(zip(others, keypoints[1:], strict=True)),
+    )
 
 
 def crop_sizes(num_crops: int) -> list[float]:
@@ -164,8 +220,9 @@ def score_answers(
     truth_joints: tuple[str, ...],
     trained: tuple[str, ...] | None = None,
     block: int = -1,
+    names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Results of every protocol that the truth allows, by protocol name.
+    """Results of the protocols, by name.
 
     Args:
       answers: of the whole split.
@@ -174,20 +231,27 @@ def score_answers(
       truth_joints: of the truth.
       trained: joints that the network ever saw a label for; the others are not scored.
       block: which prediction block; the last is the prediction.
+      names: of the protocols; by default all that the truth allows.
     """
     predictions = predictions_of(
         answers, truth, joints=joints, truth_joints=truth_joints, trained=trained, block=block
     )
-    names = []
-    if {"left_shoulder", "right_hip"} <= set(truth_joints):  # PCK's normaliser
-        names += ["lsp-pck", "lsp-pcp"]
-    if (truth["head_size"] > 0).any():
-        names.append("mpii-pckh")
+    names = allowed_protocols(truth, truth_joints) if names is None else names
     chosen = {name: protocols.PROTOCOLS[name] for name in names}
     return {
         name: protocols.result(protocol, protocols.score(protocol, predictions))
         for name, protocol in chosen.items()
     }
+
+
+def allowed_protocols(truth: dict[str, np.ndarray], truth_joints: Sequence[str]) -> list[str]:
+    """Names of the protocols that a truth can be scored by; none, where nothing is labelled."""
+    names = []
+    if {"left_shoulder", "right_hip"} <= set(truth_joints):  # PCK's normaliser
+        names += ["lsp-pck", "lsp-pcp"]
+    if (truth["head_size"] > 0).any():
+        names.append("mpii-pckh")
+    return names if truth["labelled"].any() else []
 
 
 def predictions_of(
@@ -249,6 +313,30 @@ def mean_pose_answers(
     )
 
 
+def compare_readings(
+    answers: Answers, truth: dict[str, np.ndarray], protocol: str, **options: Any
+) -> dict[str, dict[str, Any]]:
+    """Results of one protocol by prediction block, and of the last block's other readings.
+
+    Args:
+      answers: of the whole split.
+      truth, options: as `score_answers` has them.
+      protocol: its name; the truth allows it.
+
+    Returns:
+      {"block 1": result, ..., "block K", and the answers' `readings` by name}.
+    """
+    blocks = len(answers.keypoints)
+    ways = {f"block {k + 1}": (answers.keypoints, k) for k in range(blocks)}
+    ways |= {name: (keypoints, -1) for name, keypoints in answers.readings.items()}
+    return {
+        name: score_answers(
+            answers._replace(keypoints=keypoints), truth, names=(protocol,), block=block, **options
+        )[protocol]
+        for name, (keypoints, block) in ways.items()
+    }
+
+
 def report_text(report: dict[str, Any], *, paper: bool = False) -> str:
     """The tables of `train.evaluate_checkpoint`'s report, as the command prints them."""
     parts = [f"checkpoint {report['checkpoint']} (step {report['step']})"]
@@ -259,10 +347,11 @@ def report_text(report: dict[str, Any], *, paper: bool = False) -> str:
                 + "\n\n"
                 + tables.beside_text(result)
             )
-        totals = ", ".join(
-            "-" if total is None else f"{total:.2f}" for total in report["blocks"][row]
-        )
-        parts.append(f"{report['score']} by prediction block: {totals}")
+        if found:
+            parts.append(_comparison_text(report["blocks"][row]))
+        else:
+            parts.append(f"{row}: no joint has a label, so nothing is scored")
+        parts += [f"predictions: {file}" for file in report["files"][row]]
         unreadable = report["unreadable"][row]
         if unreadable:
             more = ", ..." if len(unreadable) > NAMED else ""
@@ -271,3 +360,13 @@ def report_text(report: dict[str, Any], *, paper: bool = False) -> str:
                 f"{', '.join(unreadable[:NAMED])}{more}"
             )
     return "\n\n".join(parts)
+
+
+def _comparison_text(blocks: dict[str, dict[str, Any]]) -> str:
+    """What each prediction block adds, and what the context maps do."""
+    text = tables.columns_text(list(blocks.items()), description="by prediction block")
+    last = [result for name, result in blocks.items() if name.startswith("block ")][-1]
+    alone = blocks.get(PARTS_ALONE)
+    if alone is None or None in (last["total"], alone["total"]):
+        return text
+    return f"{text}\n\ncontext maps add {last['total'] - alone['total']:+.2f} to the last block"

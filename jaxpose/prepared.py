@@ -26,6 +26,8 @@ class PreparedSplit(NamedTuple):
       limbs: pairs of names that a drawing connects.
       annotated: [J] whether the data set annotates the joint at all.
       release: of the data.
+      test_images: of MPII, every image of the release's test part in its order: name, and of each
+        rectangle its position (x, y) in the release's pixels, or None. Empty elsewhere.
     """
 
     name: str
@@ -36,6 +38,7 @@ class PreparedSplit(NamedTuple):
     limbs: tuple[tuple[str, str], ...] = ()
     annotated: tuple[bool, ...] = ()
     release: str = ""
+    test_images: tuple[tuple[str, list], ...] = ()
 
 
 def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
@@ -63,6 +66,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         pairs = {key: tuple(tuple(p) for p in metadata[key]) for key in ("flip_pairs", "limbs")}
         annotated = tuple(bool(a) for a in metadata["annotated"])
         release = metadata["release"]
+        test_images = tuple((name, places) for name, places in metadata.get("test_images", ()))
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise JaxposeError(
             f"{folder} is not a whole prepared data set ({_first_line(error)}); "
@@ -77,7 +81,16 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
             f"the files of {name} {split} in {folder} cannot be read ({_first_line(error)}); "
             f"delete the folder and run: {_command(name, data_dir)}"
         ) from error
-    return PreparedSplit(name, split, source, joints, annotated=annotated, release=release, **pairs)
+    return PreparedSplit(
+        name,
+        split,
+        source,
+        joints,
+        annotated=annotated,
+        release=release,
+        test_images=test_images,
+        **pairs,
+    )
 
 
 def _newest_version(name: str, data_dir: pathlib.Path) -> pathlib.Path:

@@ -1,5 +1,8 @@
 """A whole split through a network that finds coloured dots: its answers are known beforehand."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from jaxpose import evaluate
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import PICTURE_RULE, CropRule
 from jaxpose.input_pipeline import annotations
-from jaxpose.network import PoseOutput
+from jaxpose.network import PoseNet, PoseOutput, initial_variables
+from jaxpose.skeleton import flip_permutation
 
 NETWORK = ("left_wrist", "neck", "right_wrist", "nose")
 CHANNELS = (1, 2, 0)  # green, blue and red dots; the nose is always said to be in the middle
@@ -44,6 +48,8 @@ class DotFinder:
 
 
 NET = DotFinder()
+SMALL = PoseNet(num_joints=4, num_blocks=2, width=18, kernel_size=3)
+FLIPPED = tuple(flip_permutation(NETWORK).tolist())
 
 
 def answers(split=PEOPLE, **changes):
@@ -94,6 +100,58 @@ def test_a_mirrored_pass_agrees_with_the_plain_one(plain):
     np.testing.assert_allclose(flipped.keypoints[1], plain.keypoints[1], atol=0.3)
     # Block 0's error points to the picture's right in both passes, and cancels.
     np.testing.assert_allclose(flipped.keypoints[0], flipped.keypoints[1], atol=1e-3)
+
+
+@pytest.fixture
+def crops():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+
+
+def test_under_flip_test_the_mirrored_crop_has_the_mirrored_answer(crops):
+    """Of any network, such as one with drawn weights."""
+    answer = functools.partial(
+        evaluate.answer_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
+    )
+    keypoints, probability = answer(jnp.asarray(crops))
+    mirrored, mirrored_probability = answer(jnp.asarray(crops[:, :, ::-1]))
+    back = mirrored[:, :, FLIPPED] * np.array([-1, 1]) + np.array([1, 0])
+    np.testing.assert_allclose(back, keypoints, atol=1e-4)
+    np.testing.assert_allclose(mirrored_probability[:, :, FLIPPED], probability, atol=1e-4)
+
+
+def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
+    class Equivariant(DotFinder):
+        """Block 1 of the dot finder, which knows a mirrored crop from a plain one."""
+
+        def apply(self, *arguments, **options):
+            output = super().apply(*arguments, **options)
+            return PoseOutput(output.keypoints[1:], output.confidence[1:], None)
+
+    # Red left of green, as in every plain picture of these people.
+    crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
+    answer = functools.partial(
+        evaluate.answer_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
+    )
+    keypoints = answer()[0]
+    assert (keypoints[0, :, 2, 0] < keypoints[0, :, 0, 0]).all()
+    np.testing.assert_allclose(answer(flipped=FLIPPED)[0], keypoints, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 2])  # the other tests run on four
+def test_the_number_of_devices_changes_no_answer(plain, monkeypatch, devices):
+    for name in ("parallel", "replicate", "shard"):
+        on_some = functools.partial(getattr(evaluate, name), devices=jax.local_devices()[:devices])
+        monkeypatch.setattr(evaluate, name, on_some)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    evaluate.make_forward.cache_clear()
+    found = answers()
+    evaluate.make_forward.cache_clear()
+    np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
+    assert found.readable.all()
+
+
+def test_one_crop_is_the_plain_evaluation(plain):
+    np.testing.assert_array_equal(answers(num_crops=1).keypoints, plain.keypoints)
 
 
 def test_several_crops_are_averaged_in_pixels(plain):
@@ -163,3 +221,68 @@ def test_the_mean_pose_is_put_into_every_crop():
     expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
     np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
     assert found.confidence.shape == (1, 11, 4)
+
+
+@pytest.fixture(scope="module")
+def readings():
+    """Of a network with drawn weights: its variables, and the answers with every reading."""
+    variables = initial_variables(SMALL, 3)
+    found = evaluate.predict_split(
+        SMALL,
+        variables,
+        PEOPLE,
+        joints=NETWORK,
+        image_size=32,
+        batch_size=8,
+        rule=RULE,
+        readings=True,
+    )
+    return variables, found
+
+
+def maps_of(variables, images):
+    images = jnp.asarray(images)
+    output = SMALL.apply(variables, evaluate.normalise(images), heatmaps=True)
+    return np.asarray(output.heatmaps)
+
+
+def test_other_readings_are_of_the_part_maps(crops):
+    variables = initial_variables(SMALL, 3)
+    found, _ = evaluate.read_crops(SMALL, variables, jnp.asarray(crops))
+    answer, _ = evaluate.answer_crops(SMALL, variables, jnp.asarray(crops))
+    np.testing.assert_allclose(found[0], answer, atol=1e-6)
+    parts = maps_of(variables, crops)[..., :4]  # [K, B, H, W, J]
+    size = parts.shape[2]
+    weights = np.exp(parts.astype(np.float64) - parts.max((2, 3), keepdims=True))
+    weights /= weights.sum((2, 3), keepdims=True)
+    ramp = (np.arange(size) + 0.5) / size
+    alone = np.stack([weights.sum(2).swapaxes(2, 3) @ ramp, weights.sum(3).swapaxes(2, 3) @ ramp])
+    np.testing.assert_allclose(found[1], np.moveaxis(alone, 0, -1), atol=1e-5)
+    flat = parts.reshape(*parts.shape[:2], size * size, 4).argmax(2)
+    np.testing.assert_allclose(found[2], np.stack([ramp[flat % size], ramp[flat // size]], -1))
+
+
+def test_a_split_is_read_in_every_way_in_one_pass(readings):
+    _, found = readings
+    assert list(found.readings) == [evaluate.PARTS_ALONE, evaluate.MAXIMUM]
+    for keypoints in found.readings.values():
+        assert keypoints.shape == found.keypoints.shape
+        assert np.abs(keypoints - found.keypoints).max() > 1e-3  # pixels; its maps are flat
+
+
+def test_without_context_maps_the_part_maps_are_the_answer():
+    net = SMALL.clone(num_context_maps=0)
+    assert evaluate.readings_of(net) == (evaluate.MAXIMUM,)
+
+
+def test_blocks_and_readings_are_scored_side_by_side(readings):
+    _, found = readings
+    truth = annotations(PEOPLE) | {"head_size": np.full(11, 8.0)}
+    options = {"joints": NETWORK, "truth_joints": JOINTS}
+    compared = evaluate.compare_readings(found, truth, "mpii-pckh", **options)
+    names = ["block 1", "block 2", evaluate.PARTS_ALONE, evaluate.MAXIMUM]
+    assert list(compared) == names
+    assert compared["block 2"] == evaluate.score_answers(found, truth, **options)["mpii-pckh"]
+    alone = found._replace(keypoints=found.readings[evaluate.PARTS_ALONE])
+    expected = evaluate.score_answers(alone, truth, **options)["mpii-pckh"]
+    assert compared[evaluate.PARTS_ALONE] == expected

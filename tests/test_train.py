@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny_run
 
-from jaxpose import checkpoint, train
+from jaxpose import checkpoint, evaluate, train
 from jaxpose.errors import JaxposeError
 from jaxpose.prediction_file import read_predictions
 from jaxpose.run_log import read_records
@@ -21,19 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-    """Every run compiles the same programs: kept on disk, they are compiled once."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with tiny_run.compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +102,12 @@ def test_evaluation_scores_the_test_rows(copy, people):
     ((row, found),) = report["rows"].items()
     assert row.startswith("synthetic_people/tiny:test (")
     assert set(found) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
-    assert report["blocks"][row] == [found["lsp-pck"]["total"]]
+    last, *others = report["blocks"][row].items()
+    assert last == ("block 1", found["lsp-pck"])
+    assert [name for name, _ in others] == [evaluate.PARTS_ALONE, evaluate.MAXIMUM]
     assert report["unreadable"][row] == []
     (file,) = (copy / "predictions").iterdir()
+    assert report["files"][row] == [str(file)]
     predictions = read_predictions(file, default_joints=())
     assert predictions.prediction.shape == (16, 16, 2)
     assert (copy / "evaluation.json").is_file()

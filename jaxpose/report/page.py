@@ -65,6 +65,7 @@ def write_report(
     rows: Mapping[str, Mapping[str, dict[str, Any]]],
     history: Sequence[Mapping[str, Any]],
     pictures: Sequence[Section],
+    blocks: Mapping[str, Mapping[str, dict[str, Any]]] | None = None,
     beside: Mapping[str, Mapping[str, Mapping[str, dict[str, Any]]]] | None = None,
     notes: Sequence[tuple[str, str]] = (),
 ) -> pathlib.Path:
@@ -77,6 +78,7 @@ def write_report(
       rows: by row name (data set, split, crop) and protocol name, what `protocols.result` gave.
       history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
       pictures: sections; all pictures together are compressed to at most 1.8 MB of text.
+      blocks: by row name, the results of one protocol by prediction block or way to read its maps.
       beside: by name, such as "mean pose alone", other answers' results, each like `rows`.
       notes: (term, text) pairs at the page's end.
 
@@ -86,7 +88,8 @@ def write_report(
     Raises:
       JaxposeError: the file cannot be written.
     """
-    beside = beside or {}
+    beside, blocks = beside or {}, blocks or {}
+    rows = {name: results for name, results in rows.items() if results}
     style = importlib.resources.files("jaxpose.report").joinpath("style.css")
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>',
@@ -95,7 +98,7 @@ def write_report(
         f"<style>\n{style.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>",
         f"<h1>{_text(title)}</h1>\n<p>{_text(description)}</p>",
         _headline(rows, beside),
-        *(_row(name, results, beside) for name, results in rows.items()),
+        *(_row(name, results, beside, blocks.get(name, {})) for name, results in rows.items()),
         _curves(history),
         *_sections(pictures),
         _notes(notes),
@@ -147,13 +150,17 @@ def _beside(beside, row: str, protocol: str) -> dict[str, dict[str, Any]]:
     return {label: result for label, result in found.items() if result is not None}
 
 
-def _row(row: str, results, beside) -> str:
+def _row(row: str, results, beside, blocks) -> str:
     """Everything that was scored on one test row."""
     others = {protocol: _beside(beside, row, protocol) for protocol in results}
     return "\n".join(
         [
             f"<section>\n<h2>Scores on {_text(row)}</h2>",
-            *(_columns(result, others[protocol]) for protocol, result in results.items()),
+            *(
+                _columns({"this network": result, **others[protocol]})
+                for protocol, result in results.items()
+            ),
+            *([_columns(blocks, caption="by prediction block")] if blocks else []),
             '<details open="open">\n<summary>Each joint</summary>\n<div class="parts">',
             *(_parts(result, others[protocol]) for protocol, result in results.items()),
             "</div>\n</details>\n</section>",
@@ -161,20 +168,22 @@ def _row(row: str, results, beside) -> str:
     )
 
 
-def _columns(result: dict[str, Any], others: dict[str, dict[str, Any]]) -> str:
-    """The paper's columns."""
-    protocol = PROTOCOLS[result["protocol"]]
+def _columns(results: Mapping[str, dict[str, Any]], *, caption: str = "") -> str:
+    """The paper's columns, a line a result; the persons counted are those of the first."""
+    first = next(iter(results.values()))
+    protocol = PROTOCOLS[first["protocol"]]
     headers = [header for _, header, _ in protocol.columns] + [protocol.total]
-    left_out = f", {result['persons_left_out']} left out" if result["persons_left_out"] else ""
+    left_out = f", {first['persons_left_out']} left out" if first["persons_left_out"] else ""
     note = (
-        f"Percent right; {result['persons']} persons{left_out}, {result['not_labelled']} "
-        f"{_kind(result)}s without a label."
+        f"Percent right; {first['persons']} persons{left_out}, {first['not_labelled']} "
+        f"{_kind(first)}s without a label."
     )
     body = []
-    for label, found in {"this network": result, **others}.items():
+    for label, found in results.items():
         rates = [*found["columns"].values(), found["total"]]
-        body.append([label, *(_rate(rate) for rate in rates)])
-    return _table(_metric(result), ["", *headers], body, kind="columns", note=note)
+        body.append([_text(label), *(_rate(rate) for rate in rates)])
+    caption = f"{_metric(first)} {caption}".strip()
+    return _table(caption, ["", *headers], body, kind="columns", note=note)
 
 
 def _kind(result: dict[str, Any]) -> str:

@@ -72,6 +72,7 @@ def report_run(
             f"steps of training on {', '.join(dict.fromkeys(entry[0] for entry in config.data))}."
         ),
         rows=evaluation["rows"],
+        blocks=evaluation["blocks"],
         beside=beside,
         history=history,
         pictures=person_sections(config, net, variables, described, *tests[0]) if tests else [],
@@ -163,9 +164,6 @@ def _notes(config, described, evaluation, history, variables) -> list[tuple[str,
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
         notes.append(("speed", f"{statistics.median(rates):.0f} pictures a second, median"))
-    for row, totals in evaluation["blocks"].items():
-        said = ", ".join("–" if total is None else f"{total:.2f}" for total in totals)
-        notes.append((f"{evaluation['score']} by prediction block", f"{said} ({row})"))
     for row, names in evaluation["unreadable"].items():
         if names:
             notes.append((f"pictures of {row} that do not decode", ", ".join(names)))

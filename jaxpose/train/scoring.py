@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxpose import checkpoint, evaluate, input_pipeline
+from jaxpose import checkpoint, evaluate, input_pipeline, mpii_server_file
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
-from jaxpose.prediction_file import write_predictions
+from jaxpose.prediction_file import Predictions, write_predictions
 from jaxpose.train.run import Run, check_rows
 
 if TYPE_CHECKING:
@@ -79,8 +80,9 @@ def evaluate_checkpoint(
       path: a checkpoint folder or another workdir; by default `workdir`'s best.
 
     Returns:
-      {"checkpoint", "step", "score", "rows": {row: {protocol: result}}, "blocks": {row: [total per
-      block]}, "unreadable": {row: [names of pictures that did not decode]}}.
+      {"checkpoint", "step", "score", "rows": {row: {protocol: result}}, "blocks": {row:
+      `evaluate.compare_readings`}, "unreadable": {row: [names of pictures that did not decode]},
+      "files": {row: [paths of the predictions]}}. A row without labels has no results.
     """
     check_rows(config)
     workdir = pathlib.Path(workdir).expanduser().absolute()
@@ -91,7 +93,7 @@ def evaluate_checkpoint(
     like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     checkpoint.check_variables(variables, like, folder)
     report = {"checkpoint": str(folder), "step": described["step"], "score": config.score}
-    report |= {"rows": {}, "blocks": {}, "unreadable": {}}
+    report |= {"rows": {}, "blocks": {}, "unreadable": {}, "files": {}}
     tests = [
         (input_pipeline.open_split(name, part, data_dir=config.data_dir), crop)
         for name, part, crop in config.test
@@ -108,23 +110,55 @@ def evaluate_checkpoint(
             workers=config.workers,
             flip_test=config.eval.flip_test,
             num_crops=config.eval.num_crops,
+            readings=True,
         )
         truth = input_pipeline.annotations(split)
         options = {"joints": joints, "truth_joints": split.joints, "trained": trained}
-        blocks = [
-            evaluate.score_answers(answers, truth, block=k, **options)
-            for k in range(net.num_blocks)
-        ]
-        row = f"{split.name}:{split.split} ({evaluate.CROP_NAMES[crop]})"
-        report["rows"][row] = blocks[-1]
-        report["blocks"][row] = [_total(found, config.score, split) for found in blocks]
+        row = f"{split.name}:{split.split} ({_how(config, crop)})"
+        found = evaluate.score_answers(answers, truth, **options)
+        report["rows"][row] = found
+        report["blocks"][row] = {}
+        if truth["labelled"].any():
+            _total(found, config.score, split)
+            report["blocks"][row] = evaluate.compare_readings(
+                answers, truth, config.score, **options
+            )
         report["unreadable"][row] = truth["image_name"][~answers.readable].tolist()
+        predictions = evaluate.predictions_of(answers, truth, description=row, **options)
+        report["files"][row] = []
         if jax.process_index() == 0:
-            predictions = evaluate.predictions_of(answers, truth, description=row, **options)
-            file = f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
-            (workdir / "predictions").mkdir(parents=True, exist_ok=True)
-            write_predictions(workdir / "predictions" / file, predictions)
+            written = _write(workdir / "predictions", split, crop, truth, predictions)
+            report["files"][row] = [str(file) for file in written]
     if jax.process_index() == 0:
         text = json.dumps(report, indent=1)
         (workdir / "evaluation.json").write_text(text + "\n", encoding="utf-8")
     return report
+
+
+def _how(config: "ml_collections.ConfigDict", crop: str) -> str:
+    """How a row's answers came about, for its name."""
+    parts = [evaluate.CROP_NAMES[crop]]
+    if config.eval.num_crops > 1:
+        parts.append(f"{config.eval.num_crops} crops")
+    if config.eval.flip_test:
+        parts.append("flip test")
+    return ", ".join(parts)
+
+
+def _write(
+    folder: pathlib.Path,
+    split: input_pipeline.PreparedSplit,
+    crop: str,
+    truth: dict[str, np.ndarray],
+    predictions: Predictions,
+) -> list[pathlib.Path]:
+    """The files of a row's predictions; of MPII's test persons one for its server too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
+    write_predictions(file, predictions)
+    if not split.test_images or truth["labelled"].any():
+        return [file]
+    submission = folder / f"{split.name.replace('/', '-')}-{crop}" / mpii_server_file.NAME
+    submission.parent.mkdir(exist_ok=True)
+    mpii_server_file.write(submission, split.test_images, truth, predictions)
+    return [file, submission]

@@ -102,6 +102,46 @@ def persons(
             )
 
 
+def test_images(release: Array, where: str) -> list[tuple[str, list[list[float] | None]]]:
+    """Every image of the test part, in the release's order, as its server counts them.
+
+    Arguments:
+      release: the variable.
+      where: the file's name, for messages.
+
+    Returns:
+      (name, and of each element of `annorect` its `objpos`, (x, y) by our convention, or None);
+      ("", []) for a damaged one, which keeps its place.
+
+    Raises:
+      BuildError: as `persons`.
+    """
+    try:
+        annolist, in_training, _ = _lists(release)
+    except Malformed as error:
+        raise BuildError(f"{where}: {error}; is it the release's file?") from error
+    return [_test_image(annolist, int(index)) for index in np.flatnonzero(~in_training)]
+
+
+def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | None]]:
+    try:
+        name = _image_name(annolist.field(index, "image"))
+        rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
+        count = rectangles.size if rectangles else 0
+        if count > MOST_PERSONS:
+            raise Malformed(f"{count} persons")
+    except Malformed:
+        return "", []
+    places = []
+    for number in range(count):
+        try:
+            place = _position(rectangles.field(number, "objpos"))
+        except Malformed:
+            place = None
+        places.append(None if place is None else place.tolist())
+    return name, places
+
+
 def _lists(release: Array) -> tuple[Array, np.ndarray, Array | None]:
     if release.size != 1:
         raise Malformed(f"RELEASE has {release.size} elements")

@@ -62,9 +62,13 @@ class Builder(pose_builder.PoseBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         requests = {split: [] for split in SPLITS}
         seen: set[str] = set()
+        test_images: dict[str, list] = {}
         first_key = 0
         for release in find_releases(self.files(dl_manager, "mpii")):
-            subjects = self._subjects(release, first_key)
+            variable, where = _variable(release)
+            for place, (name, rectangles) in enumerate(annotations.test_images(variable, where)):
+                test_images.setdefault(name or f"damaged {first_key + place}", rectangles)
+            subjects = self._subjects(variable, where, first_key)
             first_key += 1_000_000_000  # more than any release's number of images times persons
             for (split, name), group in subjects.items():
                 if name in seen:
@@ -77,6 +81,8 @@ class Builder(pose_builder.PoseBuilder):
             seen.update(name for _, name in subjects)
         if not any(requests.values()):
             raise BuildError("no picture of any person is there; name their folder as --source")
+        # The file for the release's test server has a place for each of them.
+        self.info.metadata["test_images"] = list(test_images.items())
         return {
             split: self.counted(
                 split, self._generate_examples(wanted), sum(len(group) for group, *_ in wanted)
@@ -85,14 +91,10 @@ class Builder(pose_builder.PoseBuilder):
             if wanted
         }
 
-    def _subjects(self, release: Release, first_key: int) -> dict[tuple[str, str], list[Subject]]:
+    def _subjects(
+        self, variable: mat_file.Array, where: str, first_key: int
+    ) -> dict[tuple[str, str], list[Subject]]:
         """The persons that go into a split, by split and picture."""
-        where = f"{release.files.path}/{release.annotations}"
-        try:
-            data = release.files.read(release.annotations)
-        except ReadError as error:
-            raise BuildError(f"{where} cannot be read ({error}); fetch it again") from error
-        variable = mat_file.read(data, "RELEASE", where)
         validation = validation_persons()
         subjects = collections.defaultdict(list)
         for person in annotations.persons(variable, where, self.report, self.refuse_if_strict):
@@ -137,6 +139,16 @@ class Builder(pose_builder.PoseBuilder):
             )
             examples.append(_example(person, crops.cut(pixels, square), square))
         return examples
+
+
+def _variable(release: Release) -> tuple[mat_file.Array, str]:
+    """The annotation file's variable, and the file's name for messages."""
+    where = f"{release.files.path}/{release.annotations}"
+    try:
+        data = release.files.read(release.annotations)
+    except ReadError as error:
+        raise BuildError(f"{where} cannot be read ({error}); fetch it again") from error
+    return mat_file.read(data, "RELEASE", where), where
 
 
 def _example(person: annotations.Person, image: bytes, square: crops.Square) -> dict:

@@ -107,6 +107,24 @@ def test_annolist_index_is_the_pictures_place_in_the_release(prepared):
     assert [int(e["annolist_index"]) for e in prepared["full"]["validation"]] == [1]
 
 
+def test_the_metadata_list_every_image_of_the_test_part(tmp_path):
+    points = draw_dummy_data.figure(MPII, 4, 8, 80)
+    person = draw_dummy_data.mpii_person(points)
+    head_alone = {"x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0}
+    images = [
+        ("1.jpg", True, [person], [1]),
+        ("3.jpg", False, [], []),
+        ("2.jpg", False, [head_alone, {"objpos": person["objpos"], "scale": 1.5}], [2]),
+        ("absent.jpg", False, [{"objpos": person["objpos"], "scale": 1.5}], [1]),
+    ]
+    picture = draw_dummy_data.picture(100, 100, [points])
+    source = write_release(tmp_path / "a", images, {"1.jpg": picture, "2.jpg": picture})
+    builder = build(tmp_path / "data", sources=[source])
+    again = tfds.builder_from_directory(builder.data_dir).info.metadata["test_images"]
+    place = (np.rint((points.min(axis=0) + points.max(axis=0)) / 2 + 1) - 0.5).tolist()
+    assert again == [["3.jpg", []], ["2.jpg", [None, place]], ["absent.jpg", [place]]]
+
+
 def test_crops_are_square_and_nearly_black_outside_the_picture(prepared):
     example = prepared["crops"]["train"][0]
     height, width = example["image"].shape[:2]

@@ -104,17 +104,20 @@ def run(
         call = Call(estimator, given, coco, heatmaps, context, smooth, options)
         if webcam is not None:
             _webcam(call, jobs[0], webcam)
+            failed = 0
         else:
-            _each(call, jobs)
+            failed = _each(call, jobs)
     if planned.json:
         print(f"keypoints: {planned.json}")
+    if failed:
+        raise JaxposeError(f"{failed} of {len(jobs)} inputs failed, see above; the others are done")
 
 
-def _each(call: Call, jobs: list[Job]) -> None:
-    """Every input; what cannot be read is named, and the others go on."""
+def _each(call: Call, jobs: list[Job]) -> int:
+    """Every input; of several the ones that cannot be read are named, counted and left out."""
     if len(jobs) == 1:
         print(_one(call, jobs[0]))
-        return
+        return 0
     tqdm = import_optional("tqdm", extra="predict").tqdm
     failed = 0
     with tqdm(jobs, unit="input", disable=None) as bar:
@@ -125,10 +128,9 @@ def _each(call: Call, jobs: list[Job]) -> None:
             except JaxposeError as error:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
-    if failed:
-        raise JaxposeError(f"{failed} of {len(jobs)} inputs failed, see above; the others are done")
     folder = jobs[0].out and jobs[0].out.parent
-    print(f"{len(jobs)} inputs" + (f": {folder}" if folder else ""))
+    print(f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""))
+    return failed
 
 
 def _one(call: Call, job: Job) -> str:

@@ -1,5 +1,6 @@
 """Photos as arrays, whatever a person gives, and back into files."""
 
+import contextlib
 import os
 import pathlib
 from typing import Any
@@ -33,20 +34,20 @@ def as_picture(image: Any) -> np.ndarray:
         return np.ascontiguousarray(image)
     pil = import_optional("PIL.Image", extra="predict")
     ops = import_optional("PIL.ImageOps", extra="predict")
-    name = "the picture"
+    is_path = isinstance(image, str | os.PathLike)
+    name = str(pathlib.Path(image)) if is_path else "the picture"
     try:
-        if isinstance(image, str | os.PathLike):
-            name = str(pathlib.Path(image))
-            image = pil.open(image)
-        if image.width * image.height > MOST_PIXELS:
-            raise JaxposeError(
-                f"{name} has {image.width}x{image.height} pixels, more than {MOST_PIXELS}; "
-                "reduce it first"
-            )
-        if image.mode.startswith("I"):  # 16 bits: Pillow would clip, not scale
-            grey = np.asarray(image, np.float64)
-            image = pil.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8))
-        return np.ascontiguousarray(np.asarray(ops.exif_transpose(image).convert("RGB")))
+        with pil.open(image) if is_path else contextlib.nullcontext(image) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise JaxposeError(
+                    f"{name} has {opened.width}x{opened.height} pixels, more than {MOST_PIXELS}; "
+                    "reduce it first"
+                )
+            upright = ops.exif_transpose(opened)
+            if upright.mode.startswith("I"):  # 16 bits: Pillow would clip, not scale
+                grey = np.asarray(upright, np.float64)
+                upright = pil.fromarray((grey / 257.0).clip(0, 255).astype(np.uint8))
+            return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
     except JaxposeError:
         raise
     except FileNotFoundError:

@@ -17,6 +17,8 @@ MOST_PIXELS = 64_000_000  # of a frame; 8K has 33 million
 # x264's: constant rate factor (smaller is better and larger), and time for size.
 ENCODING = {"crf": "20", "preset": "veryfast"}
 SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what an mp4 takes as it is
+# FFmpeg draws texts as pictures, and fetches what lists of other files name.
+NO_VIDEOS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
 BT709, LIMITED = 1, 1  # FFmpeg's numbers of the colours that browsers expect
 
 
@@ -56,9 +58,14 @@ class VideoReader:
         with _as_ours(self._av, f"{path} can be read neither as a picture nor as a video"):
             # With "file:" a name that looks like an address of a network is a name all the same.
             self._container = self._av.open(f"file:{path}", metadata_errors="ignore")
-        if not self._container.streams.video:
+        wrong = None
+        if self._container.format.name in NO_VIDEOS:
+            wrong = f"{path} can be read neither as a picture nor as a video (it is a text)"
+        elif not self._container.streams.video:
+            wrong = f"{path} has no picture in it; give a picture or a video"
+        if wrong:
             self._container.close()
-            raise JaxposeError(f"{path} has no picture in it; give a picture or a video")
+            raise JaxposeError(wrong)
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE

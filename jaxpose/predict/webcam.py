@@ -31,8 +31,10 @@ class Camera:
           JaxposeError: there is none, or it gives no picture.
         """
         cv2 = import_optional("cv2", extra="predict")
-        cv2.setLogLevel(0)  # what it would print stands in our error
+        log = cv2.utils.logging
+        level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # what it would print stands in our error
         self._camera = cv2.VideoCapture(number)
+        log.setLogLevel(level)
         self._number = number
         if not self._camera.isOpened():
             raise JaxposeError(f"no camera {number} can be opened; give another --webcam=NUMBER")

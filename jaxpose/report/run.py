@@ -47,7 +47,7 @@ def report_run(
         (input_pipeline.open_split(name, part, data_dir=config.data_dir), evaluate.crop_rule(crop))
         for name, part, crop in config.test
     ]
-    notes = _notes(config, described, evaluation, history, variables)
+    notes = _notes(config, described, evaluation, history, variables, [s for s, _ in tests])
     try:
         beside = _constant_answers(config, tests, list(evaluation["rows"]), described)
         notes.append(
@@ -148,7 +148,7 @@ def constant_poses(
     return metrics.mean_pose(points, labelled), median
 
 
-def _notes(config, described, evaluation, history, variables) -> list[tuple[str, str]]:
+def _notes(config, described, evaluation, history, variables, tests) -> list[tuple[str, str]]:
     """Where the numbers come from."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     averages = sum(leaf.size for leaf in jax.tree.leaves(variables["batch_stats"]))
@@ -164,6 +164,7 @@ def _notes(config, described, evaluation, history, variables) -> list[tuple[str,
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
         notes.append(("speed", f"{statistics.median(rates):.0f} pictures a second, median"))
+    notes += [("test data", text) for text in dict.fromkeys(map(_people, tests))]
     for row, names in evaluation["unreadable"].items():
         if names:
             notes.append((f"pictures of {row} that do not decode", ", ".join(names)))
@@ -171,3 +172,15 @@ def _notes(config, described, evaluation, history, variables) -> list[tuple[str,
     kind = f"{len(devices)} x {devices[0].device_kind}"
     notes.append(("software", f"jaxpose {__version__}, jax {jax.__version__}, {kind}"))
     return notes
+
+
+def _people(split: input_pipeline.PreparedSplit) -> str:
+    """How many persons a test split has, and how hard they are to see."""
+    truth = input_pipeline.annotations(split)
+    labelled, hidden = truth["labelled"], truth["labelled"] & ~truth["visible"]
+    lacking = (~labelled[:, np.asarray(split.annotated)]).any(axis=1)
+    return (
+        f"{split.name}:{split.split}: {len(labelled):,} persons, {labelled.sum():,} labelled "
+        f"joints, {100 * hidden.sum() / max(labelled.sum(), 1):.1f} % of them occluded; "
+        f"{100 * lacking.mean():.1f} % of the persons lack a joint's label"
+    )

@@ -54,9 +54,12 @@ _NO_FRAME = (0xC4, 0xC8, 0xCC)  # between 0xC0 and 0xCF: DHT, JPG, DAC
 def _jpeg_header(data: bytes) -> Header | None:
     place = 2
     while place + 4 <= len(data):
-        if data[place] != 0xFF:
-            return None
         marker = data[place + 1]
+        if data[place] != 0xFF or marker == 0:  # bytes between segments, which libjpeg skips
+            place = data.find(b"\xff", place + 1)
+            if place < 0:
+                return None
+            continue
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:  # fill, no segment
             place += 1 if marker == 0xFF else 2
             continue

@@ -85,7 +85,7 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
         if found is None:
             continue
         (x, y), side = found
-        if np.isfinite([x, y, side]).all() and side > 0:
+        if np.isfinite([x, y, side * rule.enlargement]).all() and side > 0:
             shift = rule.shift * side if source == "scale" else 0.0
             return Crop((float(x), float(y + shift)), float(side * rule.enlargement))
     raise JaxposeError(

@@ -73,13 +73,21 @@ def _prepare(data: bytes, image: Image.Image) -> Picture:
         raise ReadError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
     if _kept(data, image):
         # An eighth of the size takes a fifth of the time and still reads the data to their end.
-        image.draft("RGB", (width // 8, height // 8))
+        # (Of fewer than eight rows or columns nothing would be left.)
+        small = min(width, height) < 8
+        if not small:
+            image.draft("RGB", (width // 8, height // 8))
         image.load()
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_REDUCED_COLOR_8)
+        how = cv2.IMREAD_COLOR if small else cv2.IMREAD_REDUCED_COLOR_8
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
         if pixels is None:
             raise ReadError("OpenCV cannot decode it")
         return Picture(data, width, height, encoded_again=False)
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    if image.mode.startswith("I"):  # 16 bits: Pillow would clip, not scale
+        upright = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype("u1"))
+    else:
+        upright = ImageOps.exif_transpose(image)
+    upright = upright.convert("RGB")
     encoded = io.BytesIO()
     if image.format in ("JPEG", "MPO"):
         upright.save(encoded, "JPEG", quality=QUALITY, subsampling=0)

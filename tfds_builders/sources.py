@@ -77,7 +77,7 @@ class Zip:
                 raise ReadError(f"larger than {MAX_BYTES:,} bytes")
             return self._zip.read(name)
         except ARCHIVE_ERRORS as error:
-            raise ReadError(str(error)) from error
+            raise ReadError(str(error).strip() or type(error).__name__) from error
 
 
 class Tar:
@@ -103,7 +103,7 @@ class Tar:
             with self._lock:
                 data = self._tar.extractfile(member).read()
         except ARCHIVE_ERRORS as error:
-            raise ReadError(str(error)) from error
+            raise ReadError(str(error).strip() or type(error).__name__) from error
         if len(data) != member.size:
             raise ReadError("the archive ends within the file")
         return data
@@ -146,8 +146,9 @@ def _open_archive(path: pathlib.Path) -> Files:
     try:
         return Zip(path) if path.suffix.lower() == ".zip" else Tar(path)
     except ARCHIVE_ERRORS as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BuildError(
-            f"{path} is no whole archive ({error}); fetch it again or name the extracted folder"
+            f"{path} is no whole archive ({reason}); fetch it again or name the extracted folder"
         ) from error
 
 

@@ -1,0 +1,91 @@
+"""Nothing that is loaded can run code, write elsewhere, or grow without bounds."""
+
+import os
+import re
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+import tiny_run
+from damage import REFUSED, attempt
+
+from jaxpose import checkpoint, prediction_file
+from tfds_builders import sources
+
+
+class Payload:
+    """Whoever unpickles this makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def score(path):
+    return attempt(prediction_file.read_predictions, path, default_joints=("left_wrist",))
+
+
+@pytest.mark.parametrize("name", ["metadata", "params/stem", "prediction", "joint_names"])
+def test_an_array_of_objects_is_not_loaded(tmp_path, name):
+    objects = np.array([Payload(tmp_path / "made")], dtype=object)
+    arrays = {"prediction": np.zeros((1, 14, 2)), "ground_truth": np.zeros((1, 14, 2))}
+    np.savez(tmp_path / "x.npz", **{**arrays, name: objects}, allow_pickle=True)
+    assert attempt(checkpoint.load, tmp_path / "x.npz") is REFUSED
+    if name in ("prediction", "joint_names"):
+        assert score(tmp_path / "x.npz") is REFUSED
+    assert not (tmp_path / "made").exists()
+
+
+def test_archives_write_nothing_outside_and_follow_no_links(tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    with zipfile.ZipFile(inside / "lsp.zip", "w") as archive:
+        archive.writestr("../../outside.jpg", "x")
+        archive.writestr("/outside.jpg", "x")
+    with tarfile.open(inside / "lsp.tar", "w") as archive:
+        link = tarfile.TarInfo("link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("../../outside.jpg"))
+    before = sorted(tmp_path.rglob("*"))
+    opened = sources.open_sources([str(inside)], "lsp")
+    read = [files.read(name) for files in opened[1:] for name in files.names]
+    assert all(b"secret" not in data for data in read)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_file_that_unpacks_to_much_is_refused_before_it_does(tmp_path):
+    """A thousandth of its size on the disk."""
+    for name in ("prediction", "params/stem"):
+        with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(
+                    member, {"descr": "|u1", "fortran_order": False, "shape": (2**31,)}
+                )
+                for _ in range(2**31 // 2**24):
+                    member.write(bytes(2**24))
+        assert attempt(checkpoint.load, tmp_path / "bomb.npz") is REFUSED
+        assert score(tmp_path / "bomb.npz") is REFUSED
+
+
+def test_no_source_unpickles_or_evaluates():
+    """Everything that turns bytes into code, by the names under which Python has it."""
+    forbidden = re.compile(
+        r"\b(pickle|cPickle|dill|cloudpickle|joblib|marshal|shelve)\b|allow_pickle=True|"
+        r"torch\.load|yaml\.load|(?<![\w.])(eval|exec)\(|extractall|(?<!_tar)\.extract\("
+    )
+    folders = ["jaxpose", "tfds_builders", "configs", "benchmarks", "docs"]
+    files = [tiny_run.ROOT / "launch.py"]
+    files += [f for name in folders for f in (tiny_run.ROOT / name).rglob("*.py")]
+    found = {
+        f"{file.relative_to(tiny_run.ROOT)}: {match[0]}"
+        for file in files
+        for match in forbidden.finditer(file.read_text(encoding="utf-8"))
+    }
+    assert not found
+    loads = re.compile(r"np\.load\((?!.*allow_pickle=False)")
+    assert not [str(file) for file in files if loads.search(file.read_text(encoding="utf-8"))]

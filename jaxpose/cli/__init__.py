@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxpose import __version__
-from jaxpose.cli import convert, pack, predict, score, visualize
+from jaxpose.cli import convert, export, pack, predict, score, visualize
 from jaxpose.errors import JaxposeError
 
 
@@ -29,6 +29,7 @@ COMMANDS = (
     score,
     convert,
     pack,
+    export,
 )
 
 

@@ -1,0 +1,44 @@
+"""``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
+
+
+def add(commands) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "export",
+        help="turn a checkpoint into one program that runs without jaxpose",
+        description="Writes the network with its normalisation and decoding as one program: crops "
+        "in, positions and probabilities out. OUT.json beside it holds joint names, limbs and the "
+        "rule that leads from a person's box to the crop; docs/export.md has examples.",
+    )
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a workdir, a checkpoint folder or a packed checkpoint (.npz)",
+    )
+    parser.add_argument("out", metavar="OUT", help="the program's file")
+    parser.add_argument(
+        "--format",
+        choices=("jax", "onnx"),
+        help="jax: an artifact of jax.export, for CPU, CUDA and TPU; onnx: a model for ONNX "
+        "Runtime and others (default: onnx where OUT ends in .onnx, else jax)",
+    )
+    parser.add_argument(
+        "--which", choices=("best", "latest"), default="best", help="of a workdir's checkpoints"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments) -> None:
+    """Export a checkpoint and print what was written."""
+    from jaxpose.compilation_cache import use_compilation_cache
+    from jaxpose.export import export
+
+    use_compilation_cache()
+    name = arguments.format or ("onnx" if arguments.out.endswith(".onnx") else "jax")
+    done = export(arguments.checkpoint, arguments.out, format=name, which=arguments.which)
+    print(
+        f"checkpoint: {done.checkpoint}\n"
+        f"program: {done.program} ({name}, {done.program.stat().st_size / 1e6:.1f} MB), within "
+        f"{done.difference:.1e} of the network\n"
+        f"description: {done.description}"
+    )

@@ -1,0 +1,197 @@
+"""A checkpoint as one self-contained program: a `jax.export` artifact, or an ONNX file.
+
+The program takes crops and returns positions and probabilities: normalisation, network and decoding
+are inside, and it runs without jaxpose. A JSON file beside it says what a caller has to know: joint
+names, limbs, size of the crops, and how a crop follows from a person's box.
+"""
+
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import __version__, checkpoint
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluate import answer_crops
+from jaxpose.network import initial_variables, make_net
+from jaxpose.optional import import_optional
+from jaxpose.predict import PoseEstimator
+from jaxpose.skeleton import joint_index
+
+PLATFORMS = ("cpu", "cuda", "tpu")  # that the jax.export artifact is lowered for
+OPSET = 18  # of ONNX; the runtimes of the last years read it
+INPUT, OUTPUTS = "images", ("keypoints", "confidence")
+TOLERANCE = 1e-4  # of the crop's side; a program that is further off is not written
+CHECKED = 2  # crops that it answers for that
+
+Program = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Exported(NamedTuple):
+    """What `export` wrote.
+
+    Attributes:
+      program: the file.
+      description: the JSON file beside it.
+      checkpoint: what was exported.
+      difference: the largest between the written program and the network, over positions as a
+        share of the crop's side and over probabilities, on crops of noise.
+    """
+
+    program: pathlib.Path
+    description: pathlib.Path
+    checkpoint: pathlib.Path
+    difference: float
+
+
+def export(
+    path: str | os.PathLike, out: str | os.PathLike, *, format: str = "jax", which: str = "best"
+) -> Exported:
+    """Write a checkpoint's program, once it was run and agrees with the network, and its JSON.
+
+    Args:
+      path: a workdir, a single checkpoint folder or a packed checkpoint.
+      out: the program's file; one that is there is replaced in one move. The JSON file is called
+        like it, with ``.json`` behind.
+      format: "jax" or "onnx".
+      which: "best" or "latest" of a workdir.
+
+    Raises:
+      JaxposeError: no checkpoint is there or it cannot be read, the format is unknown, a library of
+        the extra is missing, or the written program answers otherwise than the network.
+    """
+    if format not in FORMATS:
+        raise JaxposeError(f"format {format!r} is unknown; choose one of {', '.join(FORMATS)}")
+    out = pathlib.Path(out)
+    if out.is_dir() or not out.parent.is_dir():
+        raise JaxposeError(f"{out} is no name of a file in a folder that exists; give one")
+    variables, metadata, folder = checkpoint.load(path, which=which)
+    like = initial_variables(make_net(metadata["network"]), 0)
+    checkpoint.check_variables(variables, like, folder)
+    make, load = FORMATS[format]
+    data = make(variables, metadata)
+    shape = (CHECKED, metadata["image_size"], metadata["image_size"], 3)
+    crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    difference = max(
+        float(np.abs(found - expected).max())
+        for found, expected in zip(
+            load(data)(crops), jax.jit(crop_program(variables, metadata))(crops), strict=True
+        )
+    )
+    if not difference <= TOLERANCE:
+        raise JaxposeError(
+            f"the exported program is {difference:.1e} away from the network's answers; "
+            f"try other versions of the libraries of the extra that {format} needs"
+        )
+    described = {"format": format, "program": out.name, **description(variables, metadata)}
+    beside = out.with_name(out.name + ".json")
+    _replace(beside, (json.dumps(described, indent=1) + "\n").encode())
+    _replace(out, data)
+    return Exported(out, beside, folder, difference)
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def crop_program(variables: dict, metadata: dict[str, Any], *, portable: bool = False) -> Callable:
+    """The function that is exported: traceable, the variables are its constants.
+
+    Args:
+      variables, metadata: as `checkpoint.load` gives them.
+      portable: as `PoseNet` has it.
+
+    Returns:
+      Takes crops uint8 [B, S, S, 3]; returns keypoints float32 [B, J, 2], (x, y) with (0, 0) and
+      (1, 1) the crop's corners, and confidence float32 [B, J], the probability that the joint is in
+      the crop; the J joints are ``metadata["trained_joints"]``.
+    """
+    net = make_net(metadata["network"]).clone(portable=portable)
+    kept = joint_index(metadata["joints"], metadata["trained_joints"])
+
+    def pose(images):
+        keypoints, confidence = answer_crops(net, variables, images)
+        return keypoints[-1][:, kept], confidence[-1][:, kept]
+
+    return pose
+
+
+def description(variables: dict, metadata: dict[str, Any]) -> dict[str, Any]:
+    """What a caller of the program has to know; plain and JSON-serialisable.
+
+    The crop of a person's box (x, y, width, height) is a square whose side is ``enlargement`` times
+    the box's longer side, its centre the box's, ``shift`` times the longer side further down.
+    """
+    estimator = PoseEstimator(variables, metadata)
+    rule, size, joints = metadata["crop"], estimator.image_size, len(estimator.joints)
+    shapes = (["batch", joints, 2], ["batch", joints])
+    return {
+        "jaxpose": __version__,
+        "step": metadata["step"],
+        "input": {"name": INPUT, "dtype": "uint8", "shape": ["batch", size, size, 3]},
+        "outputs": [
+            {"name": name, "dtype": "float32", "shape": shape}
+            for name, shape in zip(OUTPUTS, shapes, strict=True)
+        ],
+        "image_size": size,
+        "joints": list(estimator.joints),
+        "limbs": [list(limb) for limb in estimator.limbs],
+        "flip_pairs": [list(pair) for pair in estimator.flip_pairs],
+        "crop": {
+            "enlargement": rule["enlargement"],
+            "shift": rule["shift"] if rule["source"] == "scale" else 0.0,
+        },
+    }
+
+
+def to_jax(variables: dict, metadata: dict[str, Any]) -> bytes:
+    """The program as an artifact of `jax.export`, for any batch size and all of `PLATFORMS`.
+
+    ``jax.export.deserialize(bytearray(data)).call(images)`` runs it, with jax and flatbuffers.
+    """
+    import_optional("flatbuffers", extra="export")
+    size = metadata["image_size"]
+    (batch,) = jax.export.symbolic_shape("batch")
+    crops = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+    program = jax.jit(crop_program(variables, metadata))
+    return bytes(jax.export.export(program, platforms=PLATFORMS)(crops).serialize(vjp_order=0))
+
+
+def load_jax(data: bytes) -> Program:
+    """What `to_jax` gave, as a function of NumPy arrays on this machine's device."""
+    import_optional("flatbuffers", extra="export")
+    return jax.jit(jax.export.deserialize(bytearray(data)).call)
+
+
+def to_onnx(variables: dict, metadata: dict[str, Any]) -> bytes:
+    """The program as an ONNX model: input ``images``, outputs ``keypoints`` and ``confidence``."""
+    jax2onnx = import_optional("jax2onnx", extra="onnx")
+    logging.getLogger("onnx_ir.serde").setLevel(logging.ERROR)  # a warning for every shape
+    size = metadata["image_size"]
+    model = jax2onnx.to_onnx(
+        crop_program(variables, metadata, portable=True),
+        [jax.ShapeDtypeStruct(("batch", size, size, 3), jnp.uint8)],
+        model_name="jaxpose",
+        opset=OPSET,
+        input_names=[INPUT],
+        output_names=list(OUTPUTS),
+    )
+    return model.SerializeToString()
+
+
+def load_onnx(data: bytes) -> Program:
+    """What `to_onnx` gave, as a function of NumPy arrays in ONNX Runtime on the CPU."""
+    runtime = import_optional("onnxruntime", extra="onnx")
+    session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: images}))
+
+
+FORMATS = {"jax": (to_jax, load_jax), "onnx": (to_onnx, load_onnx)}

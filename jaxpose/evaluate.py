@@ -369,4 +369,5 @@ def _comparison_text(blocks: dict[str, dict[str, Any]]) -> str:
     alone = blocks.get(PARTS_ALONE)
     if alone is None or None in (last["total"], alone["total"]):
         return text
-    return f"{text}\n\ncontext maps add {last['total'] - alone['total']:+.2f} to the last block"
+    added = last["total"] - alone["total"]
+    return f"{text}\n\ncontext maps add {added:+.2f} to the last block, which was trained with them"

@@ -24,7 +24,9 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.image_size = 64
     config.network.width = 144
     config.network.num_blocks = 2
-    config.augmentation = dict(rotation=15.0, scale=(0.9, 1.15), flip=True, color=0.0, shift=0.0)
+    # The people are drawn turned, large and small as those of the test are: more than a mirror
+    # would make them harder than these.
+    config.augmentation = dict(rotation=0.0, scale=(0.95, 1.05), flip=True, color=0.0, shift=0.0)
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
@@ -32,7 +34,7 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.ema = 0.99
     # Small batches: of 12,000 crops in batches of 4 it learns what 18,000 in 16s teach it.
     config.batch_size = 8
-    config.num_epochs = 7
+    config.num_epochs = 8
     config.log_every_steps = 100
     config.eval.batch_size = 50
     if preset == "tiny":

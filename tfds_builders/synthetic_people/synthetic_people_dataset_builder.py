@@ -16,15 +16,17 @@ import tensorflow_datasets as tfds
 from tfds_builders import joints, pose_builder, schema
 from tfds_builders.synthetic_people import records, scene
 
-# What a small network can learn in minutes: people at rest who face the camera. Occlusion and the
-# picture's edge stay, since a network has to tell what it cannot see.
+# What a small network can learn in minutes: people at rest who face an upright camera. More things
+# are in front of them than usual, since a network has to tell what it cannot see.
 DEMO = scene.Difficulty(
     pose_variety=0.0,
-    turned=35.0,
-    occluders=1.0,
-    strangers=0.05,
+    turned=40.0,
+    occluders=1.8,
+    strangers=0.10,
     stray_limbs=0.1,
+    cut_off=0.13,
     from_behind=0.0,
+    any_roll=0.0,
 )
 
 

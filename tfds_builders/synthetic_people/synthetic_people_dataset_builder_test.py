@@ -138,9 +138,11 @@ def test_processes_draw_the_same_pictures_in_the_same_order():
     assert [record["image"] for record in alone] == [record["image"] for record in together]
 
 
-def test_enough_joints_are_hidden_and_enough_persons_cut_off(held_out):
-    labelled = np.array([example.labelled for example in held_out])
-    visible = np.array([example.visible for example in held_out])
+@pytest.mark.parametrize("difficulty", [scene.Difficulty(), synthetic_people_dataset_builder.DEMO])
+def test_enough_joints_are_hidden_and_enough_persons_cut_off(difficulty):
+    examples = [scene.render(0, "test", index, difficulty=difficulty) for index in range(200)]
+    labelled = np.array([example.labelled for example in examples])
+    visible = np.array([example.visible for example in examples])
     assert 1 - visible[labelled].mean() >= 0.15
     assert (~labelled.all(1)).mean() >= 0.10
 

@@ -135,9 +135,9 @@ def test_metadata_name_the_joints(tmp_path):
     assert metadata["annotated"] == [True] * 14
 
 
-if importlib.util.find_spec("tensorflow") is None:
+if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
 
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow")
+    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
     def test_tfds_test_case():
         pass
 

@@ -63,9 +63,9 @@ def test_joints_of_other_pictures_are_refused(tmp_path):
         build(tmp_path / "data", tmp_path / "release")
 
 
-if importlib.util.find_spec("tensorflow") is None:
+if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
 
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow")
+    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
     def test_tfds_test_case():
         pass
 

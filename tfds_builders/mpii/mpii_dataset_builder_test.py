@@ -206,9 +206,9 @@ def test_the_list_of_validation_persons_is_whole():
     assert sum(len(numbers) for numbers in persons.values()) == 2958
 
 
-if importlib.util.find_spec("tensorflow") is None:
+if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
 
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow")
+    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
     def test_tfds_test_case():
         pass
 

@@ -6,6 +6,7 @@ WORKDIR/report.html shows it. On a cluster start one process a host (or device) 
 command; see docs/clusters.md.
 """
 
+import logging
 import os
 import pathlib
 import sys
@@ -112,6 +113,22 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
         print(f"\nreport: {report.report_run(config, workdir, evaluation)}")
 
 
+def quieten() -> None:
+    """Keep off the terminal what libraries log, thread by thread, of a write that failed.
+
+    The error's line says why. It hides Orbax's and TensorStore's traces, not warnings of Python.
+    """
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    show = sys.unraisablehook
+
+    def show_others(unraisable):
+        if str(unraisable.exc_value) != "Event loop is closed":
+            show(unraisable)
+
+    sys.unraisablehook = show_others
+
+
 def failed(message: str) -> int:
     """Say it in one line; the exit status."""
     from jaxpose import cluster
@@ -142,4 +159,5 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    quieten()
     sys.exit(main(sys.argv))

@@ -32,6 +32,8 @@ METADATA_KEYS = (
 )  # fmt: skip
 FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
+# Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
+WRITE_SECONDS = 7 * 24 * 3600
 LEAVES_NAMED = 5  # of those that differ, in an error
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,8 @@ def open_manager(folder: pathlib.Path, *, keep: int):
         cleanup_tmp_directories=jax.process_index() == 0,
         # Process 0 calls it when all is written, before the checkpoint gets its name.
         async_options=ocp.AsyncOptions(
-            post_finalization_callback=functools.partial(_list_files, folder)
+            timeout_secs=WRITE_SECONDS,
+            post_finalization_callback=functools.partial(_list_files, folder),
         ),
     )
     try:

@@ -1,5 +1,6 @@
 """What a run writes while it goes on: metrics.jsonl, TensorBoard events, a progress bar."""
 
+import contextlib
 import json
 import math
 import os
@@ -26,14 +27,12 @@ class RunLog:
         self._bar = None
         if not active:
             return
-        path = workdir / "metrics.jsonl"
-        records = [record for record in read_records(path) if record["step"] <= step]
-        _replace_lines(path, records)
-        self._file = path.open("a", encoding="utf-8")
-        tensorboard = import_optional("tensorboardX", extra="train")
-        self._events = tensorboard.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
-        )
+        self._path = workdir / "metrics.jsonl"
+        records = [record for record in read_records(self._path) if record["step"] <= step]
+        with self._said_in_one_line():
+            _replace_lines(self._path, records)
+            self._file = self._path.open("a", encoding="utf-8")
+            self._events = _Events(workdir / "tensorboard", purge_step=step + 1 if step else None)
         tqdm = import_optional("tqdm", extra="train")
         self._bar = tqdm.tqdm(
             initial=step, total=num_steps, unit="step", dynamic_ncols=True, file=sys.stderr,
@@ -45,10 +44,10 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **_plain(values)}
-        self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
-        for name, value in _scalars(kind, values):
-            self._events.add_scalar(name, value, step)
+        with self._said_in_one_line():
+            self._file.write(json.dumps(record, allow_nan=False) + "\n")
+            self._file.flush()
+            self._events.write(step, dict(_scalars(kind, values)))
 
     def progress(self, step: int, text: str) -> None:
         """Move the bar; without a terminal, print a line."""
@@ -73,11 +72,49 @@ class RunLog:
         """Flush and close everything."""
         if not self._active:
             return
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._events.close()
-        self._bar.close()
+        with self._said_in_one_line(), contextlib.ExitStack() as stack:
+            stack.callback(self._bar.close)
+            stack.callback(self._events.close)
+            stack.callback(self._file.close)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _said_in_one_line(self):
+        try:
+            yield
+        except OSError as error:
+            raise JaxposeError(
+                f"{self._path} or TensorBoard's copy cannot be written "
+                f"({error.strerror or error}); free space or mend the permissions, then start the "
+                "same command again"
+            ) from error
+
+
+class _Events:
+    """TensorBoard's file, written at once: tensorboardX's own `SummaryWriter` hands records to a
+    thread, and when that died of a full disk the tenth next record would wait for ever.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, purge_step: int | None):
+        writers = import_optional("tensorboardX.event_file_writer", extra="train")
+        self._proto = import_optional("tensorboardX.proto.event_pb2", extra="train")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = writers.EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        if purge_step is not None:
+            start = self._proto.SessionLog(status=self._proto.SessionLog.START)
+            self._put(step=purge_step, session_log=start)
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        values = [{"tag": name, "simple_value": value} for name, value in scalars.items()]
+        self._put(step=step, summary={"value": values})
+
+    def _put(self, **fields) -> None:
+        self._writer.write_event(self._proto.Event(wall_time=time.time(), **fields))
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def read_records(path: pathlib.Path) -> list[dict]:

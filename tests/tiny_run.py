@@ -1,7 +1,9 @@
 """A run small enough for tests: a few drawn people on disk, the smallest network, twelve steps."""
 
+import contextlib
 import pathlib
 
+import jax
 import numpy as np
 
 import launch
@@ -24,6 +26,23 @@ FIELDS = {
     "checkpoint_every_minutes": "1e-9",  # at every line of the log
     "report": "False",
 }
+
+
+@contextlib.contextmanager
+def compiled_once(cache):
+    """Runs of this process compile the same programs: kept in a folder, they are compiled once."""
+    settings = {
+        "jax_compilation_cache_dir": str(cache),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def prepare(data_dir) -> None:

@@ -1,0 +1,140 @@
+"""What a run holds on to: memory, file handles and threads of many steps; memory of a step's parts.
+
+    python -m benchmarks.memory steps --data_dir DIR [--steps 1000]
+    python -m benchmarks.memory parts
+
+`steps` trains the demo's small preset, one line of figures every hundred steps: resident memory,
+file handles and threads of the process have to level off, and no thread may be left at the end.
+`parts` compiles the step of the paper's network for a batch of 16, whole and in 4 parts of 4, and
+prints what XLA sets aside for each (nothing is run).
+"""
+
+import argparse
+import math
+import os
+import pathlib
+import tempfile
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs import synthetic
+from jaxpose import train
+from jaxpose.host_memory import keep_freed_memory
+from jaxpose.input_pipeline import open_split, steps_per_epoch
+from jaxpose.network import PoseNet, initial_variables
+from jaxpose.optimizer import make_optimizer, make_plateau
+from jaxpose.run_log import read_records
+from jaxpose.train_step import create_train_state, make_train_step
+
+BATCH, SIZE, JOINTS = 16, 256, 16  # of the paper
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("what", choices=["steps", "parts"])
+    parser.add_argument("--data_dir", help="where synthetic_people/demo is prepared")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=0)
+    options = parser.parse_args()
+    if options.what == "parts":
+        parts()
+    elif options.data_dir:
+        with tempfile.TemporaryDirectory() as workdir:
+            steps(pathlib.Path(workdir), options.data_dir, options.steps, options.workers)
+    else:
+        parser.error("steps needs --data_dir")
+
+
+def usage() -> tuple[float, int, int]:
+    """Resident MB, open file handles and threads of this process, by Linux."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    megabytes = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    return megabytes, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
+
+
+def steps(workdir: pathlib.Path, data_dir: str, count: int, workers: int) -> None:
+    """Train so many steps, at least, and print the figures."""
+    keep_freed_memory()
+    config = synthetic.get_config("small")
+    config.data_dir, config.workers = data_dir, workers
+    ((name, weight),) = config.data
+    epoch = steps_per_epoch(
+        [(open_split(name, "train", data_dir=data_dir), weight)], config.batch_size
+    )
+    config.num_epochs = math.ceil(count / epoch)
+    before = set(threading.enumerate())
+    ended = threading.Event()
+    watch = threading.Thread(target=watch_steps, args=(workdir / "metrics.jsonl", ended))
+    watch.start()
+    try:
+        train.train(config, workdir)
+    finally:
+        ended.set()
+        watch.join()
+    left = [thread.name for thread in set(threading.enumerate()) - before]
+    print(f"Python threads left at the end: {', '.join(left) or 'none'}")
+
+
+def watch_steps(metrics: pathlib.Path, ended: threading.Event) -> None:
+    """Print the figures at each line of the log."""
+    print(f"{'step':>6}  {'resident MB':>11}  {'handles':>7}  {'threads':>7}", flush=True)
+    last = 0
+    while not ended.is_set():
+        time.sleep(0.1)
+        step = max((record["step"] for record in read_records(metrics)), default=0)
+        if step > last:
+            last = step
+            megabytes, handles, threads = usage()
+            print(f"{step:>6}  {megabytes:>11.0f}  {handles:>7}  {threads:>7}", flush=True)
+
+
+def parts() -> None:
+    """Print what the compiled step of the paper's network needs, whole and in parts."""
+    net = PoseNet()
+    optimizer = make_optimizer("rmsprop", lambda step: 1e-3)
+    plateau, _ = make_plateau()
+    state = jax.eval_shape(
+        lambda: create_train_state(initial_variables(net, 0), optimizer, plateau(), ema=False)
+    )
+    shapes = {
+        "image": ((SIZE, SIZE, 3), np.uint8),
+        "keypoints": ((JOINTS, 2), np.float32),
+        "labelled": ((JOINTS,), bool),
+        "known": ((JOINTS,), bool),
+        "weight": ((), np.float32),
+        "readable": ((), bool),
+    }
+    batch = {
+        name: jax.ShapeDtypeStruct((BATCH, *shape), jnp.dtype(dtype))
+        for name, (shape, dtype) in shapes.items()
+    }
+    print(f"{'batch':>7}  {'state MB':>8}  {'temporary MB':>12}  {'compiled in s':>13}")
+    for count in (1, 4):
+        step = make_train_step(
+            net,
+            optimizer,
+            probability_weight=0.01,
+            accumulation_steps=count,
+            frozen_norm=True,
+            axis_name=None,
+        )
+        began = time.perf_counter()
+        compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
+        found = compiled.memory_analysis()
+        name = f"{BATCH}" if count == 1 else f"{count} x {BATCH // count}"
+        print(
+            f"{name:>7}  {found.output_size_in_bytes / 1e6:>8.0f}  "
+            f"{found.temp_size_in_bytes / 1e6:>12.0f}  {time.perf_counter() - began:>13.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxpose import __version__
-from jaxpose.cli import convert, export, pack, predict, score, visualize
+from jaxpose.cli import convert, demo, export, pack, predict, score, visualize
 from jaxpose.errors import JaxposeError
 
 
@@ -30,6 +30,7 @@ COMMANDS = (
     convert,
     pack,
     export,
+    demo,
 )
 
 

@@ -1,0 +1,170 @@
+"""The demo's server: one page, and one address that answers photos. Nothing leaves the computer."""
+
+import importlib.resources
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxpose.demo.answer import about, answer
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.predict import PoseEstimator
+
+MOST_BYTES = 40_000_000  # of a photo's file
+READ_ON = 10 * MOST_BYTES  # what is read, and forgotten, of a larger one, so that a message arrives
+PAGE = {"": "text/html", "style.css": "text/css", "script.js": "text/javascript"}
+# The page loads from its own server, or from itself, and nothing else.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def serve(
+    estimator: PoseEstimator,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ready: Callable[[str], None] = print,
+) -> None:
+    """Answer until the process is interrupted.
+
+    Args:
+      estimator: the network.
+      host: address to listen at; 127.0.0.1 is this computer alone, 0.0.0.0 the whole network.
+      port: 0 takes one that is free.
+      ready: called with the page's address once a browser can open it.
+
+    Raises:
+      JaxposeError: nothing can listen there.
+    """
+    uvicorn = import_optional("uvicorn", extra="demo")
+    listening = _listen(host, port)
+    with listening:
+        app = make_app(estimator, hosts=_hosts(host))
+        # Compiled while the person looks for a photo.
+        threading.Thread(target=_warm_up, args=(estimator,), daemon=True).start()
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{listening.getsockname()[1]}/")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise JaxposeError(
+            f"cannot listen at {host}, port {port} ({reason}); choose another --host or --port"
+        ) from error
+
+
+def _hosts(host: str) -> list[str]:
+    """The names by which a browser may call the server.
+
+    Of a server of this computer alone only its own: else any page on the web could reach it under
+    a name of its own (DNS rebinding).
+    """
+    try:
+        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        local = False
+    return ["127.0.0.1", "localhost", "[::1]", host] if local else ["*"]
+
+
+def _warm_up(estimator: PoseEstimator) -> None:
+    blank = np.zeros((64, 64, 3), np.uint8)
+    found = estimator.predict(blank, passes=1)
+    estimator.maps(blank, found.boxes[0])
+
+
+def make_app(estimator: PoseEstimator, *, hosts: list[str]):
+    """The Starlette application.
+
+    ``GET /`` is the page, ``GET /about`` what it says of the network, ``POST /predict`` takes a
+    photo's file as its body, and ``?box=x,y,width,height``; it returns `answer`, or a message
+    ``{"error": ...}`` with status 400 (no picture, a bad box) or 413 (too large).
+    """
+    applications = import_optional("starlette.applications", extra="demo")
+    middleware = import_optional("starlette.middleware", extra="demo")
+    trusted = import_optional("starlette.middleware.trustedhost", extra="demo")
+    responses = import_optional("starlette.responses", extra="demo")
+    routing = import_optional("starlette.routing", extra="demo")
+    concurrency = import_optional("starlette.concurrency", extra="demo")
+    requests = import_optional("starlette.requests", extra="demo")
+
+    one_at_a_time = threading.Lock()  # a second photo waits, instead of taking memory as well
+
+    def look(data, box):
+        with one_at_a_time:
+            return answer(estimator, data, box)
+
+    async def predict(request):
+        try:
+            data = await _body(request.stream())
+            box = _box(request.query_params.get("box"))
+            return responses.JSONResponse(await concurrency.run_in_threadpool(look, data, box))
+        except TooLarge as error:
+            return responses.JSONResponse({"error": str(error)}, 413)
+        except JaxposeError as error:
+            return responses.JSONResponse({"error": str(error)}, 400)
+        except requests.ClientDisconnect:  # the person moved the box on
+            return responses.Response(status_code=400)
+
+    async def describe(request):
+        return responses.JSONResponse({**about(estimator), "most_bytes": MOST_BYTES})
+
+    async def page(request):
+        name = request.path_params.get("name", "")
+        folder = importlib.resources.files("jaxpose.demo") / "page"
+        if name not in PAGE:
+            return responses.PlainTextResponse("not found", 404)
+        headers = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+        content = (folder / (name or "index.html")).read_bytes()
+        return responses.Response(content, headers=headers, media_type=PAGE[name])
+
+    return applications.Starlette(
+        routes=[
+            routing.Route("/predict", predict, methods=["POST"]),
+            routing.Route("/about", describe),
+            routing.Route("/", page),
+            routing.Route("/{name}", page),
+        ],
+        middleware=[middleware.Middleware(trusted.TrustedHostMiddleware, allowed_hosts=hosts)],
+    )
+
+
+class TooLarge(JaxposeError):
+    """A file of more than `MOST_BYTES`."""
+
+
+async def _body(stream) -> bytes:
+    """The body of a request; never more than `MOST_BYTES` of it are held."""
+    parts, length = [], 0
+    async for part in stream:
+        length += len(part)
+        if length <= MOST_BYTES:
+            parts.append(part)
+        else:
+            parts.clear()
+        if length > READ_ON:
+            break
+    if length > MOST_BYTES:
+        raise TooLarge(
+            f"that file has more than {MOST_BYTES // 1_000_000} MB; reduce the photo first"
+        )
+    return b"".join(parts)
+
+
+def _box(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(value) for value in text.split(",")]
+    except ValueError:
+        raise JaxposeError(f"box {text!r} is none; give x,y,width,height in pixels") from None

@@ -1,0 +1,311 @@
+"""The demo: what its server answers, and its page in a real browser."""
+
+import asyncio
+import io
+import json
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import small_estimator
+from browser import open_browser
+from PIL import Image
+
+from jaxpose import cli, pretrained
+from jaxpose.demo import server
+from jaxpose.errors import JaxposeError
+from jaxpose.predict import PoseEstimator
+
+PAGE = pathlib.Path(server.__file__).parent / "page"
+BOX = [60.0, 40.0, 90.0, 150.0]
+TOO_LARGE = 50_000_000  # bytes
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demo") / "tiny.npz"
+    return pretrained.pack(small_estimator.variables(), small_estimator.METADATA, path)
+
+
+@pytest.fixture(scope="module")
+def estimator(checkpoint):
+    return PoseEstimator.from_checkpoint(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """A PNG of 240x180 that its EXIF turns upright: 180x240."""
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    Image.fromarray(noise).resize((240, 180), Image.BICUBIC).save(path, exif=exif)
+    return path
+
+
+@pytest.fixture(scope="module")
+def running(checkpoint):
+    """The command's process, and the address that it printed."""
+    command = [sys.executable, "-m", "jaxpose.cli", "demo", "--port=0", "--checkpoint", checkpoint]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == f"checkpoint: {checkpoint}\n"
+        line = process.stdout.readline()
+        yield (
+            process,
+            re.fullmatch(r"open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)[1],
+        )
+        # The command's only end; a fault of the server would have been printed.
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=30)
+        assert (process.returncode, out, error) == (0, "", "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def address(running):
+    return running[1]
+
+
+def ask(address, data=None, **headers):
+    """(status, type, body) of an answer."""
+    request = urllib.request.Request(address, data, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.headers["Content-Type"], response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read()
+
+
+def said(address, data=None, **headers):
+    status, kind, body = ask(address, data, **headers)
+    assert kind == "application/json"
+    return status, json.loads(body)
+
+
+# The server
+
+
+@pytest.mark.parametrize("box", [None, BOX])
+def test_a_photo_is_answered_as_the_estimator_does(box, address, estimator, photo):
+    query = "" if box is None else "?box=" + ",".join(map(str, box))
+    status, found = said(f"{address}predict{query}", photo.read_bytes())
+    expected = estimator.predict(photo, box and [box])
+    assert (status, found["size"]) == (200, [180, 240])
+    np.testing.assert_allclose(found["box"], expected.boxes[0], atol=1e-3)
+    points = [[joint["x"], joint["y"]] for joint in found["joints"]]
+    assert np.ptp(points, axis=0).min() > 0.5  # the joints' answers differ
+    np.testing.assert_allclose(points, expected.keypoints[0], atol=1e-3)
+    confidence = [joint["confidence"] for joint in found["joints"]]
+    np.testing.assert_allclose(confidence, expected.confidence[0], atol=1e-5)
+    assert [joint["name"] for joint in found["joints"]][:2] == ["right ankle", "right knee"]
+    assert [0, 1] in found["limbs"]
+
+
+def test_the_maps_are_pictures(address, photo):
+    _, found = said(f"{address}predict", photo.read_bytes())
+    for url in (found["part_maps"], *(joint["map"] for joint in found["joints"])):
+        kind, _, data = url.partition(",")
+        assert kind == "data:image/webp;base64"
+        with urllib.request.urlopen(url) as file:
+            assert np.asarray(Image.open(io.BytesIO(file.read()))).std() > 5
+
+
+WRONG = {
+    "no picture": ("", b"no picture", "that file is no picture"),
+    "a cut picture": ("", b"\x89PNG\r\n\x1a\n", "that file is no picture"),
+    "an empty file": ("", b"", "that file is no picture"),
+    "a box that is none": ("?box=a,b", None, "box 'a,b' is none"),
+    "three numbers": ("?box=1,2,3", None, "give one x, y, width, height"),
+    "a box outside": ("?box=900,900,10,10", None, "lies outside of the picture"),
+    "a box without area": ("?box=1,1,0,10", None, "has no area"),
+    "a box that is not finite": ("?box=1,1,inf,nan", None, "has no area"),
+}
+
+
+@pytest.mark.parametrize(("query", "data", "says"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_answered_gets_a_message(query, data, says, address, photo):
+    data = photo.read_bytes() if data is None else data
+    status, found = said(f"{address}predict{query}", data)
+    assert status == 400 and says in found["error"] and "\n" not in found["error"]
+
+
+def test_a_file_that_is_too_large_gets_a_message(address):
+    status, found = said(f"{address}predict", bytes(TOO_LARGE))
+    assert (status, found["error"]) == (
+        413,
+        "that file has more than 40 MB; reduce the photo first",
+    )
+
+
+def test_of_an_endless_body_no_more_is_read_than_a_message_needs():
+    count = 0
+
+    async def endless():
+        nonlocal count
+        while True:
+            count += 1
+            yield bytes(1_000_000)
+
+    with pytest.raises(server.TooLarge):
+        asyncio.run(server._body(endless()))
+    assert count == server.READ_ON // 1_000_000 + 1
+
+
+def test_only_this_computer_is_served_and_under_its_own_names(address):
+    port = int(address.rstrip("/").rsplit(":", 1)[1])
+    with pytest.raises(ConnectionRefusedError):  # a server of every address would answer here
+        socket.create_connection(("127.0.0.2", port), timeout=5)
+    assert ask(f"{address}about", Host=f"localhost:{port}")[0] == 200
+    assert ask(f"{address}about", Host=f"pages.example:{port}")[0] == 400
+    assert server._hosts("0.0.0.0") == server._hosts("::") == ["*"]
+
+
+def test_files_outside_of_the_page_are_not_served(address):
+    for name in ("server.py", "..%2Fserver.py", "index.html/..%2F..%2Fserver.py"):
+        assert ask(address + name)[0] == 404
+
+
+def test_a_port_that_is_taken_is_said_in_one_line(checkpoint, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert cli.main(["demo", "--checkpoint", str(checkpoint), "--port", port]) == 1
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"error: cannot listen at 127.0.0.1, port {port} \(.*\); .*\n", error)
+
+
+@pytest.mark.parametrize("library", ["uvicorn", "starlette.applications"])
+def test_a_missing_library_is_named(library, estimator, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(JaxposeError, match=r"is not installed; run: pip install 'jaxpose\[demo\]'"):
+        server.serve(estimator, port=0)
+
+
+# The page
+
+
+def test_the_page_names_no_other_place():
+    """What it needs comes from its own server; the browser's policy says the same."""
+    for file in PAGE.iterdir():
+        addresses = set(re.findall(r"(?:https?:)?//[\w.]+[\w/.]*", file.read_text()))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, file.name
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory, address):
+    with open_browser(tmp_path_factory.mktemp("profile")) as opened:
+        opened.open(address)
+        opened.wait("document.getElementById('about').textContent")
+        yield opened
+
+
+@pytest.fixture
+def shown(browser, photo, tmp_path):
+    """The page with a photo and its answer."""
+    browser.shape(1280, 900)
+    browser.run("document.getElementById('joints').replaceChildren()")
+    browser.type("#file", photo)
+    browser.wait("document.querySelectorAll('#joints button').length == 17")
+    yield browser
+    assert browser.complaints() == []
+
+
+def value(browser, name):
+    return browser.run(f"return Number(document.getElementById('{name}').value)")
+
+
+# Positions of the drawn joints, in pixels of the photo.
+DOTS = """[...document.querySelectorAll('#dots circle')].map(
+    c => [c.cx.baseVal.value, c.cy.baseVal.value])"""
+
+
+def test_a_photo_gets_its_skeleton(shown, photo, estimator, tmp_path):
+    expected = estimator.predict(photo)
+    drawn = expected.keypoints[0][expected.confidence[0] >= 0.3]
+    assert len(drawn) > 8
+    np.testing.assert_allclose(shown.run(f"return {DOTS}"), drawn, atol=0.01)
+    # The photo is shown upright, and the drawing lies on it.
+    photo_place, drawing_place = shown.run(
+        "return ['image', 'overlay'].map(id => document.getElementById(id).getBoundingClientRect())"
+    )
+    assert photo_place == drawing_place
+    natural = shown.run("const i = document.getElementById('image');"
+                        "return [i.naturalWidth, i.naturalHeight]")  # fmt: skip
+    assert natural == [180, 240]
+    shown.screenshot(tmp_path / "page.png")
+    assert np.asarray(Image.open(tmp_path / "page.png").convert("L")).std() > 10
+
+
+def test_the_box_follows_mouse_keys_and_numbers(shown):
+    def moved(change, name, by):
+        before, drawn = value(shown, name), shown.run(f"return JSON.stringify({DOTS})")
+        change()
+        assert value(shown, name) - before == pytest.approx(by, abs=1.5)
+        shown.wait(f"JSON.stringify({DOTS}) !== '{drawn}'")  # the answer for the new box
+
+    unit = 180 / shown.run("return document.getElementById('overlay').clientWidth")
+    moved(lambda: shown.drag("#box", 30, 0), "box_x", 30 * unit)
+    moved(lambda: shown.drag("#handles g:nth-child(3) .handle", 0, -40), "box_height", -40 * unit)
+    moved(lambda: shown.type("#box", "\ue015"), "box_y", 1.8)  # arrow down: a hundredth
+    corner = "#handles g:nth-child(1) .handle"
+    moved(lambda: shown.type(corner, "\ue012" * 3), "box_width", 3 * 1.8)  # arrow left
+    change = 77 - value(shown, "box_width")
+    moved(lambda: shown.type("#box_width", "\ue009a\ue00077\n"), "box_width", change)
+
+
+def test_a_map_is_laid_over_the_photo(shown):
+    shown.click("#joints button:nth-child(4)")
+    script = "const m = document.getElementById('map');"
+    script += "return [m.getAttribute('visibility'), m.getAttribute('href').slice(0, 15)]"
+    assert shown.run(script) == ["visible", "data:image/webp"]
+    assert shown.run("return document.querySelectorAll('[aria-pressed=true]').length") == 1
+    shown.click("#joints button:nth-child(4)")
+    assert shown.run(script)[0] == "hidden"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_it_fits_wide_and_narrow_in_light_and_dark(width, dark, shown):
+    shown.shape(width, 800, dark=dark)
+    assert shown.run("return document.documentElement.scrollWidth") == width
+    color = "return getComputedStyle(document.body).{}"
+    ground, ink = (
+        np.mean([int(part) for part in re.findall(r"\d+", shown.run(color.format(name)))[:3]])
+        for name in ("backgroundColor", "color")
+    )
+    assert (ground < 60 and ink > 200) if dark else (ground > 200 and ink < 60)
+
+
+def test_every_control_has_a_name_and_is_reached_by_keys(shown):
+    names = shown.run("""
+        return [...document.querySelectorAll('button, input, [tabindex]')].map(
+          e => e.getAttribute('aria-label') || e.labels?.[0]?.innerText || e.innerText.trim())
+    """)
+    assert len(names) >= 25 and all(names)
+    assert shown.run("return document.querySelectorAll('[tabindex=\"-1\"]').length") == 0
+
+
+def test_a_file_that_is_no_photo_gets_a_message_on_the_page(browser, tmp_path):
+    wrong, large = tmp_path / "wrong.txt", tmp_path / "large.jpg"
+    wrong.write_text("no picture")
+    with large.open("wb") as file:
+        file.truncate(TOO_LARGE)
+    text = "document.getElementById('message').textContent"
+    for file, says in ((wrong, "That file is no picture"), (large, "more than 40 MB")):
+        browser.run(f"{text} = ''")
+        browser.type("#file", file)
+        assert says in browser.wait(text)
+        assert browser.run("return document.getElementById('message').checkVisibility()")
+    # The browser itself notes the refusal of the first; the second is not even sent.
+    (note,) = browser.complaints()
+    assert "status of 400" in note

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import sys
 
 import cv2
 import numpy as np
@@ -188,6 +189,13 @@ def test_a_window_without_a_display_shows_nothing(monkeypatch):
     assert window.open
     window.close()
     assert not window.open
+
+
+def test_a_python_without_tk_shows_nothing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tkinter", None)
+    window = Window("jaxpose")
+    window.show(np.zeros((4, 4, 3), np.uint8))
+    assert window.open
 
 
 def test_visualize_writes_three_pictures(photo, network, capsys):

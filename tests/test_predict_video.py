@@ -175,6 +175,18 @@ def test_a_damaged_part_is_left_out_and_counted(tmp_path):
         assert (len(frames), reader.damaged) == (11, 1)
 
 
+def test_a_title_in_another_encoding_does_no_harm(tmp_path):
+    path = tmp_path / "in.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "A" * 12
+        stream = container.add_stream("mjpeg", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        container.mux(stream.encode(None))
+    path.write_bytes(path.read_bytes().replace(b"A" * 12, b"caf\xe9 \xff\xfe\xc3(ab"))
+    assert len(read(path)) == 1
+
+
 def test_bad_videos_are_named(tmp_path):
     text, cut, sound = tmp_path / "text.mp4", tmp_path / "cut.mp4", tmp_path / "sound.mp4"
     text.write_text("no video\n" * 100)

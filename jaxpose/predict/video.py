@@ -57,7 +57,10 @@ class VideoReader:
             raise JaxposeError(f"no file {path}; give a picture or a video")
         with _as_ours(self._av, f"{path} can be read neither as a picture nor as a video"):
             # With "file:" a name that looks like an address of a network is a name all the same.
-            self._container = self._av.open(f"file:{path}", metadata_errors="ignore")
+            try:
+                self._container = self._av.open(f"file:{path}")
+            except UnicodeDecodeError:  # a title in another encoding, which PyAV 19 does not mind
+                self._container = self._av.open(f"file:{path}", metadata_errors="ignore")
         wrong = None
         if self._container.format.name in NO_VIDEOS:
             wrong = f"{path} can be read neither as a picture nor as a video (it is a text)"

@@ -69,9 +69,11 @@ class Window:
         self._root = None
         try:
             import tkinter
-
+        except ImportError:  # Debian packs it apart
+            return
+        try:
             self._root = tkinter.Tk()
-        except (ImportError, RuntimeError, tkinter.TclError):
+        except tkinter.TclError:  # no display
             return
         self._image_tk = import_optional("PIL.ImageTk", extra="predict")
         self._images = import_optional("PIL.Image", extra="predict")

@@ -15,6 +15,7 @@ import functools
 import json
 import logging
 import pathlib
+import re
 import shutil
 import zlib
 from typing import Any
@@ -157,7 +158,10 @@ def _save_error(folder, error: Exception) -> JaxposeError:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
+    line = (str(error).strip().splitlines() or [repr(error)])[0]
+    # TensorStore names files first and the system's word last: ": File too large [os_error_code=".
+    of_system = re.search(r": ([^:\[]+) \[os_error_code", line)
+    return of_system[1] if of_system else line[:160]
 
 
 def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:

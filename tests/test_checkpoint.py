@@ -280,4 +280,5 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path):
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     assert line.startswith("error: cannot save a checkpoint in") and "Free space" in line
+    assert "File too large" in line
     assert_same(checkpoint.restore_newest(tmp_path, variables())[0], variables(1))

@@ -34,7 +34,9 @@ class RunLog:
             self._file = self._path.open("a", encoding="utf-8")
             self._events = _Events(workdir / "tensorboard", purge_step=step + 1 if step else None)
         tqdm = import_optional("tqdm", extra="train")
-        self._bar = tqdm.tqdm(
+        # Without tqdm's thread that watches for bars that stall: it would outlive the run.
+        bar = type("Bar", (tqdm.tqdm,), {"monitor_interval": 0})
+        self._bar = bar(
             initial=step, total=num_steps, unit="step", dynamic_ncols=True, file=sys.stderr,
             mininterval=1.0, disable=None if sys.stderr.isatty() else True,
         )  # fmt: skip

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -74,6 +75,26 @@ def test_tensorboard_has_the_numbers(tmp_path):
     content = events.read_bytes()
     for name in (b"train/loss", b"train/rows/lsp/total", b"train/rows/lsp/joints/left_wrist"):
         assert name in content
+
+
+def test_no_thread_is_started(tmp_path):
+    """None is left at the end, and a full disk ends none that others wait for."""
+    before = set(threading.enumerate())
+    log = RunLog(tmp_path, step=0, num_steps=10)
+    log.write("train", 2, {"loss": 1.0})
+    assert set(threading.enumerate()) <= before
+    log.close()
+
+
+def test_a_full_disk_is_one_line_at_every_write(tmp_path):
+    log = RunLog(tmp_path, step=0, num_steps=10)
+    log._file.close()
+    log._file = open("/dev/full", "w")
+    for action in [lambda: log.write("train", 2, {"loss": 1.0})] * 20 + [log.close]:
+        with pytest.raises(JaxposeError, match="No space left on device.; free") as caught:
+            action()
+        assert "\n" not in str(caught.value)
+    assert log._file.closed
 
 
 def test_without_a_terminal_progress_is_lines(tmp_path, capsys):

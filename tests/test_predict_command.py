@@ -76,6 +76,14 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     np.testing.assert_allclose(points, expected.keypoints[0][kept], atol=1.0)  # packed: float16
 
 
+def test_a_photo_needs_no_library_of_videos(photo, network, monkeypatch, capsys):
+    make("clip.mp4", frames=2)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert predict(photo, network=network) == 0
+    assert predict("clip.mp4", network=network) == 1
+    assert "av is not installed; run: pip install 'jaxpose[predict]'" in capsys.readouterr().err
+
+
 def test_panels_are_written_for_every_person(photo, network, capsys):
     boxes = ["--box", "20,30,90,150", "--box", "60,30,90,150"]
     assert predict(photo, *boxes, "--heatmaps", "--context", network=network) == 0

@@ -1,0 +1,168 @@
+"""How fast prediction is: one photo against the bare network, a video of 720p, the first call.
+
+    python -m benchmarks.predict latency [--checkpoint PATH]
+    python -m benchmarks.predict video [--checkpoint PATH]
+    python -m benchmarks.predict start [--checkpoint PATH]
+
+latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, over a call of the
+jitted network alone, after the first call.
+video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames a second, drawn on
+the spot: frames a second of the whole command, and the process's memory while it runs.
+start: `jaxpose predict` from the shell on one photo, twice; the second finds its programs compiled.
+
+Without a checkpoint the network is an untrained one, which costs the same: the paper's, for video
+one of the small preset's size.
+"""
+
+import argparse
+import fractions
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from PIL import Image
+
+from jaxpose import PoseEstimator, checkpoint, pretrained
+from jaxpose.network import PoseNet, initial_variables, make_net, normalise
+from jaxpose.predict.video import VideoReader, VideoWriter
+from jaxpose.skeleton import MPII
+
+PAPER = {"num_blocks": 8, "width": 576, "image_size": 256}
+SMALL = {"num_blocks": 2, "width": 288, "image_size": 96}
+SECONDS, RATE, SIZE = 10, 25, (1280, 720)
+CALLS = 15
+BOX = [200.0, 150.0, 200.0, 500.0]
+
+
+def network(path: str | None, *, image_size: int, **size) -> tuple[dict, dict]:
+    """Variables and metadata of a checkpoint, or of an untrained network of that size."""
+    if path is not None:
+        return checkpoint.load(path)[:2]
+    arguments = {"num_joints": 16, "num_context_maps": 2, **size}
+    variables = initial_variables(PoseNet(**arguments), 0)
+    # Sharper maps than fresh ones, so that the joints are not all in the middle of the crop.
+    variables["params"][f"block{size['num_blocks']}_b"]["heatmaps"] *= 100.0
+    metadata = {
+        "format": checkpoint.FORMAT,
+        "network": arguments,
+        "joints": MPII.joints,
+        "trained_joints": MPII.joints,
+        "flip_pairs": MPII.flip_pairs,
+        "limbs": MPII.limbs,
+        "image_size": image_size,
+        "crop": {"source": "scale", "enlargement": 1.25, "shift": 0.075},
+        "step": 0,
+    }
+    return variables, metadata
+
+
+def picture(i: int = 0) -> np.ndarray:
+    """Soft noise with an upright figure that walks to the right; uint8 [720, 1280, 3]."""
+    noise = np.random.default_rng(0).integers(90, 170, (45, 80, 3), np.uint8)
+    image = np.array(Image.fromarray(noise).resize(SIZE, Image.BICUBIC))
+    x = 200 + 3 * i
+    image[150:230, x + 60 : x + 120] = (220, 180, 150)
+    image[230:450, x + 30 : x + 150] = (200, 40, 40)
+    for side in (30, 100):
+        image[450:650, x + side : x + side + 40] = (40, 40, 160)
+    return image
+
+
+def median_seconds(*functions: Callable[[], object]) -> list[float]:
+    """Of each function, called in turns, so that a slow minute of the machine slows all."""
+    for function in functions:
+        function()
+    seconds = [[] for _ in functions]
+    for _ in range(CALLS):
+        for function, times in zip(functions, seconds, strict=True):
+            start = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - start)
+    return [float(np.median(times)) for times in seconds]
+
+
+def latency(variables: dict, metadata: dict) -> None:
+    estimator = PoseEstimator(variables, metadata)
+    net = make_net(metadata["network"])
+    bare = jax.jit(lambda v, x: net.apply(v, normalise(x), train=False)[:2])
+    on_device = jax.device_put(variables)
+    image, box = picture(), [BOX]
+    crop = np.zeros((1, estimator.image_size, estimator.image_size, 3), np.uint8)
+    alone, with_box, without = median_seconds(
+        lambda: jax.block_until_ready(bare(on_device, crop)),
+        lambda: estimator.predict(image, box),
+        lambda: estimator.predict(image),
+    )
+    print(f"network alone    {1000 * alone:7.1f} ms")
+    print(f"predict, box     {1000 * with_box:7.1f} ms  {with_box / alone:.2f}x")
+    print(f"predict, no box  {1000 * without:7.1f} ms  {without / alone:.2f}x")
+
+
+def shell(*arguments: str | pathlib.Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "jaxpose.cli", "predict", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def memory(process: subprocess.Popen) -> float:
+    """Resident megabytes of a process."""
+    pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def video(path: pathlib.Path, folder: pathlib.Path) -> None:
+    source, target = folder / "in.mp4", folder / "out.mp4"
+    rate = fractions.Fraction(RATE)
+    with VideoWriter(source, rate=rate, time_base=1 / rate) as writer:
+        for i in range(SECONDS * RATE):
+            writer.write(picture(i), i / rate)
+    start = time.perf_counter()
+    process = shell(source, "--checkpoint", path, "-o", target, "--json", "--smooth", "1")
+    memories = []
+    while process.poll() is None:
+        memories.append(memory(process))
+        time.sleep(0.1)
+    seconds = time.perf_counter() - start
+    with VideoReader(target) as reader:
+        frames = sum(1 for _ in reader.frames())
+        print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} a second")
+    print(f"{frames / seconds:.1f} frames a second, {seconds:.1f} s from the shell")
+    eighths = np.array_split(memories, 8)[3:7]  # after compilation, before the process ends
+    means = ", ".join(f"{part.mean():.0f}" for part in eighths)
+    print(f"memory, eighths 4 to 7 of the time: {means} MB")
+
+
+def start(path: pathlib.Path, folder: pathlib.Path) -> None:
+    photo = folder / "photo.png"
+    Image.fromarray(picture()).save(photo)
+    box = ",".join(map(str, BOX))
+    for name in ("first", "second"):
+        begin = time.perf_counter()
+        shell(photo, "--checkpoint", path, "-o", folder / "out", "--box", box).wait()
+        print(f"{name} call from the shell: {time.perf_counter() - begin:.1f} s")
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict")
+    parser.add_argument("what", choices=("latency", "video", "start"))
+    parser.add_argument("--checkpoint")
+    options = parser.parse_args()
+    size = SMALL if options.what == "video" else PAPER
+    variables, metadata = network(options.checkpoint, **size)
+    if options.what == "latency":
+        latency(variables, metadata)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        packed = pretrained.pack(variables, metadata, pathlib.Path(folder, "network.npz"))
+        path = pathlib.Path(options.checkpoint or packed)
+        {"video": video, "start": start}[options.what](path, pathlib.Path(folder))
+
+
+if __name__ == "__main__":
+    main()

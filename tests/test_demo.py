@@ -1,14 +1,17 @@
 """The demo: what its server answers, and its page in a real browser."""
 
 import asyncio
+import contextlib
 import io
 import json
+import os
 import pathlib
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
@@ -50,30 +53,34 @@ def photo(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def running(checkpoint):
+@contextlib.contextmanager
+def started(checkpoint, **options):
     """The command's process, and the address that it printed."""
     command = [sys.executable, "-m", "jaxpose.cli", "demo", "--port=0", "--checkpoint", checkpoint]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes, **options)
     try:
         assert process.stdout.readline() == f"checkpoint: {checkpoint}\n"
         line = process.stdout.readline()
-        yield (
-            process,
-            re.fullmatch(r"open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n", line)[1],
-        )
-        # The command's only end; a fault of the server would have been printed.
-        process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=30)
-        assert (process.returncode, out, error) == (0, "", "")
+        says = r"open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n"
+        yield process, re.fullmatch(says, line)[1]
     finally:
         process.kill()
         process.communicate()
 
 
+def ended(process):
+    """Exit status of a process and what it printed last."""
+    out, error = process.communicate(timeout=60)
+    return process.returncode, out, error
+
+
 @pytest.fixture(scope="module")
-def address(running):
-    return running[1]
+def address(checkpoint):
+    with started(checkpoint) as (process, printed):
+        yield printed
+        process.send_signal(signal.SIGINT)
+        assert ended(process) == (0, "", "")  # any fault of the server would have been printed
 
 
 def ask(address, data=None, **headers):
@@ -182,6 +189,14 @@ def test_a_port_that_is_taken_is_said_in_one_line(checkpoint, capsys):
         assert cli.main(["demo", "--checkpoint", str(checkpoint), "--port", port]) == 1
     error = capsys.readouterr().err
     assert re.fullmatch(rf"error: cannot listen at 127.0.0.1, port {port} \(.*\); .*\n", error)
+
+
+def test_ctrl_c_while_it_compiles_ends_it_in_order(checkpoint):
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": "off"}
+    with started(checkpoint, env=environment) as (process, _):
+        time.sleep(0.5)  # the warm-up has only begun
+        process.send_signal(signal.SIGINT)
+        assert ended(process) == (0, "", "")
 
 
 @pytest.mark.parametrize("library", ["uvicorn", "starlette.applications"])

@@ -1,5 +1,6 @@
 """The demo's server: one page, and one address that answers photos. Nothing leaves the computer."""
 
+import contextlib
 import importlib.resources
 import ipaddress
 import socket
@@ -43,14 +44,23 @@ def serve(
     """
     uvicorn = import_optional("uvicorn", extra="demo")
     listening = _listen(host, port)
-    with listening:
-        app = make_app(estimator, hosts=_hosts(host))
+    turn = threading.Lock()
+
+    @contextlib.asynccontextmanager
+    async def life(app):  # from here on the server ends in order when it is interrupted
         # Compiled while the person looks for a photo.
-        threading.Thread(target=_warm_up, args=(estimator,), daemon=True).start()
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        threading.Thread(target=_warm_up, args=(estimator, turn)).start()
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[listening])
+        yield
+
+    with listening:
+        app = make_app(estimator, turn, hosts=_hosts(host), life=life)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            turn.acquire()  # Python must not end while a thread is inside XLA: it would abort
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -77,18 +87,21 @@ def _hosts(host: str) -> list[str]:
     return ["127.0.0.1", "localhost", "[::1]", host] if local else ["*"]
 
 
-def _warm_up(estimator: PoseEstimator) -> None:
+def _warm_up(estimator: PoseEstimator, turn: threading.Lock) -> None:
     blank = np.zeros((64, 64, 3), np.uint8)
-    found = estimator.predict(blank, passes=1)
-    estimator.maps(blank, found.boxes[0])
+    with turn:
+        found = estimator.predict(blank, passes=1)
+        estimator.maps(blank, found.boxes[0])
 
 
-def make_app(estimator: PoseEstimator, *, hosts: list[str]):
+def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str], life):
     """The Starlette application.
 
     ``GET /`` is the page, ``GET /about`` what it says of the network, ``POST /predict`` takes a
     photo's file as its body, and ``?box=x,y,width,height``; it returns `answer`, or a message
-    ``{"error": ...}`` with status 400 (no picture, a bad box) or 413 (too large).
+    ``{"error": ...}`` with status 400 (no picture, a bad box) or 413 (too large). Who answers holds
+    ``turn``: a second photo waits, instead of taking memory as well. ``life`` is Starlette's
+    lifespan.
     """
     applications = import_optional("starlette.applications", extra="demo")
     middleware = import_optional("starlette.middleware", extra="demo")
@@ -98,10 +111,8 @@ def make_app(estimator: PoseEstimator, *, hosts: list[str]):
     concurrency = import_optional("starlette.concurrency", extra="demo")
     requests = import_optional("starlette.requests", extra="demo")
 
-    one_at_a_time = threading.Lock()  # a second photo waits, instead of taking memory as well
-
     def look(data, box):
-        with one_at_a_time:
+        with turn:
             return answer(estimator, data, box)
 
     async def predict(request):
@@ -135,6 +146,7 @@ def make_app(estimator: PoseEstimator, *, hosts: list[str]):
             routing.Route("/", page),
             routing.Route("/{name}", page),
         ],
+        lifespan=life,
         middleware=[middleware.Middleware(trusted.TrustedHostMiddleware, allowed_hosts=hosts)],
     )
 

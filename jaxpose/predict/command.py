@@ -118,9 +118,8 @@ def _each(call: Call, jobs: list[Job]) -> int:
     if len(jobs) == 1:
         print(_one(call, jobs[0]))
         return 0
-    tqdm = import_optional("tqdm", extra="predict").tqdm
     failed = 0
-    with tqdm(jobs, unit="input", disable=None) as bar:
+    with _bar(jobs, unit="input") as bar:
         for job in bar:
             bar.set_postfix_str(job.path.name)
             try:
@@ -131,6 +130,13 @@ def _each(call: Call, jobs: list[Job]) -> int:
     folder = jobs[0].out and jobs[0].out.parent
     print(f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""))
     return failed
+
+
+def _bar(*arguments, **options):
+    """A progress bar on stderr, where that is a terminal."""
+    tqdm = import_optional("tqdm", extra="predict").tqdm
+    # Without tqdm's thread that watches for bars that stall: it would outlive the command.
+    return type("Bar", (tqdm,), {"monitor_interval": 0})(*arguments, disable=None, **options)
 
 
 def _one(call: Call, job: Job) -> str:
@@ -183,7 +189,6 @@ def _video(call: Call, job: Job, reader: VideoReader | Camera, window: Window | 
     """A video or a camera, frame by frame."""
     by_frame = call.boxes.of(job.path) or {} if isinstance(call.boxes, BoxFile) else None
     tracks = [] if by_frame is not None else tracks_of(call.boxes)
-    tqdm = import_optional("tqdm", extra="predict").tqdm
     number = 0
     with contextlib.ExitStack() as stack:
         writer = None
@@ -191,7 +196,7 @@ def _video(call: Call, job: Job, reader: VideoReader | Camera, window: Window | 
             described = {"rate": reader.rate, "time_base": reader.time_base, "sound": reader.sound}
             writer = stack.enter_context(VideoWriter(job.out, **described))
         bar = stack.enter_context(
-            tqdm(total=reader.count, unit="frame", desc=job.path.name, disable=None, leave=False)
+            _bar(total=reader.count, unit="frame", desc=job.path.name, leave=False)
         )
         for frame in reader.frames(writer):
             if by_frame is not None and number in by_frame:

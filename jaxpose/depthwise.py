@@ -156,9 +156,11 @@ def _shift_gradients(x, kernel, cotangent):
 def _kernel_gradient(x, kernel, cotangent):
     """Gradient of the kernel: for each tap the sum of shifted x times the cotangent.
 
-    One scan over the pictures and blocks of columns; an iteration adds the products of all taps
-    and of one block's columns, row by row, so that its data stay in the cache. As 25 reductions of
-    the whole arrays it takes ten times as long.
+    One scan over the pictures and blocks of columns. For each row of the kernel it adds up the
+    products of one block's columns, for every row of the picture and every tap of the kernel's row,
+    so that its data stay in the cache; the picture's rows are summed last, as a product with ones.
+    As 25 reductions of the whole arrays it takes ten times as long, and with the sums of all the
+    kernel's rows in one array, which makes them one loop with a branch, half as long again.
     """
     rows, columns, channels = kernel.shape
     batch, height, width, _ = x.shape
@@ -169,20 +171,23 @@ def _kernel_gradient(x, kernel, cotangent):
     cotangent = jnp.pad(cotangent, excess)
     dtype = _sum_dtype(x)
 
-    def add(total, index):
+    def add(totals, index):
         picture, column = index // blocks, index % blocks * block
         start = (picture, 0, column, 0)
         size = (1, height + rows - 1, block + columns - 1, channels)
         values = lax.dynamic_slice(padded, start, size)[0].astype(dtype)
         factors = lax.dynamic_slice(cotangent, start, (1, height, block, channels))[0]
         factors = factors.astype(dtype)
-        for w in range(block):
-            shifted = [values[i : i + height, w : w + columns] for i in range(rows)]
-            total = total + jnp.stack(shifted) * factors[:, w, None]
-        return total, None
+        products = [
+            [values[i : i + height, w : w + columns] * factors[:, w, None] for w in range(block)]
+            for i in range(rows)
+        ]
+        return [sum(row, total) for total, row in zip(totals, products, strict=True)], None
 
-    # [kh, H, kw, C]; zeros that vary over the axes of a shard_map as x does.
-    zero = jnp.zeros_like(padded[:1, :1, :1], dtype)[0]
-    total = jnp.broadcast_to(zero, (rows, height, columns, channels))
-    total, _ = lax.scan(add, total, jnp.arange(batch * blocks))
-    return total.sum(1).astype(kernel.dtype)
+    # rows times [H, kw, C]; zeros that vary over the axes of a shard_map as x does.
+    zero = jnp.zeros_like(padded[0, :1, :1], dtype)
+    zero = jnp.broadcast_to(zero, (height, columns, channels))
+    totals, _ = lax.scan(add, [zero] * rows, jnp.arange(batch * blocks))
+    flat = jnp.stack(totals).reshape(rows, height, columns * channels)
+    sums = jnp.einsum("h,ihc->ic", jnp.ones(height, dtype), flat)
+    return sums.reshape(kernel.shape).astype(kernel.dtype)

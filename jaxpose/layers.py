@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+PICTURE_CHANNELS = 4  # at most so many make a convolution one of patches on CPUs
+
 
 def conv2d(
     x: jax.Array, kernel: jax.Array, *, strides: int = 1, portable: bool = False
@@ -20,9 +22,9 @@ def conv2d(
     Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
-    if portable:
+    if portable or x.shape[-1] > PICTURE_CHANNELS:
         return _lax_conv(strides, x, kernel)
-    return _conv2d(strides, *_same_axes(x, kernel))
+    return _picture_conv(strides, *_same_axes(x, kernel))
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -60,7 +62,7 @@ def batch_norm(
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axes)
     square = jnp.mean(jnp.square(wide), axes)
-    if axis_name is not None:
+    if axis_name is not None and lax.psum(1, axis_name) > 1:
         mean, square = lax.pmean((mean, square), axis_name)
     variance = jnp.maximum(square - jnp.square(mean), 0.0)
     # As one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x); written
@@ -142,34 +144,29 @@ def _shifter(x, row_phases, column_phases, fill):
     return shifted
 
 
-# Convolution. XLA's is good on CPUs but for pictures of 3 channels, and for the input's gradient
-# with strides, which it takes as a convolution of an array that is mostly zeros.
+# Convolution. XLA's is good on CPUs but for pictures of 3 channels, where a product of patches
+# takes half its time.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _conv2d(strides, x, kernel):
-    cpu = _patch_conv if x.shape[-1] <= 4 else _lax_conv
+def _picture_conv(strides, x, kernel):
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=functools.partial(cpu, strides),
+        cpu=functools.partial(_patch_conv, strides),
         default=functools.partial(_lax_conv, strides),
     )
 
 
-def _conv2d_forward(strides, x, kernel):
-    return _conv2d(strides, x, kernel), (x, kernel)
+def _picture_conv_forward(strides, x, kernel):
+    return _picture_conv(strides, x, kernel), (x, kernel)
 
 
-def _conv2d_backward(strides, residuals, cotangent):
-    gradients = functools.partial(_lax_conv_gradients, strides)
-    if strides == 1:
-        return gradients(*residuals, cotangent)
-    cpu = functools.partial(_strided_conv_gradients, strides)
-    return lax.platform_dependent(*residuals, cotangent, cpu=cpu, default=gradients)
+def _picture_conv_backward(strides, residuals, cotangent):
+    return jax.vjp(functools.partial(_lax_conv, strides), *residuals)[1](cotangent)
 
 
-_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+_picture_conv.defvjp(_picture_conv_forward, _picture_conv_backward)
 
 
 def _lax_conv(strides, x, kernel):
@@ -181,38 +178,6 @@ def _lax_conv(strides, x, kernel):
 def _patch_conv(strides, x, kernel):
     patches = jnp.concatenate(_taps(x, kernel.shape[:2], strides, 0), axis=-1)
     return jnp.dot(lax.optimization_barrier(patches), kernel.reshape(-1, kernel.shape[-1]))
-
-
-def _lax_conv_gradients(strides, x, kernel, cotangent):
-    return jax.vjp(functools.partial(_lax_conv, strides), x, kernel)[1](cotangent)
-
-
-def _strided_conv_gradients(strides, x, kernel, cotangent):
-    def of_kernel(kernel):
-        return _lax_conv(strides, x, kernel)
-
-    (kernel_gradient,) = jax.vjp(of_kernel, kernel)[1](cotangent)
-    return _strided_input_gradient(strides, x.shape, kernel, cotangent), kernel_gradient
-
-
-def _strided_input_gradient(strides, shape, kernel, cotangent):
-    """All taps' products at once, then for each phase of x the sum of those that meet it."""
-    height, width, inputs = shape[1:]
-    columns, outputs = kernel.shape[1], kernel.shape[3]
-    row_phases = _phases(height, kernel.shape[0], strides)
-    column_phases = _phases(width, columns, strides)
-    products = jnp.dot(cotangent, kernel.transpose(3, 0, 1, 2).reshape(outputs, -1))
-    products = _shifter(lax.optimization_barrier(products), row_phases, column_phases, 0)
-
-    def phase(row_taps, column_taps):
-        total = jnp.zeros_like(cotangent, shape=(*cotangent.shape[:3], inputs))
-        for i, down in row_taps:
-            for j, right in column_taps:
-                start = (i * columns + j) * inputs
-                total = total + products(down, right)[..., start : start + inputs]
-        return total
-
-    return _interleave([[phase(i, j) for j in column_phases] for i in row_phases], height, width)
 
 
 # Max pooling. XLA's gradient (select and scatter) takes ten times PyTorch's time on CPUs. Here the

@@ -105,7 +105,9 @@ def make_train_step(
     """
 
     def total(x):
-        return x if axis_name is None else jax.lax.psum(x, axis_name)
+        # A sum over one device would copy every gradient and wait for itself.
+        alone = axis_name is None or jax.lax.psum(1, axis_name) == 1
+        return x if alone else jax.lax.psum(x, axis_name)
 
     def loss_of(params, batch_stats, batch, counts):
         """A share's part of the global loss, with (losses by name, new statistics)."""

@@ -1,0 +1,205 @@
+"""The depthwise convolution against XLA's grouped one: values, gradients, transformations, GPUs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxpose import depthwise
+from jaxpose.depthwise import depthwise_conv
+
+
+def grouped(x, kernel):
+    return lax.conv_general_dilated(
+        x,
+        kernel[:, :, None],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def arrays(shape, size, dtype=jnp.float32, seed=0):
+    rng = np.random.default_rng(seed)
+    return jnp.asarray(rng.normal(size=shape), dtype), jnp.asarray(
+        rng.normal(size=(*size, shape[-1])), dtype
+    )
+
+
+def gradients(function, x, kernel):
+    """Of a sum of squares, so that the cotangent differs from place to place."""
+    return jax.grad(lambda *a: jnp.sum(jnp.square(function(*a))), argnums=(0, 1))(x, kernel)
+
+
+def assert_near(ours, theirs, tolerance):
+    ours, theirs = (np.asarray(each, np.float64) for each in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max(), rtol=0)
+
+
+SHAPES = [
+    ((1, 1, 1, 1), (5, 5)),  # smaller than the window
+    ((2, 7, 5, 3), (5, 5)),
+    ((3, 4, 9, 2), (3, 7)),
+    ((2, 6, 6, 8), (1, 1)),
+    ((1, 3, 70, 2), (3, 3)),  # several blocks of columns, the last one padded
+]
+
+
+@pytest.mark.parametrize(("shape", "size"), SHAPES)
+@pytest.mark.parametrize("implementation", [None, *depthwise.IMPLEMENTATIONS])
+def test_equals_the_grouped_convolution_and_its_gradients(shape, size, implementation):
+    x, kernel = arrays(shape, size)
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    assert_near(jax.jit(ours)(x, kernel), grouped(x, kernel), 1e-6)
+    found = jax.jit(functools.partial(gradients, ours))(x, kernel)
+    for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
+        assert one.shape == other.shape
+        assert_near(one, other, 2e-6)
+
+
+def test_gradients_are_those_of_finite_differences():
+    with jax.enable_x64(True):
+        x, kernel = arrays((2, 5, 4, 3), (3, 5), jnp.float64)
+        loss = lambda *a: jnp.sum(jnp.sin(depthwise_conv(*a)))  # noqa: E731
+        for argument in (0, 1):
+            value = (x, kernel)[argument]
+            direction = jnp.asarray(np.random.default_rng(1).normal(size=value.shape))
+
+            def along(t, argument=argument, value=value, direction=direction):
+                moved = [x, kernel]
+                moved[argument] = value + t * direction
+                return loss(*moved)
+
+            slope = (along(1e-5) - along(-1e-5)) / 2e-5
+            gradient = jax.grad(loss, argnums=argument)(x, kernel)
+            np.testing.assert_allclose(jnp.sum(gradient * direction), slope, rtol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_sums_in_float32(dtype):
+    x, kernel = arrays((2, 16, 16, 4), (5, 5), dtype)
+    wide = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    found = depthwise_conv(x, kernel, implementation="shift")
+    assert found.dtype == dtype
+    half_a_step = 0.51 * float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        found.astype(jnp.float32), grouped(*wide), rtol=half_a_step, atol=1e-5
+    )
+    cotangent = arrays((2, 16, 16, 4), (5, 5), dtype, seed=1)[0]
+    ours = jax.vjp(functools.partial(depthwise_conv, implementation="shift"), x, kernel)[1]
+    theirs = jax.vjp(grouped, *wide)[1](cotangent.astype(jnp.float32))
+    for one, other in zip(ours(cotangent), theirs, strict=True):
+        assert one.dtype == dtype
+        assert_near(one, other, float(jnp.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("implementation", [None, *depthwise.IMPLEMENTATIONS])
+def test_vmap_over_pictures_and_over_kernels(implementation):
+    x, _ = arrays((3, 2, 6, 5, 4), (3, 3))
+    kernels = jnp.stack([arrays((1, 1, 1, 4), (3, 3), seed=seed)[1] for seed in range(3)])
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    found = jax.vmap(ours)(x, kernels)
+    for i in range(3):
+        assert_near(found[i], grouped(x[i], kernels[i]), 1e-6)
+    found = jax.vmap(functools.partial(gradients, ours), in_axes=(0, None))(x, kernels[0])
+    for i in range(3):
+        for one, other in zip(found, gradients(grouped, x[i], kernels[0]), strict=True):
+            assert_near(one[i], other, 2e-6)
+
+
+def test_pmap_sums_the_kernels_gradient_as_asked():
+    devices = jax.local_device_count()
+    x, kernel = arrays((devices, 2, 5, 5, 3), (3, 3))
+
+    def step(x, kernel):
+        return lax.psum(gradients(depthwise_conv, x, kernel)[1], "devices")
+
+    found = jax.pmap(step, axis_name="devices", in_axes=(0, None))(x, kernel)
+    expected = gradients(grouped, x.reshape(-1, 5, 5, 3), kernel)[1]
+    for one in found:
+        assert_near(one, expected, 2e-6)
+
+
+def test_shard_map_sums_the_kernels_gradient_over_the_devices():
+    mesh = Mesh(jax.local_devices(), "devices")
+    x, kernel = arrays((2 * len(mesh.devices), 5, 5, 3), (3, 3))
+    of_kernel = lambda x, kernel: gradients(depthwise_conv, x, kernel)[1]  # noqa: E731
+    places = {"in_specs": (PartitionSpec("devices"), PartitionSpec()), "out_specs": PartitionSpec()}
+    found = jax.jit(jax.shard_map(of_kernel, mesh=mesh, **places))(x, kernel)
+    assert_near(found, gradients(grouped, x, kernel)[1], 2e-6)
+
+
+def test_rematerialisation_and_scan():
+    x, kernel = arrays((2, 6, 5, 3), (3, 3))
+
+    def twice(function, x, kernel):
+        body = lambda x, _: (jnp.tanh(function(x, kernel)), None)  # noqa: E731
+        return lax.scan(jax.checkpoint(body), x, None, length=2)[0]
+
+    found = gradients(functools.partial(twice, depthwise_conv), x, kernel)
+    for one, other in zip(
+        found, gradients(functools.partial(twice, grouped), x, kernel), strict=True
+    ):
+        assert_near(one, other, 5e-6)
+
+
+def test_the_grouped_implementation_has_forward_mode_and_second_derivatives():
+    x, kernel = arrays((1, 4, 4, 2), (3, 3))
+    loss = lambda k: jnp.sum(jnp.sin(depthwise_conv(x, k, implementation="conv")))  # noqa: E731
+    gradient = jax.grad(loss)(kernel)
+    slope = jax.jvp(loss, (kernel,), (kernel,))[1]
+    np.testing.assert_allclose(slope, jnp.sum(gradient * kernel), rtol=1e-4)
+    assert np.isfinite(jax.hessian(loss)(kernel)).all()
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(lambda k: depthwise_conv(x, k), (kernel,), (kernel,))
+
+
+def lowered(platform, function, *arguments):
+    """What a function becomes on a platform, which need not be at hand."""
+    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
+
+
+def test_each_platform_has_its_own_form():
+    x, kernel = arrays((2, 6, 5, 4), (3, 3))
+    both = functools.partial(gradients, depthwise_conv)
+    assert "stablehlo.convolution" not in lowered("cpu", both, x, kernel)
+    for platform in ("cuda", "rocm", "tpu"):
+        text = lowered(platform, both, x, kernel)
+        assert text.count("stablehlo.convolution") >= 3  # forward and both gradients
+        assert "stablehlo.while" not in text
+
+
+def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(monkeypatch):
+    monkeypatch.setattr(
+        lax, "platform_dependent", lambda *arguments, default, **_: default(*arguments)
+    )
+    x, kernel = arrays((2, 6, 5, 4), (3, 5))
+    text = jax.jit(functools.partial(gradients, depthwise_conv)).lower(x, kernel).as_text()
+    assert "stablehlo.convolution" in text
+    assert_near(depthwise_conv(x, kernel), grouped(x, kernel), 1e-6)
+    ours = gradients(depthwise_conv, x, kernel)
+    for one, other in zip(ours, gradients(grouped, x, kernel), strict=True):
+        assert_near(one, other, 2e-6)
+
+
+X, KERNEL = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2))
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "implementation", "says"),
+    [
+        (X, KERNEL, "fft", "implementation is 'fft'"),
+        (X[0], KERNEL, None, r"x \(4, 4, 2\) and kernel \(3, 3, 2\) do not fit"),
+        (X, KERNEL[..., :1], None, r"kernel \(3, 3, 1\) do not fit"),
+        (X, KERNEL[:2], None, "kernel is 2x3; both must be odd"),
+        (X, KERNEL.astype(jnp.bfloat16), None, "x is float32 and kernel bfloat16"),
+    ],
+)
+def test_what_does_not_fit_is_said(x, kernel, implementation, says):
+    with pytest.raises(ValueError, match=says):
+        depthwise_conv(x, kernel, implementation=implementation)

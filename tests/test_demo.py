@@ -71,7 +71,7 @@ def started(checkpoint, **options):
 
 def ended(process):
     """Exit status of a process and what it printed last."""
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=120)
     return process.returncode, out, error
 
 
@@ -191,6 +191,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(checkpoint, capsys):
     assert re.fullmatch(rf"error: cannot listen at 127.0.0.1, port {port} \(.*\); .*\n", error)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_compiles_ends_it_in_order(checkpoint):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": "off"}
     with started(checkpoint, env=environment) as (process, _):

@@ -261,6 +261,7 @@ def test_the_wheel_holds_the_package_and_its_command_alone(built):
         commands = archive.read(f"{info}/entry_points.txt").decode()
     assert {name.split("/")[0] for name in names} == {"jaxpose", info}
     assert {"jaxpose/py.typed", "jaxpose/heatmaps.py", f"{info}/licenses/LICENSE"} <= names
+    assert {"jaxpose/report/style.css", "jaxpose/demo/page/index.html"} <= names
     assert commands.split() == ["[console_scripts]", "jaxpose", "=", "jaxpose.cli:main"]
 
 

@@ -10,6 +10,7 @@ import logging
 import os
 import pathlib
 import sys
+import traceback
 
 from absl import flags
 
@@ -131,11 +132,16 @@ def quieten() -> None:
 
 def failed(message: str) -> int:
     """Say it in one line; the exit status."""
+    print(f"error: {message}", file=sys.stderr)
+    return ended(1)
+
+
+def ended(status: int) -> int:
+    """The exit status of a command that failed; of several processes, this one ends here."""
     from jaxpose import cluster
 
-    print(f"error: {message}", file=sys.stderr)
-    cluster.leave(1)
-    return 1
+    cluster.leave(status)
+    return status
 
 
 def main(argv: list[str]) -> int:
@@ -154,7 +160,10 @@ def main(argv: list[str]) -> int:
         return failed(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 130
+        return ended(130)
+    except Exception:  # a bug; or, of several processes, a partner that died
+        traceback.print_exc()
+        return ended(1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which processes take part in a run, what they tell each other, and pre-emption."""
 
+import itertools
 import os
 import signal
 import sys
@@ -9,8 +10,10 @@ import jax
 import numpy as np
 
 from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
 
 HEARTBEAT_SECONDS = 10  # a process whose partner died is ended by the runtime soon after
+_MEETINGS = itertools.count()
 _CLUSTER_VARIABLES = (
     "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES",
     "MEGASCALE_COORDINATOR_ADDRESS", "JAX_COORDINATOR_ADDRESS",
@@ -75,6 +78,18 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     mine = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     gathered = np.ascontiguousarray(multihost_utils.process_allgather(mine)).view(values.dtype)
     return gathered.reshape(len(gathered), *values.shape).sum(axis=0, dtype=values.dtype)
+
+
+def meet() -> None:
+    """Wait for the other processes in the runtime's barrier; alone, do nothing.
+
+    Before a first sum over the devices, which on CPUs waits for 30 seconds only.
+    """
+    if jax.process_count() > 1:
+        multihost = import_optional("orbax.checkpoint.multihost", extra="train")
+        # Named processes make it the barrier, not a sum over the devices; names serve once.
+        everybody = set(range(jax.process_count()))
+        multihost.sync_global_processes(f"jaxpose {next(_MEETINGS)}", processes=everybody)
 
 
 def same_everywhere(value: int) -> bool:

@@ -119,3 +119,9 @@ def test_the_second_sigterm_ends_the_process():
     )
     assert done.returncode == -signal.SIGTERM
     assert done.stdout == ""
+
+
+def test_alone_nobody_is_waited_for():
+    cluster.meet()
+    assert cluster.same_everywhere(3)
+    cluster.leave(1)  # returns

@@ -66,6 +66,7 @@ def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> d
 def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
     start = start_of(run, folder)
     step = int(start.state.step)
+    cluster.meet()
     if not cluster.same_everywhere(step):
         raise JaxposeError(
             f"process {jax.process_index()} found step {step} in {folder}, others another one; "
@@ -83,6 +84,7 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
         for note in start.notes:
             run_log.say(note)
         loop = Loop(run, run_log, managers, start)
+        cluster.meet()
         stopped = loop.go(preemption) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
         return {

@@ -10,7 +10,9 @@ from jaxpose.visualize import (
     draw_skeleton,
     heat_map,
     joint_colors,
+    moved_most,
     part_maps,
+    single_maps,
     tile,
 )
 
@@ -190,6 +192,48 @@ def test_context_pictures_mark_every_maps_position_and_the_answer():
     for x, y in (128 * np.array([*positions, (0.3, 0.2)])).astype(int):
         assert final[y, x]
     assert not final[100:, :40].any()
+
+
+@pytest.mark.parametrize(
+    ("joints", "shown"),
+    [
+        (LSP.joints, ["right ankle", "right hip", "right wrist", "right shoulder", "neck"]),
+        (("tail", "nose"), ["tail", "nose"]),
+    ],
+)
+def test_single_maps_are_those_of_the_figure_or_all(joints, shown):
+    maps = np.stack([one_hot(8, 8, i % 8, i % 5) for i in range(len(joints))], axis=-1)
+    found = single_maps(maps, joints=joints, size=64)
+    assert [name for name, _, _ in found][:5] == shown
+    for name, raw, softmaxed in found:
+        index = joints.index(name.replace(" ", "_"))
+        np.testing.assert_array_equal(raw, heat_map(maps[..., index], softmaxed=False, size=64))
+        np.testing.assert_array_equal(softmaxed, heat_map(maps[..., index], size=64))
+
+
+def test_the_joints_that_context_moved_the_furthest_come_first():
+    # Three joints of a network, of which two are shown; part maps, then two context maps a joint.
+    cells = [(2, 2), (8, 8), (13, 13), *[(5, 5)] * 2, *[(9, 9), (10, 10)], *[(1, 14), (14, 1)]]
+    maps = np.stack([one_hot(16, 16, row, column) for row, column in cells], axis=-1)
+    answers = np.array([(0.5, 0.5), (0.85, 0.5)])
+    found = moved_most(
+        np.zeros((128, 128, 3), np.uint8),
+        maps,
+        answers,
+        joints=("left_hip", "head_top"),
+        channels=np.array([1, 2]),
+        num_joints=3,
+        most=2,
+        grid="half_pixel",
+        temperature=1.0,
+    )
+    assert [name for name, _ in found] == ["head top", "left hip"]
+    for (_, pictures), (part, *context) in zip(found, [(2, 7, 8), (1, 5, 6)], strict=True):
+        assert len(pictures) == 4
+        for (_, picture), channel in zip(pictures, (part, *context), strict=False):
+            row, column = cells[channel]
+            brightest = np.argwhere(picture.sum(-1) == picture.sum(-1).max()).mean(axis=0)
+            np.testing.assert_allclose(brightest, (8 * row + 3.5, 8 * column + 3.5), atol=8)
 
 
 # Contact sheets

@@ -372,7 +372,7 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     _, ours, mean, median = tables(root, "columns")["PCK@0.2"]
     assert ours[-1] == f"{row['lsp-pck']['total']:.2f}"
     assert (mean[0], median[0]) == ("mean pose alone", "median pose alone")
-    _, block, alone, _ = tables(root, "columns")["PCK@0.2 by prediction block"]
+    _, block, alone, _ = tables(root, "columns alike")["PCK@0.2 by prediction block"]
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]
     notes = words(root.find(".//dl"))
     assert "im0002.png" in notes

@@ -160,7 +160,7 @@ def _row(row: str, results, beside, blocks) -> str:
                 _columns({"this network": result, **others[protocol]})
                 for protocol, result in results.items()
             ),
-            *([_columns(blocks, caption="by prediction block")] if blocks else []),
+            *([_columns(blocks, "by prediction block", kind="columns alike")] if blocks else []),
             '<details open="open">\n<summary>Each joint</summary>\n<div class="parts">',
             *(_parts(result, others[protocol]) for protocol, result in results.items()),
             "</div>\n</details>\n</section>",
@@ -168,7 +168,9 @@ def _row(row: str, results, beside, blocks) -> str:
     )
 
 
-def _columns(results: Mapping[str, dict[str, Any]], *, caption: str = "") -> str:
+def _columns(
+    results: Mapping[str, dict[str, Any]], caption: str = "", *, kind: str = "columns"
+) -> str:
     """The paper's columns, a line a result; the persons counted are those of the first."""
     first = next(iter(results.values()))
     protocol = PROTOCOLS[first["protocol"]]
@@ -183,7 +185,7 @@ def _columns(results: Mapping[str, dict[str, Any]], *, caption: str = "") -> str
         rates = [*found["columns"].values(), found["total"]]
         body.append([_text(label), *(_rate(rate) for rate in rates)])
     caption = f"{_metric(first)} {caption}".strip()
-    return _table(caption, ["", *headers], body, kind="columns", note=note)
+    return _table(caption, ["", *headers], body, kind=kind, note=note)
 
 
 def _kind(result: dict[str, Any]) -> str:

@@ -9,12 +9,7 @@ gradient can cost. Positions, probabilities and gradients are compared with NumP
 anything is timed; then the contestants take turns, and the table has medians.
 """
 
-import argparse
-import importlib.util
 import json
-import os
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,12 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import contest
 from jaxpose import joint_probability, soft_argmax
 
 PERSONS, CELLS, MAPS = 16, 32, 48
-THREADS = 2
-ROUNDS, CALLS = 21, 5  # medians of 21, each the mean of five calls
-PAUSE = 0.02  # seconds, until the threads of the one before stop waiting for work in a loop
+ROUNDS = 21
 TOLERANCE = 2e-6
 
 
@@ -56,40 +50,25 @@ HALF_PIXEL = (np.arange(CELLS) + 0.5) / CELLS
 
 def main() -> None:
     """Runs the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.soft_argmax", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    options = parser.parse_args()
-    use_threads()
+    options = contest.parser("soft_argmax", __doc__).parse_args()
+    contest.use_threads()
     maps = np.random.default_rng(0).normal(0, 3, (PERSONS, CELLS, CELLS, MAPS)).astype(np.float32)
     contestants, missing = jax_contestants(maps), []
     for library, make in (("kornia", kornia_contestant), ("dsntnn", dsntnn_contestant)):
-        absent = [name for name in ("torch", library) if importlib.util.find_spec(name) is None]
+        absent = contest.absent("torch", library)
         if absent:
-            missing.append(f"{library} (pip install {' '.join(absent)})")
+            missing.append(contest.missing(library, absent))
         else:
             contestants[library] = make(maps)
     for name, contestant in contestants.items():
         check(name, contestant, maps)
     report = {
-        "device": str(jax.devices()[0].device_kind),
-        "threads": THREADS,
+        **contest.machine(),
         "maps": [PERSONS, CELLS, CELLS, MAPS],
         "milliseconds": times(contestants, maps),
         "missing": missing,
     }
     print(json.dumps(report, indent=2) if options.json else as_text(report))
-
-
-def use_threads() -> None:
-    """Two cores for this process, and so two threads for XLA, which counts the cores it may use."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
-    if importlib.util.find_spec("torch"):
-        import torch
-
-        torch.set_num_threads(THREADS)
 
 
 def cotangents() -> tuple[np.ndarray, np.ndarray]:
@@ -170,8 +149,7 @@ def torch_contestant(maps: np.ndarray, read: Callable, grid: np.ndarray) -> Cont
     """A reader of [B, M, H, W] in PyTorch, on the device that JAX uses."""
     import torch
 
-    on_gpu = jax.default_backend() == "gpu" and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
+    device = contest.torch_device()
     placed = torch.from_numpy(np.moveaxis(maps, -1, 1).copy()).to(device)
     back = [torch.from_numpy(each).to(device) for each in cotangents()]
 
@@ -187,12 +165,9 @@ def torch_contestant(maps: np.ndarray, read: Callable, grid: np.ndarray) -> Cont
         found = function(maps)
         return *found, *torch.autograd.grad(found, [maps], back)
 
-    def wait(result):
-        if on_gpu:
-            torch.cuda.synchronize()
-        return result
-
-    return Contestant(forward, both, placed, channels_last=False, grid=grid, wait=wait)
+    return Contestant(
+        forward, both, placed, channels_last=False, grid=grid, wait=contest.torch_wait
+    )
 
 
 def check(name: str, contestant: Contestant, maps: np.ndarray) -> None:
@@ -227,25 +202,14 @@ def reference(maps: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def times(contestants: dict[str, Contestant], maps: np.ndarray) -> dict[str, dict[str, float]]:
     """Median milliseconds of a call, by contestant; all of them have their turn in every round."""
-    placed = jnp.asarray(maps)
-    calls = {("copy", "forward"): (jax.jit(jnp.copy), placed, jax.block_until_ready)}
+    calls = {("copy", "forward"): (jax.jit(jnp.copy), (jnp.asarray(maps),), jax.block_until_ready)}
     for name, contestant in contestants.items():
         for column in ("forward", "both"):
             function = getattr(contestant, column)
-            calls[name, column] = function, contestant.maps, contestant.wait
-    found = {key: [] for key in calls}
-    for _ in range(ROUNDS):
-        for key, (function, argument, wait) in calls.items():
-            time.sleep(PAUSE)
-            for _ in range(2):  # its memory and threads are warm again
-                wait(function(argument))
-            start = time.perf_counter()
-            for _ in range(CALLS):
-                wait(function(argument))
-            found[key].append(1e3 * (time.perf_counter() - start) / CALLS)
+            calls[name, column] = function, (contestant.maps,), contestant.wait
     table = {}
-    for (name, column), samples in found.items():
-        table.setdefault(name, {})[column] = round(statistics.median(samples), 3)
+    for (name, column), time in contest.medians(calls, rounds=ROUNDS).items():
+        table.setdefault(name, {})[column] = round(time, 3)
     return table
 
 

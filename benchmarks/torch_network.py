@@ -190,8 +190,11 @@ class TorchPoseNet(nn.Module):
         """Keypoints and confidence of raw maps [K, B, M, H, W]: eqs. 1-6."""
         blocks, batch, _, height, width = heatmaps.shape
         share = torch.softmax(heatmaps.flatten(-2), -1).unflatten(-1, (height, width))
-        x = share.sum(-2) @ ((torch.arange(width) + 0.5) / width)
-        y = share.sum(-1) @ ((torch.arange(height) + 0.5) / height)
+        columns, rows = (
+            (torch.arange(size, device=share.device) + 0.5) / size for size in (width, height)
+        )
+        # No matrix products, which bfloat16 autocasting would round.
+        x, y = (share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)
         positions = torch.stack([x, y], -1)
         logits = heatmaps.amax((-2, -1))
         part, confidence = positions[:, :, : self.joints], logits[:, :, : self.joints]

@@ -1,0 +1,181 @@
+"""What the benchmarks share: threads, turns, medians, the machine's floor, who is missing."""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+THREADS = 2
+ROUNDS = 7
+SAMPLE = 0.05  # seconds that one sample lasts at least, as the mean of several calls
+PAUSE = 0.02  # seconds, until the threads of the one before stop waiting for work in a loop
+
+Call = tuple[Callable, tuple, Callable]  # function, its arguments, what waits for its result
+
+
+def use_threads() -> None:
+    """Two cores for this process, and so two threads for XLA, which counts the cores it may use."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(THREADS)
+
+
+def absent(*libraries: str) -> list[str]:
+    """Those of the libraries that are not installed."""
+    return [name for name in libraries if importlib.util.find_spec(name) is None]
+
+
+def missing(contestant: str, libraries: Iterable[str]) -> str:
+    """One line on a contestant that cannot take part."""
+    return f"{contestant} (pip install {' '.join(libraries)})"
+
+
+def on_gpu() -> bool:
+    """Whether JAX computes on a GPU."""
+    return jax.default_backend() == "gpu"
+
+
+def torch_device() -> Any:
+    """PyTorch's device beside JAX's."""
+    import torch
+
+    return torch.device("cuda" if on_gpu() and torch.cuda.is_available() else "cpu")
+
+
+def torch_wait(result: Any) -> Any:
+    """Waits for what PyTorch was asked to compute."""
+    import torch
+
+    if torch_device().type == "cuda":
+        torch.cuda.synchronize()
+    return result
+
+
+def medians(calls: dict[Hashable, Call], *, rounds: int = ROUNDS) -> dict[Hashable, float]:
+    """Median milliseconds of every call; all of them have their turn in every round.
+
+    Each is called once before, to compile and to see how often a sample has to call it.
+    """
+    repeats = {}
+    for key, (function, arguments, wait) in calls.items():
+        wait(function(*arguments))
+        start = time.perf_counter()
+        wait(function(*arguments))
+        repeats[key] = max(1, round(SAMPLE / (time.perf_counter() - start)))
+    found = {key: [] for key in calls}
+    for _ in range(rounds):
+        for key, (function, arguments, wait) in calls.items():
+            time.sleep(PAUSE)
+            if repeats[key] > 1:
+                wait(function(*arguments))  # its memory and threads are warm again
+            start = time.perf_counter()
+            for _ in range(repeats[key]):
+                wait(function(*arguments))
+            found[key].append(1e3 * (time.perf_counter() - start) / repeats[key])
+    return {key: statistics.median(samples) for key, samples in found.items()}
+
+
+def machine_rates(dtype: Any = jnp.float32) -> dict[str, float]:
+    """What this machine reaches by XLA: multiply-adds a second of a product, bytes a second.
+
+    The product is of 4096 x 4096 matrices (1024 on a CPU); the bytes are those that a copy of
+    256 MB reads and writes.
+    """
+    size = 4096 if on_gpu() else 1024
+    square = jnp.full((size, size), 0.5, dtype)
+    big = jnp.zeros(256 * 2**20 // jnp.dtype(dtype).itemsize, dtype)
+    product = jax.jit(jnp.dot), (square, square), jax.block_until_ready
+    copy = jax.jit(jnp.copy), (big,), jax.block_until_ready
+    times = medians({"product": product, "copy": copy})
+    return {
+        "multiply_adds": 1e3 * size**3 / times["product"],
+        "bytes": 1e3 * 2 * big.nbytes / times["copy"],
+    }
+
+
+def floor(multiply_adds: float, nbytes: float, rates: dict[str, float]) -> float:
+    """Milliseconds that so many operations and bytes take at least, at the machine's rates."""
+    return 1e3 * max(multiply_adds / rates["multiply_adds"], nbytes / rates["bytes"])
+
+
+def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float) -> None:
+    """Ends the program where results differ by more than a share of the largest expected value."""
+    for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        ours, theirs = (as_numpy(each).astype(np.float64) for each in (ours, theirs))
+        error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
+        if not error < tolerance:
+            raise SystemExit(f"error: {name}: result {i} differs by {error:.1e} of the largest")
+
+
+def as_numpy(array: Any) -> np.ndarray:
+    """A JAX or PyTorch array on the host, bfloat16 as float32."""
+    if hasattr(array, "detach"):
+        return array.detach().cpu().float().numpy()
+    return np.asarray(array, np.float32)
+
+
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A benchmark's command line, with --json."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{module}", description=description.splitlines()[0]
+    )
+    made.add_argument("--json", action="store_true", help="print JSON")
+    return made
+
+
+def machine() -> dict[str, Any]:
+    """The machine and the versions, for a report's head."""
+    import jaxlib
+
+    libraries = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+    if not absent("torch"):
+        import torch
+
+        libraries["torch"] = torch.__version__
+    return {
+        "device": str(jax.devices()[0].device_kind),
+        "threads": None if on_gpu() else THREADS,
+        "versions": libraries,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of equal keys as text in columns."""
+    keys = list(rows[0])
+    cells = [keys, *([_cell(row.get(key)) for key in keys] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def show(report: dict[str, Any], rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    """Prints a report: its head, its rows, who is missing."""
+    if as_json:
+        print(json.dumps({**report, "rows": rows}, indent=2))
+        return
+    print(", ".join(f"{key} {value}" for key, value in report.items() if key != "missing"))
+    print(table(rows))
+    for line in report.get("missing", []):
+        print(f"missing: {line}")

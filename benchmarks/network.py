@@ -1,0 +1,251 @@
+"""The paper's network, forward and whole training step: jaxpose against PyTorch.
+
+    python -m benchmarks.network [--rows NAME ...] [--no_torch_compile] [--json]
+
+K = 8, 256x256, the same weights in both. PyTorch runs our own statement of the network
+(benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. "forward N" is
+inference of N pictures, as normalised float32 arrays; "step N" a step of training on N: training
+mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is timed.
+
+The floor of a row is what its multiply-adds and its bytes take at the rates of a matrix product and
+of a copy, measured in the same run; the operations are the network's own, the bytes those that
+XLA's cost analysis counts.
+"""
+
+import argparse
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import contest
+from jaxpose import optimizer
+from jaxpose.host_memory import keep_freed_memory
+from jaxpose.network import PoseNet, initial_variables
+from jaxpose.train_step import TrainState, create_train_state, make_train_step
+
+JOINTS = 16
+ROWS = {"cpu": ("forward 1", "forward 8", "step 4", "step 16"),
+        "gpu": ("forward 1", "forward 8", "step 32", "step 64")}  # fmt: skip
+TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
+PARTS_OF_A_STEP = 3  # products in a step for each of the forward pass: itself, two gradients
+
+
+def main() -> None:
+    """Runs the command."""
+    options = parse()
+    contest.use_threads()
+    keep_freed_memory()
+    absent, rows = contest.absent("torch"), []
+    for dtype in ("float32", "bfloat16") if contest.on_gpu() else ("float32",):
+        rates = contest.machine_rates(jnp.dtype(dtype))
+        for row in options.rows or ROWS["gpu" if contest.on_gpu() else "cpu"]:
+            rows += measure(row, dtype, rates, options, with_torch=not absent)
+    report = {
+        **contest.machine(),
+        "blocks": options.blocks,
+        "width": options.width,
+        "picture": options.image_size,
+        "missing": [contest.missing("PyTorch", absent)] if absent else [],
+    }
+    contest.show(report, rows, as_json=options.json)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = contest.parser("network", __doc__)
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help='such as "forward 1" or "step 4"')
+    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--width", type=int, default=576)
+    parser.add_argument("--image_size", type=int, default=256)
+    parser.add_argument(
+        "--no_torch_compile",
+        dest="torch_compile",
+        action="store_false",
+        help="without torch.compile, which takes minutes to compile a step",
+    )
+    return parser.parse_args()
+
+
+def measure(
+    row: str, dtype: str, rates: dict, options: argparse.Namespace, *, with_torch: bool
+) -> list[dict[str, Any]]:
+    """The lines of one row: every contestant, checked and timed."""
+    kind, batch_size = row.split()
+    batch = batch_of(int(batch_size), options.image_size)
+    net = PoseNet(num_blocks=options.blocks, width=options.width, dtype=jnp.dtype(dtype))
+    variables = initial_variables(net, 0)
+    call, nbytes, multiply_adds = (jax_forward if kind == "forward" else jax_step)(
+        net, variables, batch
+    )
+    calls = {"jaxpose": call}
+    if with_torch:
+        make = torch_forward if kind == "forward" else torch_step
+        for name, compiled in (("PyTorch", False), ("PyTorch, torch.compile", True)):
+            if compiled and not options.torch_compile:
+                continue
+            calls[name] = make(variables, batch, options, dtype, compiled=compiled)
+    expected = None
+    for name, (function, arguments, wait) in calls.items():
+        found = [contest.as_numpy(each) for each in wait(function(*arguments))]
+        expected = expected or found
+        contest.compare(f"{row}, {name}", found, expected, tolerance=TOLERANCE[dtype])
+    times = contest.medians(calls)
+    least = contest.floor(multiply_adds, nbytes, rates)
+    return [
+        {
+            "row": row,
+            "contestant": name,
+            "dtype": dtype,
+            "ms": round(time, 2),
+            "images/s": round(1e3 * int(batch_size) / time, 2),
+            "jaxpose / this": round(times["jaxpose"] / time, 3),
+            "share of floor": round(least / time, 3),
+        }
+        for name, time in times.items()
+    ]
+
+
+def batch_of(size: int, image_size: int) -> dict[str, np.ndarray]:
+    """A batch as the input pipeline makes it, every joint labelled."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
+        "keypoints": rng.random((size, JOINTS, 2), np.float32),
+        "labelled": np.ones((size, JOINTS), bool),
+        "known": np.ones((size, JOINTS), bool),
+        "weight": np.ones(size, np.float32),
+        "readable": np.ones(size, bool),
+    }
+
+
+def normalised(batch: dict[str, np.ndarray]) -> np.ndarray:
+    return (batch["image"] / np.float32(255) - np.float32(0.5)) * np.float32(2)
+
+
+def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[float, float]:
+    """Bytes that XLA counts of a program; multiply-adds of the network's forward pass."""
+    portable = net.clone(portable=True)  # whose operations XLA can count
+    images = jax.ShapeDtypeStruct(batch["image"].shape, net.dtype)
+    shapes = jax.eval_shape(
+        functools.partial(portable.init, train=False), jax.random.key(0), images
+    )
+    flops = jax.jit(portable.apply).lower(shapes, images).cost_analysis()["flops"]
+    counted = compiled.cost_analysis() or {}
+    return float(counted.get("bytes accessed", 0.0)), flops / 2
+
+
+def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
+    """Inference by jaxpose: the last block's keypoints and confidence."""
+
+    def forward(variables, images):
+        output = net.apply(variables, images.astype(net.dtype))
+        return output.keypoints[-1], output.confidence[-1]
+
+    arguments = jax.device_put((variables, normalised(batch)))
+    compiled = jax.jit(forward).lower(*arguments).compile()
+    counted = bytes_and_multiply_adds(compiled, net, batch)
+    return (compiled, arguments, jax.block_until_ready), *counted
+
+
+def compiled_step(net: PoseNet, variables: dict, batch: dict) -> tuple[Any, TrainState]:
+    """launch.py's own step, compiled, and its first state, whose memory the step takes over."""
+    transform = optimizer.make_optimizer("rmsprop", lambda step: 1e-3)
+    plateau, _ = optimizer.make_plateau()
+    step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
+    state = jax.device_put(create_train_state(variables, transform, plateau(), ema=False))
+    return jax.jit(step, donate_argnums=0).lower(state, batch).compile(), state
+
+
+def jax_step(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
+    """A step of training by jaxpose; returns the loss."""
+    compiled, state = compiled_step(net, variables, batch)
+    batch, held = jax.device_put(batch), [state]
+
+    def run(batch):
+        before = held[0].sums["loss"] + 0  # a copy, since the state is donated
+        held[0] = compiled(held[0], batch)
+        return (held[0].sums["loss"] - before,)
+
+    nbytes, multiply_adds = bytes_and_multiply_adds(compiled, net, batch)
+    call = run, (batch,), jax.block_until_ready
+    return call, nbytes, PARTS_OF_A_STEP * multiply_adds
+
+
+def torch_parts(variables: dict, batch: dict, options: argparse.Namespace) -> tuple:
+    """PyTorch's network with jaxpose's weights, and the batch's images channels_last."""
+    import torch
+
+    from benchmarks.torch_network import TorchPoseNet
+
+    device = contest.torch_device()
+    model = TorchPoseNet(blocks=options.blocks, width=options.width)
+    model.load(variables)
+    model = model.to(device)
+    images = torch.from_numpy(normalised(batch).transpose(0, 3, 1, 2).copy())
+    return model, images.to(device, memory_format=torch.channels_last)
+
+
+def cast(dtype: str) -> Callable:
+    """PyTorch's automatic casting where bfloat16 is asked for: a context to enter."""
+    import torch
+
+    return functools.partial(
+        torch.autocast,
+        contest.torch_device().type,
+        dtype=torch.bfloat16,
+        enabled=dtype == "bfloat16",
+    )
+
+
+def torch_forward(
+    variables: dict, batch: dict, options: argparse.Namespace, dtype: str, *, compiled: bool
+) -> contest.Call:
+    """Inference by PyTorch."""
+    import torch
+
+    model, images = torch_parts(variables, batch, options)
+    model = model.eval()
+    network, casting = torch.compile(model) if compiled else model, cast(dtype)
+
+    def forward(images):
+        with torch.inference_mode(), casting():
+            keypoints, confidence = network(images)
+        return keypoints[-1], confidence[-1]
+
+    return forward, (images,), contest.torch_wait
+
+
+def torch_step(
+    variables: dict, batch: dict, options: argparse.Namespace, dtype: str, *, compiled: bool
+) -> contest.Call:
+    """A step of training by PyTorch; returns the loss before the update."""
+    import torch
+
+    from benchmarks import torch_network
+
+    model, images = torch_parts(variables, batch, options)
+    update = torch_network.rmsprop(model.train())
+    network, casting = torch.compile(model) if compiled else model, cast(dtype)
+    device = images.device
+    targets = [
+        torch.from_numpy(np.asarray(batch[name], np.float32)).to(device)
+        for name in ("keypoints", "labelled", "known")
+    ]
+
+    def step(images):
+        update.zero_grad(set_to_none=True)
+        with casting():
+            loss = torch_network.loss(network, images, *targets)
+        loss.backward()
+        update.step()
+        return (loss.detach(),)
+
+    return step, (images,), contest.torch_wait
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What a start costs: imports, launch.py up to its first step, compiling the paper's step.
+
+    python -m benchmarks.startup [--config FILE[:PRESET] --data_dir DIR] [--json]
+
+Each start is a process of its own. "launch.py, second start" runs from the command to the line of
+its first step, in an empty workdir, with the compilation cache of a start before; the data set is
+synthetic_people/tiny, built in a temporary folder, unless --config and --data_dir name another.
+The paper's step (K = 8, 256x256, RMSProp) is traced and compiled without a cache.
+"""
+
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+
+from benchmarks import contest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+IMPORTS = {
+    "import jax": "import jax",
+    "import jax, jaxpose": "import jax, jaxpose",
+    "import jax, jaxpose and all its names": "import jax; from jaxpose import *",
+}
+COMPILE = """
+import time
+from benchmarks.contest import use_threads
+use_threads()
+from benchmarks.network import batch_of, compiled_step
+from jaxpose.network import PoseNet, initial_variables
+net, batch = PoseNet(), batch_of({batch}, 256)
+variables = initial_variables(net, 0)
+start = time.perf_counter()
+compiled_step(net, variables, batch)
+print(time.perf_counter() - start)
+"""
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = contest.parser("startup", __doc__)
+    parser.add_argument("--config", default="configs/synthetic.py:tiny")
+    parser.add_argument("--data_dir", help="of prepared data sets, for another config")
+    parser.add_argument("--rounds", type=int, default=contest.ROUNDS)
+    parser.add_argument("--compile_batch", type=int, default=4)
+    options = parser.parse_args()
+    contest.use_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+        data_dir = options.data_dir or build(folder / "data", environment)
+
+        def launch() -> float:
+            return first_step(options.config, data_dir, folder, environment)
+
+        first = launch()
+        starts: dict[str, Callable[[], float]] = {
+            name: lambda code=code: seconds([sys.executable, "-c", code], environment)
+            for name, code in IMPORTS.items()
+        }
+        starts["launch.py, second start, to its first step"] = launch
+        found = {name: [] for name in starts}
+        for _ in range(options.rounds):
+            for name, start in starts.items():
+                found[name].append(start())
+        compilations = [compile_step(options.compile_batch) for _ in range(min(3, options.rounds))]
+    times = {"launch.py, first start, to its first step": first}
+    times |= {name: statistics.median(each) for name, each in found.items()}
+    times[f"compile the step of K = 8, batch {options.compile_batch}, cold"] = statistics.median(
+        compilations
+    )
+    rows = [
+        {
+            "start": name,
+            "s": round(each, 2),
+            "less import jax": round(each - times["import jax"], 2),
+        }
+        for name, each in times.items()
+    ]
+    contest.show({**contest.machine(), "rounds": options.rounds}, rows, as_json=options.json)
+
+
+def build(data_dir: pathlib.Path, environment: dict[str, str]) -> str:
+    """The data set of the default config, prepared; its folder."""
+    command = [sys.executable, "-m", "tfds_builders", "synthetic_people/tiny", "--data_dir"]
+    subprocess.run([*command, str(data_dir)], check=True, cwd=ROOT, env=environment,
+                   capture_output=True)  # fmt: skip
+    return str(data_dir)
+
+
+def seconds(command: list[str], environment: dict[str, str]) -> float:
+    """How long a process lives."""
+    start = time.perf_counter()
+    subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def first_step(
+    config: str, data_dir: str, folder: pathlib.Path, environment: dict[str, str]
+) -> float:
+    """Seconds from the start of launch.py to the line of its first step; then it is ended."""
+    with tempfile.TemporaryDirectory(dir=folder) as workdir:
+        command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}"]
+        command += [f"--config.data_dir={data_dir}", "--config.log_every_steps=1"]
+        start = time.perf_counter()
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+        ) as process:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if line.startswith("step 1/"):
+                    took = time.perf_counter() - start
+                    process.terminate()
+                    process.communicate()
+                    return took
+    raise SystemExit(f"error: launch.py made no step:\n{''.join(said[-5:])}")
+
+
+def compile_step(batch: int) -> float:
+    """Seconds to trace and compile the paper's step in a fresh process, without a cache."""
+    environment = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+    command = [sys.executable, "-c", COMPILE.format(batch=batch)]
+    done = subprocess.run(
+        command, check=True, cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    return float(done.stdout)
+
+
+if __name__ == "__main__":
+    main()

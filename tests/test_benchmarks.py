@@ -1,0 +1,99 @@
+"""What the benchmarks share; that each runs small, without the extra, and says who is missing."""
+
+import json
+import os
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import contest, depthwise, network, startup
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a benchmark's command where PyTorch is not installed; its report."""
+    monkeypatch.setattr(contest, "absent", lambda *libraries: list(libraries))
+    monkeypatch.setattr(contest, "use_threads", lambda: None)
+    monkeypatch.setattr(contest, "SAMPLE", 0.0)
+    monkeypatch.setattr(
+        contest, "machine_rates", lambda dtype: {"multiply_adds": 1e9, "bytes": 1e9}
+    )
+
+    def report(module, *arguments):
+        monkeypatch.setattr(sys, "argv", ["benchmark", "--json", *arguments])
+        module.main()
+        return json.loads(capsys.readouterr().out)
+
+    return report
+
+
+def test_contestants_take_turns_and_the_row_is_the_median(monkeypatch):
+    clock, order = [0.0], []
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(contest.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(contest, "SAMPLE", 0.0)  # one call a sample
+    lasts = {"quick": iter([9, 9, 1, 3, 2]), "slow": iter([9, 9, 7, 9, 8])}
+
+    def call(name):
+        order.append(name)
+        clock[0] += next(lasts[name])
+
+    calls = {name: (call, (name,), lambda result: result) for name in lasts}
+    assert contest.medians(calls, rounds=3) == {"quick": 2000, "slow": 8000}
+    assert order[4:] == ["quick", "slow"] * 3
+
+
+def test_short_calls_are_repeated_within_a_sample(monkeypatch):
+    clock, count = [0.0], [0]
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(contest.time, "sleep", lambda seconds: None)
+
+    def call():
+        count[0] += 1
+        clock[0] += contest.SAMPLE / 4
+
+    found = contest.medians({"it": (call, (), lambda result: result)}, rounds=2)
+    assert found["it"] == pytest.approx(1e3 * contest.SAMPLE / 4)
+    assert count[0] == 2 + 2 * (1 + 4)  # the first two, then each round one warm and four timed
+
+
+def test_a_floor_is_the_slower_of_operations_and_bytes():
+    rates = {"multiply_adds": 100.0, "bytes": 10.0}
+    assert contest.floor(200, 10, rates) == 2000
+    assert contest.floor(200, 30, rates) == 3000
+
+
+def test_a_wrong_contestant_ends_the_program():
+    good = jnp.asarray([1.0, 100.0])
+    contest.compare("one", [good], [good + 1e-3], tolerance=1e-4)
+    with pytest.raises(SystemExit, match="error: one: result 0 differs by 1.0e-03"):
+        contest.compare("one", [good], [good + 0.1], tolerance=1e-4)
+    with pytest.raises(SystemExit, match="differs by nan"):
+        contest.compare("one", [good * np.nan], [good], tolerance=1e-4)
+
+
+def test_depthwise_runs_without_pytorch_and_says_so(run):
+    report = run(depthwise, "--shape", "1", "6", "6", "4")
+    assert [row["contestant"] for row in report["rows"]] == ["flax.linen.Conv", "jaxpose"]
+    assert report["rows"][1]["both / jaxpose"] == 1
+    assert report["missing"] == ["PyTorch (pip install torch)"]
+
+
+def test_network_runs_without_pytorch_and_says_so(run):
+    small = ["--blocks", "1", "--width", "18", "--image_size", "32"]
+    report = run(network, "--rows", "forward 1", "step 2", *small)
+    assert [row["row"] for row in report["rows"]] == ["forward 1", "step 2"]
+    assert all(row["share of floor"] > 0 and row["images/s"] > 0 for row in report["rows"])
+    assert report["missing"] == ["PyTorch (pip install torch)"]
+
+
+@pytest.mark.slow
+def test_launch_is_timed_to_its_first_step(tmp_path):
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    data_dir = startup.build(tmp_path / "data", environment)
+    took = startup.first_step("configs/synthetic.py:tiny", data_dir, tmp_path, environment)
+    assert took > 1
+    with pytest.raises(SystemExit, match="launch.py made no step"):
+        startup.first_step("configs/nothing.py", data_dir, tmp_path, environment)

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpose.optional import import_optional
 
+PNG = b"\x89PNG\r\n\x1a\n"  # its first bytes
 MAX_PIXELS = 2**27
 """Larger pictures are not decoded (400 MB as uint8 RGB)."""
 
@@ -38,14 +39,32 @@ def read_header(data: bytes) -> Header | None:
     """
     if data[:2] == b"\xff\xd8":
         header = _jpeg_header(data)
-    elif data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
-        header = Header(*size, reducible=False)
+    elif data[:8] == PNG:
+        header = _png_header(data)
     else:
         return None
     if header is None or not 0 < header.width * header.height <= MAX_PIXELS:
         return None
     return header
+
+
+def _png_header(data: bytes) -> Header | None:
+    """Size of a PNG whose chunks all end within the data.
+
+    OpenCV allocates what a chunk says it is long, 4 GB of a broken file of 300 bytes.
+    """
+    if len(data) < 24:
+        return None
+    place = len(PNG)
+    while place + 8 <= len(data):
+        length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        if length > len(data) - place - 8:
+            return None
+        if kind == b"IEND":
+            break
+        place += length + 12
+    size = int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    return Header(*size, reducible=False)
 
 
 _NO_FRAME = (0xC4, 0xC8, 0xCC)  # between 0xC0 and 0xCF: DHT, JPG, DAC

@@ -93,3 +93,14 @@ def test_oversized_header_is_refused_before_decoding():
     data = bytearray(cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes())
     data[16:24] = (200_000).to_bytes(4, "big") * 2
     assert decode(bytes(data)) is None
+
+
+def test_a_png_chunk_that_claims_gigabytes_is_refused_before_anything_is_allocated():
+    _, png = cv2.imencode(".png", np.zeros((9, 7, 3), np.uint8))
+    data = png.tobytes()
+    assert decode(data) is not None
+    place = data.index(b"IDAT") - 4
+    for length in (0xFFFFFFF0, len(data)):
+        broken = data[:place] + length.to_bytes(4, "big") + data[place + 4 :]
+        assert read_header(broken) is None
+        assert decode(broken) is None

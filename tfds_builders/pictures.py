@@ -102,7 +102,22 @@ def _kept(data: bytes, image: Image.Image) -> bool:
         return False
     if image.format == "PNG" and (data[24] != 8 or "transparency" in image.info):
         return False  # byte 24: bits per channel
+    if image.format == "PNG" and not _chunks_end_within(data):
+        return False  # OpenCV would allocate what they say, up to 4 GB
     return image.getexif().get(ORIENTATION, UPRIGHT) == UPRIGHT
+
+
+def _chunks_end_within(data: bytes) -> bool:
+    """Whether every chunk of a PNG, up to its last one, ends within the data."""
+    place = 8
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length > len(data) - place - 8:
+            return False
+        if data[place + 4 : place + 8] == b"IEND":
+            break
+        place += length + 12
+    return True
 
 
 def _reason(error: Exception) -> str:

@@ -11,9 +11,11 @@ loads on any other.
 """
 
 import contextlib
+import errno
 import functools
 import json
 import logging
+import os
 import pathlib
 import re
 import shutil
@@ -35,6 +37,8 @@ FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
 # Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
 WRITE_SECONDS = 7 * 24 * 3600
+MOST_CAUSES = 8  # of an error, that are read for its reason
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 LEAVES_NAMED = 5  # of those that differ, in an error
 logger = logging.getLogger(__name__)
 
@@ -158,10 +162,23 @@ def _save_error(folder, error: Exception) -> JaxposeError:
 
 
 def _reason(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [repr(error)])[0]
-    # TensorStore names files first and the system's word last: ": File too large [os_error_code=".
-    of_system = re.search(r": ([^:\[]+) \[os_error_code", line)
-    return of_system[1] if of_system else line[:160]
+    """The system's own word for what went wrong, else the first line of the error.
+
+    TensorStore names files first, often at length and over several errors that cause one another;
+    the system's word stands somewhere behind them.
+    """
+    texts, cause = [], error
+    while cause is not None and len(texts) < MOST_CAUSES:
+        texts.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    text = "\n".join(texts)
+    of_system = re.search(r": ([^:\[\n]+) \[os_error_code", text)
+    if of_system:
+        return of_system[1]
+    for number in SYSTEM_ERRORS:
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
 
 
 def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:

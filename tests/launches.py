@@ -48,10 +48,11 @@ class Launch:
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         }
         port = free_port()
+        own = [{**fields, **(of_process or {}).get(i, {})} for i in range(processes)]
+        commands = [tiny_run.command(workdir, f.pop("data_dir", people), **f) for f in own]
         self.processes = []
         for i, log in enumerate(self.logs):
-            own = {**fields, **(of_process or {}).get(i, {})}
-            command = [sys.executable, *script, *tiny_run.command(workdir, people, **own)]
+            command = [sys.executable, *script, *commands[i]]
             if processes > 1:
                 command += [
                     f"--coordinator=127.0.0.1:{port}",

@@ -1,0 +1,37 @@
+"""Freed memory stays in the process: a step's temporary buffer is not mapped anew."""
+
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource
+from jaxpose.host_memory import keep_freed_memory
+assert keep_freed_memory()
+import jax, jax.numpy as jnp
+
+@jax.jit
+def step(x):
+    big = jnp.sin(x @ x.T)  # 268 MB that live inside the step alone
+    return jnp.sin(big @ x)
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+x = jnp.ones((8192, 8))
+each = []
+for _ in range(9):
+    before = faults()
+    jax.block_until_ready(step(x))
+    each.append(faults() - before)
+print(sorted(each)[4])
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")
+def test_a_step_does_not_fault_its_memory_in_again():
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True
+    )
+    assert float(done.stdout) < 8192  # a page of each 4 KB would be 65,536

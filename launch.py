@@ -71,6 +71,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
     for name, value in given.items():
         if value is None and not values.help:
             raise JaxposeError(f"--{name} is missing; {HELP}")
+    if values.checkpoint and values.mode != "eval":
+        raise JaxposeError(
+            "--checkpoint is for --mode=eval; to train on from a network give --config.init_from"
+        )
     return values
 
 

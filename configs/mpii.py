@@ -1,6 +1,7 @@
 """MPII: the paper's Table 5 network (section 4.1), judged by PCKh on the validation persons.
 
     python -m tfds_builders mpii/crops --source PATH
+    python -m tfds_builders mpii/full --source PATH
     python launch.py --config=configs/mpii.py --workdir=runs/mpii
     python launch.py --config=configs/mpii.py --workdir=runs/mpii --mode=eval
 

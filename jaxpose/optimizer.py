@@ -14,7 +14,7 @@ def make_schedule(
 ) -> optax.Schedule:
     """Rate over steps: "constant" (the plateau does the decay) or "cosine" to 0 at `num_steps`.
 
-    Both rise linearly from 0 over `warmup_steps`.
+    Both rise linearly from 0 over `warmup_steps`; the plateau's scale multiplies either.
     """
     if name == "constant":
         main = optax.constant_schedule(learning_rate)
@@ -37,7 +37,7 @@ def make_optimizer(
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
 ) -> optax.GradientTransformation:
-    """RMSProp as Keras has it (rho 0.9, epsilon 1e-7 outside the root, accumulator from 0).
+    """RMSProp as Keras 2 has it (rho 0.9, epsilon 1e-7 outside the root, accumulator from 0).
 
     Args:
       name: "rmsprop" (the paper's), "adam" (AdamW where `weight_decay` is not 0) or "sgd".

@@ -75,6 +75,7 @@ def test_fields(capsys, tmp_path, people, fields, says):
         ({"--mode": "test"}, "--mode=test"),
         ({"--wrkdir": "x"}, "Did you mean: workdir"),
         ({"more": ""}, "unknown argument 'more='"),
+        ({"--checkpoint": "x"}, "--checkpoint is for --mode=eval"),
         ({"--num_processes": "2"}, "--coordinator, --num_processes and --process_id together"),
     ],
 )

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import pathlib
 import re
 import sys
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import small_estimator
 from PIL import Image
-from test_predict_video import make
+from test_predict_video import damaged, make
 
 from jaxpose import cli, pretrained
 from jaxpose.predict import PoseEstimator
@@ -248,6 +249,10 @@ WRONG = {
     "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are pictures"),
     "another suffix": (["photo.png", "-o", "x.mp4"], "a photo is written as"),
     "over itself": (["photo.png", "-o", "."], "photo.png is an input and would be overwritten"),
+    "over its boxes": (
+        ["photo.png", "--boxes", "boxes.json", "-o", "./boxes.json"],
+        "boxes.json holds the boxes and would be overwritten",
+    ),
     "no camera": (["--webcam", "77"], "no camera 77 can be opened"),
 }
 
@@ -256,13 +261,36 @@ WRONG = {
 def test_what_a_person_can_do_wrong_gets_one_line(arguments, says, photo, network, capfd):
     os.mkdir("empty")
     make("clip.mp4", frames=2)
-    for name, text in (("notes.txt", "words\n" * 99), ("others.csv", "b.jpg,1,2,3,4\n")):
+    for name, text in (
+        ("notes.txt", "words\n" * 99),
+        ("others.csv", "b.jpg,1,2,3,4\n"),
+        ("boxes.json", "{}"),
+    ):
         with open(name, "w") as file:
             file.write(text)
     assert predict(*arguments, network=network) == 1
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: ")
     assert re.search(says, error)
+
+
+def test_photos_that_differ_in_their_suffix_keep_their_heat_maps_apart(photo, network):
+    Image.open(photo).save("photo.jpg")
+    assert predict(photo, "photo.jpg", "--heatmaps", network=network) == 0
+    assert sorted(os.listdir("predictions")) == [
+        "photo.png", "photo_2.jpg", "photo_2_heatmaps.png", "photo_heatmaps.png"
+    ]  # fmt: skip
+
+
+def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):
+    assert predict(photo, str(damaged(pathlib.Path("in.avi"))), network=network) == 0
+    assert "in.avi: 11 frames (1 damaged parts left out)" in capfd.readouterr().err
+
+
+def test_a_photo_of_more_pixels_than_pillow_takes_is_refused(photo, network, capfd, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
+    assert predict(photo, network=network) == 1
+    assert "photo.png has more pixels than Pillow takes; reduce it" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("checkpoint", ["absent.npz", "photo.png", "empty"])

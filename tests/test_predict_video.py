@@ -163,13 +163,19 @@ def test_ctrl_c_leaves_what_was_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]
 
 
-def test_a_damaged_part_is_left_out_and_counted(tmp_path):
-    path = make(tmp_path / "in.avi", codec="mjpeg", pixels="yuvj420p")
+def damaged(path):
+    """A video one frame of which does not decode."""
+    make(path, codec="mjpeg", pixels="yuvj420p")
     data = bytearray(path.read_bytes())
     frame = data.index(b"\xff\xd8", len(data) // 2)
     end = data.index(b"\xff\xd9", frame)
     data[frame:end] = bytes(end - frame)
     path.write_bytes(data)
+    return path
+
+
+def test_a_damaged_part_is_left_out_and_counted(tmp_path):
+    path = damaged(tmp_path / "in.avi")
     with VideoReader(path) as reader:
         frames = list(reader.frames())
         assert (len(frames), reader.damaged) == (11, 1)

@@ -172,6 +172,42 @@ def test_a_run_ends_after_the_epoch_that_passes_max_minutes(tmp_path, people):
     assert (result["step"], result["stopped"]) == (6, "max_minutes")
 
 
+def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
+    result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
+    assert (result["step"], result["stopped"]) == (6, None)
+
+
+def test_without_a_validation_score_the_plateau_rests(tmp_path, people):
+    run(tmp_path, people, validation="()", plateau__patience=1)
+    state = train.start_of(
+        train.open_run(tiny_run.config(tmp_path, people, validation="()")), tmp_path
+    ).state
+    assert float(state.plateau.scale) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"report": True, "test": "(('absent', 'test', 'scale'),)"}, "absent"),
+        ({"test": f"(('{tiny_run.PEOPLE}', 'test', 'scael'),)"}, "unknown crop 'scael'"),
+        ({"eval__num_crops": 0}, "num_crops is 0"),
+        ({"eval__checkpoint": "bset"}, "eval.checkpoint is 'bset'"),
+    ],
+)
+def test_what_the_end_cannot_score_is_said_at_the_start(tmp_path, people, fields, says):
+    with pytest.raises(JaxposeError, match=says):
+        run(tmp_path, people, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"score": "pck"}, "score is 'pck'")],
+)
+def test_evaluation_checks_its_fields_too(whole, people, fields, says):
+    with pytest.raises(JaxposeError, match=says):
+        train.evaluate_checkpoint(tiny_run.config(whole, people, mode="eval", **fields), whole)
+
+
 def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     """More blocks, fewer joints: the rest is taken by name, and what is not is said."""
     joints = "('left_wrist', 'right_wrist', 'nose')"

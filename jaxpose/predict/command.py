@@ -23,6 +23,7 @@ from jaxpose.predict.pictures import as_picture, save_picture
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
 
+LEFT_OUT = "damaged parts left out"
 DEFAULT = "small"  # of the networks that come with the package
 
 
@@ -82,6 +83,8 @@ def run(
     crop_sizes(num_crops)  # says what is wrong before anything is loaded
     planned = plan(inputs, output=output, json=json)
     jobs = planned.jobs
+    if planned.json and box_file and planned.json.resolve() == pathlib.Path(box_file).resolve():
+        raise JaxposeError(f"{box_file} holds the boxes and would be overwritten; give another -o")
     if (heatmaps or context) and all(job.video for job in jobs):
         option = "--heatmaps" if heatmaps else "--context"
         raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
@@ -123,7 +126,9 @@ def _each(call: Call, jobs: list[Job]) -> int:
         for job in bar:
             bar.set_postfix_str(job.path.name)
             try:
-                _one(call, job)
+                said = _one(call, job)
+                if LEFT_OUT in said:
+                    bar.write(said, file=sys.stderr)
             except JaxposeError as error:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
@@ -214,7 +219,7 @@ def _video(call: Call, job: Job, reader: VideoReader | Camera, window: Window | 
             bar.update()
             if window is not None and not window.open:
                 break
-    damaged = f" ({reader.damaged} damaged parts left out)" if reader.damaged else ""
+    damaged = f" ({reader.damaged} {LEFT_OUT})" if reader.damaged else ""
     made = f": {job.out}" if job.out else ""
     return f"{job.path}: {number} frames{damaged}{made}"
 

@@ -133,7 +133,10 @@ def _check_file(
 
 
 def _names(paths: list[pathlib.Path], videos: list[bool]) -> list[str]:
-    """File names of the outputs, none twice: the inputs' own where their suffix can be written."""
+    """File names of the outputs, none twice: the inputs' own where their suffix can be written.
+
+    Photos differ in more than their suffix, since their heat maps are named without it.
+    """
     names, taken = [], set()
     for path, video in zip(paths, videos, strict=True):
         suffix = path.suffix
@@ -141,12 +144,12 @@ def _names(paths: list[pathlib.Path], videos: list[bool]) -> list[str]:
             suffix = ".mp4"
         elif suffix.lower() not in WRITTEN:
             suffix = ".png"
-        name, number = path.stem + suffix, 1
-        while name.lower() in taken:
+        stem, number = path.stem, 1
+        while (video, stem.lower()) in taken:
             number += 1
-            name = f"{path.stem}_{number}{suffix}"
-        taken.add(name.lower())
-        names.append(name)
+            stem = f"{path.stem}_{number}"
+        taken.add((video, stem.lower()))
+        names.append(stem + suffix)
     return names
 
 

@@ -50,6 +50,8 @@ def as_picture(image: Any) -> np.ndarray:
             return np.ascontiguousarray(np.asarray(upright.convert("RGB")))
     except JaxposeError:
         raise
+    except pil.DecompressionBombError:
+        raise JaxposeError(f"{name} has more pixels than Pillow takes; reduce it first") from None
     except FileNotFoundError:
         raise JaxposeError(f"no file {name}; give a picture") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a broken file

@@ -1,6 +1,7 @@
 """The training loop: steps, log lines, validation, checkpoints."""
 
 import contextlib
+import math
 import time
 from typing import Any
 
@@ -94,7 +95,8 @@ class Loop:
                 if preemption.reached():
                     self.save()
                     return "preemption"
-                if epoch_ended and self.passed(config.max_minutes, since=self.started):
+                more = epoch_ended and self.step < run.num_steps
+                if more and self.passed(config.max_minutes, since=self.started):
                     return "max_minutes"
         return None
 
@@ -104,7 +106,7 @@ class Loop:
             if index not in self.named:
                 self.named.add(index)
                 name = input_pipeline.example_name(self.run.training, index)
-                self.log.say(f"{name} does not decode; left out")
+                self.log.say(f"{name} does not decode; left out", everywhere=True)
         needed = {name: batch[name] for name in STEP_NEEDS}
         self.state = self.train_step(self.state, shard(needed))
         self.step += 1
@@ -150,7 +152,7 @@ class Loop:
         rate = done * self.run.config.batch_size / max(since, 1e-9)
         self.window = (self.step, time.monotonic())
         scale = float(unreplicate(self.state.plateau.scale))
-        learning_rate = float(self.run.schedule(self.step)) * scale
+        learning_rate = float(self.run.schedule(max(self.step - 1, 0))) * scale  # the last step's
         self.log.write(
             "train",
             self.step,
@@ -182,10 +184,11 @@ class Loop:
         """Score the validation rows, tell the plateau, keep the variables if they are the best."""
         run = self.run
         variables = unreplicate(evaluation_variables(self.state))
-        table, score = validation_table(run, variables)
+        table, score = validation_table(run, variables, trained=self.trained)
         best = float(unreplicate(self.state.best_score))
-        plateau = run.plateau_update(unreplicate(self.state.plateau), score)
-        self.state = self.state._replace(plateau=replicate(plateau))
+        if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate
+            plateau = run.plateau_update(unreplicate(self.state.plateau), score)
+            self.state = self.state._replace(plateau=replicate(plateau))
         if np.float32(score) > best:  # as the state holds it; never, for NaN
             best = score
             self.state = self.state._replace(best_score=replicate(jnp.float32(score)))

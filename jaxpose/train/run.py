@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import optax
 
-from jaxpose import evaluate, geometry, input_pipeline, optimizer, protocols
+from jaxpose import checkpoint, evaluate, geometry, input_pipeline, optimizer, protocols
 from jaxpose.augment import Augmentation
 from jaxpose.errors import JaxposeError
 from jaxpose.network import STRIDE, PoseNet, make_net
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Counts of a config that must be 1 or more.
 COUNTS = (
     "batch_size", "accumulation_steps", "num_epochs", "log_every_steps", "validate_every_epochs",
-    "eval.batch_size",
 )  # fmt: skip
 # Rows of a config: how to write one, and the types of its columns.
 ROWS = {
@@ -67,6 +66,8 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     """Open the data sets of a config and build its network and optimiser."""
     training, rules = open_training(config)
     validation = open_validation(config)
+    if config.report:
+        open_tests(config)  # the run's end scores them; what is missing is said at its start
     steps_per_epoch = input_pipeline.steps_per_epoch(training, config.batch_size)
     if steps_per_epoch < 1:
         raise JaxposeError(
@@ -137,16 +138,23 @@ def open_validation(
     return opened
 
 
+def open_tests(
+    config: "ml_collections.ConfigDict",
+) -> list[tuple[input_pipeline.PreparedSplit, str]]:
+    """The splits of `config.test`, each with its crop's name."""
+    return [
+        (input_pipeline.open_split(name, split, data_dir=config.data_dir), crop)
+        for name, split, crop in config.test
+    ]
+
+
 def check_config(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values that cannot work, alone or together."""
-    check_rows(config)
+    check_evaluation(config)
     skeleton_of(config.joints)  # no name twice
-    values = config.to_dict()
     for name in COUNTS:
-        section, _, field = name.rpartition(".")
-        value = (values[section] if section else values)[field]
-        if value < 1:
-            raise JaxposeError(f"{name} is {value}; it must be 1 or more")
+        if config[name] < 1:
+            raise JaxposeError(f"{name} is {config[name]}; it must be 1 or more")
     devices = jax.device_count()
     parts = devices * config.accumulation_steps
     if config.batch_size % parts:
@@ -163,15 +171,30 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
         )
     if not 0.0 <= config.ema < 1.0:
         raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")
+    scale = config.augmentation.scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
+
+
+def check_evaluation(config: "ml_collections.ConfigDict") -> None:
+    """Raise a JaxposeError for values with which nothing can be scored."""
+    check_rows(config)
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
     if config.score not in protocols.PROTOCOLS:
         raise JaxposeError(
             f"score is {config.score!r}; choose one of {', '.join(protocols.PROTOCOLS)}"
         )
-    scale = config.augmentation.scale
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
+    if config.eval.batch_size < 1:
+        raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
+    if config.eval.checkpoint not in checkpoint.KINDS:
+        raise JaxposeError(
+            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of "
+            f"{', '.join(checkpoint.KINDS)}"
+        )
+    evaluate.crop_sizes(config.eval.num_crops)
+    for *_, crop in config.test:
+        evaluate.crop_rule(crop)
 
 
 def check_rows(config: "ml_collections.ConfigDict") -> None:

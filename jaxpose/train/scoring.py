@@ -13,17 +13,19 @@ from jaxpose import checkpoint, evaluate, input_pipeline, mpii_server_file
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
 from jaxpose.prediction_file import Predictions, write_predictions
-from jaxpose.train.run import Run, check_rows
+from jaxpose.train.run import Run, check_evaluation, open_tests
 
 if TYPE_CHECKING:
     import ml_collections
 
 
-def validation_table(run: Run, variables: dict) -> tuple[dict[str, Any], float]:
+def validation_table(
+    run: Run, variables: dict, *, trained: tuple[str, ...] | None = None
+) -> tuple[dict[str, Any], float]:
     """Per validation row the protocols' totals and joints, and the score that steers the run.
 
-    The score is the mean of the rows' `config.score` totals, weighted as the config has it; NaN
-    where no row has a weight.
+    Joints that are not among `trained` (None: all are) are not scored. The score is the mean of the
+    rows' `config.score` totals, weighted as the config has it; NaN where no row has a weight.
     """
     config = run.config
     rows, scores, weights = {}, [], []
@@ -43,6 +45,7 @@ def validation_table(run: Run, variables: dict) -> tuple[dict[str, Any], float]:
             input_pipeline.annotations(split),
             joints=run.joints,
             truth_joints=split.joints,
+            trained=trained,
         )
         rows[f"{split.name}:{split.split} ({crop})"] = {
             name: {
@@ -84,7 +87,7 @@ def evaluate_checkpoint(
       `evaluate.compare_readings`}, "unreadable": {row: [names of pictures that did not decode]},
       "files": {row: [paths of the predictions]}}. A row without labels has no results.
     """
-    check_rows(config)
+    check_evaluation(config)
     workdir = pathlib.Path(workdir).expanduser().absolute()
     variables, described, folder = checkpoint.load(path or workdir, which=config.eval.checkpoint)
     net = make_net(described["network"], dtype=config.dtype)
@@ -94,11 +97,7 @@ def evaluate_checkpoint(
     checkpoint.check_variables(variables, like, folder)
     report = {"checkpoint": str(folder), "step": described["step"], "score": config.score}
     report |= {"rows": {}, "blocks": {}, "unreadable": {}, "files": {}}
-    tests = [
-        (input_pipeline.open_split(name, part, data_dir=config.data_dir), crop)
-        for name, part, crop in config.test
-    ]
-    for split, crop in tests:
+    for split, crop in open_tests(config):
         answers = evaluate.predict_split(
             net,
             variables,

@@ -45,11 +45,9 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         config.network.width = 288
         config.network.num_blocks = 2
         config.image_size = 96
-        config.num_epochs = 1
-        config.optimizer.learning_rate = 8e-4
-        config.augmentation.rotation = 25.0
-        config.augmentation.scale = (0.8, 1.25)
-        config.augmentation.shift = 0.05
+        config.num_epochs = 15
+        config.optimizer.learning_rate = 1e-3
+        config.probability_weight = 0.05
     elif preset in ("medium", "full"):
         config.dtype = "bfloat16"
         config.batch_size = 64

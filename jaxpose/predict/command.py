@@ -23,7 +23,6 @@ from jaxpose.predict.pictures import as_picture, save_picture
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
 
-LEFT_OUT = "damaged parts left out"
 DEFAULT = "small"  # of the networks that come with the package
 
 
@@ -119,16 +118,16 @@ def run(
 def _each(call: Call, jobs: list[Job]) -> int:
     """Every input; of several the ones that cannot be read are named, counted and left out."""
     if len(jobs) == 1:
-        print(_one(call, jobs[0]))
+        print(_one(call, jobs[0])[0])
         return 0
     failed = 0
     with _bar(jobs, unit="input") as bar:
         for job in bar:
             bar.set_postfix_str(job.path.name)
             try:
-                said = _one(call, job)
-                if LEFT_OUT in said:
-                    bar.write(said, file=sys.stderr)
+                line, whole = _one(call, job)
+                if not whole:
+                    bar.write(line, file=sys.stderr)
             except JaxposeError as error:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
@@ -144,12 +143,12 @@ def _bar(*arguments, **options):
     return type("Bar", (tqdm,), {"monitor_interval": 0})(*arguments, disable=None, **options)
 
 
-def _one(call: Call, job: Job) -> str:
-    """One input; returns the line that says what came out."""
+def _one(call: Call, job: Job) -> tuple[str, bool]:
+    """One input; the line that says what came out, and whether nothing of it was left out."""
     if job.video:
         with VideoReader(job.path) as reader:
             return _video(call, job, reader)
-    return _photo(call, job)
+    return _photo(call, job), True
 
 
 def _photo(call: Call, job: Job) -> str:
@@ -190,8 +189,10 @@ def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
     return sheets
 
 
-def _video(call: Call, job: Job, reader: VideoReader | Camera, window: Window | None = None) -> str:
-    """A video or a camera, frame by frame."""
+def _video(
+    call: Call, job: Job, reader: VideoReader | Camera, window: Window | None = None
+) -> tuple[str, bool]:
+    """A video or a camera, frame by frame; as `_one` returns it."""
     by_frame = call.boxes.of(job.path) or {} if isinstance(call.boxes, BoxFile) else None
     tracks = [] if by_frame is not None else tracks_of(call.boxes)
     number = 0
@@ -219,9 +220,9 @@ def _video(call: Call, job: Job, reader: VideoReader | Camera, window: Window | 
             bar.update()
             if window is not None and not window.open:
                 break
-    damaged = f" ({reader.damaged} {LEFT_OUT})" if reader.damaged else ""
+    damaged = f" ({reader.damaged} damaged parts left out)" if reader.damaged else ""
     made = f": {job.out}" if job.out else ""
-    return f"{job.path}: {number} frames{damaged}{made}"
+    return f"{job.path}: {number} frames{damaged}{made}", not damaged
 
 
 def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
@@ -247,7 +248,7 @@ def _webcam(call: Call, job: Job, number: int) -> None:
         window = Window("jaxpose")
         print("recording; Ctrl-C ends it")
         try:
-            print(_video(call, job, camera, window))
+            print(_video(call, job, camera, window)[0])
         except KeyboardInterrupt:
             print(f"recorded: {job.out}" if job.out else "ended")
         finally:

@@ -12,7 +12,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
 # Differ between runs that are else identical.
-TIME_FIELDS = ("time", "seconds", "images_per_second")
+TIME_FIELDS = ("time", "seconds", "images_per_second", "data_wait")
 
 
 class RunLog:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -70,6 +71,7 @@ def test_a_run_leaves_its_records(whole):
             weighted = record["coordinate_loss"] + 0.01 * record["probability_loss"]
             np.testing.assert_allclose(record["loss"], weighted, rtol=1e-5)
             assert record["epoch"] == record["step"] / tiny_run.STEPS_PER_EPOCH
+            assert 0 <= record["data_wait"] <= 1
         else:
             (row,) = record["rows"].values()
             assert record["score"] == row["lsp-pck"]["total"]
@@ -135,6 +137,21 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, mon
     monkeypatch.undo()
     assert run(tmp_path, people)["step"] == 12
     assert_same_end(tmp_path, whole)
+
+
+def test_waiting_for_pictures_is_written_and_said(tmp_path, people, monkeypatch, capfd):
+    train_batches = loop.input_pipeline.train_batches
+
+    def slow(*args, **kwargs):
+        for batch in train_batches(*args, **kwargs):
+            time.sleep(0.5)
+            yield batch
+
+    monkeypatch.setattr(loop.input_pipeline, "train_batches", slow)
+    run(tmp_path, people)
+    records = [r for r in read_records(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+    assert records[-1]["data_wait"] > 0.5
+    assert "% of the time waiting for pictures" in capfd.readouterr().err
 
 
 def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, caplog):

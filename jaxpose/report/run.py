@@ -164,6 +164,10 @@ def _notes(config, described, evaluation, history, variables, tests) -> list[tup
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
         notes.append(("speed", f"{statistics.median(rates):.0f} pictures a second, median"))
+    waits = [r["data_wait"] for r in history if "data_wait" in r]
+    if waits:
+        share = statistics.median(waits)
+        notes.append(("waiting for pictures", f"{share:.1%} of the time, median"))
     notes += [("test data", text) for text in dict.fromkeys(map(_people, tests))]
     for row, names in evaluation["unreadable"].items():
         if names:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ from jaxpose.train_step import (
 
 MOST_UNREADABLE = 0.01  # share of the pictures drawn so far that may fail to decode
 FEWEST_UNREADABLE = 3  # so that one bad picture among the first hundred does not stop a run
+MUCH_WAITING = 0.05  # share of the time, from which on a line says so
 STEP_NEEDS = ("image", "keypoints", "labelled", "known", "weight", "readable")  # of a batch
 
 
@@ -49,6 +51,7 @@ class Loop:
         self.started = now - start.seconds
         self.saved_at, self.saved_step = now, self.step
         self.window = (self.step, now)  # where images per second are counted from
+        self.waited = 0.0  # seconds of the window for which the devices had no batch, at most
         self.named: set[int] = set()  # persons whose picture was said not to decode
         self.train_step = parallel(
             make_train_step(
@@ -84,7 +87,7 @@ class Loop:
         )
         with contextlib.closing(batches):
             while self.step < run.num_steps:
-                self.train_on(next(batches))
+                self.train_on(self.next_batch(batches))
                 epoch_ended = self.step % run.steps_per_epoch == 0
                 if self.step % config.log_every_steps == 0:
                     self.write_losses()
@@ -99,6 +102,14 @@ class Loop:
                 if more and self.passed(config.max_minutes, since=self.started):
                     return "max_minutes"
         return None
+
+    def next_batch(self, batches: Iterator[dict]) -> dict:
+        """The next batch. Waiting for it counts where the devices have nothing left to do."""
+        asked = time.monotonic()
+        batch = next(batches)
+        if self.state.step.is_ready():
+            self.waited += time.monotonic() - asked
+        return batch
 
     def train_on(self, batch: dict) -> None:
         """One step; a picture that does not decode is named the first time."""
@@ -150,7 +161,8 @@ class Loop:
         means = {name: value / steps for name, value in sums.items()}
         done, since = self.step - self.window[0], time.monotonic() - self.window[1]
         rate = done * self.run.config.batch_size / max(since, 1e-9)
-        self.window = (self.step, time.monotonic())
+        data_wait = self.waited / max(since, 1e-9)
+        self.start_window()
         scale = float(unreplicate(self.state.plateau.scale))
         learning_rate = float(self.run.schedule(max(self.step - 1, 0))) * scale  # the last step's
         self.log.write(
@@ -161,15 +173,19 @@ class Loop:
                 "epoch": self.step / self.run.steps_per_epoch,
                 "learning_rate": learning_rate,
                 "images_per_second": round(rate, 1),
+                "data_wait": round(data_wait, 3),
                 "seconds": round(self.seconds(), 1),
                 "unreadable": int(unreplicate(self.state.unreadable)),
             },
         )
-        self.log.progress(
-            self.step,
-            f"loss {means['loss']:.4f}, {rate:.0f} images/s, rate {learning_rate:.2e}",
-        )
+        text = f"loss {means['loss']:.4f}, {rate:.0f} images/s, rate {learning_rate:.2e}"
+        if data_wait >= MUCH_WAITING:
+            text += f", {data_wait:.0%} of the time waiting for pictures"
+        self.log.progress(self.step, text)
         self.state = self.state._replace(sums=replicate(empty_sums()))
+
+    def start_window(self) -> None:
+        self.window, self.waited = (self.step, time.monotonic()), 0.0
 
     def end_epoch(self) -> None:
         """Validation where it is due, plateau, best and latest checkpoint."""
@@ -208,7 +224,7 @@ class Loop:
             },
         )
         self.log.progress(self.step, f"epoch {epoch}: score {score:.2f} (best {best:.2f})")
-        self.window = (self.step, time.monotonic())
+        self.start_window()
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint of this step says of itself."""

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jax import lax
 
 PICTURE_CHANNELS = 4  # at most so many make a convolution one of patches on CPUs
+CACHED_BYTES = 3 << 23  # of a convolution's input and cotangent, below which XLA's gradient is good
+MOST_PIECES = 16  # that a kernel's gradient is summed from, or up to twice as many
 
 
 def conv2d(
@@ -22,9 +24,9 @@ def conv2d(
     Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
-    if portable or x.shape[-1] > PICTURE_CHANNELS:
+    if portable:
         return _lax_conv(strides, x, kernel)
-    return _picture_conv(strides, *_same_axes(x, kernel))
+    return _conv(strides, *_same_axes(x, kernel))
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -144,12 +146,16 @@ def _shifter(x, row_phases, column_phases, fill):
     return shifted
 
 
-# Convolution. XLA's is good on CPUs but for pictures of 3 channels, where a product of patches
-# takes half its time.
+# Convolution. XLA's is good on CPUs but for two things. Pictures of 3 channels: a product of
+# patches takes half its time. And the kernel's gradient of many large pictures, which it computes
+# as one convolution with the batch as channels: once that leaves the cache it takes up to three
+# times as long as the sum of the pictures' own gradients.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _picture_conv(strides, x, kernel):
+def _conv(strides, x, kernel):
+    if x.shape[-1] > PICTURE_CHANNELS:
+        return _lax_conv(strides, x, kernel)
     return lax.platform_dependent(
         x,
         kernel,
@@ -158,21 +164,44 @@ def _picture_conv(strides, x, kernel):
     )
 
 
-def _picture_conv_forward(strides, x, kernel):
-    return _picture_conv(strides, x, kernel), (x, kernel)
+def _conv_forward(strides, x, kernel):
+    return _conv(strides, x, kernel), (x, kernel)
 
 
-def _picture_conv_backward(strides, residuals, cotangent):
-    return jax.vjp(functools.partial(_lax_conv, strides), *residuals)[1](cotangent)
+def _conv_backward(strides, residuals, cotangent):
+    x, kernel = residuals
+    (x_gradient,) = jax.vjp(lambda x: _lax_conv(strides, x, kernel), x)[1](cotangent)
+    whole = functools.partial(_kernel_gradient, strides, kernel.shape)
+    if x.nbytes + cotangent.nbytes <= CACHED_BYTES:
+        return x_gradient, whole(x, cotangent)
+    in_pieces = functools.partial(_kernel_gradient_in_pieces, strides, kernel.shape)
+    return x_gradient, lax.platform_dependent(x, cotangent, cpu=in_pieces, default=whole)
 
 
-_picture_conv.defvjp(_picture_conv_forward, _picture_conv_backward)
+_conv.defvjp(_conv_forward, _conv_backward)
 
 
 def _lax_conv(strides, x, kernel):
     return lax.conv_general_dilated(
         x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
+
+
+def _kernel_gradient(strides, shape, x, cotangent):
+    kernel = jnp.zeros_like(x, shape=shape)  # its values do not matter
+    return jax.vjp(lambda kernel: _lax_conv(strides, x, kernel), kernel)[1](cotangent)[0]
+
+
+def _kernel_gradient_in_pieces(strides, shape, x, cotangent):
+    batch = x.shape[0]
+    size = 1
+    while 2 * size * MOST_PIECES <= batch:  # a power of two; other sizes XLA does not vectorise
+        size *= 2
+    pieces = [slice(i, i + size) for i in range(0, batch, size)]
+    x, cotangent = lax.optimization_barrier((x, cotangent))  # else each piece recomputes its part
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    parts = [_kernel_gradient(strides, shape, x[i], cotangent[i]).astype(dtype) for i in pieces]
+    return sum(parts[1:], parts[0]).astype(x.dtype)
 
 
 def _patch_conv(strides, x, kernel):

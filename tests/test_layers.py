@@ -44,6 +44,20 @@ def test_convolution_is_xlas(strides, channels, size, picture):
         assert_alike(jax.jit(functools.partial(pulled, conv))(x, kernel), expected)
 
 
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("batch", [1, 5, 8])
+def test_a_kernels_gradient_in_pieces_is_the_whole_ones(strides, batch, monkeypatch):
+    monkeypatch.setattr(layers, "CACHED_BYTES", 0)
+    monkeypatch.setattr(layers, "MOST_PIECES", 3)  # eight pictures: two at a time
+    x, kernel = normal((batch, 9, 8, 5)), normal((3, 3, 5, 6), 1)
+    expected = pulled(functools.partial(xla_conv, strides=strides), x, kernel)
+    conv = functools.partial(layers.conv2d, strides=strides)
+    assert_alike(jax.jit(functools.partial(pulled, conv))(x, kernel), expected)
+    lowered = jax.jit(functools.partial(pulled, conv)).lower(x, kernel).as_text()
+    pieces = {1: 1, 5: 5, 8: 4}[batch]
+    assert lowered.count("stablehlo.convolution") == 2 + pieces  # forward, x's gradient, pieces
+
+
 def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(monkeypatch):
     monkeypatch.setattr(
         lax, "platform_dependent", lambda *arguments, default, **_: default(*arguments)

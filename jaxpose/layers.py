@@ -171,11 +171,11 @@ def _conv_forward(strides, x, kernel):
 def _conv_backward(strides, residuals, cotangent):
     x, kernel = residuals
     (x_gradient,) = jax.vjp(lambda x: _lax_conv(strides, x, kernel), x)[1](cotangent)
-    whole = functools.partial(_kernel_gradient, strides, kernel.shape)
+    whole = functools.partial(_kernel_gradient, strides)
     if x.nbytes + cotangent.nbytes <= CACHED_BYTES:
-        return x_gradient, whole(x, cotangent)
-    in_pieces = functools.partial(_kernel_gradient_in_pieces, strides, kernel.shape)
-    return x_gradient, lax.platform_dependent(x, cotangent, cpu=in_pieces, default=whole)
+        return x_gradient, whole(x, kernel, cotangent)
+    in_pieces = functools.partial(_kernel_gradient_in_pieces, strides)
+    return x_gradient, lax.platform_dependent(x, kernel, cotangent, cpu=in_pieces, default=whole)
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
@@ -187,12 +187,11 @@ def _lax_conv(strides, x, kernel):
     )
 
 
-def _kernel_gradient(strides, shape, x, cotangent):
-    kernel = jnp.zeros_like(x, shape=shape)  # its values do not matter
+def _kernel_gradient(strides, x, kernel, cotangent):
     return jax.vjp(lambda kernel: _lax_conv(strides, x, kernel), kernel)[1](cotangent)[0]
 
 
-def _kernel_gradient_in_pieces(strides, shape, x, cotangent):
+def _kernel_gradient_in_pieces(strides, x, kernel, cotangent):
     batch = x.shape[0]
     size = 1
     while 2 * size * MOST_PIECES <= batch:  # a power of two; other sizes XLA does not vectorise
@@ -200,7 +199,7 @@ def _kernel_gradient_in_pieces(strides, shape, x, cotangent):
     pieces = [slice(i, i + size) for i in range(0, batch, size)]
     x, cotangent = lax.optimization_barrier((x, cotangent))  # else each piece recomputes its part
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    parts = [_kernel_gradient(strides, shape, x[i], cotangent[i]).astype(dtype) for i in pieces]
+    parts = [_kernel_gradient(strides, x[i], kernel, cotangent[i]).astype(dtype) for i in pieces]
     return sum(parts[1:], parts[0]).astype(x.dtype)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from jaxpose import layers
 
@@ -56,6 +57,23 @@ def test_a_kernels_gradient_in_pieces_is_the_whole_ones(strides, batch, monkeypa
     lowered = jax.jit(functools.partial(pulled, conv)).lower(x, kernel).as_text()
     pieces = {1: 1, 5: 5, 8: 4}[batch]
     assert lowered.count("stablehlo.convolution") == 2 + pieces  # forward, x's gradient, pieces
+
+
+@pytest.mark.parametrize("cached", [0, 1 << 30])
+@pytest.mark.parametrize("channels", [3, 5])
+def test_shard_map_sums_a_kernels_gradient_over_the_devices(cached, channels, monkeypatch):
+    monkeypatch.setattr(layers, "CACHED_BYTES", cached)
+    mesh = Mesh(jax.local_devices(), "devices")
+    x, kernel = normal((2 * len(mesh.devices), 6, 5, channels)), normal((3, 3, channels, 6), 1)
+    of_kernel = lambda conv: jax.grad(lambda k, x: jnp.sum(jnp.sin(conv(x, k))))  # noqa: E731
+    split = jax.shard_map(
+        lambda kernel, x: of_kernel(layers.conv2d)(kernel, x),
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec("devices")),
+        out_specs=PartitionSpec(),
+    )
+    expected = of_kernel(functools.partial(xla_conv, strides=1))(kernel, x)
+    assert_alike([jax.jit(split)(kernel, x)], [expected])
 
 
 def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(monkeypatch):

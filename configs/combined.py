@@ -6,6 +6,9 @@
     python launch.py --config=configs/lsp_lspet.py:small --workdir=runs/lsp_small
     python launch.py --config=configs/combined.py:small --workdir=runs/small \\
         --config.init_from=runs/lsp_small
+    python launch.py --config=configs/combined.py:small --workdir=runs/small128 \\
+        --config.init_from=runs/small --config.image_size=128 --config.num_epochs=7 \\
+        --config.optimizer.learning_rate=7e-4 --config.augmentation.rotation=40
 
 Every crop is cut by LSP's rule (the joints' box, its longer side / 0.76). Clean labels count: LSP's
 and MPII's persons are drawn more often than LSPET's, whose labels are rough. Plateau and best

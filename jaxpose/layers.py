@@ -13,7 +13,7 @@ from jax import lax
 
 PICTURE_CHANNELS = 4  # at most so many make a convolution one of patches on CPUs
 CACHED_BYTES = 3 << 23  # of a convolution's input and cotangent, below which XLA's gradient is good
-MOST_PIECES = 16  # that a kernel's gradient is summed from, or up to twice as many
+MOST_PIECES = 16  # that a kernel's gradient is summed from
 
 
 def conv2d(
@@ -194,7 +194,7 @@ def _kernel_gradient(strides, x, kernel, cotangent):
 def _kernel_gradient_in_pieces(strides, x, kernel, cotangent):
     batch = x.shape[0]
     size = 1
-    while 2 * size * MOST_PIECES <= batch:  # a power of two; other sizes XLA does not vectorise
+    while size * MOST_PIECES < batch:  # a power of two; odd sizes XLA does not vectorise
         size *= 2
     pieces = [slice(i, i + size) for i in range(0, batch, size)]
     x, cotangent = lax.optimization_barrier((x, cotangent))  # else each piece recomputes its part

@@ -185,6 +185,7 @@ class Loop:
         self.state = self.state._replace(sums=replicate(empty_sums()))
 
     def start_window(self) -> None:
+        """Images per second and waiting are counted from here."""
         self.window, self.waited = (self.step, time.monotonic()), 0.0
 
     def end_epoch(self) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -358,6 +359,9 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     checkpoint.save(manager, 3, variables, metadata, wait=True)
     checkpoint.finish(manager)
 
+    record = {"kind": "train", "step": 3, "epoch": 1.0, "loss": 0.5, "learning_rate": 0.001}
+    record |= {"images_per_second": 40.0, "data_wait": 0.125}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
     evaluation = evaluate_checkpoint(config, tmp_path)
     text = report_run(config, tmp_path, evaluation).read_text(encoding="utf-8")
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
@@ -376,4 +380,5 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]
     notes = words(root.find(".//dl"))
     assert "im0002.png" in notes
+    assert "40 pictures a second, median" in notes and "12.5% of the time, median" in notes
     assert "15 persons, 210 labelled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose import losses
+from jaxpose.compiler_options import compiler_options
 from jaxpose.network import PoseNet, normalise
 
 DEVICES = "devices"  # the pmap axis
@@ -204,9 +205,26 @@ def parallel(
     devices; `donate` gives the first argument's memory to the result. `devices` are all local
     ones by default, here and in `replicate` and `shard`.
     """
-    return jax.pmap(
+    mapped = jax.pmap(
         function, axis_name=DEVICES, devices=devices, donate_argnums=(0,) if donate else ()
     )
+    options = compiler_options()
+    # Across processes pmap puts their shares of an array together; a compiled program does not.
+    return _Program(mapped, options) if options and jax.process_count() == 1 else mapped
+
+
+class _Program:
+    """A pmapped function compiled with options, once for each shape of the batch."""
+
+    def __init__(self, mapped: Callable, options: dict[str, str]):
+        self.lower, self._options, self._compiled = mapped.lower, options, {}
+
+    def __call__(self, *arguments):
+        shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[-1]))
+        if shapes not in self._compiled:
+            lowered = self.lower(*arguments)
+            self._compiled[shapes] = lowered.compile(compiler_options=self._options)
+        return self._compiled[shapes](*arguments)
 
 
 def replicate(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import checkpoint, geometry, pretrained
+from jaxpose.compiler_options import compiler_options
 from jaxpose.evaluate import answer_crops, crop_sizes
 from jaxpose.network import PoseNet, make_net, normalise
 from jaxpose.predict.boxes import box_around, check_boxes
@@ -237,9 +238,8 @@ class PoseEstimator:
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
-                self._programs[kind, rows] = (
-                    jax.jit(function).lower(self._variables, crops).compile()
-                )
+                program = jax.jit(function, compiler_options=compiler_options())
+                self._programs[kind, rows] = program.lower(self._variables, crops).compile()
             return self._programs[kind, rows]
 
 

@@ -59,6 +59,21 @@ def test_short_calls_are_repeated_within_a_sample(monkeypatch):
     assert count[0] == 2 + 2 * (1 + 4)  # the first two, then each round one warm and four timed
 
 
+def test_on_a_gpu_the_calls_of_a_sample_queue_up_and_the_last_is_waited_for(monkeypatch):
+    clock, calls, waited = [0.0], [0], []
+    monkeypatch.setattr(contest, "on_gpu", lambda: True)
+    monkeypatch.setattr(contest.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(contest.time, "sleep", lambda seconds: None)
+
+    def call():
+        calls[0] += 1
+        clock[0] += contest.GPU_SAMPLE / 4
+        return calls[0]
+
+    contest.medians({"it": (call, (), waited.append)}, rounds=1)
+    assert waited == [1, 2, 3, 7]  # the first two, one to warm up, the last of four
+
+
 def test_a_floor_is_the_slower_of_operations_and_bytes():
     rates = {"multiply_adds": 100.0, "bytes": 10.0}
     assert contest.floor(200, 10, rates) == 2000

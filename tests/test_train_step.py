@@ -227,6 +227,23 @@ def test_replicate_and_shard_follow_the_devices():
     assert shard({"x": np.arange(8)})["x"].shape == (jax.local_device_count(), 2)
 
 
+def test_parallel_compiles_once_for_each_shape_of_the_batch_and_with_the_options():
+    traced = []
+
+    def product(matrix, batch):
+        traced.append(batch["x"].shape)
+        return batch["x"] @ matrix
+
+    program = parallel(product, devices=jax.local_devices()[:1])
+    matrix = np.random.default_rng(0).normal(size=(1, 64, 64)).astype(np.float32)
+    for rows in (8, 4, 8, 4):
+        batch = {"x": np.random.default_rng(rows).normal(size=(1, rows, 64)).astype(np.float32)}
+        np.testing.assert_allclose(program(matrix, batch), batch["x"] @ matrix, atol=1e-4)
+    assert traced == [(8, 64), (4, 64)]
+    (used,) = {str(compiled.as_text()).count("ynn") for compiled in program._compiled.values()}
+    assert used == 0
+
+
 def test_parallel_names_the_axis():
     total = parallel(lambda x: jax.lax.psum(x, DEVICES), devices=jax.local_devices()[:2])
     np.testing.assert_array_equal(total(jnp.array([1, 2])), [3, 3])

@@ -6,6 +6,8 @@ command that needs it.
 """
 
 import argparse
+import contextlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -43,6 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _forget_output() -> None:
+    """What stdout could not take goes nowhere; Python would try again, and fail, at exit."""
+    with contextlib.suppress(OSError, ValueError):  # a stdout without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status.
 
@@ -63,8 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        _forget_output()
         return 1
     except OSError as error:  # disk full, no permission
+        _forget_output()
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 1

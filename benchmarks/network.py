@@ -155,19 +155,19 @@ def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Cal
     return (compiled, arguments, jax.block_until_ready), *counted
 
 
-def compiled_step(net: PoseNet, variables: dict, batch: dict) -> tuple[Any, TrainState]:
-    """launch.py's own step, compiled, and its first state, whose memory the step takes over."""
+def step_program(net: PoseNet, variables: dict) -> tuple[Any, TrainState]:
+    """launch.py's own step under jit, and its first state, whose memory the step takes over."""
     transform = optimizer.make_optimizer("rmsprop", lambda step: 1e-3)
     plateau, _ = optimizer.make_plateau()
     step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
     state = jax.device_put(create_train_state(variables, transform, plateau(), ema=False))
-    program = jax.jit(step, donate_argnums=0, compiler_options=compiler_options())
-    return program.lower(state, batch).compile(), state
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options()), state
 
 
 def jax_step(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
     """A step of training by jaxpose; returns the loss."""
-    compiled, state = compiled_step(net, variables, batch)
+    program, state = step_program(net, variables)
+    compiled = program.lower(state, batch).compile()
     batch, held = jax.device_put(batch), [state]
 
     def run(batch):

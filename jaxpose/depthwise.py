@@ -18,7 +18,7 @@ IMPLEMENTATIONS = ("shift", "conv")
 
 # Columns whose products one iteration of the kernel's gradient adds up. More of them amortise the
 # accumulator's traffic, and take longer to compile.
-_COLUMNS = 32
+_COLUMNS = 16
 
 
 def depthwise_conv(
@@ -135,6 +135,10 @@ def _sum_dtype(x):
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+# jit, so that layers of the same shape are traced and lowered once.
+
+
+@jax.jit
 def _shifted_sum(x, kernel):
     rows, columns, _ = kernel.shape
     height, width = x.shape[1:3]
@@ -153,6 +157,7 @@ def _shift_gradients(x, kernel, cotangent):
     return _shifted_sum(cotangent, turned), _kernel_gradient(x, kernel, cotangent)
 
 
+@jax.jit
 def _kernel_gradient(x, kernel, cotangent):
     """Gradient of the kernel: for each tap the sum of shifted x times the cotangent.
 

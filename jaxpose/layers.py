@@ -52,6 +52,7 @@ def upsample(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
+@functools.partial(jax.jit, static_argnames=("epsilon", "axis_name"))  # traced once a shape
 def batch_norm(
     x: jax.Array, beta: jax.Array, *, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

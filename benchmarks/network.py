@@ -150,8 +150,7 @@ def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Cal
         return output.keypoints[-1], output.confidence[-1]
 
     arguments = jax.device_put((variables, normalised(batch)))
-    program = jax.jit(forward, compiler_options=compiler_options(gradients=False))
-    compiled = program.lower(*arguments).compile()
+    compiled = jax.jit(forward, compiler_options=compiler_options()).lower(*arguments).compile()
     counted = bytes_and_multiply_adds(compiled, net, batch)
     return (compiled, arguments, jax.block_until_ready), *counted
 
@@ -162,8 +161,7 @@ def step_program(net: PoseNet, variables: dict) -> tuple[Any, TrainState]:
     plateau, _ = optimizer.make_plateau()
     step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
     state = jax.device_put(create_train_state(variables, transform, plateau(), ema=False))
-    options = compiler_options(gradients=True)
-    return jax.jit(step, donate_argnums=0, compiler_options=options), state
+    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options()), state
 
 
 def jax_step(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:

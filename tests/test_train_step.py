@@ -68,7 +68,7 @@ def program(devices=1, *, accumulation_steps=1, frozen_norm=False, ema=False):
         accumulation_steps=accumulation_steps,
         frozen_norm=frozen_norm,
     )
-    compiled = parallel(step, gradients=True, donate=True, devices=chosen)
+    compiled = parallel(step, donate=True, devices=chosen)
     plateau, _ = optimizer.make_plateau()
     start = create_train_state(initial_variables(NET, 0), sgd(), plateau(), ema=ema)
 

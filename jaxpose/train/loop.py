@@ -62,7 +62,6 @@ class Loop:
                 accumulation_steps=config.accumulation_steps,
                 frozen_norm=config.frozen_norm,
             ),
-            gradients=True,
             donate=True,
         )
 

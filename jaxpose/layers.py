@@ -1,8 +1,7 @@
 """The network's layers as functions of arrays [B, H, W, C]: convolutions, pooling, batch norm.
 
-Where XLA's own rule is slow on a CPU the layer has another one there, chosen when the program is
-lowered for its platform; elsewhere, or everywhere with ``portable``, it is XLA's. Rules of our own
-give reverse mode only.
+Written so that XLA is quick with them on CPUs too. `max_pool` has a gradient rule of its own, for
+reverse mode only.
 """
 
 import functools
@@ -11,22 +10,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-PICTURE_CHANNELS = 4  # at most so many make a convolution one of patches on CPUs
-CACHED_BYTES = 3 << 23  # of a convolution's input and cotangent, below which XLA's gradient is good
-MOST_PIECES = 16  # that a kernel's gradient is summed from
 
-
-def conv2d(
-    x: jax.Array, kernel: jax.Array, *, strides: int = 1, portable: bool = False
-) -> jax.Array:
+def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
     """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding.
 
     Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
-    if portable:
-        return _lax_conv(strides, x, kernel)
-    return _conv(strides, *_same_axes(x, kernel))
+    return lax.conv_general_dilated(
+        x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -73,12 +66,6 @@ def batch_norm(
     scale = lax.rsqrt(variance + epsilon)
     y = wide * scale + (beta - mean * scale)
     return y.astype(x.dtype), mean, variance
-
-
-def _same_axes(x, kernel):
-    """Both arrays varying over the same axes of a shard_map (see `depthwise._same_axes`)."""
-    one, other = lax.stop_gradient((x[:1, :1, :1, :1], kernel[:1, :1, :1, :1]))
-    return jnp.where(False, other, x), jnp.where(False, one, kernel)
 
 
 def _same_padding(size, window, strides):
@@ -145,68 +132,6 @@ def _shifter(x, row_phases, column_phases, fill):
         return padded[:, row : row + height, column : column + width]
 
     return shifted
-
-
-# Convolution. XLA's is good on CPUs but for two things. Pictures of 3 channels: a product of
-# patches takes half its time. And the kernel's gradient of many large pictures, which it computes
-# as one convolution with the batch as channels: once that leaves the cache it takes up to three
-# times as long as the sum of the pictures' own gradients.
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _conv(strides, x, kernel):
-    if x.shape[-1] > PICTURE_CHANNELS:
-        return _lax_conv(strides, x, kernel)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=functools.partial(_patch_conv, strides),
-        default=functools.partial(_lax_conv, strides),
-    )
-
-
-def _conv_forward(strides, x, kernel):
-    return _conv(strides, x, kernel), (x, kernel)
-
-
-def _conv_backward(strides, residuals, cotangent):
-    x, kernel = residuals
-    (x_gradient,) = jax.vjp(lambda x: _lax_conv(strides, x, kernel), x)[1](cotangent)
-    whole = functools.partial(_kernel_gradient, strides)
-    if x.nbytes + cotangent.nbytes <= CACHED_BYTES:
-        return x_gradient, whole(x, kernel, cotangent)
-    in_pieces = functools.partial(_kernel_gradient_in_pieces, strides)
-    return x_gradient, lax.platform_dependent(x, kernel, cotangent, cpu=in_pieces, default=whole)
-
-
-_conv.defvjp(_conv_forward, _conv_backward)
-
-
-def _lax_conv(strides, x, kernel):
-    return lax.conv_general_dilated(
-        x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def _kernel_gradient(strides, x, kernel, cotangent):
-    return jax.vjp(lambda kernel: _lax_conv(strides, x, kernel), kernel)[1](cotangent)[0]
-
-
-def _kernel_gradient_in_pieces(strides, x, kernel, cotangent):
-    batch = x.shape[0]
-    size = 1
-    while size * MOST_PIECES < batch:  # a power of two; odd sizes XLA does not vectorise
-        size *= 2
-    pieces = [slice(i, i + size) for i in range(0, batch, size)]
-    x, cotangent = lax.optimization_barrier((x, cotangent))  # else each piece recomputes its part
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    parts = [_kernel_gradient(strides, x[i], kernel, cotangent[i]).astype(dtype) for i in pieces]
-    return sum(parts[1:], parts[0]).astype(x.dtype)
-
-
-def _patch_conv(strides, x, kernel):
-    patches = jnp.concatenate(_taps(x, kernel.shape[:2], strides, 0), axis=-1)
-    return jnp.dot(lax.optimization_barrier(patches), kernel.reshape(-1, kernel.shape[-1]))
 
 
 # Max pooling. XLA's gradient (select and scatter) takes ten times PyTorch's time on CPUs. Here the

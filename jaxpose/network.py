@@ -99,7 +99,6 @@ class ConvNorm(nn.Module):
     strides: int = 1
     norm: Any = BatchNorm
     dtype: Any = jnp.float32
-    portable: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -109,7 +108,7 @@ class ConvNorm(nn.Module):
         if self.kernel_size == (1, 1) and self.strides == 1:
             x = layers.pointwise_conv(x, kernel[0, 0])
         else:
-            x = layers.conv2d(x, kernel, strides=self.strides, portable=self.portable)
+            x = layers.conv2d(x, kernel, strides=self.strides)
         return self.norm(name="norm")(x)
 
 
@@ -287,9 +286,14 @@ class PoseNet(nn.Module):
     def __call__(self, images, *, train: bool = False, heatmaps: bool = False) -> PoseOutput:
         self._check(images)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
-        given = {"norm": norm, "dtype": self.dtype, "portable": self.portable}
-        conv = functools.partial(ConvNorm, **given)
-        separable = functools.partial(SeparableNorm, kernel_size=self.kernel_size, **given)
+        conv = functools.partial(ConvNorm, norm=norm, dtype=self.dtype)
+        separable = functools.partial(
+            SeparableNorm,
+            kernel_size=self.kernel_size,
+            norm=norm,
+            dtype=self.dtype,
+            portable=self.portable,
+        )
         pool = flax_max_pool if self.portable else layers.max_pool
         num_maps = self.num_joints * (1 + self.num_context_maps)
         block_a, block_b = BlockA, BlockB

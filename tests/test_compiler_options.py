@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpose import compiler_options as module
+from jaxpose import layers
 from jaxpose.compiler_options import compiler_options
 
 
@@ -22,7 +23,13 @@ def test_a_product_compiles_with_them_and_is_the_same():
     x, y = (np.random.default_rng(i).normal(size=(64, 64)).astype(np.float32) for i in (0, 1))
     product = jax.jit(jnp.dot, compiler_options=options)
     np.testing.assert_allclose(product(x, y), x @ y, atol=1e-4)
-    assert "ynn" not in product.lower(x, y).compile().as_text()
+    assert "ynn_fusion" not in product.lower(x, y).compile().as_text()
+
+
+def test_they_take_convolutions_from_ynnpack_too():
+    x, kernel = jnp.zeros((2, 16, 16, 32)), jnp.zeros((3, 3, 32, 32))
+    program = jax.jit(layers.conv2d, compiler_options=compiler_options())
+    assert "ynn_fusion" not in program.lower(x, kernel).compile().as_text()
 
 
 def test_a_jax_that_does_not_know_them_gets_none(monkeypatch):

@@ -7,19 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
-from jax.sharding import Mesh, PartitionSpec
 
 from jaxpose import layers
 
 
 def normal(shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def xla_conv(x, kernel, strides):
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (strides,) * 2, "SAME", dimension_numbers=numbers)
 
 
 def pulled(function, *arguments):
@@ -34,61 +27,27 @@ def assert_alike(found, expected, tolerance=1e-5):
 
 
 @pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("channels", [3, 4, 5])  # patches up to four
 @pytest.mark.parametrize("size", [(3, 3), (5, 1), (1, 5)])
 @pytest.mark.parametrize("picture", [(8, 6), (7, 9)])
-def test_convolution_is_xlas(strides, channels, size, picture):
-    x, kernel = normal((2, *picture, channels)), normal((*size, channels, 6), 1)
-    expected = pulled(functools.partial(xla_conv, strides=strides), x, kernel)
-    for portable in (False, True):
-        conv = functools.partial(layers.conv2d, strides=strides, portable=portable)
-        assert_alike(jax.jit(functools.partial(pulled, conv))(x, kernel), expected)
-
-
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("batch", [1, 5, 8])
-def test_a_kernels_gradient_in_pieces_is_the_whole_ones(strides, batch, monkeypatch):
-    monkeypatch.setattr(layers, "CACHED_BYTES", 0)
-    monkeypatch.setattr(layers, "MOST_PIECES", 3)
-    x, kernel = normal((batch, 9, 8, 5)), normal((3, 3, 5, 6), 1)
-    expected = pulled(functools.partial(xla_conv, strides=strides), x, kernel)
-    conv = functools.partial(layers.conv2d, strides=strides)
-    assert_alike(jax.jit(functools.partial(pulled, conv))(x, kernel), expected)
-    lowered = jax.jit(functools.partial(pulled, conv)).lower(x, kernel).as_text()
-    pieces = {1: 1, 5: 3, 8: 2}[batch]  # of 1, of 2, of 4 pictures
-    assert lowered.count("stablehlo.convolution") == 2 + pieces  # forward, x's gradient, pieces
-
-
-@pytest.mark.parametrize("cached", [0, 1 << 30])
-@pytest.mark.parametrize("channels", [3, 5])
-def test_shard_map_sums_a_kernels_gradient_over_the_devices(cached, channels, monkeypatch):
-    monkeypatch.setattr(layers, "CACHED_BYTES", cached)
-    mesh = Mesh(jax.local_devices(), "devices")
-    x, kernel = normal((2 * len(mesh.devices), 6, 5, channels)), normal((3, 3, channels, 6), 1)
-    of_kernel = lambda conv: jax.grad(lambda k, x: jnp.sum(jnp.sin(conv(x, k))))  # noqa: E731
-    split = jax.shard_map(
-        lambda kernel, x: of_kernel(layers.conv2d)(kernel, x),
-        mesh=mesh,
-        in_specs=(PartitionSpec(), PartitionSpec("devices")),
-        out_specs=PartitionSpec(),
-    )
-    expected = of_kernel(functools.partial(xla_conv, strides=1))(kernel, x)
-    assert_alike([jax.jit(split)(kernel, x)], [expected])
-
-
-def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(monkeypatch):
-    monkeypatch.setattr(
-        lax, "platform_dependent", lambda *arguments, default, **_: default(*arguments)
-    )
-    x, kernel = normal((2, 8, 8, 3)), normal((3, 3, 3, 4), 1)
-    conv = functools.partial(layers.conv2d, strides=2)
-    expected = pulled(functools.partial(xla_conv, strides=2), x, kernel)
-    assert_alike(pulled(conv, x, kernel), expected)
+def test_convolution_pads_as_tensorflow_does(strides, size, picture):
+    x, kernel = np.asarray(normal((2, *picture, 3))), np.asarray(normal((*size, 3, 4), 1))
+    padding, result = [], []
+    for length, window in zip(picture, size, strict=True):
+        result.append(-(-length // strides))
+        total = max((result[-1] - 1) * strides + window - length, 0)
+        padding.append((total // 2, total - total // 2))  # the odd one comes after
+    padded = np.pad(x, ((0, 0), *padding, (0, 0)))
+    expected = np.zeros((2, *result, 4))
+    for row, column in np.ndindex(*result):
+        top, left = row * strides, column * strides
+        patch = padded[:, top : top + size[0], left : left + size[1]]
+        expected[:, row, column] = np.einsum("bhwi,hwio->bo", patch, kernel)
+    assert_alike([layers.conv2d(x, kernel, strides=strides)], [expected])
 
 
 def test_pointwise_convolution_is_a_1x1_convolution():
     x, kernel = normal((2, 5, 4, 6)), normal((6, 3), 1)
-    wide = lambda x, kernel: xla_conv(x, kernel[None, None], 1)  # noqa: E731
+    wide = lambda x, kernel: layers.conv2d(x, kernel[None, None])  # noqa: E731
     assert_alike(pulled(layers.pointwise_conv, x, kernel), pulled(wide, x, kernel))
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks import contest
 from jaxpose import depthwise_conv
+from jaxpose.compiler_options import compiler_options, has_onednn
 from jaxpose.host_memory import keep_freed_memory
 
 SHAPE, GPU_SHAPE, SIZE = (4, 32, 32, 576), (32, 32, 32, 576), 5
@@ -103,14 +104,14 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
         return layer.apply({"params": {"kernel": kernel[:, :, None]}}, x)
 
     functions: dict[str, Callable] = {"flax.linen.Conv": flax, "jaxpose": depthwise_conv}
-    if contest.on_gpu():
-        for name in ("shift", "conv"):
+    if contest.on_gpu() or has_onednn():
+        for name in ("shift", "conv") if contest.on_gpu() else ("onednn",):
             functions[f"jaxpose, {name}"] = lambda x, kernel, name=name: depthwise_conv(
                 x, kernel, implementation=name
             )
     arrays = [jnp.asarray(each, dtype) for each in (x, kernel, cotangent)]
 
-    def calls(function):
+    def calls(name, function):
         def forward(x, kernel):
             return (function(x, kernel),)
 
@@ -118,10 +119,12 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
             y, pull = jax.vjp(function, x, kernel)
             return y, *pull(cotangent)
 
+        options = compiler_options(onednn=True) if name == "jaxpose, onednn" else None
+        forward, both = (jax.jit(each, compiler_options=options) for each in (forward, both))
         wait = jax.block_until_ready
-        return (jax.jit(forward), tuple(arrays[:2]), wait), (jax.jit(both), tuple(arrays), wait)
+        return (forward, tuple(arrays[:2]), wait), (both, tuple(arrays), wait)
 
-    return {name: calls(function) for name, function in functions.items()}
+    return {name: calls(name, function) for name, function in functions.items()}
 
 
 def torch_contestant(x, kernel, cotangent, dtype: str) -> tuple:

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import contest
 from jaxpose import optimizer
-from jaxpose.compiler_options import compiler_options
+from jaxpose.compiler_options import compiler_options, has_onednn
 from jaxpose.host_memory import keep_freed_memory
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.train_step import TrainState, create_train_state, make_train_step
@@ -145,12 +145,15 @@ def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[f
 def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
     """Inference by jaxpose: the last block's keypoints and confidence."""
 
+    quickest = net.clone(portable=has_onednn())
+
     def forward(variables, images):
-        output = net.apply(variables, images.astype(net.dtype))
+        output = quickest.apply(variables, images.astype(net.dtype))
         return output.keypoints[-1], output.confidence[-1]
 
     arguments = jax.device_put((variables, normalised(batch)))
-    compiled = jax.jit(forward, compiler_options=compiler_options()).lower(*arguments).compile()
+    program = jax.jit(forward, compiler_options=compiler_options(onednn=True))
+    compiled = program.lower(*arguments).compile()
     counted = bytes_and_multiply_adds(compiled, net, batch)
     return (compiled, arguments, jax.block_until_ready), *counted
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-IMPLEMENTATIONS = ("shift", "conv")
+IMPLEMENTATIONS = ("shift", "conv", "onednn")
 
 # Columns whose products one iteration of the kernel's gradient adds up. More of them amortise the
 # accumulator's traffic, and take longer to compile.
@@ -35,8 +35,12 @@ def depthwise_conv(
       kernel: [kh, kw, C], x's dtype; odd kh and kw. Not turned (cross-correlation).
       implementation: "shift" (a sum of shifted slices with gradient rules of its own: reverse mode
         once, no forward mode), "conv" (XLA's grouped convolution: any order and mode, and the one
-        to export), or None: "shift" on CPUs, "conv" elsewhere, decided when the program is
-        lowered for its platform, reverse mode alone as with "shift".
+        to export), "onednn" (the same, with gradients that are such convolutions too; reverse
+        mode once), or None: "shift" on CPUs, "conv" elsewhere, decided when the program
+        is lowered for its platform, reverse mode alone as with "shift". On CPUs "onednn" is the
+        quickest by far, but only in a program that is compiled with
+        `jaxpose.compiler_options.compiler_options(onednn=True)` where its `has_onednn()` holds;
+        otherwise it is as slow there as "conv".
 
     Returns:
       [B, H, W, C], x's dtype.
@@ -86,6 +90,8 @@ def _same_axes(x, kernel):
 def _depthwise(implementation, x, kernel):
     if implementation == "shift":
         return _shifted_sum(x, kernel)
+    if implementation == "onednn":
+        return _grouped(x, kernel)
     return lax.platform_dependent(x, kernel, cpu=_shifted_sum, default=_grouped)
 
 
@@ -97,6 +103,9 @@ def _depthwise_backward(implementation, residuals, cotangent):
     x, kernel = residuals
     if implementation == "shift":
         return _shift_gradients(x, kernel, cotangent)
+    if implementation == "onednn":
+        turned = jnp.flip(kernel, (0, 1))
+        return _grouped(cotangent, turned), _grouped_kernel_gradient(x, kernel, cotangent)
     return lax.platform_dependent(
         x, kernel, cotangent, cpu=_shift_gradients, default=_grouped_gradients
     )
@@ -114,6 +123,24 @@ def _grouped(x, kernel):
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=x.shape[-1],
     )
+
+
+def _grouped_kernel_gradient(x, kernel, cotangent):
+    """Gradient of the kernel: each picture convolved with its own cotangent, then their sum."""
+    padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    dtype = _sum_dtype(x)
+    parts = [
+        lax.conv_general_dilated(
+            x[i : i + 1].astype(dtype),
+            cotangent[i, :, :, None].astype(dtype),
+            (1, 1),
+            padding,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1],
+        )[0]
+        for i in range(x.shape[0])
+    ]
+    return sum(parts[1:], parts[0]).astype(kernel.dtype)
 
 
 def _grouped_gradients(x, kernel, cotangent):

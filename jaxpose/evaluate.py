@@ -123,9 +123,8 @@ def read_crops(
 @functools.lru_cache(maxsize=16)
 def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, readings: bool = False):
     """`answer_crops` (or `read_crops`) on all local devices, compiled once for a network."""
-    return parallel(
-        functools.partial(read_crops if readings else answer_crops, net, flipped=flipped)
-    )
+    answer = read_crops if readings else answer_crops
+    return parallel(functools.partial(answer, net, flipped=flipped), onednn=True)
 
 
 def predict_split(

@@ -1,5 +1,7 @@
 """The options of XLA's compiler: who gets them, and that a JAX without them works."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,17 @@ import pytest
 
 from jaxpose import compiler_options as module
 from jaxpose import layers
-from jaxpose.compiler_options import compiler_options
+from jaxpose.compiler_options import compiler_options, has_onednn
+from jaxpose.depthwise import depthwise_conv
 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    compiler_options.cache_clear()
+    for function in (compiler_options, has_onednn):
+        function.cache_clear()
     yield
-    compiler_options.cache_clear()
+    for function in (compiler_options, has_onednn):
+        function.cache_clear()
 
 
 def test_a_product_compiles_with_them_and_is_the_same():
@@ -43,3 +48,27 @@ def test_a_jax_that_does_not_know_them_gets_none(monkeypatch):
 def test_other_platforms_and_older_versions_get_none(monkeypatch, name, value):
     monkeypatch.setattr(jax, name, value)
     assert compiler_options() is None
+    assert compiler_options(onednn=True) is None and not has_onednn()
+
+
+def test_onednn_takes_the_depthwise_convolution_and_its_gradients():
+    if not has_onednn():
+        pytest.skip("this JAX has no oneDNN for convolutions (0.12 has, on x86)")
+    rng = np.random.default_rng(0)
+    x, cotangent = (rng.normal(size=(2, 9, 7, 24)).astype(np.float32) for _ in range(2))
+    kernel = rng.normal(size=(5, 3, 24)).astype(np.float32)
+
+    def gradients(x, kernel, cotangent, implementation):
+        convolve = functools.partial(depthwise_conv, implementation=implementation)
+        y, pull = jax.vjp(convolve, x, kernel)
+        return y, *pull(cotangent)
+
+    expected = gradients(x, kernel, cotangent, "shift")
+    ours = functools.partial(gradients, implementation="onednn")
+    program = jax.jit(ours, compiler_options=compiler_options(onednn=True))
+    program = program.lower(x, kernel, cotangent).compile()
+    assert (
+        program.as_text().count('custom_call_target="__onednn$convolution"') == 4
+    )  # x, kernel of 2
+    for found, other in zip(program(x, kernel, cotangent), expected, strict=True):
+        np.testing.assert_allclose(found, other, atol=1e-4)

@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks import contest
 from jaxpose import optimizer
-from jaxpose.compiler_options import compiler_options, has_onednn
+from jaxpose.compiler_options import compiler_options
 from jaxpose.host_memory import keep_freed_memory
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.train_step import TrainState, create_train_state, make_train_step
@@ -145,10 +145,8 @@ def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[f
 def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
     """Inference by jaxpose: the last block's keypoints and confidence."""
 
-    quickest = net.clone(portable=has_onednn())
-
     def forward(variables, images):
-        output = quickest.apply(variables, images.astype(net.dtype))
+        output = net.apply(variables, images.astype(net.dtype))
         return output.keypoints[-1], output.confidence[-1]
 
     arguments = jax.device_put((variables, normalised(batch)))

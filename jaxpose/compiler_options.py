@@ -20,8 +20,8 @@ def compiler_options(*, onednn: bool = False) -> dict[str, str | bool] | None:
     On CPUs XLA leaves products and convolutions to YNNPACK, where Eigen, which it has too, takes a
     fifth less time for those of this network; sums stay with YNNPACK. oneDNN is quicker still, and
     the only one with a good depthwise convolution, but slow for the gradients of the stem's kernels
-    in large batches: it is for programs without gradients, and for
-    `depthwise_conv(..., implementation="onednn")`.
+    in large batches, and ten times as slow in loops (`lax.scan`): it is for programs without
+    gradients, and for `depthwise_conv(..., implementation="onednn")` in float32.
 
     Args:
       onednn: products and convolutions by oneDNN, where `has_onednn()`.

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import checkpoint, geometry, pretrained
-from jaxpose.compiler_options import compiler_options, has_onednn
+from jaxpose.compiler_options import compiler_options
 from jaxpose.evaluate import answer_crops, crop_sizes
 from jaxpose.network import PoseNet, make_net, normalise
 from jaxpose.predict.boxes import box_around, check_boxes
@@ -231,11 +231,10 @@ class PoseEstimator:
         """The compiled program for that many crops: "plain", "mirrored" (flip test) or "maps"."""
         with self._compiling:  # a thread that comes second waits and takes what the first compiled
             if (kind, rows) not in self._programs:
-                net = self.net.clone(portable=has_onednn())
                 function = {
-                    "plain": functools.partial(_answer, net, flipped=None),
-                    "mirrored": functools.partial(_answer, net, flipped=self._mirror),
-                    "maps": functools.partial(_answer_and_maps, net),
+                    "plain": functools.partial(_answer, self.net, flipped=None),
+                    "mirrored": functools.partial(_answer, self.net, flipped=self._mirror),
+                    "maps": functools.partial(_answer_and_maps, self.net),
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)

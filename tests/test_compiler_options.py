@@ -67,8 +67,7 @@ def test_onednn_takes_the_depthwise_convolution_and_its_gradients():
     ours = functools.partial(gradients, implementation="onednn")
     program = jax.jit(ours, compiler_options=compiler_options(onednn=True))
     program = program.lower(x, kernel, cotangent).compile()
-    assert (
-        program.as_text().count('custom_call_target="__onednn$convolution"') == 4
-    )  # x, kernel of 2
+    # The result, x's gradient, and the kernel's for each of the two pictures.
+    assert program.as_text().count('custom_call_target="__onednn$convolution"') == 4
     for found, other in zip(program(x, kernel, cotangent), expected, strict=True):
         np.testing.assert_allclose(found, other, atol=1e-4)

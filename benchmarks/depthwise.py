@@ -9,6 +9,7 @@ before anything is timed. On a GPU the same in bfloat16 too. The floor is what t
 have to be read and written, at the rate of a copy measured in the same run.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from benchmarks import contest
 from jaxpose import depthwise_conv
-from jaxpose.compiler_options import compiler_options, has_onednn
+from jaxpose.depthwise import has_onednn
 from jaxpose.host_memory import keep_freed_memory
 
 SHAPE, GPU_SHAPE, SIZE = (4, 32, 32, 576), (32, 32, 32, 576), 5
@@ -104,14 +105,12 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
         return layer.apply({"params": {"kernel": kernel[:, :, None]}}, x)
 
     functions: dict[str, Callable] = {"flax.linen.Conv": flax, "jaxpose": depthwise_conv}
-    if contest.on_gpu() or has_onednn():
-        for name in ("shift", "conv") if contest.on_gpu() else ("onednn",):
-            functions[f"jaxpose, {name}"] = lambda x, kernel, name=name: depthwise_conv(
-                x, kernel, implementation=name
-            )
+    others = ("shift", "conv") if contest.on_gpu() else ("shift",) if has_onednn() else ()
+    for name in others:
+        functions[f"jaxpose, {name}"] = functools.partial(depthwise_conv, implementation=name)
     arrays = [jnp.asarray(each, dtype) for each in (x, kernel, cotangent)]
 
-    def calls(name, function):
+    def calls(function):
         def forward(x, kernel):
             return (function(x, kernel),)
 
@@ -119,12 +118,10 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
             y, pull = jax.vjp(function, x, kernel)
             return y, *pull(cotangent)
 
-        options = compiler_options(onednn=True) if name == "jaxpose, onednn" else None
-        forward, both = (jax.jit(each, compiler_options=options) for each in (forward, both))
         wait = jax.block_until_ready
-        return (forward, tuple(arrays[:2]), wait), (both, tuple(arrays), wait)
+        return (jax.jit(forward), tuple(arrays[:2]), wait), (jax.jit(both), tuple(arrays), wait)
 
-    return {name: calls(name, function) for name, function in functions.items()}
+    return {name: calls(function) for name, function in functions.items()}
 
 
 def torch_contestant(x, kernel, cotangent, dtype: str) -> tuple:

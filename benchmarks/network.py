@@ -150,7 +150,7 @@ def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Cal
         return output.keypoints[-1], output.confidence[-1]
 
     arguments = jax.device_put((variables, normalised(batch)))
-    program = jax.jit(forward, compiler_options=compiler_options(onednn=True))
+    program = jax.jit(forward, compiler_options=compiler_options())
     compiled = program.lower(*arguments).compile()
     counted = bytes_and_multiply_adds(compiled, net, batch)
     return (compiled, arguments, jax.block_until_ready), *counted

@@ -124,7 +124,7 @@ def read_crops(
 def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, readings: bool = False):
     """`answer_crops` (or `read_crops`) on all local devices, compiled once for a network."""
     answer = read_crops if readings else answer_crops
-    return parallel(functools.partial(answer, net, flipped=flipped), onednn=True)
+    return parallel(functools.partial(answer, net, flipped=flipped))
 
 
 def predict_split(

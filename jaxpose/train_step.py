@@ -200,20 +200,18 @@ def parallel(
     function: Callable,
     *,
     donate: bool = False,
-    onednn: bool = False,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable:
     """Run a function of (state or variables, batch) on several devices, one share each.
 
     The one place where `jax.pmap` stands. Arguments and results have a leading axis of the
-    devices; `donate` gives the first argument's memory to the result; `onednn` as
-    `compiler_options` has it. `devices` are all local ones by default, here and in `replicate` and
-    `shard`.
+    devices; `donate` gives the first argument's memory to the result. `devices` are all local ones
+    by default, here and in `replicate` and `shard`.
     """
     mapped = jax.pmap(
         function, axis_name=DEVICES, devices=devices, donate_argnums=(0,) if donate else ()
     )
-    options = compiler_options(onednn=onednn)
+    options = compiler_options()
     # Across processes pmap puts their shares of an array together; a compiled program does not.
     return _Program(mapped, options) if options and jax.process_count() == 1 else mapped
 

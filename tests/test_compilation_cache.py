@@ -1,20 +1,17 @@
 """Where compiled programs are kept."""
 
 import jax
+import kept_programs
 import pytest
 
 from jaxpose.compilation_cache import use_compilation_cache
-
-SETTINGS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
 
 
 @pytest.fixture(autouse=True)
 def settings_as_before(monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    before = {name: getattr(jax.config, name) for name in SETTINGS}
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with kept_programs.settings_as_before():
+        yield
 
 
 def test_it_lies_in_the_users_cache_folder(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """The options of XLA's compiler: who gets them, and that a JAX without them works."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +7,14 @@ import pytest
 
 from jaxpose import compiler_options as module
 from jaxpose import layers
-from jaxpose.compiler_options import compiler_options, has_onednn
-from jaxpose.depthwise import depthwise_conv
+from jaxpose.compiler_options import compiler_options
 
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    for function in (compiler_options, has_onednn):
-        function.cache_clear()
+    compiler_options.cache_clear()
     yield
-    for function in (compiler_options, has_onednn):
-        function.cache_clear()
+    compiler_options.cache_clear()
 
 
 def test_a_product_compiles_with_them_and_is_the_same():
@@ -48,26 +43,3 @@ def test_a_jax_that_does_not_know_them_gets_none(monkeypatch):
 def test_other_platforms_and_older_versions_get_none(monkeypatch, name, value):
     monkeypatch.setattr(jax, name, value)
     assert compiler_options() is None
-    assert compiler_options(onednn=True) is None and not has_onednn()
-
-
-def test_onednn_takes_the_depthwise_convolution_and_its_gradients():
-    if not has_onednn():
-        pytest.skip("this JAX has no oneDNN for convolutions (0.12 has, on x86)")
-    rng = np.random.default_rng(0)
-    x, cotangent = (rng.normal(size=(2, 9, 7, 24)).astype(np.float32) for _ in range(2))
-    kernel = rng.normal(size=(5, 3, 24)).astype(np.float32)
-
-    def gradients(x, kernel, cotangent, implementation):
-        convolve = functools.partial(depthwise_conv, implementation=implementation)
-        y, pull = jax.vjp(convolve, x, kernel)
-        return y, *pull(cotangent)
-
-    expected = gradients(x, kernel, cotangent, "shift")
-    ours = functools.partial(gradients, implementation="onednn")
-    program = jax.jit(ours, compiler_options=compiler_options(onednn=True))
-    program = program.lower(x, kernel, cotangent).compile()
-    # The result, x's gradient, and the kernel's for each of the two pictures.
-    assert program.as_text().count('custom_call_target="__onednn$convolution"') == 4
-    for found, other in zip(program(x, kernel, cotangent), expected, strict=True):
-        np.testing.assert_allclose(found, other, atol=1e-4)

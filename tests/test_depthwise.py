@@ -1,13 +1,16 @@
 """The depthwise convolution against XLA's grouped one: values, gradients, transformations, GPUs."""
 
 import functools
+import platform
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
+import kept_programs
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose import depthwise
 from jaxpose.depthwise import depthwise_conv
@@ -38,8 +41,20 @@ def gradients(function, x, kernel):
 
 def assert_near(ours, theirs, tolerance):
     ours, theirs = (np.asarray(each, np.float64) for each in (ours, theirs))
-    np.testing.assert_allclose(ours, theirs, atol=tolerance * np.abs(theirs).max(), rtol=0)
+    scale = np.abs(theirs).max(initial=0)
+    np.testing.assert_allclose(ours, theirs, atol=tolerance * scale, rtol=0)
 
+
+ON_CPU = [
+    "shift",
+    pytest.param(
+        "onednn",
+        marks=pytest.mark.skipif(
+            not depthwise.has_onednn(), reason="oneDNN: not in XLA of this JAX on this machine"
+        ),
+    ),
+]
+IMPLEMENTATIONS = [None, "conv", *ON_CPU]
 
 SHAPES = [
     ((1, 1, 1, 1), (5, 5)),  # smaller than the window
@@ -47,11 +62,14 @@ SHAPES = [
     ((3, 4, 9, 2), (3, 7)),
     ((2, 6, 6, 8), (1, 1)),
     ((1, 3, 70, 2), (3, 3)),  # several blocks of columns, the last one padded
+    ((12, 5, 6, 2), (3, 5)),  # blocks of several pictures
+    ((2, 40, 32, 88), (5, 3)),  # large for oneDNN
+    ((0, 4, 4, 2), (3, 3)),
 ]
 
 
 @pytest.mark.parametrize(("shape", "size"), SHAPES)
-@pytest.mark.parametrize("implementation", [None, *depthwise.IMPLEMENTATIONS])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_equals_the_grouped_convolution_and_its_gradients(shape, size, implementation):
     x, kernel = arrays(shape, size)
     ours = functools.partial(depthwise_conv, implementation=implementation)
@@ -80,25 +98,28 @@ def test_gradients_are_those_of_finite_differences():
             np.testing.assert_allclose(jnp.sum(gradient * direction), slope, rtol=1e-7)
 
 
+@pytest.mark.parametrize("shape", [(2, 16, 16, 4), (1, 32, 32, 100)])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_half_precision_sums_in_float32(dtype):
-    x, kernel = arrays((2, 16, 16, 4), (5, 5), dtype)
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_half_precision_sums_in_float32(shape, dtype, implementation):
+    x, kernel = arrays(shape, (5, 5), dtype)
     wide = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    found = depthwise_conv(x, kernel, implementation="shift")
+    function = functools.partial(depthwise_conv, implementation=implementation)
+    found = function(x, kernel)
     assert found.dtype == dtype
     half_a_step = 0.51 * float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(
         found.astype(jnp.float32), grouped(*wide), rtol=half_a_step, atol=1e-5
     )
-    cotangent = arrays((2, 16, 16, 4), (5, 5), dtype, seed=1)[0]
-    ours = jax.vjp(functools.partial(depthwise_conv, implementation="shift"), x, kernel)[1]
+    cotangent = arrays(shape, (5, 5), dtype, seed=1)[0]
+    ours = jax.vjp(function, x, kernel)[1]
     theirs = jax.vjp(grouped, *wide)[1](cotangent.astype(jnp.float32))
     for one, other in zip(ours(cotangent), theirs, strict=True):
         assert one.dtype == dtype
         assert_near(one, other, float(jnp.finfo(dtype).eps))
 
 
-@pytest.mark.parametrize("implementation", [None, *depthwise.IMPLEMENTATIONS])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_vmap_over_pictures_and_over_kernels(implementation):
     x, _ = arrays((3, 2, 6, 5, 4), (3, 3))
     kernels = jnp.stack([arrays((1, 1, 1, 4), (3, 3), seed=seed)[1] for seed in range(3)])
@@ -110,6 +131,19 @@ def test_vmap_over_pictures_and_over_kernels(implementation):
     for i in range(3):
         for one, other in zip(found, gradients(grouped, x[i], kernels[0]), strict=True):
             assert_near(one[i], other, 2e-6)
+
+
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_vmap_of_vmap(implementation):
+    x, _ = arrays((2, 3, 1, 5, 5, 4), (3, 3))
+    kernels = jnp.stack([arrays((1, 1, 1, 4), (3, 3), seed=seed)[1] for seed in range(3)])
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    found = jax.vmap(jax.vmap(ours), in_axes=(0, None))(x, kernels)
+    alike = jax.vmap(jax.vmap(ours, in_axes=(None, 0)), in_axes=(0, None))(x[:, 0], kernels)
+    for i in range(2):
+        for j in range(3):
+            assert_near(found[i, j], grouped(x[i, j], kernels[j]), 1e-6)
+            assert_near(alike[i, j], grouped(x[i, 0], kernels[j]), 1e-6)
 
 
 def test_pmap_sums_the_kernels_gradient_as_asked():
@@ -132,6 +166,18 @@ def test_shard_map_sums_the_kernels_gradient_over_the_devices():
     places = {"in_specs": (PartitionSpec("devices"), PartitionSpec()), "out_specs": PartitionSpec()}
     found = jax.jit(jax.shard_map(of_kernel, mesh=mesh, **places))(x, kernel)
     assert_near(found, gradients(grouped, x, kernel)[1], 2e-6)
+
+
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_jit_over_shards_of_the_batch(implementation):
+    mesh = Mesh(jax.local_devices(), "devices")
+    x, kernel = arrays((2 * len(mesh.devices), 5, 5, 3), (3, 3))
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("devices")))
+    kernel = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    found = jax.jit(functools.partial(gradients, ours))(x, kernel)
+    for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
+        assert_near(one, other, 2e-6)
 
 
 def test_rematerialisation_and_scan():
@@ -168,8 +214,8 @@ def test_each_platform_has_its_own_form():
     x, kernel = arrays((2, 6, 5, 4), (3, 3))
     both = functools.partial(gradients, depthwise_conv)
     assert "stablehlo.convolution" not in lowered("cpu", both, x, kernel)
-    for platform in ("cuda", "rocm", "tpu"):
-        text = lowered(platform, both, x, kernel)
+    for name in ("cuda", "rocm", "tpu"):
+        text = lowered(name, both, x, kernel)
         assert text.count("stablehlo.convolution") >= 3  # forward and both gradients
         assert "stablehlo.while" not in text
 
@@ -185,6 +231,75 @@ def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(mon
     ours = gradients(depthwise_conv, x, kernel)
     for one, other in zip(ours, gradients(grouped, x, kernel), strict=True):
         assert_near(one, other, 2e-6)
+
+
+@pytest.fixture
+def tried_anew():
+    def forget():
+        depthwise.has_onednn.cache_clear()
+        jax.clear_caches()  # else jit takes the trace of the trial before
+
+    forget()
+    yield
+    forget()
+
+
+def calls_onednn(implementation=None):
+    text = lowered(
+        "cpu", functools.partial(depthwise_conv, implementation=implementation), X, KERNEL
+    )
+    return depthwise._ONEDNN in text
+
+
+def test_onednn_is_there_where_it_was_tried():
+    first, last = depthwise._TRIED
+    if (platform.system(), platform.machine()) != depthwise._TRIED_ON:
+        pytest.skip("oneDNN: tried on Linux and x86 alone")
+    if not first <= jaxlib.version.__version_info__[:3] <= last:
+        pytest.skip("oneDNN: this jaxlib is not among those tried; see depthwise._TRIED")
+    assert depthwise.has_onednn() and calls_onednn()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [
+        (depthwise, "_ONEDNN", "__onednn$no_such"),
+        (depthwise, "_TRIED", ((99, 0, 0), (100, 0, 0))),
+        (depthwise, "_TRIED_ON", ("Windows", "AMD64")),
+        (jax, "default_backend", lambda: "gpu"),
+    ],
+)
+def test_a_jax_without_onednn_does_without(tried_anew, monkeypatch, owner, name, value):
+    monkeypatch.setattr(owner, name, value)
+    assert not depthwise.has_onednn() and not calls_onednn()
+    with pytest.raises(ValueError, match="XLA has no oneDNN here"):
+        depthwise_conv(X, KERNEL, implementation="onednn")
+
+
+@pytest.mark.skipif(not depthwise.has_onednn(), reason="oneDNN: not here")
+def test_a_wrong_answer_of_onednn_is_found_out(tried_anew, monkeypatch):
+    right = depthwise._onednn
+    monkeypatch.setattr(depthwise, "_onednn", lambda x, kernel: right(x, kernel[::-1]))
+    assert not depthwise.has_onednn()
+
+
+def test_programs_that_are_kept_on_disk_do_without_onednn(tmp_path):
+    events = []
+    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+    with kept_programs.kept_in(tmp_path):
+        assert not calls_onednn()
+        for _ in range(2):
+            jax.clear_caches()
+            jax.block_until_ready(jax.jit(depthwise_conv)(X, KERNEL))
+    assert "/jax/compilation_cache/cache_hits" in events
+
+
+def test_exported_programs_do_without_onednn():
+    shapes = jax.ShapeDtypeStruct((jax.export.symbolic_shape("batch")[0], 4, 4, 2), X.dtype), KERNEL
+    exported = jax.export.export(jax.jit(depthwise_conv))(*shapes)
+    assert depthwise._ONEDNN not in exported.mlir_module()
+    x, kernel = arrays((3, 4, 4, 2), (3, 3))
+    assert_near(exported.call(x, kernel), grouped(x, kernel), 1e-6)
 
 
 X, KERNEL = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2))

@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 
 import jax
+import kept_programs
 import numpy as np
 
 import launch
@@ -31,18 +32,10 @@ FIELDS = {
 @contextlib.contextmanager
 def compiled_once(cache):
     """Runs of this process compile the same programs: kept in a folder, they are compiled once."""
-    settings = {
-        "jax_compilation_cache_dir": str(cache),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with kept_programs.kept_in(cache):
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 def prepare(data_dir) -> None:

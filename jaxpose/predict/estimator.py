@@ -238,7 +238,7 @@ class PoseEstimator:
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
-                program = jax.jit(function, compiler_options=compiler_options(onednn=True))
+                program = jax.jit(function, compiler_options=compiler_options())
                 self._programs[kind, rows] = program.lower(self._variables, crops).compile()
             return self._programs[kind, rows]
 

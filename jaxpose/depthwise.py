@@ -23,8 +23,10 @@ from jax.interpreters import batching, mlir
 IMPLEMENTATIONS = ("shift", "conv", "onednn")
 
 # Columns whose products one iteration of the kernel's gradient adds up. More of them amortise the
-# accumulator's traffic, and take longer to compile; fewer are slow in XLA of JAX 0.10.
+# accumulator's traffic, and take longer to compile. Of fewer, as narrow maps have, XLA made slow
+# code until jaxlib 0.12.
 _COLUMNS = 16
+_NARROW_IS_SLOW = jaxlib.version.__version_info__ < (0, 12)
 
 # XLA:CPU's own name for a convolution by oneDNN, which its compiler may choose to call. It is not a
 # documented interface, and a version that describes it otherwise ends the process: so it is called
@@ -369,6 +371,8 @@ def _kernel_gradient(x, kernel, cotangent):
 
 def _pictures_together(batch, block):
     """Pictures of one iteration: the fewest that have _COLUMNS columns, if not many too many."""
+    if not _NARROW_IS_SLOW:
+        return 1
     fits = (n for n in range(1, batch + 1) if batch % n == 0 and n * block >= _COLUMNS)
     fewest = next(fits, 1)
     return fewest if fewest * block <= 3 * _COLUMNS else 1

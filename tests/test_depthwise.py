@@ -62,7 +62,6 @@ SHAPES = [
     ((3, 4, 9, 2), (3, 7)),
     ((2, 6, 6, 8), (1, 1)),
     ((1, 3, 70, 2), (3, 3)),  # several blocks of columns, the last one padded
-    ((12, 5, 6, 2), (3, 5)),  # blocks of several pictures
     ((2, 40, 32, 88), (5, 3)),  # large for oneDNN
     ((0, 4, 4, 2), (3, 3)),
 ]
@@ -78,6 +77,16 @@ def test_equals_the_grouped_convolution_and_its_gradients(shape, size, implement
     for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
         assert one.shape == other.shape
         assert_near(one, other, 2e-6)
+
+
+@pytest.mark.parametrize("narrow_is_slow", [True, False])
+@pytest.mark.parametrize("shape", [(12, 5, 6, 2), (7, 4, 3, 2), (2, 5, 20, 3)])
+def test_narrow_maps_have_the_same_gradients(monkeypatch, shape, narrow_is_slow):
+    monkeypatch.setattr(depthwise, "_NARROW_IS_SLOW", narrow_is_slow)
+    jax.clear_caches()
+    x, kernel = arrays(shape, (3, 5))
+    ours = functools.partial(depthwise_conv, implementation="shift")
+    assert_near(gradients(ours, x, kernel)[1], gradients(grouped, x, kernel)[1], 2e-6)
 
 
 def test_gradients_are_those_of_finite_differences():

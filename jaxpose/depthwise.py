@@ -34,8 +34,9 @@ _NARROW_IS_SLOW = jaxlib.version.__version_info__ < (0, 12)
 _ONEDNN = "__onednn$convolution"
 _TRIED_ON, _TRIED = ("Linux", "x86_64"), ((0, 8, 1), (0, 12, 0))
 
-# Numbers in a picture from which its kernel's gradient is quicker by oneDNN.
-_LARGE = 100_000
+# Numbers in a picture from which its kernel's gradient is quicker by oneDNN, and the pixels up to
+# which it is as exact: oneDNN adds all of a picture's products up in one float32.
+_LARGE, _MOST_PIXELS = 100_000, 128 * 128
 
 
 def depthwise_conv(
@@ -214,15 +215,20 @@ def _sum_dtype(x):
 # oneDNN, which is given float32 alone.
 
 
+@jax.jit
 def _onednn(x, kernel):
     if _sum_dtype(x) != jnp.float32:
         return _shifted_sum(x, kernel)
     return _onednn_convolution(_same_size(kernel), x, kernel)
 
 
+@jax.jit
 def _onednn_gradients(x, kernel, cotangent):
     of_x = _onednn(cotangent, jnp.flip(kernel, (0, 1)))
-    if _sum_dtype(x) != jnp.float32 or x.size < _LARGE * x.shape[0]:
+    _, height, width, channels = x.shape
+    pixels = height * width
+    small_or_huge = pixels * channels < _LARGE or pixels > _MOST_PIXELS
+    if _sum_dtype(x) != jnp.float32 or small_or_huge:
         return of_x, _kernel_gradient(x, kernel, cotangent)
 
     def add(total, picture):  # a picture convolved with its own cotangent

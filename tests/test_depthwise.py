@@ -89,6 +89,18 @@ def test_narrow_maps_have_the_same_gradients(monkeypatch, shape, narrow_is_slow)
     assert_near(gradients(ours, x, kernel)[1], gradients(grouped, x, kernel)[1], 2e-6)
 
 
+@pytest.mark.parametrize("implementation", ON_CPU)
+def test_long_sums_stay_exact(implementation):
+    x, kernel = arrays((1, 600, 500, 2), (3, 3))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    found = jax.vjp(ours, x, kernel)[1](x)[1]
+    picture = np.asarray(x[0], np.float64)
+    padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)))
+    taps = [padded[i : i + 600, j : j + 500] for i in range(3) for j in range(3)]
+    exact = np.stack([(tap * picture).sum((0, 1)) for tap in taps]).reshape(3, 3, 2)
+    assert_near(found, exact, 3e-6)
+
+
 def test_gradients_are_those_of_finite_differences():
     with jax.enable_x64(True):
         x, kernel = arrays((2, 5, 4, 3), (3, 5), jnp.float64)

@@ -198,8 +198,9 @@ def _map_choice(arguments, axes, *, onednn, shift):
 def _lower_choice(context, *operands, onednn, shift):
     config = jax.config
     kept = config.jax_enable_compilation_cache and config.jax_compilation_cache_dir is not None
-    exported = context.module_context.lowering_parameters.for_export
-    function = shift if exported or kept or not has_onednn() else onednn
+    function = shift
+    if not kept and has_onednn() and not context.module_context.lowering_parameters.for_export:
+        function = onednn
     as_list = lambda *arguments: jax.tree.leaves(function(*arguments))  # noqa: E731
     return mlir.lower_fun(as_list, multiple_results=True)(context, *operands)
 

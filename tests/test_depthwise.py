@@ -16,6 +16,12 @@ from jaxpose import depthwise
 from jaxpose.depthwise import depthwise_conv
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    with kept_programs.kept_in(None):  # whatever a test before this one left on
+        yield
+
+
 def grouped(x, kernel):
     return lax.conv_general_dilated(
         x,

@@ -5,12 +5,13 @@ and its gradients are slow on GPUs too. Here a CPU gets it from oneDNN, which XL
 as a sum of shifted slices of the padded array, which one loop computes. The input's gradient is the
 same with the kernel turned; the kernel's gradient is one loop over the pictures.
 
-This file imports nothing but JAX and NumPy and can be lifted out as it is.
+This file imports nothing but JAX, jaxlib and NumPy and can be lifted out as it is.
 """
 
 import functools
 import json
 import platform
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +24,10 @@ from jax.interpreters import batching, mlir
 IMPLEMENTATIONS = ("shift", "conv", "onednn")
 
 # Columns whose products one iteration of the kernel's gradient adds up. More of them amortise the
-# accumulator's traffic, and take longer to compile. Of fewer, as narrow maps have, XLA made slow
-# code until jaxlib 0.12.
+# accumulator's traffic, and take longer to compile.
 _COLUMNS = 16
+
+# XLA made slow code of fewer columns, as narrow maps have, until jaxlib 0.12.
 _NARROW_IS_SLOW = jaxlib.version.__version_info__ < (0, 12)
 
 # XLA:CPU's own name for a convolution by oneDNN, which its compiler may choose to call. It is not a
@@ -51,13 +53,13 @@ def depthwise_conv(
     Args:
       x: [B, H, W, C].
       kernel: [kh, kw, C], x's dtype; odd kh and kw. Not turned (cross-correlation).
-      implementation: "onednn" (on CPUs by oneDNN, by far the quickest there, where `has_onednn()`;
-        elsewhere as "conv"), "shift" (a sum of shifted slices, on any platform), "conv" (XLA's
-        grouped convolution), or None: the quickest that the program can have, decided when it is
-        lowered for its platform. That is "onednn" or else "shift" on CPUs, "conv" elsewhere. A
-        program with oneDNN can neither be exported nor kept in JAX's compilation cache on disk, so
-        exporting and having such a cache make it "shift". "conv" alone has forward mode and second
-        derivatives; the others are differentiable once, in reverse.
+      implementation: "onednn" (by oneDNN, the quickest on CPUs, where `has_onednn()`), "shift"
+        (a sum of shifted slices, on any platform), "conv" (XLA's grouped convolution), or None: the
+        quickest that the program can have, decided when it is first lowered for its platform. That
+        is "onednn" or else "shift" on CPUs, "conv" elsewhere. A program with oneDNN can neither be
+        exported, serialised, partitioned by XLA nor kept in JAX's compilation cache on disk:
+        exporting, sharded arrays and having such a cache make it "shift". "conv" alone has forward
+        mode and second derivatives; the others are differentiable once, in reverse.
 
     Returns:
       [B, H, W, C], x's dtype.
@@ -92,10 +94,12 @@ def has_onednn() -> bool:
     x = np.arange(2 * 4 * 5 * 16, dtype=np.float32).reshape(2, 4, 5, 16) % 7
     kernel = np.arange(3 * 5 * 16, dtype=np.float32).reshape(3, 5, 16) % 11
     try:  # compiled ahead, so that it runs within a trace too; numbers that have no rounding
-        found, expected = (
-            jax.jit(convolve).lower(x, kernel).compile()(x, kernel)
-            for convolve in (_onednn, _grouped)
-        )
+        with warnings.catch_warnings(), jax.transfer_guard("allow"), jax.disable_jit(False):
+            warnings.simplefilter("ignore")  # that a cache on disk cannot have it
+            found, expected = (
+                jax.jit(convolve).lower(x, kernel).compile()(x, kernel)
+                for convolve in (_onednn, _grouped)
+            )
     except (RuntimeError, ValueError):
         return False
     return np.array_equal(found, expected)
@@ -125,6 +129,9 @@ def _same_axes(x, kernel):
     Under shard_map a custom gradient must vary over devices exactly as its argument. A choice
     between the two that never takes the other makes it so, in any version of JAX, at no cost.
     """
+    axes = [getattr(jax.typeof(each), "vma", None) for each in (x, kernel)]
+    if axes[0] is not None and axes[0] == axes[1]:
+        return x, kernel  # mixed, both would be mapped wherever a vmap maps one
     one, other = lax.stop_gradient((x[:1, :1, :1], kernel[:1, :1]))
     return jnp.where(False, other[None], x), jnp.where(False, jnp.sum(one), kernel)
 
@@ -167,7 +174,8 @@ def _grouped_gradients(x, kernel, cotangent):
     return jax.vjp(_grouped, x, kernel)[1](cotangent)
 
 
-# The quickest on CPUs: a primitive, since its lowering alone knows what a program is for.
+# The quickest on CPUs: a primitive, since only its lowering knows whether the program is exported,
+# sharded or kept on disk.
 
 _lowered_choice = Primitive("depthwise_by_onednn_or_shift")
 _lowered_choice.multiple_results = True
@@ -184,12 +192,19 @@ def _quickest_gradients(x, kernel, cotangent):
     return tuple(_lowered_choice.bind(x, kernel, cotangent, **functions))
 
 
+@_lowered_choice.def_impl  # without jit
+def _run_choice(*arguments, onednn, shift):
+    return jax.tree.leaves(shift(*arguments))
+
+
 @_lowered_choice.def_abstract_eval
 def _types_of_choice(*arguments, onednn, shift):
     return jax.make_jaxpr(shift)(*arguments).out_avals
 
 
 def _map_choice(arguments, axes, *, onednn, shift):
+    sizes = [x.shape[axis] for x, axis in zip(arguments, axes, strict=True) if axis is not None]
+    onednn = onednn if sizes[0] else shift
     onednn, shift = (jax.vmap(function, in_axes=axes) for function in (onednn, shift))
     results = _lowered_choice.bind(*arguments, onednn=onednn, shift=shift)
     return results, [0] * len(results)
@@ -199,8 +214,11 @@ def _lower_choice(context, *operands, onednn, shift):
     config = jax.config
     kept = config.jax_enable_compilation_cache and config.jax_compilation_cache_dir is not None
     function = shift
-    if not kept and has_onednn() and not context.module_context.lowering_parameters.for_export:
-        function = onednn
+    if not kept and has_onednn():
+        module = context.module_context
+        sharded = getattr(module.axis_context, "num_devices", None) not in (None, 1)
+        if not sharded and not module.lowering_parameters.for_export:
+            function = onednn
     as_list = lambda *arguments: jax.tree.leaves(function(*arguments))  # noqa: E731
     return mlir.lower_fun(as_list, multiple_results=True)(context, *operands)
 
@@ -377,8 +395,11 @@ def _kernel_gradient(x, kernel, cotangent):
 
 
 def _pictures_together(batch, block):
-    """Pictures of one iteration: the fewest that have _COLUMNS columns, if not many too many."""
-    if not _NARROW_IS_SLOW:
+    """Pictures of one iteration: the fewest that have _COLUMNS columns and divide the batch.
+
+    One where that would be more than three times as many columns.
+    """
+    if not _NARROW_IS_SLOW or not isinstance(batch, int):  # symbolic in exports
         return 1
     fits = (n for n in range(1, batch + 1) if batch % n == 0 and n * block >= _COLUMNS)
     fewest = next(fits, 1)

@@ -207,6 +207,38 @@ def test_jit_over_shards_of_the_batch(implementation):
         assert_near(one, other, 2e-6)
 
 
+def test_the_default_stays_sharded():
+    mesh = Mesh(jax.local_devices(), "devices")
+    sharding = NamedSharding(mesh, PartitionSpec("devices"))
+    x, kernel = arrays((2 * len(mesh.devices), 5, 5, 3), (3, 3))
+    y = jax.jit(depthwise_conv)(jax.device_put(x, sharding), kernel)
+    assert y.sharding.is_equivalent_to(sharding, y.ndim)
+
+
+def test_without_jit_it_is_the_same():
+    x, kernel = arrays((2, 6, 5, 3), (3, 3))
+    with jax.disable_jit():
+        found = gradients(depthwise_conv, x, kernel)
+        many = jax.vmap(depthwise_conv, in_axes=(0, None))(x[None], kernel)[0]
+    assert_near(many, grouped(x, kernel), 1e-6)
+    for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
+        assert_near(one, other, 2e-6)
+
+
+def test_vmap_over_nothing():
+    x, kernel = arrays((2, 6, 5, 3), (3, 3))
+    assert jax.vmap(depthwise_conv, in_axes=(0, None))(x[None][:0], kernel).shape == (0, *x.shape)
+
+
+@pytest.mark.skipif(not depthwise.has_onednn(), reason="oneDNN: not here")
+def test_onednn_takes_the_gradients_and_pictures_of_a_vmap_together():
+    x, kernel = arrays((2, 40, 32, 88), (5, 3))
+    text = lowered("cpu", functools.partial(gradients, depthwise_conv), x, kernel)
+    assert text.count(f"@{depthwise._ONEDNN}") == 2  # forward and for x; for the kernel in a loop
+    text = lowered("cpu", jax.vmap(depthwise_conv, in_axes=(0, None)), x[None], kernel)
+    assert "tensor<2x40x32x88xf32>, tensor<5x3x1x88xf32>" in text
+
+
 def test_rematerialisation_and_scan():
     x, kernel = arrays((2, 6, 5, 3), (3, 3))
 
@@ -327,6 +359,9 @@ def test_exported_programs_do_without_onednn():
     assert depthwise._ONEDNN not in exported.mlir_module()
     x, kernel = arrays((3, 4, 4, 2), (3, 3))
     assert_near(exported.call(x, kernel), grouped(x, kernel), 1e-6)
+    both = jax.jit(functools.partial(gradients, depthwise_conv))
+    found = jax.export.export(both)(*shapes).call(x, kernel)
+    assert_near(found[1], gradients(grouped, x, kernel)[1], 2e-6)
 
 
 X, KERNEL = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2))

@@ -81,8 +81,8 @@ def main() -> None:
     ]
     step = f"the step of K = 8, batch {options.compile_batch}"
     for cache, each in compilations.items():
-        for name, times in zip(("trace", "compile"), zip(*each, strict=True), strict=True):
-            row = {"start": f"{name} {step}, {cache}", "s": round(statistics.median(times), 2)}
+        for part, seconds_of in zip(("trace", "compile"), zip(*each, strict=True), strict=True):
+            row = {"start": f"{part} {step}, {cache}", "s": round(statistics.median(seconds_of), 2)}
             rows.append(row)
     contest.show({**contest.machine(), "rounds": options.rounds}, rows, as_json=options.json)
 

@@ -1,7 +1,7 @@
 """Depthwise convolution: every channel with its own small kernel, forward and backward fast.
 
 `lax.conv_general_dilated(feature_group_count=C)` computes the same, on a CPU tens of times slower,
-and its gradients are slow on GPUs too. Here a CPU gets it from oneDNN, which XLA carries within, or
+and its gradients are slow on GPUs too. Here a CPU gets it from oneDNN, which XLA contains, or
 as a sum of shifted slices of the padded array, which one loop computes. The input's gradient is the
 same with the kernel turned; the kernel's gradient is one loop over the pictures.
 
@@ -219,7 +219,10 @@ def _lower_choice(context, *operands, onednn, shift):
         sharded = getattr(module.axis_context, "num_devices", None) not in (None, 1)
         if not sharded and not module.lowering_parameters.for_export:
             function = onednn
-    as_list = lambda *arguments: jax.tree.leaves(function(*arguments))  # noqa: E731
+
+    def as_list(*arguments):
+        return jax.tree.leaves(function(*arguments))
+
     return mlir.lower_fun(as_list, multiple_results=True)(context, *operands)
 
 

@@ -92,7 +92,16 @@ def test_narrow_maps_have_the_same_gradients(monkeypatch, shape, narrow_is_slow)
     jax.clear_caches()
     x, kernel = arrays(shape, (3, 5))
     ours = functools.partial(depthwise_conv, implementation="shift")
-    assert_near(gradients(ours, x, kernel)[1], gradients(grouped, x, kernel)[1], 2e-6)
+    found = gradients(ours, x, kernel)[1]
+    jax.clear_caches()  # what was traced so is not for the tests that follow
+    assert_near(found, gradients(grouped, x, kernel)[1], 2e-6)
+
+
+def test_narrow_pictures_are_taken_together_where_they_divide_the_batch(monkeypatch):
+    monkeypatch.setattr(depthwise, "_NARROW_IS_SLOW", True)
+    taken = {(16, 12): 2, (16, 8): 2, (8, 6): 4, (16, 3): 8, (4, 16): 1, (17, 12): 1, (2, 3): 1}
+    for (batch, block), pictures in taken.items():
+        assert depthwise._pictures_together(batch, block) == pictures
 
 
 @pytest.mark.parametrize("implementation", ON_CPU)
@@ -343,14 +352,11 @@ def test_a_wrong_answer_of_onednn_is_found_out(tried_anew, monkeypatch):
 
 
 def test_programs_that_are_kept_on_disk_do_without_onednn(tmp_path):
-    events = []
-    jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
     with kept_programs.kept_in(tmp_path):
         assert not calls_onednn()
-        for _ in range(2):
-            jax.clear_caches()
-            jax.block_until_ready(jax.jit(depthwise_conv)(X, KERNEL))
-    assert "/jax/compilation_cache/cache_hits" in events
+        jax.clear_caches()
+        jax.block_until_ready(jax.jit(depthwise_conv)(X, KERNEL))
+    assert list(tmp_path.glob("jit_depthwise_conv-*"))
 
 
 def test_exported_programs_do_without_onednn():

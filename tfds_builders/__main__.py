@@ -15,7 +15,7 @@ import tempfile
 
 from tfds_builders.errors import BuildError
 
-NAMES = ("lsp", "lspet", "mpii", "synthetic_people")
+NAMES = ("lsp", "lspet", "mpii", "coco", "backgrounds", "synthetic_people")
 
 REPORT = "build_report.txt"
 
@@ -25,6 +25,8 @@ EXAMPLES = """examples:
   python -m tfds_builders lspet --source lspet_dataset.zip
   python -m tfds_builders mpii --source mpii_human_pose_v1.tar.gz mpii_human_pose_v1_u12_2.zip
   python -m tfds_builders mpii/crops --source MPII MORE_OF_MPII
+  python -m tfds_builders coco --source dogs.json --images dogs --name dogs --holdout 0.1
+  python -m tfds_builders backgrounds --source IMAGES_WITHOUT_PEOPLE
 """
 
 
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         "name",
         metavar="NAME[/CONFIG]",
         help="lsp[/person_centric | /observer_centric], lspet, mpii[/full | /crops], "
-        "synthetic_people; without CONFIG the first one named",
+        "coco, backgrounds, synthetic_people; without CONFIG the first one named",
     )
     parser.add_argument(
         "--source",
@@ -71,6 +73,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="the release's zip or tar, the extracted folder, or a folder that holds either; "
         "several may be given",
+    )
+    coco = parser.add_argument_group("coco")
+    coco.add_argument(
+        "--images", default="", help="folder of the images (default: that of the annotation file)"
+    )
+    coco.add_argument("--name", dest="config_name", default="", help="the data set is coco/NAME")
+    coco.add_argument(
+        "--holdout",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="this fraction of the images makes the split validation",
     )
     parser.add_argument(
         "--data_dir", help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)"
@@ -99,12 +113,19 @@ def build(options: argparse.Namespace) -> None:
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     configs = [known.name for known in module.Builder.BUILDER_CONFIGS]
-    if config and config not in configs:
+    if config and config not in configs and name != "coco":
         raise BuildError(
             f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
         )
     if module.Builder.NEEDS_SOURCE and not options.source:
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
+
+    more = {}
+    if name == "coco":
+        config = module.configure(
+            options.source[0], name=options.config_name or config, holdout=options.holdout
+        )
+        more["images"] = options.images
 
     tfds.disable_progress_bar()  # ours knows the number of persons
     place = {"config": config or None, "data_dir": options.data_dir}
@@ -115,7 +136,7 @@ def build(options: argparse.Namespace) -> None:
         return
     with _set_aside(path), tempfile.TemporaryDirectory() as downloads:
         builder = module.Builder(
-            **place, sources=options.source, strict=options.strict, progress=True
+            **place, **more, sources=options.source, strict=options.strict, progress=True
         )
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download
             builder.download_and_prepare(file_format="array_record", download_dir=downloads)

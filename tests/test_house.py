@@ -1,4 +1,4 @@
-"""The rules of the house: who may import whom, how long a file may be, what no file may hold."""
+"""The rules of the house: who may import whom, what no file may hold."""
 
 import ast
 import pathlib
@@ -18,8 +18,6 @@ ORDER = """
     run_log pretrained checkpoint evaluate train visualize report predict keras_weights export demo
     cli
 """.split()
-
-# The longest file that is still one job; the few lines above the round 400 are its docstrings.
 
 
 def imports(path: pathlib.Path) -> set[str]:

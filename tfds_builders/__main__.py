@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "name",
         metavar="NAME[/CONFIG]",
-        help="lsp[/person_centric | /observer_centric], lspet, mpii[/full | /crops], "
+        help="lsp[/person_centric | /observer_centric], lspet[/corrected], mpii[/full | /crops], "
         "coco, backgrounds, synthetic_people; without CONFIG the first one named",
     )
     parser.add_argument(
@@ -85,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
         default=0.0,
         metavar="FRACTION",
         help="this fraction of the images makes the split validation",
+    )
+    parser.add_argument(
+        "--corrections",
+        metavar="FILE",
+        help="lspet/corrected: the corrections (default: those that come with the builder)",
     )
     parser.add_argument(
         "--data_dir", help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)"
@@ -112,23 +117,13 @@ def build(options: argparse.Namespace) -> None:
     import tensorflow_datasets as tfds  # after the arguments: it takes a second
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    configs = [known.name for known in module.Builder.BUILDER_CONFIGS]
-    if config and config not in configs and name != "coco":
-        raise BuildError(
-            f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
-        )
     if module.Builder.NEEDS_SOURCE and not options.source:
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
 
-    more = {}
-    if name == "coco":
-        config = module.configure(
-            options.source[0], name=options.config_name or config, holdout=options.holdout
-        )
-        more["images"] = options.images
+    config, more = configure(module, name, config, options)
 
     tfds.disable_progress_bar()  # ours knows the number of persons
-    place = {"config": config or None, "data_dir": options.data_dir}
+    place = {"config": config, "data_dir": options.data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)
     if path.exists() and not options.overwrite:
         print(f"{options.name} is already prepared in {path}")
@@ -145,6 +140,29 @@ def build(options: argparse.Namespace) -> None:
     for line in builder.report.lines():
         print(f"  {line}")
     print(f"  (all of it, with every name: {path / REPORT})")
+
+
+def configure(module, name: str, config: str, options: argparse.Namespace):
+    """The configuration to build, and the builder's arguments that only this data set has.
+
+    Raises:
+      BuildError: there is no such configuration.
+    """
+    if name == "coco":
+        found = module.configure(
+            options.source[0], name=options.config_name or config, holdout=options.holdout
+        )
+        return found, {"images": options.images}
+    configs = {known.name: known.name for known in module.Builder.BUILDER_CONFIGS}
+    more = {}
+    if name == "lspet":
+        configs = {"corrected": module.CORRECTED}
+        more = {"corrections": options.corrections} if config else {}
+    if config and config not in configs:
+        raise BuildError(
+            f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
+        )
+    return configs.get(config), more
 
 
 class _set_aside:

@@ -14,14 +14,15 @@ import jax
 import jax.numpy as jnp
 import jaxlib.version
 from jax import lax
+from jax.sharding import AxisType
 
 IMPLEMENTATIONS = ("shift", "conv")
 
-# Columns whose products one iteration of the kernel's gradient adds up. More of them amortise the
-# accumulator's traffic, and take longer to compile.
+# Columns whose products one iteration of the kernel's gradient adds up. More of them amortize the
+# traffic of the accumulator, and take longer to compile.
 _COLUMNS = 16
 
-# XLA made slow code of fewer columns, as narrow maps have, until jaxlib 0.12.
+# Before jaxlib 0.12 XLA generates slow code for fewer columns, as narrow maps have.
 _NARROW_IS_SLOW = jaxlib.version.__version_info__ < (0, 12)
 
 
@@ -32,21 +33,23 @@ def depthwise_conv(
 
     Equals `lax.conv_general_dilated(x, kernel[:, :, None], (1, 1), "SAME",
     dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=C)` and its gradients. Sums are
-    taken in float32 at least, whatever the dtype. Works under jit, grad, vmap, pmap, shard_map.
+    accumulated in at least float32, whatever the dtype. It works under jit, grad, vmap, pmap and
+    shard_map, and on meshes with Auto or Explicit axes (see `docs/depthwise_conv.md`).
 
     Args:
       x: [B, H, W, C].
-      kernel: [kh, kw, C], x's dtype; odd kh and kw. Not turned (cross-correlation).
+      kernel: [kh, kw, C], same dtype as x; odd kh and kw. Not flipped (cross-correlation).
       implementation: "shift" (a sum of shifted slices, on any platform), "conv" (XLA's grouped
         convolution), or None: "shift" on CPUs, "conv" elsewhere, chosen when the program is lowered
         for its platform. "conv" supports forward mode and derivatives of any order; "shift" and
         None support reverse mode, once.
 
     Returns:
-      [B, H, W, C], x's dtype.
+      [B, H, W, C], same dtype as x.
 
     Raises:
-      ValueError: shapes, dtypes or the implementation's name do not fit.
+      ValueError: shapes or dtypes do not match, or the implementation is unknown.
+      TypeError: forward-mode differentiation of an implementation other than "conv".
 
     >>> x = jnp.ones((1, 3, 3, 1))
     >>> depthwise_conv(x, jnp.ones((3, 3, 1)))[0, :, :, 0]
@@ -55,9 +58,19 @@ def depthwise_conv(
            [4., 6., 4.]], dtype=float32)
     """
     _check(x, kernel, implementation)
-    if implementation == "conv" or x.size == 0:
+    if x.size == 0:
+        return x
+    if implementation == "conv" or (implementation is None and _has_explicit_space(x)):
         return _grouped(x, kernel)
-    return _depthwise(implementation, *_same_axes(x, kernel))
+    try:
+        return _depthwise(implementation, *_vary_alike(x, kernel))
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "depthwise_conv has no forward-mode derivative with implementation="
+            f"{implementation!r}; use implementation='conv'"
+        ) from error
 
 
 def _check(x, kernel, implementation):
@@ -76,17 +89,35 @@ def _check(x, kernel, implementation):
         raise ValueError(f"x is {x.dtype} and kernel {kernel.dtype}; cast one of them")
 
 
-def _same_axes(x, kernel):
-    """Both arrays varying over the same axes of a shard_map, so that each cotangent does too.
+def _explicit_axes(x):
+    """For each dimension of x the mesh axes of type Explicit that shard it, or None."""
+    return jax.typeof(x).sharding.spec
 
-    Under shard_map a custom gradient must vary over devices exactly as its argument. A choice
-    between the two that never takes the other makes it so, in any version of JAX, at no cost.
+
+def _has_explicit_space(x):
+    """Whether rows or columns are sharded over Explicit axes: slices cannot cross shards."""
+    return any(axes is not None for axes in _explicit_axes(x)[1:3])
+
+
+def _vary_alike(x, kernel):
+    """Make both arrays vary over the same axes of a shard_map, as custom gradients require.
+
+    Only the array that lacks an axis changes, and not through the other one, so that a vmap that
+    maps x does not map the kernel too.
     """
-    axes = [getattr(jax.typeof(each), "vma", None) for each in (x, kernel)]
-    if axes[0] is not None and axes[0] == axes[1]:
-        return x, kernel  # mixed, both would be mapped wherever a vmap maps one
-    one, other = lax.stop_gradient((x[:1, :1, :1], kernel[:1, :1]))
-    return jnp.where(False, other[None], x), jnp.where(False, jnp.sum(one), kernel)
+    axes = [_varying_axes(each) for each in (x, kernel)]
+    missing = [tuple(sorted(other - own)) for own, other in (axes, axes[::-1])]
+    return tuple(
+        # An axis index is never negative, and it varies over its axes.
+        jnp.where(lax.axis_index(names) < 0, jnp.zeros_like(each), each) if names else each
+        for each, names in zip((x, kernel), missing, strict=True)
+    )
+
+
+def _varying_axes(x):
+    """Names of the shard_map axes over which x varies."""
+    type_ = jax.typeof(x)
+    return type_.vma if hasattr(type_, "vma") else type_.mat.varying  # JAX 0.10 renamed it
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -101,10 +132,22 @@ def _depthwise_forward(implementation, x, kernel):
 
 
 def _depthwise_backward(implementation, residuals, cotangent):
-    arguments = *residuals, cotangent
-    if implementation == "shift":
-        return _shift_gradients(*arguments)
-    return lax.platform_dependent(*arguments, cpu=_shift_gradients, default=_grouped_gradients)
+    def gradients(x, kernel, cotangent):
+        arguments = x, kernel, cotangent
+        if implementation == "shift":
+            return _shift_gradients(*arguments)
+        return lax.platform_dependent(*arguments, cpu=_shift_gradients, default=_grouped_gradients)
+
+    def mapped_gradients(_, in_batched, *arguments):
+        axes = [0 if batched else None for batched in in_batched]
+        return jax.vmap(_simple_gradients, axes)(*arguments), (True, True)
+
+    if AxisType.Explicit in jax.typeof(residuals[0]).sharding.mesh.axis_types:
+        # The types within a vmap do not show the sharding of the mapped axis, which neither a scan
+        # nor the gradient of XLA's convolution supports.
+        gradients = jax.custom_batching.custom_vmap(gradients)
+        gradients.def_vmap(mapped_gradients)
+    return gradients(*residuals, cotangent)
 
 
 _depthwise.defvjp(_depthwise_forward, _depthwise_backward)
@@ -126,21 +169,22 @@ def _grouped_gradients(x, kernel, cotangent):
 
 
 def _sum_dtype(x):
-    return jnp.promote_types(x.dtype, jnp.float32)
+    wide = jnp.issubdtype(x.dtype, jnp.inexact) and x.dtype.itemsize >= 4
+    return x.dtype if wide else jnp.float32
 
 
 def _padded(x, kernel_shape):
     """x with a border of zeros, as an array in memory.
 
-    Without the barrier XLA recomputes the padding, and whatever feeds it, at every tap: twice the
-    time on a CPU.
+    Without the barrier XLA recomputes the padding, and its input, for every tap, which takes twice
+    as long on a CPU.
     """
     rows, columns = (size // 2 for size in kernel_shape[:2])
     x = jnp.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
     return lax.optimization_barrier(x)
 
 
-# jit, so that layers of the same shape are traced and lowered once.
+# jit, so that layers of the same shape are traced and lowered only once.
 
 
 @jax.jit
@@ -148,7 +192,7 @@ def _shifted_sum(x, kernel):
     rows, columns, _ = kernel.shape
     height, width = x.shape[1:3]
     padded = _padded(x, kernel.shape)
-    wide = kernel.astype(_sum_dtype(x))
+    wide = kernel.astype(_sum_dtype(x))[:, :, None, None, None]
     taps = [
         padded[:, i : i + height, j : j + width].astype(wide.dtype) * wide[i, j]
         for i in range(rows)
@@ -158,41 +202,64 @@ def _shifted_sum(x, kernel):
 
 
 def _shift_gradients(x, kernel, cotangent):
-    turned = jnp.flip(kernel, (0, 1))
-    return _shifted_sum(cotangent, turned), _kernel_gradient(x, kernel, cotangent)
+    symbolic = not isinstance(x.shape[2], int)  # in exports
+    if symbolic or any(axes is not None for axes in _explicit_axes(x)):
+        return _simple_gradients(x, kernel, cotangent)
+    return _input_gradient(kernel, cotangent), _kernel_gradient(x, kernel, cotangent)
+
+
+def _input_gradient(kernel, cotangent):
+    return _shifted_sum(cotangent, jnp.flip(kernel, (0, 1)))
+
+
+def _simple_gradients(x, kernel, cotangent):
+    """Gradients for any sharding and symbolic sizes: the kernel's is one reduction per tap."""
+    rows, columns, _ = kernel.shape
+    height, width = x.shape[1:3]
+    padded = _padded(x, kernel.shape)
+    dtype = _sum_dtype(x)
+    wide = cotangent.astype(dtype)
+    taps = [
+        [
+            jnp.sum(padded[:, i : i + height, j : j + width].astype(dtype) * wide, (0, 1, 2))
+            for j in range(columns)
+        ]
+        for i in range(rows)
+    ]
+    of_kernel = jnp.stack([jnp.stack(row) for row in taps]).astype(kernel.dtype)
+    return _input_gradient(kernel, cotangent), of_kernel
 
 
 @jax.jit
 def _kernel_gradient(x, kernel, cotangent):
     """Gradient of the kernel: for each tap the sum of shifted x times the cotangent.
 
-    One scan over blocks of columns, of one picture or of several narrow ones. For each row of the
-    kernel it adds up the products of one block's columns, for every row of the picture and every
-    tap of the kernel's row, so that its data stay in the cache; the picture's rows are summed last,
-    as a product with ones.
-    As 25 reductions of the whole arrays it takes ten times as long, and with the sums of all the
-    kernel's rows in one array, which makes them one loop with a branch, half as long again.
+    One scan over blocks of columns, of one image or of several narrow ones. For each row of the
+    kernel it sums the products of one block's columns, for every row of the image and every tap of
+    that kernel row, so that its data stay in the cache; the rows of the image are summed last, as a
+    product with ones. As 25 reductions of the whole arrays it takes ten times as long; with the
+    sums of all kernel rows in one array, which makes one loop with a branch, 1.5 times as long.
     """
     rows, columns, channels = kernel.shape
     batch, height, width, _ = x.shape
     blocks = -(-width // _COLUMNS)
     block = -(-width // blocks)
-    pictures = _pictures_together(batch, block)
+    images = _images_together(batch, block)
     excess = ((0, 0), (0, 0), (0, blocks * block - width), (0, 0))
     padded = _padded(jnp.pad(x, excess), kernel.shape)
     cotangent = jnp.pad(cotangent, excess)
     dtype = _sum_dtype(x)
 
     def add(totals, index):
-        start = (index // blocks * pictures, 0, index % blocks * block, 0)
-        size = (pictures, height + rows - 1, block + columns - 1, channels)
+        start = (index // blocks * images, 0, index % blocks * block, 0)
+        size = (images, height + rows - 1, block + columns - 1, channels)
         values = lax.dynamic_slice(padded, start, size).astype(dtype)
-        factors = lax.dynamic_slice(cotangent, start, (pictures, height, block, channels))
+        factors = lax.dynamic_slice(cotangent, start, (images, height, block, channels))
         factors = factors.astype(dtype)
         products = [
             [
-                values[picture, i : i + height, w : w + columns] * factors[picture, :, w, None]
-                for picture in range(pictures)
+                values[image, i : i + height, w : w + columns] * factors[image, :, w, None]
+                for image in range(images)
                 for w in range(block)
             ]
             for i in range(rows)
@@ -201,16 +268,16 @@ def _kernel_gradient(x, kernel, cotangent):
 
     # rows times [H, kw, C]; zeros that vary over the axes of a shard_map as x and the kernel do.
     zero = jnp.broadcast_to(jnp.zeros_like(kernel[:1], dtype), (height, columns, channels))
-    totals, _ = lax.scan(add, [zero] * rows, jnp.arange(batch // pictures * blocks))
+    totals, _ = lax.scan(add, [zero] * rows, jnp.arange(batch // images * blocks))
     flat = jnp.stack(totals).reshape(rows, height, columns * channels)
     sums = jnp.einsum("h,ihc->ic", jnp.ones(height, dtype), flat)
     return sums.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _pictures_together(batch, block):
-    """Pictures of one iteration: the fewest that have _COLUMNS columns and divide the batch.
+def _images_together(batch, block):
+    """Images per iteration: the fewest that have _COLUMNS columns and divide the batch.
 
-    One where that would be more than three times as many columns.
+    One if that would be more than three times as many columns.
     """
     if not _NARROW_IS_SLOW or not isinstance(batch, int):  # symbolic in exports
         return 1

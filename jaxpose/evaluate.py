@@ -1,6 +1,7 @@
 """A whole split through a network: keypoints of every person, and the protocols' tables of them."""
 
 import functools
+import numbers
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -204,9 +205,11 @@ def predict_split(
 
 
 def crop_sizes(num_crops: int) -> list[float]:
-    """Sizes of several crops as shares of the plain one, which comes first: 1, 0.9, 1.1, ..."""
-    if not 1 <= num_crops <= MOST_CROPS:
-        raise JaxposeError(f"num_crops is {num_crops}; it must be 1 to {MOST_CROPS}")
+    """Sizes of several crops as fractions of the plain one, which comes first: 1, 0.9, 1.1, ..."""
+    if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MOST_CROPS:
+        raise JaxposeError(
+            f"num_crops is {num_crops!r}; it must be 1 to {MOST_CROPS}, a whole number"
+        )
     steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
 

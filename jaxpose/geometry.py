@@ -97,11 +97,11 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
 def _scale_extent(example):
     if "scale" not in example or "center" not in example:
         return None
-    return np.asarray(example["center"], np.float64), float(example["scale"])
+    return _floats(example["center"]), float(_floats(example["scale"]))
 
 
 def _joints_extent(example):
-    points = np.asarray(example["keypoints"], np.float64)[np.asarray(example["labelled"], bool)]
+    points = _floats(example["keypoints"])[np.asarray(example["labelled"], bool)]
     if not len(points):
         return None
     low, high = points.min(axis=0), points.max(axis=0)
@@ -109,7 +109,7 @@ def _joints_extent(example):
 
 
 def _box_extent(example):
-    x, y, width, height = (float(v) for v in example["box"])
+    x, y, width, height = _floats(example["box"]).tolist()
     return (x + width / 2, y + height / 2), max(width, height)
 
 
@@ -121,6 +121,18 @@ def _picture_extent(example):
     else:
         return None
     return (width / 2, height / 2), max(width, height)
+
+
+def _floats(values):
+    """Numbers as float64; integers beyond its range become infinite."""
+    try:
+        return np.asarray(values, np.float64)
+    except OverflowError:
+        most = int(np.finfo(np.float64).max)
+        values = np.asarray(values, object)
+        return np.where(abs(values) > most, np.where(values > 0, np.inf, -np.inf), values).astype(
+            np.float64
+        )
 
 
 _SOURCES = {

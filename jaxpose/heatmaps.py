@@ -24,13 +24,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 _GRIDS = {  # position of index i among n cells
     "half_pixel": lambda i, n: (i + 0.5) / n,
-    "align_corners": lambda i, n: i / max(n - 1, 1),
+    "align_corners": lambda i, n: i / (n - 1).clip(1),
     "paper": lambda i, n: (i + 1) / n,
 }
+
+# Logits over temperature are not let below this: the weight exp(-1000) is 0 in float32 and float64,
+# and derivatives stay finite where a logit is -inf.
+_LOWEST_LOGIT = -1e3
 
 
 def soft_argmax(
@@ -47,13 +52,14 @@ def soft_argmax(
         dx / dheatmap[j, i] = p[j, i] * (X[i] - x) / temperature
 
     Args:
-      heatmap: logits [..., H, W], of any floating type and any size, ±1e4 included. Any nesting
-        of ``jax.vmap`` with any ``in_axes`` is one fused operation over all maps, without a loop,
-        and leaves a batch axis where it lies: maps [B, H, W, M] are read without a transposed
-        copy by ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)``, giving [B, M, 2].
+      heatmap: logits [..., H, W], of any floating or integer type and any size, ±1e4 included; -inf
+        excludes a cell. Any nesting of ``jax.vmap`` with any ``in_axes`` is one fused operation
+        over all maps, without a loop, and keeps the position of a batch axis: maps [B, H, W, M] are
+        decoded without a transposed copy by ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)``,
+        giving [B, M, 2].
       temperature: positive; a scalar, or an array that broadcasts to the leading axes. It divides
-        the logits: below 1 the answer moves towards the highest cell, above 1 towards the mean of
-        the grid. It may be traced and learned.
+        the logits: below 1 the result moves toward the highest cell, above 1 toward the mean of
+        the grid. It may be traced and learned; only concrete values are checked.
       grid: where the cells lie. Over W columns, i = 0 to W - 1: "half_pixel" (i + 0.5) / W, the
         centres of the cells; "align_corners" i / (W - 1), the first and last cell on the edges,
         which the authors' weights need; "paper" (i + 1) / W, equation 3 to the letter.
@@ -64,7 +70,7 @@ def soft_argmax(
 
     Raises:
       ValueError: fewer than two axes, a map without cells, an unknown grid, or a temperature that
-        is a number and not positive.
+        is not traced and not positive in the type of the result.
 
     It works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan, pmap and
     shard_map, and needs no communication while H and W lie on one device.
@@ -104,8 +110,7 @@ def soft_argmax(
         raise ValueError(f"heatmap of shape {heatmap.shape} has no cells; give [..., H, W]")
     if grid not in _GRIDS:
         raise ValueError(f"grid={grid!r} is unknown; give one of {', '.join(_GRIDS)}")
-    if isinstance(temperature, int | float) and not temperature > 0:
-        raise ValueError(f"temperature={temperature!r} is not positive; give 1.0 or any above 0")
+    _check_temperature(temperature, heatmap.dtype)
     return _soft_argmax(heatmap, temperature, grid)
 
 
@@ -189,24 +194,45 @@ def aggregate_context(
       >>> print(aggregate_context(part, context, jnp.array([[50.0, -50.0]])))
       [[0.52 0.5 ]]
     """
-    part, context = _at_least_float32(part), _at_least_float32(context)
+    part, context, logits, alpha = _common_dtype(part, context, context_logits, alpha)
     if context.shape[-2] == 0:
         return part
-    logits = _at_least_float32(context_logits)
     # A logit of -inf would leave a joint whose maps all have it without weights.
     logits = jnp.maximum(logits, jnp.finfo(logits.dtype).min)
     weights = jax.nn.softmax(jax.nn.log_sigmoid(logits), axis=-1)
-    return alpha * part + (1 - alpha) * jnp.sum(weights[..., None] * context, axis=-2)
+    mean = jnp.sum(jnp.multiply(*_same_rank(weights[..., None], context)), axis=-2)
+    part, mean, alpha = _same_rank(part, mean, alpha)
+    return alpha * part + (1 - alpha) * mean
 
 
 @partial(jax.jit, static_argnames="grid")
 def _soft_argmax(heatmap: jax.Array, temperature: ArrayLike, grid: str) -> jax.Array:
     # The maximum goes before the division, which would round away what counts among logits of 1e4.
     logits = heatmap - _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap)), heatmap)
-    temperature = jnp.asarray(temperature, logits.dtype)
-    if temperature.ndim:
-        temperature = temperature[..., None, None]
-    return _expectation(grid, logits / temperature)[-1]
+    temperature = jnp.asarray(temperature, logits.dtype)[..., None, None]
+    return _expectation(grid, _scaled(*_same_rank(logits, temperature)))[-1]
+
+
+@jax.custom_jvp
+def _scaled(logits, temperature):
+    """Logits / temperature, at least _LOWEST_LOGIT.
+
+    Its own rule, since that of the division, x / temperature**2, has no value for logits of -inf
+    and temperatures below 1e-19.
+    """
+    return jnp.maximum(logits / temperature, _LOWEST_LOGIT)
+
+
+@partial(_scaled.defjvp, symbolic_zeros=True)
+def _scaled_tangent(primals, tangents):
+    scaled, (_, temperature) = _scaled(*primals), primals
+    of_logits, of_temperature = tangents
+    step = of_logits
+    if not isinstance(of_temperature, SymbolicZero):
+        step = -scaled * of_temperature
+        if not isinstance(of_logits, SymbolicZero):
+            step = of_logits + step
+    return scaled, jnp.broadcast_to(step / temperature, scaled.shape)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -232,8 +258,8 @@ def _tangent(grid, primals, tangents):
     # Rows and columns are summed first, so that the reverse mode is one pass over the maps.
     columns, rows = jnp.sum(flow, axis=-2), jnp.sum(flow, axis=-1)
     change = [
-        jnp.sum(columns * (x - position[..., 0, None]), axis=-1) / total,
-        jnp.sum(rows * (y - position[..., 1, None]), axis=-1) / total,
+        jnp.sum(line * jnp.subtract(*_same_rank(ramp, position[..., i, None])), axis=-1) / total
+        for i, (line, ramp) in enumerate(((columns, x), (rows, y)))
     ]
     return (weight, total, position), (flow, jnp.sum(columns, axis=-1), jnp.stack(change, axis=-1))
 
@@ -252,7 +278,7 @@ def _moments(grid):
         for axis, ramp in zip((-2, -1), _ramps(grid, weight), strict=True):
             line = lax.optimization_barrier(jnp.sum(weight, axis=axis))
             total = jnp.sum(line, axis=-1)
-            positions.append(jnp.sum(line * ramp, axis=-1) / total)
+            positions.append(jnp.sum(jnp.multiply(*_same_rank(line, ramp)), axis=-1) / total)
         return total, jnp.stack(positions, axis=-1)
 
     one_map = jax.custom_batching.custom_vmap(moments)
@@ -279,17 +305,51 @@ def _over_map(value, array):
 
 def _ramps(grid, array):
     """X [W] and Y [H] of the cells of array [..., H, W], in its type."""
-    sizes = array.shape[:-3:-1]
-    return [_GRIDS[grid](np.arange(size), size).astype(array.dtype) for size in sizes]
+    return [_ramp(grid, size, array.dtype) for size in array.shape[:-3:-1]]
+
+
+def _ramp(grid, size, dtype):
+    if isinstance(size, int):
+        index, cells = np.arange(size), np.int64(size)
+    else:  # symbolic, in an export
+        index, cells = jnp.arange(size, dtype=dtype), jnp.asarray(size).astype(dtype)
+    return _GRIDS[grid](index, cells).astype(dtype)
+
+
+def _check_temperature(temperature, dtype):
+    """Raise a ValueError unless a temperature that is not traced is positive."""
+    try:
+        values = np.asarray(jax.device_get(temperature), dtype)
+    except (jax.errors.TracerArrayConversionError, RuntimeError):
+        return  # traced, or spread over several processes
+    if not (values >= jnp.finfo(dtype).tiny).all():
+        raise ValueError(
+            f"temperature={temperature!r} is not positive in {dtype}; give 1.0 or a number above 0"
+        )
 
 
 def _maps(heatmap: ArrayLike) -> jax.Array:
-    heatmap = _at_least_float32(heatmap)
+    (heatmap,) = _common_dtype(heatmap)
     if heatmap.ndim < 2:
         raise ValueError(f"heatmap has shape {heatmap.shape}; give [..., H, W]")
     return heatmap
 
 
-def _at_least_float32(array: ArrayLike) -> jax.Array:
-    array = jnp.asarray(array)
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+# Explicit types and ranks, so that the functions work under JAX's "strict" dtype promotion and with
+# rank promotion switched off.
+
+
+def _common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
+    """The arrays as float64 where one of them is, else as float32."""
+    arrays = [jnp.asarray(array) for array in arrays]
+    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in arrays)
+    return [array.astype(jnp.float64 if wide else jnp.float32) for array in arrays]
+
+
+def _same_rank(*arrays: ArrayLike) -> list[jax.Array]:
+    """The arrays with axes of size one in front of those that have fewer."""
+    rank = max(array.ndim for array in arrays)
+    return [
+        array if array.ndim == rank else array.reshape((1,) * (rank - array.ndim) + array.shape)
+        for array in arrays
+    ]

@@ -41,7 +41,10 @@ def max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
 def upsample(x: jax.Array) -> jax.Array:
     """Repeat rows and columns of x [B, H, W, C] twice: [B, 2H, 2W, C]."""
     batch, height, width, channels = x.shape
-    x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
+    # An axis at a time, which is what JAX can reshape on meshes with Explicit axes.
+    x = jnp.broadcast_to(x[:, :, None], (batch, height, 2, width, channels))
+    x = x.reshape(batch, 2 * height, width, channels)
+    x = jnp.broadcast_to(x[:, :, :, None], (batch, 2 * height, width, 2, channels))
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
@@ -55,7 +58,7 @@ def batch_norm(
     dtype), mean [C] and variance [C] (both at least float32, variance without Bessel's correction).
     """
     axes = tuple(range(x.ndim - 1))
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
     mean = jnp.mean(wide, axes)
     square = jnp.mean(jnp.square(wide), axes)
     if axis_name is not None and lax.psum(1, axis_name) > 1:
@@ -64,8 +67,13 @@ def batch_norm(
     # As one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x); written
     # as (x - mean) * scale + beta it needs more, and twice the time.
     scale = lax.rsqrt(variance + epsilon)
-    y = wide * scale + (beta - mean * scale)
+    y = wide * per_channel(scale, x) + per_channel(beta - mean * scale, x)
     return y.astype(x.dtype), mean, variance
+
+
+def per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Values [C] with the rank of x [..., C]; explicit, since rank promotion may be off."""
+    return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
 
 def _same_padding(size, window, strides):
@@ -92,10 +100,12 @@ def _taps(x, window, strides, fill):
 
 
 def _interleave(phases, height, width):
-    """Phases [a][b] = x[a::s, b::s] of [B, h, w, C] each, put together: [B, height, width, C]."""
-    x = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)
-    batch, h, strides, w, _, channels = x.shape
-    return x.reshape(batch, h * strides, w * strides, channels)[:, :height, :width]
+    """Phases [a][b] = x[a::s, b::s] of [B, h, w, C] each, merged: [B, height, width, C]."""
+    batch, h, w, channels = phases[0][0].shape
+    strides = len(phases)
+    rows = [jnp.stack(row, axis=3).reshape(batch, h, w * strides, channels) for row in phases]
+    x = jnp.stack(rows, axis=2).reshape(batch, h * strides, w * strides, channels)
+    return x[:, :height, :width]
 
 
 def _phases(size, window, strides):

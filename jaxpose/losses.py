@@ -21,6 +21,7 @@ def coordinate_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
       >>> round(float(coordinate_loss(jnp.array([0.5, 0.5]), jnp.array([0.4, 0.7]))), 3)
       0.35
     """
+    prediction, target = _alike(prediction, target)
     difference = prediction - target
     return jnp.sum(jnp.abs(difference) + jnp.square(difference), axis=-1)
 
@@ -39,7 +40,7 @@ def probability_loss(logit: jax.Array, labelled: jax.Array) -> jax.Array:
       >>> round(float(probability_loss(jnp.array(0.0), True)), 4)
       0.6931
     """
-    target = jnp.asarray(labelled, logit.dtype)
+    target = jnp.broadcast_to(jnp.asarray(labelled, logit.dtype), logit.shape)
     return jax.nn.softplus(logit) - logit * target
 
 
@@ -112,7 +113,8 @@ def masked_mean(
     if count is None:
         count = masked_count(mask, axis_name=axis_name)
     # where, not a product: a masked NaN or infinity must not come through.
-    return jnp.sum(jnp.where(mask, values, 0)) / count
+    total = jnp.sum(jnp.where(jnp.broadcast_to(mask, values.shape), values, 0))
+    return total / jnp.asarray(count).astype(total.dtype)
 
 
 def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
@@ -121,3 +123,15 @@ def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
     return jnp.maximum(count, 1)
+
+
+def _alike(prediction, target):
+    """Both in the wider of their floating types and in the prediction's shape.
+
+    Explicit, since projects switch implicit promotion off.
+    """
+    target = jnp.asarray(target)
+    floating = jnp.issubdtype(target.dtype, jnp.floating)
+    wider = floating and target.dtype.itemsize > prediction.dtype.itemsize
+    dtype = target.dtype if wider else prediction.dtype
+    return prediction.astype(dtype), jnp.broadcast_to(target.astype(dtype), prediction.shape)

@@ -77,7 +77,9 @@ class BatchNorm(nn.Module):
         if not self.train:
             scale = jax.lax.rsqrt(variance.value + EPSILON)
             shift = beta - mean.value * scale
-            return (x.astype(jnp.float32) * scale + shift).astype(x.dtype)
+            wide = x.astype(jnp.float32)
+            wide = wide * layers.per_channel(scale, x) + layers.per_channel(shift, x)
+            return wide.astype(x.dtype)
         axis_name = None if self.is_initializing() else self.axis_name
         y, batch_mean, batch_variance = layers.batch_norm(
             x, beta, epsilon=EPSILON, axis_name=axis_name
@@ -345,6 +347,13 @@ class PoseNet(nn.Module):
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
         elif not jnp.issubdtype(images.dtype, jnp.floating):
             wrong = f"images are {images.dtype}; `normalise` them to [-1, 1]"
+        elif (shape[1] % STRIDE or shape[2] % STRIDE) and not all(
+            isinstance(size, int) for size in shape[1:3]
+        ):
+            wrong = (
+                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; name its "
+                f"factors, as in `jax.export.symbolic_shape('b, {STRIDE}*h, {STRIDE}*w, 3')`"
+            )
         elif shape[1] % STRIDE or shape[2] % STRIDE:
             wrong = (
                 f"image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; resize or crop to "

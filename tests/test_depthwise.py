@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxpose import depthwise
 from jaxpose.depthwise import depthwise_conv
@@ -83,7 +83,7 @@ def test_narrow_pictures_are_taken_together_where_they_divide_the_batch(monkeypa
     monkeypatch.setattr(depthwise, "_NARROW_IS_SLOW", True)
     taken = {(16, 12): 2, (16, 8): 2, (8, 6): 4, (16, 3): 8, (4, 16): 1, (17, 12): 1, (2, 3): 1}
     for (batch, block), pictures in taken.items():
-        assert depthwise._pictures_together(batch, block) == pictures
+        assert depthwise._images_together(batch, block) == pictures
 
 
 def test_long_sums_stay_exact():
@@ -184,24 +184,105 @@ def test_shard_map_sums_the_kernels_gradient_over_the_devices():
     assert_near(found, gradients(grouped, x, kernel)[1], 2e-6)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_jit_over_shards_of_the_batch(implementation):
-    mesh = Mesh(jax.local_devices(), "devices")
-    x, kernel = arrays((2 * len(mesh.devices), 5, 5, 3), (3, 3))
-    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("devices")))
-    kernel = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
+AXES = pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+
+
+def placed(axis_type, array, spec):
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type, axis_type))
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+# "conv" only over all mesh axes: XLA multiplies the gradient of its kernel by the sizes of others.
+@AXES
+@pytest.mark.parametrize(
+    ("spec", "implementation"),
+    [((("a", "b"),), None), ((("a", "b"),), "conv"), (("a",), None), (("a",), "shift")],
+)
+def test_sharded_batches_stay_sharded_and_have_gradients(axis_type, spec, implementation):
+    x, kernel = arrays((4, 6, 8, 4), (3, 5))
     ours = functools.partial(depthwise_conv, implementation=implementation)
-    found = jax.jit(functools.partial(gradients, ours))(x, kernel)
+    sharded = placed(axis_type, x, spec), placed(axis_type, kernel, ())
+    y = jax.jit(ours)(*sharded)
+    assert y.sharding.is_equivalent_to(sharded[0].sharding, y.ndim)
+    assert_near(y, grouped(x, kernel), 1e-6)
+    found = jax.jit(functools.partial(gradients, ours))(*sharded)
     for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
         assert_near(one, other, 2e-6)
 
 
-def test_the_default_stays_sharded():
+@AXES
+@pytest.mark.parametrize("spec", [(None, "a"), (None, "a", "b")])
+def test_sharded_rows_and_columns_work_by_default(axis_type, spec):
+    x, kernel = arrays((2, 4, 4, 4), (3, 5))
+    sharded = placed(axis_type, x, spec), placed(axis_type, kernel, ())
+    assert_near(jax.jit(depthwise_conv)(*sharded), grouped(x, kernel), 1e-6)
+
+
+@AXES
+def test_shift_accepts_sharded_channels(axis_type):
+    x, kernel = arrays((2, 6, 8, 4), (3, 5))
+    sharded = placed(axis_type, x, ("b", None, None, "a")), placed(axis_type, kernel, ())
+    ours = functools.partial(depthwise_conv, implementation="shift")
+    assert_near(jax.jit(ours)(*sharded), grouped(x, kernel), 1e-6)
+    kernel_too = sharded[0], placed(axis_type, kernel, (None, None, "a"))
+    found = jax.jit(functools.partial(gradients, ours))(*kernel_too)
+    for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
+        assert_near(one, other, 2e-6)
+
+
+@AXES
+@pytest.mark.parametrize("implementation", [None, "shift"])
+def test_vmap_over_a_sharded_axis(axis_type, implementation):
+    x, kernel = arrays((4, 2, 6, 5, 4), (3, 3))
+    sharded = placed(axis_type, x, ("a",)), placed(axis_type, kernel, ())
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    mapped = jax.vmap(ours, in_axes=(0, None))
+    y = np.asarray(jax.jit(mapped)(*sharded))
+    one_each = jax.vmap(functools.partial(gradients, ours), in_axes=(0, None))
+    each = np.asarray(jax.jit(one_each)(*sharded)[1])
+    for i in range(4):
+        assert_near(y[i], grouped(x[i], kernel), 1e-6)
+        assert_near(each[i], gradients(grouped, x[i], kernel)[1], 2e-6)
+    found = jax.jit(functools.partial(gradients, mapped))(*sharded)
+    flat = x.reshape(8, 6, 5, 4)
+    for one, other in zip(found, gradients(grouped, flat, kernel), strict=True):
+        assert_near(np.reshape(one, other.shape), other, 2e-6)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_vmap_over_images_leaves_the_kernel_alone(implementation):
+    x, kernel = arrays((3, 2, 6, 5, 4), (3, 3))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    mapped = jax.vmap(ours, in_axes=(0, None))
+    text = str(jax.make_jaxpr(mapped)(x, kernel))
+    # Mapped kernels have an axis of three in front or, in a grouped convolution, twelve channels.
+    assert "f32[3,3,3,4]" not in text and "f32[3,3,1,12]" not in text
+
+
+@pytest.mark.parametrize("implementation", [None, "shift"])
+def test_vmap_within_shard_map_leaves_the_kernel_alone(implementation):
     mesh = Mesh(jax.local_devices(), "devices")
-    sharding = NamedSharding(mesh, PartitionSpec("devices"))
-    x, kernel = arrays((2 * len(mesh.devices), 5, 5, 3), (3, 3))
-    y = jax.jit(depthwise_conv)(jax.device_put(x, sharding), kernel)
-    assert y.sharding.is_equivalent_to(sharding, y.ndim)
+    x, kernel = arrays((2 * len(mesh.devices), 3, 6, 5, 4), (3, 3))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    mapped = jax.shard_map(
+        jax.vmap(ours, in_axes=(0, None)),
+        mesh=mesh,
+        in_specs=(PartitionSpec("devices"), PartitionSpec()),
+        out_specs=PartitionSpec("devices"),
+    )
+    assert_near(jax.jit(mapped)(x, kernel)[-1], grouped(x[-1], kernel), 1e-6)
+    assert "f32[2,3,3,4]" not in str(jax.make_jaxpr(mapped)(x, kernel))
+
+
+def test_shard_map_of_images_that_do_not_vary():
+    mesh = Mesh(jax.local_devices(), "devices")
+    devices = len(mesh.devices)
+    x, _ = arrays((2, 5, 5, 3), (3, 3))
+    kernels = arrays((devices, 3, 3, 3), (3, 3))[0]
+    of_x = lambda x, kernels: gradients(depthwise_conv, x, kernels[0])[0]  # noqa: E731
+    places = {"in_specs": (PartitionSpec(), PartitionSpec("devices")), "out_specs": PartitionSpec()}
+    found = jax.jit(jax.shard_map(of_x, mesh=mesh, **places))(x, kernels)
+    assert_near(found, sum(gradients(grouped, x, kernel)[0] for kernel in kernels), 2e-6)
 
 
 def test_without_jit_it_is_the_same():
@@ -214,9 +295,44 @@ def test_without_jit_it_is_the_same():
         assert_near(one, other, 2e-6)
 
 
-def test_vmap_over_nothing():
-    x, kernel = arrays((2, 6, 5, 3), (3, 3))
-    assert jax.vmap(depthwise_conv, in_axes=(0, None))(x[None][:0], kernel).shape == (0, *x.shape)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_vmap_of_size_zero(axes, implementation):
+    x, kernel = arrays((2, 4, 4, 2), (3, 3))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    many = [
+        each if axis is None else each[None][:0]
+        for each, axis in zip((x, kernel), axes, strict=True)
+    ]
+    assert jax.vmap(ours, in_axes=axes)(*many).shape == (0, *x.shape)
+    found = jax.vmap(functools.partial(gradients, ours), in_axes=axes)(*many)
+    assert [each.shape for each in found] == [(0, *x.shape), (0, *kernel.shape)]
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("shape", [(2, 4, 4, 0), (0, 4, 4, 2), (2, 0, 4, 2), (2, 4, 0, 2)])
+def test_empty_arrays_give_empty_arrays_and_zero_gradients(shape, implementation):
+    x, kernel = arrays(shape, (3, 3))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    assert ours(x, kernel).shape == shape
+    of_x, of_kernel = jax.jit(functools.partial(gradients, ours))(x, kernel)
+    assert of_x.shape == shape
+    assert of_kernel.shape == kernel.shape and not of_kernel.any()
+
+
+@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("implementation", [None, "shift"])
+def test_strict_promotion_gives_the_same_numbers(flag, dtype, implementation):
+    x, kernel = arrays((2, 6, 20, 4), (3, 5), dtype)
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    expected = ours(x, kernel), *jax.vjp(ours, x, kernel)[1](x)
+    jax.clear_caches()  # nothing traced without the flag
+    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+        found = ours(x, kernel), *jax.vjp(ours, x, kernel)[1](x)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == dtype
+        np.testing.assert_array_equal(np.float64(one), np.float64(other))
 
 
 def test_rematerialisation_and_scan():
@@ -240,8 +356,15 @@ def test_the_grouped_implementation_has_forward_mode_and_second_derivatives():
     slope = jax.jvp(loss, (kernel,), (kernel,))[1]
     np.testing.assert_allclose(slope, jnp.sum(gradient * kernel), rtol=1e-4)
     assert np.isfinite(jax.hessian(loss)(kernel)).all()
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(lambda k: depthwise_conv(x, k), (kernel,), (kernel,))
+
+
+@pytest.mark.parametrize("transform", [jax.jacfwd, jax.hessian])
+@pytest.mark.parametrize("implementation", [None, "shift"])
+def test_forward_mode_names_the_implementation_that_has_it(transform, implementation):
+    x, kernel = arrays((1, 4, 4, 2), (3, 3))
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    with pytest.raises(TypeError, match="forward-mode.*use implementation='conv'"):
+        transform(lambda k: jnp.sum(jnp.sin(ours(x, k))))(kernel)
 
 
 def lowered(platform, function, *arguments):
@@ -280,14 +403,18 @@ def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(mon
         assert_near(one, other, 2e-6)
 
 
-def test_default_exports_with_a_symbolic_batch():
-    shapes = jax.ShapeDtypeStruct((jax.export.symbolic_shape("batch")[0], 4, 4, 2), X.dtype), KERNEL
-    exported = jax.export.export(jax.jit(depthwise_conv))(*shapes)
-    x, kernel = arrays((3, 4, 4, 2), (3, 3))
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("sizes", ["b, 4, 20, 2", "b, h, w, 2"])
+def test_exports_with_symbolic_sizes(sizes, implementation):
+    ours = functools.partial(depthwise_conv, implementation=implementation)
+    shapes = jax.ShapeDtypeStruct(jax.export.symbolic_shape(sizes), X.dtype), KERNEL
+    x, kernel = arrays((3, 4, 20, 2), (3, 3))
+    exported = jax.export.export(jax.jit(ours))(*shapes)
     assert_near(exported.call(x, kernel), grouped(x, kernel), 1e-6)
-    both = jax.jit(functools.partial(gradients, depthwise_conv))
+    both = jax.jit(functools.partial(gradients, ours))
     found = jax.export.export(both)(*shapes).call(x, kernel)
-    assert_near(found[1], gradients(grouped, x, kernel)[1], 2e-6)
+    for one, other in zip(found, gradients(grouped, x, kernel), strict=True):
+        assert_near(one, other, 2e-6)
 
 
 X, KERNEL = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2))

@@ -163,8 +163,9 @@ def test_several_crops_are_averaged_in_pixels(plain):
 
 def test_crop_sizes():
     np.testing.assert_allclose(evaluate.crop_sizes(5), [1, 0.9, 1.1, 0.8, 1.2])
-    for number in (0, 10):
-        with pytest.raises(JaxposeError, match=f"num_crops is {number}"):
+    assert evaluate.crop_sizes(np.int64(1)) == [1]
+    for number in (0, 10, 2.5, 3.0, "3", None, float("nan")):
+        with pytest.raises(JaxposeError, match=f"num_crops is {number!r}; it must be 1 to 9"):
             evaluate.crop_sizes(number)
 
 

@@ -10,10 +10,11 @@ import sys
 import textwrap
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpose import cli, export, geometry, pretrained
+from jaxpose import checkpoint, cli, export, geometry, pretrained
 from jaxpose.errors import JaxposeError
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.predict import PoseEstimator, as_picture
@@ -117,6 +118,16 @@ def test_the_artifact_takes_any_batch_on_every_platform(artifact):
     assert [str(out) for out in artifact.out_avals] == [
         f"float32[batch,{joints},2]", f"float32[batch,{joints}]"
     ]  # fmt: skip
+
+
+def test_the_exported_function_takes_symbolic_heights_and_widths(packed, crops):
+    variables, metadata, _ = checkpoint.load(packed)
+    program = jax.jit(export.crop_program(variables, metadata))
+    sizes = jax.export.symbolic_shape("batch, 32*h, 32*w, 3")
+    exported = jax.export.export(program)(jax.ShapeDtypeStruct(sizes, jnp.uint8))
+    for images in (crops[:2], np.tile(crops[:1], (1, 1, 2, 1))):
+        for ours, theirs in zip(exported.call(images), program(images), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 LOAD = """

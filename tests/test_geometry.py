@@ -18,6 +18,7 @@ from jaxpose.geometry import (
     reduce_by_area,
     reduction,
 )
+from jaxpose.predict.boxes import check_boxes
 
 CROPS = [
     Crop((70.0, 60.0), 64.0),
@@ -185,6 +186,23 @@ def test_picture_rule_pads_to_a_square():
 def test_box_rule():
     crop = example_crop({"box": [10, 20, 30, 60]}, CropRule("box", 1.5))
     assert crop == Crop((25.0, 50.0), 90.0)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400)])
+@pytest.mark.parametrize("place", range(4))
+def test_a_box_with_an_integer_beyond_float64_has_no_extent(number, place):
+    box = [10, 20, 30, 60]
+    box[place] = number
+    crop = example_crop({"box": box, "picture_size": (80, 30)}, CropRule("box"))
+    assert crop == Crop((40.0, 15.0), 80.0)
+    with pytest.raises(JaxposeError, match="a box has a number that is too large"):
+        check_boxes([box])
+
+
+def test_a_center_or_scale_beyond_float64_has_no_extent():
+    for example in ({"center": [1, 2], "scale": 10**400}, {"center": [10**400, 2], "scale": 5}):
+        crop = example_crop({**example, "picture_size": (80, 30)}, MPII_RULE)
+        assert crop.center == (40.0, 15.0)
 
 
 @pytest.mark.parametrize("labelled", [[False, False], [True, False], [True, True]])

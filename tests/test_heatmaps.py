@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
@@ -210,6 +210,49 @@ def test_temperature_may_be_traced_and_learned():
         check_grads(read, (jnp.asarray(RANDOM[0]), jnp.asarray(0.6)), order=1)
 
 
+@pytest.mark.parametrize("lowest", [-np.inf, np.finfo(np.float32).min, -1e6])
+def test_masked_cells_leave_the_temperature_its_derivatives(lowest):
+    """Two cells, so x = s / 6 + (1 - s) / 2 with s = sigmoid(1 / t), and a third that is masked."""
+    heatmap = jnp.array([[1.0, 0.0, lowest]])
+    x = lambda t: soft_argmax(heatmap, temperature=t)[0]  # noqa: E731
+
+    def derivatives(t):
+        s = 1 / (1 + np.exp(-1 / t))
+        first = s * (1 - s) / (3 * t**2)
+        return first, -first * ((1 - 2 * s) / t**2 + 2 / t)
+
+    for t in (0.5, 1.0, 3.0):
+        first, second = derivatives(t)
+        np.testing.assert_allclose(jax.grad(x)(t), first, rtol=1e-5)
+        np.testing.assert_allclose(jax.jacfwd(x)(t), first, rtol=1e-5)
+        np.testing.assert_allclose(jax.hessian(x)(t), second, rtol=1e-4)
+        np.testing.assert_allclose(jax.vmap(jax.grad(x))(jnp.array([t]))[0], first, rtol=1e-5)
+    of_map = jax.grad(lambda h: soft_argmax(h, temperature=0.5)[0])(heatmap)
+    assert of_map[0, 2] == 0 and np.isfinite(of_map).all()
+
+
+def test_masked_cells_and_a_temperature_for_each_map():
+    heatmap = np.where(RNG.random((3, 4, 5)) < 0.3, -np.inf, RNG.normal(size=(3, 4, 5)))
+    heatmap[:, 0, 0] = 0.0
+    temperatures = np.array([0.3, 1.0, 4.0])
+    with jax.enable_x64(True):
+        sums = lambda h, t: jnp.sum(jnp.sin(3 * soft_argmax(h, temperature=t)))  # noqa: E731
+        found = jax.jit(jax.grad(sums, argnums=1))(heatmap, temperatures)
+        step = 1e-6
+        for i in range(3):
+            moved = [temperatures + sign * step * (np.arange(3) == i) for sign in (1, -1)]
+            slope = (sums(heatmap, moved[0]) - sums(heatmap, moved[1])) / (2 * step)
+            np.testing.assert_allclose(found[i], slope, rtol=1e-6)
+
+
+@pytest.mark.parametrize("heatmap", [[[1.0, 0.0, -np.inf]], [[1.0, 1.0, 0.0]]])
+def test_derivatives_at_the_coldest_temperatures_are_finite(heatmap):
+    x = lambda t: soft_argmax(jnp.array(heatmap), temperature=t)[0]  # noqa: E731
+    for t in (1e-20, 1e-30):
+        assert jax.grad(x)(t) == 0
+        assert jax.jacfwd(x)(t) == 0
+
+
 def test_one_temperature_a_map():
     temperatures = np.linspace(0.2, 2, 4).astype(np.float32)
     maps = RANDOM[0].astype(np.float32)
@@ -387,6 +430,11 @@ def test_aggregation_gradients_agree_with_differences():
         (lambda: soft_argmax(jnp.zeros((3, 0, 4))), "no cells"),
         (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=0), "temperature=0"),
         (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=-1.0), "temperature=-1.0"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=1e-50), "not positive in float32"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=np.float32(-1)), "float32.-1"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=np.array(np.nan)), "array.nan"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=jnp.zeros(())), "Array.0"),
+        (lambda: soft_argmax(jnp.zeros((2, 4, 4)), temperature=jnp.array([1, 0])), "not positive"),
         (lambda: joint_logit(jnp.zeros(4)), r"shape \(4,\)"),
     ],
 )
@@ -399,3 +447,88 @@ def test_examples_of_the_docstrings_run():
     result = doctest.testmod(jaxpose.heatmaps)
     assert result.attempted > 15
     assert result.failed == 0
+
+
+SMALL = [jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.int4, jnp.uint4, jnp.int8, jnp.bool_]
+
+
+@pytest.mark.parametrize("dtype", SMALL)
+def test_the_smallest_types_give_float32(dtype):
+    maps = jnp.asarray(RNG.integers(0, 2, (3, 4, 5)), dtype)
+    wide = maps.astype(jnp.float32)
+    for function in (soft_argmax, joint_logit, joint_probability, jax.vmap(soft_argmax)):
+        found = function(maps)
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, function(wide))
+
+
+def test_gradient_of_a_float8_map_is_float8():
+    maps = jnp.asarray(RNG.normal(size=(4, 5)), jnp.float8_e4m3fn)
+    found = jax.grad(lambda h: soft_argmax(h)[0])(maps)
+    assert found.dtype == maps.dtype
+    wide = gradient(np.float64(maps), (1.0, 0.0))
+    np.testing.assert_allclose(np.float64(found), wide, atol=0.07 * np.abs(wide).max())
+
+
+MAPS_OF_FLAGS = np.float32(RNG.normal(size=(2, 3, 8, 6)))
+CALLS_OF_FLAGS = {
+    "one map": lambda m: soft_argmax(m[0, 0]),
+    "batch": soft_argmax,
+    "vmap": lambda m: jax.vmap(jax.vmap(soft_argmax, in_axes=-1), in_axes=2)(m),
+    "other grid": lambda m: soft_argmax(m, grid="align_corners"),
+    "temperature for each joint": lambda m: soft_argmax(m, temperature=np.ones(3, np.float64)),
+    "more temperatures than maps": lambda m: soft_argmax(m[0, 0], temperature=jnp.arange(1.0, 4)),
+    "traced temperature": lambda m: jax.jit(soft_argmax)(m, temperature=jnp.bfloat16(0.5)),
+    "gradient": lambda m: jax.grad(lambda m: jnp.sum(soft_argmax(m)))(m),
+    "gradient of temperature": lambda m: jax.grad(lambda t: soft_argmax(m, temperature=t).sum())(
+        jnp.float32(0.5)
+    ),
+    "forward mode": lambda m: jax.jvp(soft_argmax, (m,), (m,))[1],
+    "bfloat16": lambda m: soft_argmax(m.astype(jnp.bfloat16)),
+    "int32": lambda m: joint_logit(m.astype(jnp.int32)),
+    "probability": joint_probability,
+    "context": lambda m: aggregate_context(
+        soft_argmax(m[0]),
+        soft_argmax(m[:, :, None]).astype(jnp.bfloat16),
+        joint_logit(m)[..., None],
+        alpha=np.float64(0.7),
+    ),
+}
+
+
+@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
+@pytest.mark.parametrize("call", CALLS_OF_FLAGS)
+def test_strict_promotion_gives_the_same_numbers(call, flag):
+    maps = jnp.asarray(MAPS_OF_FLAGS)
+    expected = CALLS_OF_FLAGS[call](maps)
+    jax.clear_caches()  # nothing traced without the flag
+    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+        found = CALLS_OF_FLAGS[call](maps)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("grid", ["half_pixel", "align_corners", "paper"])
+def test_exports_with_symbolic_height_and_width(grid):
+    sizes = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, h, w"), jnp.float32)
+    read = partial(soft_argmax, grid=grid)
+    square = jax.grad(lambda h: jnp.sum(jnp.square(read(h))))
+    for function in (read, square, jax.vmap(read, in_axes=-1), joint_logit):
+        exported = jax.export.export(jax.jit(function))(sizes)
+        for shape in ((2, 5, 7), (1, 1, 1)):
+            maps = jnp.asarray(RNG.normal(size=shape), jnp.float32)
+            np.testing.assert_allclose(exported.call(maps), function(maps), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("spec", [P("a"), P("a", "b")])
+def test_sharded_maps(axis_type, spec):
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type, axis_type))
+    maps = jnp.asarray(RNG.normal(size=(2, 4, 5, 7)), jnp.float32)
+    sharded = jax.device_put(maps, NamedSharding(mesh, spec))
+    function = lambda m: jnp.sum(jnp.sin(soft_argmax(m)) * joint_logit(m)[..., None])  # noqa: E731
+    found = jax.jit(soft_argmax)(sharded)
+    assert found.sharding.is_equivalent_to(sharded.sharding, 3)
+    np.testing.assert_allclose(found, soft_argmax(maps), rtol=0, atol=1e-6)
+    gradients = (jax.jit(jax.grad(function))(each) for each in (sharded, maps))
+    np.testing.assert_allclose(*gradients, rtol=0, atol=1e-6)

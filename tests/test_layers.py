@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxpose import layers
 
@@ -103,3 +104,37 @@ def test_one_device_waits_for_no_other():
     place = {"in_axes": (0, None), "devices": jax.local_devices()[:1]}
     text = jax.pmap(norm, axis_name="devices", **place).lower(x, beta).as_text()
     assert "all_reduce" not in text
+
+
+LAYERS = {
+    "pointwise_conv": (lambda x: layers.pointwise_conv(x, normal((3, 5), 1)), (4, 6, 8, 3)),
+    "max_pool": (functools.partial(layers.max_pool, window=3, strides=2), (4, 6, 8, 3)),
+    "upsample": (layers.upsample, (4, 3, 5, 3)),
+    "batch_norm": (
+        lambda x: layers.batch_norm(x, normal((3,), 1), epsilon=1e-3)[0],
+        (4, 3, 5, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_sharded_batches_stay_sharded(layer, axis_type):
+    function, shape = LAYERS[layer]
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type, axis_type))
+    x = normal(shape)
+    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("a")))
+    y = jax.jit(function)(sharded)
+    assert y.sharding.is_equivalent_to(sharded.sharding, y.ndim)
+    loss = jax.jit(jax.value_and_grad(lambda x: jnp.sum(jnp.sin(function(x)))))
+    assert_alike(loss(sharded), loss(x))
+
+
+@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_strict_promotion_gives_the_same_numbers(layer, flag):
+    function, shape = LAYERS[layer]
+    expected = pulled(function, normal(shape))
+    jax.clear_caches()  # nothing traced without the flag
+    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+        assert_alike(pulled(function, normal(shape)), expected, 1e-6)

@@ -160,3 +160,24 @@ def test_heatmap_divergence_stays_finite_for_sharp_maps_and_far_targets():
     )(maps)
     np.testing.assert_allclose(value, np.log(2), rtol=1e-5)
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_strict_promotion_gives_the_same_numbers(flag, dtype):
+    rng = np.random.default_rng(0)
+    prediction = jnp.asarray(rng.normal(size=(2, 3, 4, 2)), dtype)
+    target = rng.normal(size=(3, 4, 2)).astype(np.float32)
+    mask = rng.random((3, 4)) < 0.5
+
+    def losses():
+        position = coordinate_loss(prediction, target)
+        presence = probability_loss(prediction[..., 0], mask)
+        return masked_mean(position, mask), masked_mean(presence, mask, count=7)
+
+    expected = losses()
+    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+        found = losses()
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours == theirs

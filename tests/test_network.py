@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxpose.errors import JaxposeError
 from jaxpose.network import BatchNorm, PoseNet, decode, initial_variables, make_net, normalise
@@ -273,13 +274,15 @@ def test_rematerialisation_changes_no_gradient(variables, images):
         ({"kernel_size": 4}, (1, 32, 32, 3), "kernel_size is 4; it must be odd"),
         ({"num_blocks": 0}, (1, 32, 32, 3), "num_blocks 0"),
         ({}, (1, 60, 64, 3), "size 60x64 is not divisible by 32; resize or crop to 64x64"),
+        ({}, jax.export.symbolic_shape("b, h, 32*w, 3"), r"symbolic image size hx32\*w"),
         ({}, (32, 32, 3), r"shape \(32, 32, 3\)"),
         ({}, (1, 32, 32, 4), r"shape \(1, 32, 32, 4\)"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(changes, shape, says):
+    images = jax.ShapeDtypeStruct(shape, jnp.float32)
     with pytest.raises(JaxposeError, match=says) as caught:
-        jax.eval_shape(TINY.clone(**changes).init, jax.random.key(0), jnp.zeros(shape))
+        jax.eval_shape(TINY.clone(**changes).init, jax.random.key(0), images)
     assert "\n" not in str(caught.value)
 
 
@@ -306,3 +309,66 @@ def test_recorded_arguments_are_checked(changes, says):
 def test_normalise_maps_bytes_to_plus_minus_one():
     pixels = np.array([0, 51, 255], np.uint8)
     np.testing.assert_allclose(normalise(pixels), [-1, -0.6, 1], atol=1e-6)
+
+
+SMALL = TINY.clone(num_blocks=1, num_context_maps=1)
+
+
+@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
+def test_strict_promotion_gives_the_same_numbers(images, flag):
+    variables = initial_variables(SMALL, 0)
+    expected = jax.jit(SMALL.apply)(variables, images), answers(SMALL, variables, images)
+    half = SMALL.clone(dtype=jnp.bfloat16)
+    jax.clear_caches()  # nothing traced without the flag
+    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+        found = jax.jit(SMALL.apply)(variables, images), answers(SMALL, variables, images)
+        jax.eval_shape(half.apply, variables, images)
+        jax.eval_shape(functools.partial(answers, half), variables, images)
+        jax.eval_shape(SMALL.init, jax.random.key(0), images)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
+        np.testing.assert_array_equal(ours.confidence, theirs.confidence)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("portable", [False, True])
+def test_sharded_images_keep_their_shards(axis_type, portable):
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type, axis_type))
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 64, 3)), jnp.float32)
+    net, variables = SMALL.clone(portable=portable), initial_variables(SMALL, 0)
+    sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("a")))
+    everywhere = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    expected = jax.jit(net.apply)(variables, images)
+    found = jax.jit(net.apply)(everywhere, sharded)
+    of_batch = NamedSharding(mesh, PartitionSpec(None, "a"))
+    assert found.keypoints.sharding.is_equivalent_to(of_batch, 4)
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-5)
+    np.testing.assert_allclose(found.confidence, expected.confidence, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_gradients_on_a_mesh_with_explicit_axes():
+    mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType.Explicit, AxisType.Explicit))
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)), jnp.float32)
+    variables = initial_variables(SMALL, 0)
+
+    def loss(params, variables, images):
+        variables = {**variables, "params": params}
+        output, _ = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])
+        return jnp.sum(jnp.sin(output.keypoints)) + jnp.sum(jnp.square(output.confidence))
+
+    of_params = jax.jit(jax.grad(loss))
+    expected = by_name(of_params(variables["params"], variables, images))
+    everywhere = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    sharded = jax.device_put(images, NamedSharding(mesh, PartitionSpec("a")))
+    for name, found in by_name(of_params(everywhere["params"], everywhere, sharded)).items():
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(found, expected[name], atol=1e-3 * scale, err_msg=name)
+
+
+def test_exports_with_symbolic_height_and_width(images):
+    variables = initial_variables(SMALL, 0)
+    apply = jax.jit(functools.partial(SMALL.apply, variables))
+    sizes = jax.export.symbolic_shape("b, 32*h, 32*w, 3")
+    exported = jax.export.export(apply)(jax.ShapeDtypeStruct(sizes, jnp.float32))
+    np.testing.assert_allclose(exported.call(images).keypoints, apply(images).keypoints, atol=1e-5)

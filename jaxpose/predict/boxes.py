@@ -21,6 +21,10 @@ def check_boxes(
     """
     try:
         array = np.asarray(boxes, np.float64)
+    except OverflowError:  # an integer beyond the range of float64
+        raise JaxposeError(
+            "a box has a number that is too large; give x, y, width, height in pixels"
+        ) from None
     except (TypeError, ValueError):
         array = np.zeros(())
     if array.size == 0 and array.ndim > 0:

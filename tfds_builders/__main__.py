@@ -8,12 +8,14 @@ import argparse
 import contextlib
 import importlib
 import io
+import logging
 import pathlib
 import shutil
 import sys
 import tempfile
 
 from tfds_builders.errors import BuildError
+from tfds_builders.sources import local_path
 
 NAMES = ("lsp", "lspet", "mpii", "synthetic_people")
 
@@ -29,7 +31,11 @@ EXAMPLES = """examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command and return its exit status; wrong arguments exit with status 2."""
+    for stream in (sys.stdout, sys.stderr):  # file names that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report has its reason
     options = _parser().parse_args(arguments)
     try:
         build(options)
@@ -73,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         "several may be given",
     )
     parser.add_argument(
-        "--data_dir", help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)"
+        "--data_dir",
+        "--data-dir",
+        metavar="DIR",
+        help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--strict",
@@ -107,7 +116,8 @@ def build(options: argparse.Namespace) -> None:
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
 
     tfds.disable_progress_bar()  # ours knows the number of persons
-    place = {"config": config or None, "data_dir": options.data_dir}
+    data_dir = options.data_dir and str(local_path(options.data_dir, "--data_dir"))
+    place = {"config": config or None, "data_dir": data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)
     if path.exists() and not options.overwrite:
         print(f"{options.name} is already prepared in {path}")
@@ -119,7 +129,8 @@ def build(options: argparse.Namespace) -> None:
         )
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download
             builder.download_and_prepare(file_format="array_record", download_dir=downloads)
-    (path / REPORT).write_text("\n".join(builder.report.lines(names_shown=None)) + "\n", "utf-8")
+    report = "\n".join(builder.report.lines(names_shown=None)) + "\n"
+    (path / REPORT).write_text(report, "utf-8", errors="backslashreplace")
     print(f"{builder.info.full_name} is prepared in {path}")
     for line in builder.report.lines():
         print(f"  {line}")

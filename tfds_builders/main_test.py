@@ -60,7 +60,7 @@ def test_wrong_arguments(capsys, tmp_path, arguments, says):
     fails(capsys, run(tmp_path, *arguments), says)
 
 
-@pytest.mark.parametrize("option", ["--data_dir", "--source"])
+@pytest.mark.parametrize("option", ["--data_dir", "--source", "--images", "--corrections"])
 def test_an_address_is_refused(capsys, tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     status = main(["lsp", "--source", str(HERE / "lsp" / "dummy_data"), f"{option}=s3://b/x"])

@@ -19,6 +19,7 @@ from tfds_builders.sources import Files, ReadError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # in the file's first box
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
 UNKNOWN = None  # the orientation of an EXIF block that cannot be read
@@ -77,6 +78,8 @@ def prepare(data: bytes) -> Picture:
     except ReadError:
         raise
     except Exception as error:  # Pillow raises whatever its formats' readers stumble over
+        if data[4:8] == b"ftyp" and any(brand in data[8:40] for brand in HEIC_BRANDS):
+            raise ReadError("a HEIC picture; turn it into JPEG or PNG first") from error
         raise ReadError(_reason(error)) from error
 
 

@@ -151,6 +151,11 @@ def test_what_is_no_picture_is_refused(data):
         pictures.prepare(data)
 
 
+def test_heic_is_named():
+    with pytest.raises(ReadError, match="a HEIC picture; turn it into JPEG or PNG first"):
+        pictures.prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+
+
 def test_a_picture_that_claims_to_be_enormous_is_refused(monkeypatch):
     monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
     with pytest.raises(ReadError, match="60 x 40 is more than 1,000 pixels"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import small_estimator
 from PIL import Image
-from test_predict_video import damaged, make
+from test_predict_video import changing, damaged, make, with_sound, with_unknown_sound
 
 from jaxpose import cli, pretrained
 from jaxpose.predict import PoseEstimator
@@ -130,6 +130,26 @@ def test_a_video_keeps_its_frames(photo, network, capsys):
         found = json.load(file)
     assert [image["frame"] for image in found["images"]] == list(range(7))
     assert len(found["annotations"]) == 7
+
+
+def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
+    changing(pathlib.Path("call.webm"), [(160, 96), (48, 32)])
+    assert predict("call.webm", "--json", "-o", "out.mp4", network=network) == 0
+    assert "call.webm: 8 frames: out.mp4" in capsys.readouterr().out
+    with open("out.json") as file:
+        found = json.load(file)
+    assert {(image["width"], image["height"]) for image in found["images"]} == {(160, 96)}
+    assert len(found["annotations"]) == 8
+
+
+def test_sound_that_is_left_out_is_reported(photo, network, capsys):
+    with_unknown_sound(pathlib.Path("in.avi"))
+    assert predict("in.avi", network=network) == 0
+    line = "in.avi: 5 frames (sound left out: its codec is unknown): predictions/in.mp4\n"
+    assert line in capsys.readouterr().out
+    with_sound(pathlib.Path("in.mov"), "pcm_s16le")
+    assert predict("in.mov", network=network) == 0
+    assert "in.mov: 5 frames: predictions/in.mp4\n" in capsys.readouterr().out
 
 
 def test_boxes_of_a_video_count_from_their_frame(photo, network):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
-from jaxpose.predict.pictures import is_heic
+from jaxpose.predict.pictures import is_heic, warnings_of_pillow_ignored
 
 FOLDER = "predictions"  # where nothing else is said
 PHOTOS = frozenset(
@@ -152,7 +152,7 @@ def _is_video(path: pathlib.Path) -> bool:
         return False
     pil = import_optional("PIL.Image", extra="predict")
     try:
-        with pil.open(path) as image:
+        with warnings_of_pillow_ignored, pil.open(path) as image:
             return image.format == "GIF" and image.n_frames > 1
     except Exception:  # Pillow's decoders raise many kinds; PyAV will say what is wrong
         return True

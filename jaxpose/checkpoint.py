@@ -28,6 +28,7 @@ import numpy as np
 from jaxpose import pretrained
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.paths import local_path
 
 FORMAT = 1
 METADATA_KEYS = (
@@ -232,7 +233,7 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
     """
     if which not in KINDS:
         raise JaxposeError(f"unknown checkpoint {which!r}; choose one of {', '.join(KINDS)}")
-    path = pathlib.Path(path).expanduser()
+    path = pathlib.Path(local_path(path))
     if (path / "tree").is_dir() or path.suffix == ".npz":
         return path
     for name in dict.fromkeys((which, *KINDS)):

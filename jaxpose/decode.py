@@ -14,6 +14,7 @@ import numpy as np
 from jaxpose.optional import import_optional
 
 PNG = b"\x89PNG\r\n\x1a\n"  # its first bytes
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a level
 MAX_PIXELS = 2**27
 """Larger pictures are not decoded (400 MB as uint8 RGB)."""
 
@@ -96,7 +97,9 @@ def _jpeg_header(data: bytes) -> Header | None:
 
 
 def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
-    """Decodes a JPEG or PNG; EXIF orientation is not applied (prepared data sets have none).
+    """Decode a JPEG or PNG; EXIF orientation is not applied (prepared data sets have none).
+
+    A PNG of 16 bits is reduced to 8 by `to_8_bits`.
 
     Args:
       data: the file's bytes.
@@ -117,7 +120,7 @@ def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
         4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
         8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     }[reduced]  # the scale's bit alone: RGB comes from the other flag
-    flags = scaled | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = scaled | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
@@ -125,4 +128,27 @@ def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
     expected = -(-header.height // reduced), -(-header.width // reduced)
     if image is None or image.shape[:2] != expected:
         return None
-    return image, reduced
+    return to_8_bits(image), reduced
+
+
+def to_8_bits(levels: np.ndarray) -> np.ndarray:
+    """Reduce levels of up to 16 bits to 8.
+
+    Cameras save 10, 12 or 14 bits in 16, and no file says so: the highest level decides.
+
+    Args:
+      levels: integers from 0 to 65535, of any shape.
+
+    Returns:
+      uint8 of the same shape: the upper 8 of the lowest number of bits in `DEPTHS` that holds every
+      level.
+
+    Example:
+      >>> to_8_bits(np.array([0, 2048, 4095], np.uint16)).tolist()
+      [0, 128, 255]
+    """
+    if levels.dtype == np.uint8:
+        return levels
+    high = levels.max(initial=0)
+    depth = next(depth for depth in DEPTHS if high < 2**depth)
+    return (levels.astype(np.uint16) >> (depth - 8)).astype(np.uint8)

@@ -73,16 +73,49 @@ WRONG = {
     "no command": ([], "COMMAND.*--help"),
     "an unknown command": (["scroe"], "scroe.*--help"),
     "an unknown option": (["score", "lsp-pck", "x.npz", "--jason"], "--jason.*--help"),
+    "no number": (["demo", "--port", "eighty"], "invalid int value: 'eighty'.*--help"),
     "a missing file": (["score", "lsp-pck", "absent.npz"], "absent.npz"),
     "an unknown protocol": (["score", "pck", "absent.npz"], "'pck'.*lsp-pck"),
+    "an address": (["score", "lsp-pck", "gs://b/x.npz"], "gs://b/x.npz is an address, not a local"),
+    "a file for a folder": (["convert", "w.h5", "out.npz"], "out.npz is the name of a file"),
 }
 
 
 @pytest.mark.parametrize("arguments, message", WRONG.values(), ids=WRONG)
-def test_a_mistake_is_one_line_and_status_1(arguments, message, capsys):
-    assert cli.main(arguments) == 1
+def test_a_mistake_is_one_line_and_status_1_or_of_arguments_2(arguments, message, capsys):
+    assert cli.main(arguments) == (2 if message.endswith("--help") else 1)
     printed = capsys.readouterr()
     assert re.fullmatch(rf"error: .*{message}.*\n", printed.err) and printed.out == ""
+
+
+ADDRESS = "s3://bucket/x"
+TAKE_PATHS = {
+    "predict": [[ADDRESS], ["a.jpg", "-o", ADDRESS], ["a.jpg", "--boxes", ADDRESS],
+                ["a.jpg", "--checkpoint", ADDRESS]],
+    "visualize": [[ADDRESS, "a.jpg"], ["net", ADDRESS], ["net", "a.jpg", "-o", ADDRESS]],
+    "score": [["lsp-pck", ADDRESS]],
+    "convert": [[ADDRESS, "out"], ["w.h5", ADDRESS]],
+    "pack": [[ADDRESS, "x.npz"], ["net", ADDRESS]],
+    "export": [[ADDRESS, "x.jax"], ["net", ADDRESS]],
+    "demo": [["--checkpoint", ADDRESS]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [command.__name__.split(".")[-1] for command in cli.COMMANDS])
+def test_every_path_of_every_command_refuses_an_address(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in TAKE_PATHS[command]:
+        assert cli.main([command, *arguments]) == 1
+        assert f"{ADDRESS} is an address, not a local path" in capsys.readouterr().err
+    assert not os.listdir()
+
+
+def test_every_option_may_be_spelled_with_dashes(capsys):
+    for command in TAKE_PATHS:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        options = re.findall(r"--[\w-]+", capsys.readouterr().out)
+        assert options and not [name for name in options if "-" in name[2:]]
 
 
 def test_a_reader_who_leaves_gets_no_traceback(predictions):

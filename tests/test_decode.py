@@ -25,6 +25,17 @@ def dot_picture(height, width):
     return np.repeat(np.rint(250 * blob)[..., None], 3, axis=2).astype(np.uint8)
 
 
+@pytest.mark.parametrize("factor", [1, 4, 16, 64, 257])  # 8, 10, 12, 14 and 16 bits in 16
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_of_16_bits_becomes_8_by_its_range(factor, channels):
+    gray = np.tile(np.arange(256), (8, 1))
+    levels = (gray * factor).astype(np.uint16)
+    levels = np.repeat(levels[..., None], channels, axis=-1)
+    image, reduced = decode(cv2.imencode(".png", levels)[1].tobytes(), reduction=4)
+    assert image.dtype == np.uint8 and reduced == 1
+    np.testing.assert_array_equal(image, np.repeat(gray[..., None], 3, axis=-1))
+
+
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("shape", [(131, 149), (128, 160), (135, 141)])
 @pytest.mark.parametrize("progressive", [0, 1])

@@ -132,6 +132,7 @@ WRONG = {
     "no picture": ("", b"no picture", "that file is no picture"),
     "a cut picture": ("", b"\x89PNG\r\n\x1a\n", "that file is no picture"),
     "an empty file": ("", b"", "that file is no picture"),
+    "a phone's photo": ("", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "that file is a HEIC picture"),
     "a box that is none": ("?box=a,b", None, "box 'a,b' is none"),
     "three numbers": ("?box=1,2,3", None, "give one x, y, width, height"),
     "a box outside": ("?box=900,900,10,10", None, "lies outside of the picture"),

@@ -1,6 +1,7 @@
 """`jaxpose predict` and `jaxpose visualize`: what they write, what they say, how they leave."""
 
 import functools
+import io
 import json
 import os
 import pathlib
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import small_estimator
 from PIL import Image
-from test_predict_video import damaged, make
+from test_predict_video import changing, damaged, make, with_sound, with_unknown_sound
 
 from jaxpose import cli, pretrained
 from jaxpose.predict import PoseEstimator
@@ -131,6 +132,26 @@ def test_a_video_keeps_its_frames(photo, network, capsys):
     assert len(found["annotations"]) == 7
 
 
+def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
+    changing(pathlib.Path("call.webm"), [(160, 96), (48, 32)])
+    assert predict("call.webm", "--json", "-o", "out.mp4", network=network) == 0
+    assert "call.webm: 8 frames: out.mp4" in capsys.readouterr().out
+    with open("out.json") as file:
+        found = json.load(file)
+    assert {(image["width"], image["height"]) for image in found["images"]} == {(160, 96)}
+    assert len(found["annotations"]) == 8
+
+
+def test_sound_that_is_left_out_is_reported(photo, network, capsys):
+    with_unknown_sound(pathlib.Path("in.avi"))
+    assert predict("in.avi", network=network) == 0
+    line = "in.avi: 5 frames (sound left out: its codec is unknown): predictions/in.mp4\n"
+    assert line in capsys.readouterr().out
+    with_sound(pathlib.Path("in.mov"), "pcm_s16le")
+    assert predict("in.mov", network=network) == 0
+    assert "in.mov: 5 frames: predictions/in.mp4\n" in capsys.readouterr().out
+
+
 def test_boxes_of_a_video_count_from_their_frame(photo, network):
     make("clip.mp4", frames=6)
     images = [{"id": n, "file_name": "clip.mp4", "frame": n} for n in range(6)]
@@ -229,25 +250,23 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
 
 
 WRONG = {
-    "nothing": ([], "give photos, videos or folders, or --webcam"),
-    "both": (["photo.png", "--webcam"], "or --webcam"),
     "no file": (["absent.jpg"], "no file absent.jpg"),
     "an empty folder": (["empty"], "no picture or video in the folder empty"),
     "a text": (["notes.txt"], "notes.txt can be read neither as a picture nor as a video"),
-    "a box of three": (["photo.png", "--box", "1,2,3"], "'1,2,3' is no box.*--help"),
-    "a box without area": (["photo.png", "--box", "1,2,0,9"], "'1,2,0,9' is no box"),
     "a box outside": (["photo.png", "--box", "999,2,9,9"], "999,2,9,9 lies outside.*180x240"),
-    "box and boxes": (["photo.png", "--box", "1,2,3,4", "--boxes", "x"], "not allowed with"),
     "no file of boxes": (["photo.png", "--boxes", "absent.csv"], "cannot read boxes from absent"),
     "boxes of others": (
         ["photo.png", "--boxes", "others.csv"],
         "others.csv has no boxes for photo",
     ),
     "ten crops": (["photo.png", "--num_crops", "10"], "num_crops is 10; it must be 1 to 9"),
-    "a bad frequency": (["photo.png", "--smooth", "0"], "'0' is no frequency"),
     "heat maps of a video": (["clip.mp4", "--heatmaps"], "--heatmaps is for photos"),
     "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are pictures"),
     "another suffix": (["photo.png", "-o", "x.mp4"], "a photo is written as"),
+    "a table": (["photo.png", "-o", "kp.csv"], "no .csv is written; give kp.json .* or a folder"),
+    "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is an address, not a local"),
+    "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is an address"),
+    "subfolders alone": (["outer"], "no picture or video in the folder outer; it has subfolders"),
     "over itself": (["photo.png", "-o", "."], "photo.png is an input and would be overwritten"),
     "over its boxes": (
         ["photo.png", "--boxes", "boxes.json", "-o", "./boxes.json"],
@@ -260,6 +279,7 @@ WRONG = {
 @pytest.mark.parametrize(("arguments", "says"), WRONG.values(), ids=WRONG)
 def test_what_a_person_can_do_wrong_gets_one_line(arguments, says, photo, network, capfd):
     os.mkdir("empty")
+    os.makedirs("outer/inner")
     make("clip.mp4", frames=2)
     for name, text in (
         ("notes.txt", "words\n" * 99),
@@ -272,6 +292,105 @@ def test_what_a_person_can_do_wrong_gets_one_line(arguments, says, photo, networ
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and error.startswith("error: ")
     assert re.search(says, error)
+    assert not {"kp.csv", "gs:", "s3:", "x.mp4"} & set(os.listdir())
+
+
+USAGE = {
+    "nothing": ([], "give photos, videos or folders, or --webcam"),
+    "both": (["photo.png", "--webcam"], "or --webcam"),
+    "a box of three": (["photo.png", "--box", "1,2,3"], "'1,2,3' is no box.*--help"),
+    "a box without area": (["photo.png", "--box", "1,2,0,9"], "'1,2,0,9' is no box"),
+    "box and boxes": (["photo.png", "--box", "1,2,3,4", "--boxes", "x"], "not allowed with"),
+    "a bad frequency": (["photo.png", "--smooth", "0"], "'0' is no frequency"),
+    "a negative camera": (["--webcam", "-1"], "'-1' is not a camera; give its number, 0 to 99"),
+    "a camera beyond all": (["--webcam=99999999999999"], "'99999999999999' is not a camera"),
+    "a driver's number": (["--webcam", "200"], "'200' is not a camera"),
+    "a named camera": (["--webcam", "front"], "'front' is not a camera"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), USAGE.values(), ids=USAGE)
+def test_wrong_arguments_are_one_line_and_status_2(arguments, says, photo, network, capfd):
+    assert predict(*arguments, network=network) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ") and re.search(says, error)
+
+
+@pytest.mark.parametrize("box", [["--box", "-5,10,60,130"], ["--box=-5,10,60,130"]])
+def test_a_box_may_start_left_of_the_image(photo, network, box):
+    assert predict(photo, *box, "-o", "x.json", network=network) == 0
+    with open("x.json") as file:
+        assert json.load(file)["annotations"][0]["bbox"] == [-5, 10, 60, 130]
+
+
+def test_options_may_be_spelled_with_dashes(photo, network):
+    for name, option in [("a", "--flip_test"), ("b", "--flip-test"), ("c", "--json")]:
+        assert predict(photo, option, "-o", f"{name}.json", network=network) == 0
+    texts = [pathlib.Path(f"{name}.json").read_text() for name in "abc"]
+    assert texts[0] == texts[1] != texts[2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+@pytest.mark.parametrize("name", [os.fsdecode(b"J\xfcrgen.png"), "\u65e5\u672c.png"])
+def test_a_name_that_cannot_be_printed_loses_nothing(photo, network, monkeypatch, name, encoding):
+    os.rename(photo, name)
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert predict(name, "--json", network=network) == 0
+    assert sorted(os.listdir("predictions")) == sorted(["keypoints.json", name])
+    with open("predictions/keypoints.json") as file:
+        assert json.load(file)["images"][0]["file_name"] == name
+    assert b".png: 1 person: " in out.buffer.getvalue()
+
+
+class ClosedPipe(io.StringIO):
+    """A stdout whose reader leaves when the first results arrive."""
+
+    def write(self, text):
+        if "photo.png" in text:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def test_the_json_is_written_before_the_results_are_printed(photo, network, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", ClosedPipe())
+    monkeypatch.setattr(cli, "_forget_output", lambda: None)
+    assert predict(photo, "--json", network=network) == 1
+    with open("predictions/keypoints.json") as file:
+        assert len(json.load(file)["annotations"]) == 1
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home_folder(photo, network, monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    (home / "boxes.csv").write_text("photo.png,20,30,90,150\n")
+    arguments = ["--output=~/out", "--boxes=~/boxes.csv", "--json"]
+    assert predict(photo, *arguments, network=network) == 0
+    assert sorted(os.listdir(home / "out")) == ["keypoints.json", "photo.png"]
+    assert cli.main(["visualize", network, photo, "--output=~/maps"]) == 0
+    assert len(os.listdir(home / "maps")) == 3
+    assert not os.path.exists("~")
+
+
+def test_visualize_takes_no_file_for_its_folder(photo, network, capsys):
+    assert cli.main(["visualize", network, photo, "-o", "maps.png"]) == 1
+    assert "-o maps.png is the name of a file; give a folder" in capsys.readouterr().err
+    assert not os.path.exists("maps.png")
+
+
+def test_what_is_skipped_in_a_folder_is_named(photo, network, capsys):
+    os.makedirs("in/more")
+    for path in ("in/a.png", "in/more/b.png"):
+        Image.open(photo).save(path)
+    pathlib.Path("in/raw.dng").touch()
+    assert predict("in", "-o", "in/out", network=network) == 0
+    assert predict("in", "-o", "in/out", network=network) == 0  # its own results are no input
+    line = (
+        "skipped in in: subfolders (more; give them as inputs, too) and files that are neither "
+        "photos nor videos (.dng)\n"
+    )
+    assert capsys.readouterr().err == 2 * line
 
 
 def test_photos_that_differ_in_their_suffix_keep_their_heat_maps_apart(photo, network):

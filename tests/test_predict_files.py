@@ -153,6 +153,8 @@ def test_a_missing_file_of_boxes_is_named(tmp_path):
 
 # What goes where
 
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+
 
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
@@ -190,6 +192,21 @@ def test_one_input_may_name_its_output(inputs):
     assert outputs(["in/clip.mov"], "z.mp4") == [("in/clip.mov", True, "z.mp4")]
     assert plan(["in/a.jpg"], output="y.png", json=True).json.name == "y.json"
     assert plan(["in"], output="out.v2", json=True).json.as_posix() == "out.v2/keypoints.json"
+
+
+@pytest.mark.parametrize("name", ["kp.csv", "kp.txt", "x/kp.npz", "kp.h5", "kp.xml"])
+def test_a_file_that_is_not_written_becomes_no_folder(inputs, name):
+    with pytest.raises(JaxposeError, match="is written; give .*kp.json for the keypoints, or a fo"):
+        plan(["in"], output=name, json=False)
+    assert not os.path.exists(name)
+    assert plan(["in"], output=f"{name}/", json=False).jobs[0].out.as_posix() == f"{name}/a.jpg"
+    assert plan(["in"], output=name, json=False).jobs[0].out.as_posix() == f"{name}/a.jpg"
+
+
+def test_a_heic_photo_without_its_suffix_is_no_video(inputs):
+    with open("IMG_1", "wb") as file:
+        file.write(HEIC)
+    assert outputs(["IMG_1"]) == [("IMG_1", False, "predictions/IMG_1.png")]
 
 
 def test_json_alone_draws_nothing(inputs):

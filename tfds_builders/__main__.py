@@ -8,16 +8,19 @@ import argparse
 import contextlib
 import importlib
 import io
+import logging
 import pathlib
 import shutil
 import sys
 import tempfile
 
 from tfds_builders.errors import BuildError
+from tfds_builders.sources import local_path
 
 NAMES = ("lsp", "lspet", "mpii", "coco", "backgrounds", "synthetic_people")
 
 REPORT = "build_report.txt"
+PATHS = ("data_dir", "images", "corrections")  # options beside --source
 
 EXAMPLES = """examples:
   python -m tfds_builders lsp --source lsp_dataset.zip
@@ -31,7 +34,11 @@ EXAMPLES = """examples:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; returns its exit status."""
+    """Run the command and return its exit status; wrong arguments exit with status 2."""
+    for stream in (sys.stdout, sys.stderr):  # file names that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report has its reason
     options = _parser().parse_args(arguments)
     try:
         build(options)
@@ -92,7 +99,10 @@ def _parser() -> argparse.ArgumentParser:
         help="lspet/corrected: the corrections (default: those that come with the builder)",
     )
     parser.add_argument(
-        "--data_dir", help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)"
+        "--data_dir",
+        "--data-dir",
+        metavar="DIR",
+        help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--strict",
@@ -111,6 +121,7 @@ def build(options: argparse.Namespace) -> None:
     Raises:
       BuildError: no such data set, wrong sources, files that cannot be read.
     """
+    _expand_paths(options)
     name, _, config = options.name.partition("/")
     if name not in NAMES:
         raise BuildError(f"no data set is called {name!r}; choose one of {', '.join(NAMES)}")
@@ -135,7 +146,8 @@ def build(options: argparse.Namespace) -> None:
         )
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download
             builder.download_and_prepare(file_format="array_record", download_dir=downloads)
-    (path / REPORT).write_text("\n".join(builder.report.lines(names_shown=None)) + "\n", "utf-8")
+    report = "\n".join(builder.report.lines(names_shown=None)) + "\n"
+    (path / REPORT).write_text(report, "utf-8", errors="backslashreplace")
     print(f"{builder.info.full_name} is prepared in {path}")
     for line in builder.report.lines():
         print(f"  {line}")
@@ -163,6 +175,14 @@ def configure(module, name: str, config: str, options: argparse.Namespace):
             f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
         )
     return configs.get(config), more
+
+
+def _expand_paths(options: argparse.Namespace) -> None:
+    """Expand ``~`` in every path, in place, and refuse addresses."""
+    options.source = [str(local_path(path, "--source")) for path in options.source]
+    for option in PATHS:
+        if path := getattr(options, option):
+            setattr(options, option, str(local_path(path, f"--{option}")))
 
 
 class _set_aside:

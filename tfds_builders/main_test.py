@@ -1,7 +1,10 @@
 """`python -m tfds_builders`: a mistake is one line that says what to do; a bad file is named."""
 
+import io
+import os
 import pathlib
 import shutil
+import sys
 import zipfile
 
 import pytest
@@ -55,6 +58,42 @@ def fails(capsys, status, says):
 )
 def test_wrong_arguments(capsys, tmp_path, arguments, says):
     fails(capsys, run(tmp_path, *arguments), says)
+
+
+@pytest.mark.parametrize("option", ["--data_dir", "--source", "--images", "--corrections"])
+def test_an_address_is_refused(capsys, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    status = main(["lsp", "--source", str(HERE / "lsp" / "dummy_data"), f"{option}=s3://b/x"])
+    fails(capsys, status, [f"{option} s3://b/x is an address, not a local path"])
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--data_dir", "--data-dir"])
+def test_a_tilde_is_the_home_folder(capsys, tmp_path, monkeypatch, lsp, option):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["lsp", "--source=~/release", f"{option}=~/data"]) == 0
+    assert (tmp_path / "data" / "lsp").is_dir() and not (tmp_path / "~").exists()
+
+
+def test_wrong_options_exit_with_status_2(capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["lsp", "--sauce", "x"])
+    assert exit.value.code == 2 and "--sauce" in capsys.readouterr().err
+
+
+def test_names_that_cannot_be_printed_are_reported(tmp_path, monkeypatch, lsp):
+    folder = tmp_path / os.fsdecode(b"J\xfcrgen")
+    folder.mkdir()
+    lsp.rename(folder / "release")
+    (folder / "release" / "images" / BROKEN).write_bytes(b"")
+    out = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run(tmp_path, "lsp", "--source", tmp_path) == 0
+    report = tmp_path / "data" / "lsp" / "person_centric" / "1.0.0" / REPORT
+    out.flush()
+    line = f"J\\udcfcrgen/release/images/{BROKEN}"
+    assert line in report.read_text() and line in out.buffer.getvalue().decode("cp1252")
 
 
 def test_an_archive_that_is_cut_off(capsys, tmp_path):

@@ -1,23 +1,38 @@
-"""Pictures as a prepared data set has them: whole, RGB, upright, the source's own bytes if so."""
+"""Images of a prepared data set: intact, RGB, upright, in the source's bytes if possible."""
 
 import collections
+import contextlib
 import io
 import itertools
 import os
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tfds_builders.sources import Files, ReadError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # in the file's first box
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
+UNKNOWN = None  # the orientation of an EXIF block that cannot be read
+TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # that turns an image of each orientation upright
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a gray level
 MAX_PIXELS = 100_000_000
 QUALITY = 95  # of what has to be encoded again
 
@@ -44,10 +59,9 @@ class Picture(NamedTuple):
 def size(data: bytes) -> tuple[int, int]:
     """Width and height in pixels, upright, from the header alone. Raises ReadError."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(data) as image:
             width, height = image.size
-            sideways = image.getexif().get(ORIENTATION, UPRIGHT) in (5, 6, 7, 8)
-            return (height, width) if sideways else (width, height)
+            return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
     except Exception as error:  # Pillow raises whatever its formats' readers stumble over
         raise ReadError(_reason(error)) from error
 
@@ -59,12 +73,56 @@ def prepare(data: bytes) -> Picture:
       ReadError: the picture is truncated or no picture; the message says why.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(data) as image:
             return _prepare(data, image)
     except ReadError:
         raise
     except Exception as error:  # Pillow raises whatever its formats' readers stumble over
+        if data[4:8] == b"ftyp" and any(brand in data[8:40] for brand in HEIC_BRANDS):
+            raise ReadError("a HEIC picture; turn it into JPEG or PNG first") from error
         raise ReadError(_reason(error)) from error
+
+
+class _Ignored:
+    """A context that ignores what Pillow warns of in files that it reads all the same.
+
+    Threads may be in it together: Python's filters of warnings belong to the whole process, so the
+    first one sets them and the last one restores them.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._users += 1
+
+    def __exit__(self, *_) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_ignored = _Ignored()
+
+
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    with _ignored, Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        yield image
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(ORIENTATION, UPRIGHT)
+    except Exception:  # Pillow raises whatever a broken block makes it stumble over
+        return UNKNOWN
 
 
 def _prepare(data: bytes, image: Image.Image) -> Picture:
@@ -83,11 +141,14 @@ def _prepare(data: bytes, image: Image.Image) -> Picture:
         if pixels is None:
             raise ReadError("OpenCV cannot decode it")
         return Picture(data, width, height, encoded_again=False)
-    if image.mode.startswith("I"):  # 16 bits: Pillow would clip, not scale
-        upright = Image.fromarray((np.asarray(image, np.float64) / 257).clip(0, 255).astype("u1"))
-    else:
-        upright = ImageOps.exif_transpose(image)
+    deep_colors = image.format == "PNG" and data[24] == 16 and not image.mode.startswith("I")
+    upright = Image.fromarray(_to_8_bits(image)) if image.mode.startswith("I") else image
+    # Not ImageOps.exif_transpose, which writes EXIF again and fails where it cannot encode a value.
+    if (method := TRANSPOSE.get(_orientation(image))) is not None:
+        upright = upright.transpose(method)
     upright = upright.convert("RGB")
+    if deep_colors and np.asarray(upright).max() < 2**6:  # Pillow keeps the upper 8 of 16 bits
+        raise ReadError("its colors have 16 bits and use the lower ones alone")
     encoded = io.BytesIO()
     if image.format in ("JPEG", "MPO"):
         upright.save(encoded, "JPEG", quality=QUALITY, subsampling=0)
@@ -104,7 +165,21 @@ def _kept(data: bytes, image: Image.Image) -> bool:
         return False  # byte 24: bits per channel
     if image.format == "PNG" and not _chunks_end_within(data):
         return False  # OpenCV would allocate what they say, up to 4 GB
-    return image.getexif().get(ORIENTATION, UPRIGHT) == UPRIGHT
+    return _orientation(image) == UPRIGHT
+
+
+def _to_8_bits(image: Image.Image) -> np.ndarray:
+    """Gray levels of more than 8 bits [H, W] as uint8.
+
+    They are shifted from the lowest of `DEPTHS` that holds the highest level: cameras save 12 bits
+    in 16. Pillow would clip.
+    """
+    levels = np.asarray(image)
+    low, high = levels.min(), levels.max()
+    if not 0 <= low <= high < 2 ** DEPTHS[-1]:
+        raise ReadError(f"its gray levels go from {low} to {high}, and 16 bits hold 0 to 65535")
+    depth = next(depth for depth in DEPTHS if high < 2**depth)
+    return (levels.astype(np.uint16) >> (depth - 8)).astype(np.uint8)
 
 
 def _chunks_end_within(data: bytes) -> bool:

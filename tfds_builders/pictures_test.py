@@ -1,7 +1,10 @@
 """What is kept of a picture byte for byte, what is encoded again, and what is refused by name."""
 
 import io
+import struct
+import warnings
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,6 +65,70 @@ def test_a_turned_picture_is_stored_upright(orientation):
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [
+        (0x011A, 2, 3, b"72\0\0"),  # a resolution as text
+        (0x0128, 4, 1, struct.pack("<I", 70000)),  # a unit of 32 bits
+        (0x0128, 8, 1, struct.pack("<hH", -2, 0)),
+        (0x010F, 2, 99, struct.pack("<I", 60000)),  # a value beyond the end
+    ],
+)
+def test_a_turned_image_is_stored_upright_whatever_else_its_exif_holds(entry):
+    data = encoded(quality=95, subsampling=0)
+    entries = [(pictures.ORIENTATION, 3, 1, struct.pack("<HH", 6, 0)), entry]
+    block = b"".join(struct.pack("<HHI", *fields[:3]) + fields[3] for fields in entries)
+    block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + block + bytes(4)
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = pictures.prepare(data)
+        assert pictures.size(data) == (40, 60)
+    assert np.abs(decoded(picture.data) - np.rot90(PIXELS, -1)).max() < 16
+    assert not Image.open(io.BytesIO(picture.data)).getexif()
+
+
+@pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0no"])
+def test_an_exif_block_that_cannot_be_read_turns_nothing(block):
+    data = encoded(quality=95, subsampling=0)
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        picture = pictures.prepare(data)
+        assert (picture.width, picture.height) == pictures.size(data) == (60, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a block without orientation is kept
+        assert np.abs(decoded(picture.data) - PIXELS).max() < 16
+
+
+GRAY = np.tile(np.linspace(0, 255, 64), (48, 1))
+
+
+@pytest.mark.parametrize("factor", [1, 4, 16, 64, 257])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_gray_levels_in_16_bits_become_8_by_their_range(factor, orientation):
+    levels = (GRAY.astype(np.uint16) * factor).astype(np.uint16)
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[pictures.ORIENTATION] = orientation
+    Image.fromarray(levels).save(file, "PNG", exif=exif)
+    pixels = decoded(pictures.prepare(file.getvalue()).data)
+    expected = np.repeat(GRAY.astype(int)[..., None], 3, -1)
+    np.testing.assert_array_equal(
+        pixels, UPRIGHT[orientation](expected) if orientation > 1 else expected
+    )
+
+
+def test_colors_in_16_bits_are_read_or_refused():
+    colors = np.repeat(GRAY[..., None], 3, -1)
+    full, low = (
+        cv2.imencode(".png", (colors * factor).astype(np.uint16))[1].tobytes()
+        for factor in (257, 16)
+    )
+    np.testing.assert_allclose(decoded(pictures.prepare(full).data), colors, atol=1)
+    with pytest.raises(ReadError, match="its colors have 16 bits and use the lower ones alone"):
+        pictures.prepare(low)
+
+
+@pytest.mark.parametrize(
     ("kind", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("GIF", "P")]
 )
 def test_other_channels_become_rgb(kind, mode):
@@ -82,6 +149,11 @@ def test_a_picture_that_is_cut_off_is_refused(kind, share):
 def test_what_is_no_picture_is_refused(data):
     with pytest.raises(ReadError, match=r"^[^\n]+$"):
         pictures.prepare(data)
+
+
+def test_heic_is_named():
+    with pytest.raises(ReadError, match="a HEIC picture; turn it into JPEG or PNG first"):
+        pictures.prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
 
 
 def test_a_picture_that_claims_to_be_enormous_is_refused(monkeypatch):

@@ -52,7 +52,10 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def counted(
         self, split: str, examples: Iterable[tuple[int, dict]], total: int
     ) -> Iterator[tuple[int, dict]]:
-        """The (key, example) pairs of a split, unchanged, counted in the report.
+        """The (key, example) pairs of a split, counted in the report.
+
+        Texts are unchanged but for characters that UTF-8 lacks, which are escaped: file names may
+        be bytes in any encoding.
 
         Arguments:
           split: name of the split.
@@ -64,6 +67,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
         with bar:
             for key, example in examples:
+                example = {name: _encodable(value) for name, value in example.items()}
                 self.report.person(split, example)
                 yield key, example
                 bar.update()
@@ -95,3 +99,10 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Raises BuildError with `strict`, naming what would be left out."""
         if self.strict:
             raise BuildError(f"{what}; mend it, or build without --strict")
+
+
+def _encodable(value: Any) -> Any:
+    """A text that UTF-8 can encode; any other value as it is."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value

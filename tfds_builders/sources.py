@@ -109,6 +109,19 @@ class Tar:
         return data
 
 
+def local_path(path: str, option: str) -> pathlib.Path:
+    """Expand ``~``, which shells leave alone in ``--data_dir=~/x``, and refuse SCHEME://.
+
+    Raises:
+      BuildError: the path is an address.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
+        raise BuildError(
+            f"{option} {path} is an address, not a local path; copy or mount it, and give its path"
+        )
+    return pathlib.Path(os.path.expanduser(path))
+
+
 def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:
     """The folders and archives that the user named, and the archives in those folders.
 
@@ -122,7 +135,7 @@ def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:
     """
     found: list[Files] = []
     for source in sources:
-        path = pathlib.Path(source).expanduser()
+        path = local_path(source, "--source")
         if not path.exists():
             raise BuildError(f"--source {source} does not exist; name a folder, zip or tar")
         if path.is_dir():

@@ -1,5 +1,8 @@
 """``jaxpose convert FILE.h5 OUTDIR``: the authors' Keras weights as a checkpoint."""
 
+from jaxpose.errors import JaxposeError
+from jaxpose.paths import local_path, names_a_file
+
 
 def add(commands) -> None:
     """Register the command."""
@@ -9,8 +12,10 @@ def add(commands) -> None:
         description="Turns the authors' Keras weights file into a checkpoint that every command "
         "takes. Number of blocks, joints and context maps are read off the file.",
     )
-    parser.add_argument("file", metavar="FILE.h5")
-    parser.add_argument("folder", metavar="OUTDIR", help="a new or an empty folder")
+    parser.add_argument("file", metavar="FILE.h5", type=local_path)
+    parser.add_argument(
+        "folder", metavar="OUTDIR", type=local_path, help="a new or an empty folder"
+    )
     parser.add_argument(
         "--joints",
         metavar="NAME,NAME,...",
@@ -25,6 +30,9 @@ def add(commands) -> None:
 def run(arguments) -> None:
     """Convert a file and print what was found in it."""
     from jaxpose import keras_weights
+
+    if names_a_file(arguments.folder):
+        raise JaxposeError(f"{arguments.folder} is the name of a file; give a folder")
 
     metadata, folder = keras_weights.convert(
         arguments.file,

@@ -1,5 +1,7 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
+from jaxpose.paths import local_path
+
 
 def add(commands) -> None:
     """Register the command."""
@@ -13,9 +15,10 @@ def add(commands) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
+        type=local_path,
         help="a workdir, a checkpoint folder or a packed checkpoint (.npz)",
     )
-    parser.add_argument("out", metavar="OUT", help="the program's file")
+    parser.add_argument("out", metavar="OUT", type=local_path, help="the program's file")
     parser.add_argument(
         "--format",
         choices=("jax", "onnx"),

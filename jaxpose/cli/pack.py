@@ -1,5 +1,7 @@
 """``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
 
+from jaxpose.paths import local_path
+
 
 def add(commands) -> None:
     """Register the command."""
@@ -9,8 +11,13 @@ def add(commands) -> None:
         description="Writes a checkpoint as one .npz, kernels in float16, that every command takes "
         "in a checkpoint's place.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a workdir or a checkpoint folder")
-    parser.add_argument("file", metavar="FILE.npz")
+    parser.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=local_path,
+        help="a workdir or a checkpoint folder",
+    )
+    parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.set_defaults(run=run)
 
 

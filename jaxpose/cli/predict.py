@@ -3,6 +3,10 @@
 import argparse
 import math
 
+from jaxpose.paths import local_path
+
+CAMERAS = 100  # OpenCV reads a larger number as one of its drivers
+
 
 def add(commands) -> None:
     """Register the command."""
@@ -15,15 +19,20 @@ def add(commands) -> None:
         epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height; see "
         "docs/prediction.md, also for how to find many people.",
     )
-    parser.add_argument("inputs", metavar="INPUT", nargs="*", help="photo, video or folder")
+    parser.add_argument(
+        "inputs", metavar="INPUT", nargs="*", type=local_path, help="photo, video or folder"
+    )
     add_checkpoint(parser)
     boxes = parser.add_mutually_exclusive_group()
     add_box(boxes, action="append", dest="boxes", help="of a person, in pixels; may be repeated")
-    boxes.add_argument("--boxes", metavar="FILE", dest="box_file", help="boxes for each input")
+    boxes.add_argument(
+        "--boxes", metavar="FILE", dest="box_file", type=local_path, help="boxes for each input"
+    )
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
+        type=local_path,
         help="folder, or file for a single input; with .json only that is written (default: "
         "predictions)",
     )
@@ -48,7 +57,7 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--webcam",
-        type=int,
+        type=_camera,
         nargs="?",
         const=0,
         metavar="NUMBER",
@@ -62,6 +71,7 @@ def add_checkpoint(parser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
+        type=local_path,
         help="workdir of a training run, checkpoint folder or packed file (default: the network "
         "that comes with jaxpose)",
     )
@@ -80,6 +90,18 @@ def _box(text: str) -> list[float]:
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
     return box
+
+
+def _camera(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number < CAMERAS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a camera; give its number, 0 to {CAMERAS - 1}"
+        )
+    return number
 
 
 def _frequency(text: str) -> float:

@@ -3,6 +3,8 @@
 import json
 import os
 
+from jaxpose.paths import local_path
+
 
 def add(commands) -> None:
     """Register the command."""
@@ -14,7 +16,7 @@ def add(commands) -> None:
         "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
     )
     parser.add_argument("protocol", metavar="PROTOCOL", help="mpii-pckh, lsp-pck or lsp-pcp")
-    parser.add_argument("file", metavar="FILE.npz")
+    parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.add_argument("--json", action="store_true", help="every rate and count as JSON")
     parser.add_argument("--paper", action="store_true", help="add the rows of the paper's tables")
     parser.set_defaults(run=run)

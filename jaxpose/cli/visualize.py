@@ -1,6 +1,7 @@
 """``jaxpose visualize CHECKPOINT PHOTO``: what a network sees, as in the paper's Figs. 1b, 5, 6."""
 
 from jaxpose.cli.predict import add_box
+from jaxpose.paths import local_path
 
 
 def add(commands) -> None:
@@ -15,12 +16,17 @@ def add(commands) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
+        type=local_path,
         help="workdir of a training run, checkpoint folder or packed file",
     )
-    parser.add_argument("photo", metavar="PHOTO")
+    parser.add_argument("photo", metavar="PHOTO", type=local_path)
     add_box(parser, help="of the person, in pixels (default: who is found in the whole photo)")
     parser.add_argument(
-        "-o", "--output", metavar="OUT", help="folder of the pictures (default: predictions)"
+        "-o",
+        "--output",
+        metavar="OUT",
+        type=local_path,
+        help="folder of the images (default: predictions)",
     )
     parser.set_defaults(run=run)
 

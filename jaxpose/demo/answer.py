@@ -11,6 +11,7 @@ from jaxpose import geometry
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.predict.pictures import is_heic_data, warnings_of_pillow_ignored
 from jaxpose.visualize import heat_map, joint_colors, part_maps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
@@ -85,8 +86,11 @@ def answer(
 def _opened(data: bytes):
     """The bytes of a photo as a PIL image; no pixel is decoded yet."""
     images = import_optional("PIL.Image", extra="demo")
+    if is_heic_data(data):
+        raise JaxposeError("that file is a HEIC picture; turn it into JPEG or PNG first")
     try:
-        return images.open(io.BytesIO(data), formats=FORMATS)
+        with warnings_of_pillow_ignored:
+            return images.open(io.BytesIO(data), formats=FORMATS)
     except images.DecompressionBombError:
         raise JaxposeError("that picture has too many pixels; reduce it first") from None
     except Exception:  # Pillow's decoders raise many kinds for a broken file

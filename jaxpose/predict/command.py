@@ -1,4 +1,4 @@
-"""What `jaxpose predict` does with its arguments."""
+"""The commands `jaxpose predict` and `jaxpose visualize`."""
 
 import contextlib
 import pathlib
@@ -10,9 +10,10 @@ import numpy as np
 
 from jaxpose import pretrained
 from jaxpose.compilation_cache import use_compilation_cache
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.evaluate import crop_sizes
 from jaxpose.optional import import_optional
+from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.coco import CocoWriter
@@ -73,15 +74,16 @@ def run(
     """Predict every input; arguments as `jaxpose predict --help` has them.
 
     Raises:
+      UsageError: neither inputs nor a camera, or both.
       JaxposeError: nothing could be done, or an input could not be read; the others are done then.
     """
     if (webcam is None) == (not inputs):
-        raise JaxposeError(
-            "give photos, videos or folders, or --webcam; see jaxpose predict --help"
-        )
+        raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
     crop_sizes(num_crops)  # says what is wrong before anything is loaded
     planned = plan(inputs, output=output, json=json)
     jobs = planned.jobs
+    for line in planned.skipped:
+        print(line, file=sys.stderr)
     if planned.json and box_file and planned.json.resolve() == pathlib.Path(box_file).resolve():
         raise JaxposeError(f"{box_file} holds the boxes and would be overwritten; give another -o")
     if (heatmaps or context) and all(job.video for job in jobs):
@@ -105,21 +107,24 @@ def run(
         options = {"flip_test": flip_test, "num_crops": num_crops}
         call = Call(estimator, given, coco, heatmaps, context, smooth, options)
         if webcam is not None:
-            _webcam(call, jobs[0], webcam)
-            failed = 0
+            line, failed = _webcam(call, jobs[0], webcam), 0
         else:
-            failed = _each(call, jobs)
+            line, failed = _each(call, jobs)
+    print(line)  # when all files are complete, in case that stdout is closed
     if planned.json:
         print(f"keypoints: {planned.json}")
     if failed:
         raise JaxposeError(f"{failed} of {len(jobs)} inputs failed, see above; the others are done")
 
 
-def _each(call: Call, jobs: list[Job]) -> int:
-    """Every input; of several the ones that cannot be read are named, counted and left out."""
+def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
+    """Predict every input; of several, those that cannot be read are named and left out.
+
+    Returns:
+      (the line that describes the results, the number of inputs that failed).
+    """
     if len(jobs) == 1:
-        print(_one(call, jobs[0])[0])
-        return 0
+        return _one(call, jobs[0])[0], 0
     failed = 0
     with _bar(jobs, unit="input") as bar:
         for job in bar:
@@ -132,8 +137,7 @@ def _each(call: Call, jobs: list[Job]) -> int:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
     folder = jobs[0].out and jobs[0].out.parent
-    print(f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""))
-    return failed
+    return f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""), failed
 
 
 def _bar(*arguments, **options):
@@ -220,9 +224,12 @@ def _video(
             bar.update()
             if window is not None and not window.open:
                 break
-    damaged = f" ({reader.damaged} damaged parts left out)" if reader.damaged else ""
+    lost = [f"{reader.damaged} damaged parts left out"] if reader.damaged else []
+    if writer is not None and reader.lost_sound:
+        lost.append(f"sound left out: {reader.lost_sound}")
+    remark = f" ({'; '.join(lost)})" if lost else ""
     made = f": {job.out}" if job.out else ""
-    return f"{job.path}: {number} frames{damaged}{made}", not damaged
+    return f"{job.path}: {number} frames{remark}{made}", not lost
 
 
 def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
@@ -242,15 +249,15 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
             window.show(picture)
 
 
-def _webcam(call: Call, job: Job, number: int) -> None:
-    """A camera until its window is closed or a person presses Ctrl-C, which is no failure."""
+def _webcam(call: Call, job: Job, number: int) -> str:
+    """Record until the window is closed or Ctrl-C is pressed; return the line that describes it."""
     with Camera(number) as camera:
         window = Window("jaxpose")
         print("recording; Ctrl-C ends it")
         try:
-            print(_video(call, job, camera, window)[0])
+            return _video(call, job, camera, window)[0]
         except KeyboardInterrupt:
-            print(f"recorded: {job.out}" if job.out else "ended")
+            return f"recorded: {job.out}" if job.out else "ended"
         finally:
             window.close()
 
@@ -258,13 +265,15 @@ def _webcam(call: Call, job: Job, number: int) -> None:
 def visualize(
     photo: str, *, checkpoint: str, box: Sequence[float] | None, output: str | None
 ) -> None:
-    """Write what a network sees of one person; arguments as `jaxpose visualize --help` has them.
+    """Draw the maps of one person; arguments as in `jaxpose visualize --help`.
 
     Raises:
       JaxposeError: the photo or the checkpoint cannot be read.
     """
     picture = as_picture(photo)
     folder = pathlib.Path(FOLDER if output is None else output)
+    if output is not None and names_a_file(output):
+        raise JaxposeError(f"-o {output} is the name of a file; give a folder for three images")
     make_folder(folder)
     estimator = open_estimator(checkpoint)
     found = estimator.predict(picture, None if box is None else [box])

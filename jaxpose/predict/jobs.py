@@ -1,21 +1,25 @@
-"""What `jaxpose predict` is given, and where what it makes of it goes."""
+"""Inputs of `jaxpose predict`, and the files that it writes for them."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.paths import names_a_file
+from jaxpose.predict.pictures import is_heic, warnings_of_pillow_ignored
 
 FOLDER = "predictions"  # where nothing else is said
 PHOTOS = frozenset(
-    ".avif .bmp .heic .heif .jfif .jp2 .jpe .jpeg .jpg .mpo .pgm .png .ppm .tif .tiff .webp".split()
+    ".avif .bmp .heic .heics .heif .hif .jfif .jp2 .jpe .jpeg .jpg .mpo .pgm .png .ppm .tif .tiff "
+    ".webp".split()
 )
 VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
 CAMERA = pathlib.Path("webcam.mp4")  # a camera's name, and what is made of it
-WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the pictures that are written
+WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the images that are written
+SHOWN = 5  # names of skipped files and folders
 
 
 class Job(NamedTuple):
@@ -33,40 +37,48 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Everything that a call of the command is to do.
+    """Everything that one command does.
 
     Attributes:
-      jobs: one an input, in order.
+      jobs: one for each photo or video, in order.
       json: the file for the keypoints, None for none.
+      skipped: a line for each folder in which something is neither a photo nor a video.
     """
 
     jobs: list[Job]
     json: pathlib.Path | None
+    skipped: list[str]
 
 
 def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
-    """Find the inputs and name the outputs; their folder is made.
+    """Find the inputs, name the outputs and create their folder.
 
     Args:
       inputs: photos, videos, folders of them; none for a camera.
-      output: a folder; for one photo or video a file; or a .json file, the only thing written then.
-      json: whether keypoints are written beside pictures.
+      output: a folder; for one photo or video a file; or a .json file, and nothing else is written.
+      json: whether keypoints are written beside images.
 
     Raises:
       JaxposeError: an input is missing, a folder holds none, or an output would not fit it.
     """
-    paths = _files(inputs) if inputs else [CAMERA]
+    output = FOLDER if output is None else output
+    out = pathlib.Path(output)
+    paths, skipped = _files(inputs, out) if inputs else ([CAMERA], [])
     videos = [_is_video(path) for path in paths] if inputs else [True]
-    out = pathlib.Path(FOLDER if output is None else output)
-    suffix = "" if out.is_dir() else out.suffix.lower()
+    suffix = out.suffix.lower() if names_a_file(output) else ""
     if suffix == ".json":
         make_folder(out.parent)
-        return Plan([Job(p, v, None) for p, v in zip(paths, videos, strict=True)], out)
+        return Plan([Job(p, v, None) for p, v in zip(paths, videos, strict=True)], out, skipped)
     if suffix in WRITTEN or suffix in PHOTOS | VIDEOS:
         _check_file(out, suffix, paths, videos)
         make_folder(out.parent)
         jobs = [Job(paths[0], videos[0], out)]
-        plan = Plan(jobs, out.with_suffix(".json") if json else None)
+        plan = Plan(jobs, out.with_suffix(".json") if json else None, skipped)
+    elif suffix:
+        raise JaxposeError(
+            f"no {suffix} is written; give {out.with_suffix('.json')} for the keypoints, or a "
+            f"folder ({out}/ if it is to be called that)"
+        )
     else:
         make_folder(out)
         names = _names(paths, videos)
@@ -74,7 +86,7 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
             Job(path, video, out / name)
             for path, video, name in zip(paths, videos, names, strict=True)
         ]
-        plan = Plan(jobs, out / "keypoints.json" if json else None)
+        plan = Plan(jobs, out / "keypoints.json" if json else None, skipped)
     given = {path.resolve() for path in paths if inputs}
     for job in plan.jobs:
         if job.out.resolve() in given:
@@ -82,37 +94,65 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
     return plan
 
 
-def _files(inputs: Sequence[str]) -> list[pathlib.Path]:
-    found = []
+def _files(inputs: Sequence[str], out: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
+    """Photos and videos of the inputs, and a line for each folder in which something is skipped."""
+    found, skipped = [], []
     for path in map(pathlib.Path, inputs):
         if path.is_dir():
-            inside = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in PHOTOS | VIDEOS
-                and file.is_file()
-                and not file.name.startswith(".")
-            )
+            inside, others = _in_folder(path, out)
             if not inside:
-                raise JaxposeError(f"no picture or video in the folder {path}")
+                more = f"; it has {others}" if others else ""
+                raise JaxposeError(f"no picture or video in the folder {path}{more}")
+            if others:
+                skipped.append(f"skipped in {path}: {others}")
             found += inside
         elif path.exists():
             found.append(path)
         else:
             raise JaxposeError(f"no file {path}; give a photo, a video or a folder of them")
-    return found
+    return found, skipped
+
+
+def _in_folder(folder: pathlib.Path, out: pathlib.Path) -> tuple[list[pathlib.Path], str]:
+    """Photos and videos in a folder, and a description of what else is in there.
+
+    Hidden files are left out, and so is the folder `out`, where results of the last call may be.
+    """
+    inside, folders, others = [], [], set()
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.resolve() == out.resolve():
+            continue
+        if path.is_dir():
+            folders.append(path.name)
+        elif path.suffix.lower() in PHOTOS | VIDEOS and path.is_file():
+            inside.append(path)
+        else:
+            others.add(path.suffix or path.name)
+    reasons = []
+    if folders:
+        reasons.append(f"subfolders ({_some(folders)}; give them as inputs, too)")
+    if others:
+        reasons.append(f"files that are neither photos nor videos ({_some(others)})")
+    return inside, " and ".join(reasons)
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" * (len(names) > SHOWN))
 
 
 def _is_video(path: pathlib.Path) -> bool:
-    """By its suffix; a GIF, and what has none that we know, by whether Pillow sees one picture."""
+    """By its suffix; a GIF, and a file with another suffix, by whether Pillow reads one image."""
     suffix = path.suffix.lower()
     if suffix in PHOTOS:
         return False
     if suffix in VIDEOS and suffix != ".gif":
         return True
+    if is_heic(path):
+        return False
     pil = import_optional("PIL.Image", extra="predict")
     try:
-        with pil.open(path) as image:
+        with warnings_of_pillow_ignored, pil.open(path) as image:
             return image.format == "GIF" and image.n_frames > 1
     except Exception:  # Pillow's decoders raise many kinds; PyAV will say what is wrong
         return True

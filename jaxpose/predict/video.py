@@ -1,4 +1,8 @@
-"""Videos frame by frame through PyAV, and written again as H.264, which every browser plays."""
+"""Videos frame by frame through PyAV, and written again as H.264, which every browser plays.
+
+Frames come as a player shows them: turned and mirrored by the display matrix, with square pixels,
+and all of the size of the first one.
+"""
 
 import contextlib
 import fractions
@@ -17,13 +21,18 @@ MOST_PIXELS = 64_000_000  # of a frame; 8K has 33 million
 # x264's: constant rate factor (smaller is better and larger), and time for size.
 ENCODING = {"crf": "20", "preset": "veryfast"}
 SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what an mp4 takes as it is
+# Of AAC, into which other sound is encoded again.
+SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+SOUND_BITS = 128_000  # a second
+SQUARE = 0.01  # by which a pixel's sides may differ without being noticed
+MOST_STRETCHED = 8  # times as long as wide; what says more is a mistake in the file
 # FFmpeg draws texts as pictures, and fetches what lists of other files name.
 NO_VIDEOS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
 BT709, LIMITED = 1, 1  # FFmpeg's numbers of the colours that browsers expect
 
 
 class Frame(NamedTuple):
-    """One frame, upright.
+    """One frame, upright, with square pixels.
 
     Attributes:
       image: uint8 [H, W, 3] RGB.
@@ -41,7 +50,8 @@ class VideoReader:
       rate: frames a second, on average.
       time_base: seconds that one tick of the frames' times lasts.
       count: number of frames by the file's word or its duration, None if it has neither.
-      sound: a stream of sound that can be copied, or None.
+      sound: the stream of sound that a `VideoWriter` takes, or None.
+      lost_sound: the codecs of the sound where none can be taken, else empty.
       damaged: parts that could not be decoded so far.
     """
 
@@ -64,25 +74,37 @@ class VideoReader:
         wrong = None
         if self._container.format.name in NO_VIDEOS:
             wrong = f"{path} can be read neither as a picture nor as a video (it is a text)"
-        elif not self._container.streams.video:
+        elif (stream := self._find_video()) is None:
             wrong = f"{path} has no picture in it; give a picture or a video"
         if wrong:
             self._container.close()
             raise JaxposeError(wrong)
-        self._stream = self._container.streams.video[0]
+        self._stream = stream
         self._stream.thread_type = "AUTO"
         self.rate = self._stream.average_rate or self._stream.guessed_rate or DEFAULT_RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         self.count = self._stream.frames or self._count_by_duration()
         sounds = self._container.streams.audio
-        self.sound = next((s for s in sounds if s.codec_context.name in SOUND), None)
+        known = [sound for sound in sounds if sound.codec_context is not None]
+        known.sort(key=lambda sound: sound.codec_context.name not in SOUND)
+        self.sound = known[0] if known else None
+        self.lost_sound = "its codec is unknown" if sounds and not known else ""
         self.damaged = 0
+        self._size = None  # of the first frame, upright
 
     def __enter__(self) -> "VideoReader":
         return self
 
     def __exit__(self, *_) -> None:
         self._container.close()
+
+    def _find_video(self) -> Any:
+        """FFmpeg's choice among the streams that are no cover image; None if there is none."""
+        av_stream = import_optional("av.stream", extra="predict")
+        cover = av_stream.Disposition.attached_pic | av_stream.Disposition.timed_thumbnails
+        videos = [s for s in self._container.streams.video if not s.disposition & cover]
+        best = self._container.streams.best("video")
+        return best if best in videos else next(iter(videos), None)
 
     def _count_by_duration(self) -> int | None:
         if self._stream.duration:
@@ -110,7 +132,7 @@ class VideoReader:
         with _as_ours(self._av, f"{self._path} cannot be read to its end"):
             for packet in self._container.demux(streams):
                 if packet.stream is self.sound:
-                    writer.copy_sound(packet, start)
+                    writer.add_sound(packet, start)
                     continue
                 for frame in self._decode(packet):
                     time = number / self.rate
@@ -129,14 +151,58 @@ class VideoReader:
             return []
 
     def _upright(self, frame: Any) -> np.ndarray:
-        if frame.width * frame.height > MOST_PIXELS:
+        width, height = self._square_size(frame.width, frame.height)
+        if width * height > MOST_PIXELS:
             raise JaxposeError(
-                f"{self._path} has frames of {frame.width}x{frame.height}, more than "
-                f"{MOST_PIXELS} pixels; reduce it first"
+                f"{self._path} has frames of {width}x{height}, more than {MOST_PIXELS} pixels; "
+                "reduce it first"
             )
-        image = frame.to_ndarray(format="rgb24")
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+        image = _turned(frame.reformat(width, height, "rgb24").to_ndarray(), _matrix(frame))
+        if self._size is None:
+            self._size = image.shape[1::-1]
+        if image.shape[1::-1] != self._size:
+            image = self._fitted(image)
+        return np.ascontiguousarray(image)
+
+    def _square_size(self, width: int, height: int) -> tuple[int, int]:
+        """The size of a frame as it is shown, where the pixels of the file are not square."""
+        ratio = float(self._stream.sample_aspect_ratio or 1)
+        if abs(ratio - 1) < SQUARE or not 1 / MOST_STRETCHED <= ratio <= MOST_STRETCHED:
+            return width, height
+        return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
+
+    def _fitted(self, image: np.ndarray) -> np.ndarray:
+        """A frame of another size, in the middle of one of the first frame's size."""
+        width, height = self._size
+        scale = min(width / image.shape[1], height / image.shape[0])
+        size = [max(round(scale * length), 1) for length in image.shape[1::-1]]
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+        left, top = (width - size[0]) // 2, (height - size[1]) // 2
+        fitted = np.zeros((height, width, 3), np.uint8)
+        fitted[top : top + size[1], left : left + size[0]] = frame.reformat(*size).to_ndarray()
+        return fitted
+
+
+def _matrix(frame: Any) -> np.ndarray | None:
+    """The linear part [2, 2] of a frame's display matrix: where its x axis and its y axis point."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            return np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
+    return None
+
+
+def _turned(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
+    """An image as the display matrix shows it, by the nearest multiple of 90 degrees.
+
+    Args:
+      image: [H, W, 3].
+      matrix: [2, 2], (x, y) that a step along the image's x and one along its y become.
+    """
+    if matrix is None or not matrix.any():
+        return image
+    if abs(matrix[0, 0]) + abs(matrix[1, 1]) < abs(matrix[0, 1]) + abs(matrix[1, 0]):
+        image, matrix = image.transpose(1, 0, 2), matrix[::-1]
+    return image[:: -1 if matrix[1, 1] < 0 else 1, :: -1 if matrix[0, 0] < 0 else 1]
 
 
 class VideoWriter:
@@ -160,7 +226,7 @@ class VideoWriter:
           path: ends in .mp4.
           rate: frames a second, on average.
           time_base: seconds; times are multiples of it.
-          sound: `VideoReader.sound`, if it is to be copied.
+          sound: `VideoReader.sound`; copied where an mp4 takes its codec, else encoded as AAC.
         """
         self._av = import_optional("av", extra="predict")
         self._path = pathlib.Path(path)
@@ -171,10 +237,11 @@ class VideoWriter:
             self._container = self._av.open(
                 f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"}
             )
-        self._sound = self._sound_from = None
-        if sound is not None:
-            self._sound_from = sound
+        self._sound = self._encoder = None
+        if sound is not None and sound.codec_context.name in SOUND:
             self._sound = self._container.add_stream_from_template(sound)
+        elif sound is not None:
+            self._encoder = _SoundEncoder(self._av, self._container, sound.codec_context)
         self._stream = None
         self._waiting = []  # sound that came before the first frame
         self._last = -1
@@ -188,6 +255,8 @@ class VideoWriter:
             with _as_ours(self._av, f"{self._path} cannot be written"):
                 if kept and self._stream is not None:
                     self._container.mux(self._stream.encode(None))
+                    if self._encoder is not None:
+                        self._container.mux(self._encoder.end())
                 self._container.close()
             if kept and self._stream is not None:
                 os.replace(self._part, self._path)
@@ -231,18 +300,62 @@ class VideoWriter:
             self._container.mux(packet)
         self._waiting.clear()
 
-    def copy_sound(self, packet: Any, start: fractions.Fraction) -> None:
-        """Append a packet of the sound as it is, `start` seconds earlier."""
-        if packet.dts is None or self._sound is None:
-            return
-        shift = round(start / packet.time_base)
-        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-        packet.stream = self._sound
-        if self._stream is None:
-            self._waiting.append(packet)
-            return
+    def add_sound(self, packet: Any, start: fractions.Fraction) -> None:
+        """Append a packet of the sound, `start` seconds earlier."""
         with _as_ours(self._av, f"{self._path} cannot be written"):
-            self._container.mux(packet)
+            if self._encoder is not None:
+                packets = self._encoder.encode(packet, start)
+            elif self._sound is not None and packet.dts is not None:
+                shift = round(start / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = self._sound
+                packets = [packet]
+            else:
+                return
+            if self._stream is None:
+                self._waiting += packets
+            else:
+                self._container.mux(packets)
+
+
+class _SoundEncoder:
+    """Sound of a codec that an mp4 does not take, as AAC, mono or stereo."""
+
+    def __init__(self, av: Any, container: Any, context: Any):
+        """Adds a stream to the container for the sound that `context` decodes."""
+        self._av = av
+        rates = [rate for rate in SOUND_RATES if rate >= (context.sample_rate or SOUND_RATES[-1])]
+        self._form = {
+            "format": "fltp",
+            "layout": "mono" if context.layout.nb_channels == 1 else "stereo",
+            "rate": rates[0] if rates else SOUND_RATES[-1],
+        }
+        self._stream = container.add_stream(
+            "aac", rate=self._form["rate"], layout=self._form["layout"]
+        )
+        self._stream.bit_rate = SOUND_BITS
+        self._resampler = self._heard = None
+
+    def encode(self, packet: Any, start: fractions.Fraction) -> list[Any]:
+        """Packets of AAC for a packet of the original; damaged parts are left out."""
+        try:
+            frames = packet.decode()
+        except self._av.error.InvalidDataError:
+            return []
+        packets = []
+        for frame in frames:
+            if frame.pts is not None:
+                frame.pts -= round(start / frame.time_base)
+            heard = frame.format.name, frame.layout.name, frame.sample_rate
+            if heard != self._heard:  # may change within a stream
+                self._resampler, self._heard = self._av.AudioResampler(**self._form), heard
+            for resampled in self._resampler.resample(frame):
+                packets += self._stream.encode(resampled)
+        return packets
+
+    def end(self) -> list[Any]:
+        """The last packets."""
+        return self._stream.encode(None)
 
 
 @contextlib.contextmanager

@@ -15,13 +15,14 @@ class Camera:
     """Frames of a camera, as `video.VideoReader` has them; a context manager.
 
     Attributes:
-      rate, time_base, count, sound, damaged: as `video.VideoReader` has them.
+      rate, time_base, count, sound, lost_sound, damaged: as `video.VideoReader` has them.
     """
 
     rate = fractions.Fraction(15)
     time_base = fractions.Fraction(1, 1000)
     count = None
     sound = None
+    lost_sound = ""
     damaged = 0
 
     def __init__(self, number: int):

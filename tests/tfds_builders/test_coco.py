@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -136,6 +137,29 @@ def test_shared_persons_are_2368_and_202(shared, tmp_path, capsys):
         splits = ("train", "validation") if options else ("train",)
         opened = [open_split(f"coco/{name}", s, data_dir=str(tmp_path)) for s in splits]
         assert sum(len(split.source) for split in opened) == count
+
+
+NAME = os.fsdecode(b"J\xfcrgen.png")  # bytes that are not UTF-8
+
+
+def test_any_file_name_is_prepared(tmp_path):
+    assert prepare(tmp_path, [annotation(1, 1), annotation(2, 2)], ["a.png", NAME]) == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    names = sorted(example["image_name"] for example in split.source)
+    assert names == [b"J\\udcfcrgen.png", b"a.png"]
+    images, data = str(tmp_path / "images"), str(tmp_path / "data")
+    assert main(["backgrounds", "--source", images, "--data_dir", data]) == 0
+    assert len(open_split("backgrounds", "train", data_dir=data).source) == 2
+
+
+def test_a_tilde_is_the_home_folder_in_every_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_images(tmp_path / "images", ["a.png"])
+    write_annotations(tmp_path, [annotation(1, 1)], ["a.png"])
+    options = ["--source=~/dogs.json", "--images=~/images", "--data_dir=~/data"]
+    assert main(["coco", *options]) == 0
+    assert (tmp_path / "data" / "coco").is_dir() and not (tmp_path / "~").exists()
 
 
 def test_backgrounds_have_no_labeled_joint(tmp_path):

@@ -168,7 +168,8 @@ def read_annotations(source: str) -> dict[str, Any]:
 def split_of(image: dict[str, Any], holdout: float) -> str:
     """The split of an image: all images of one source image are in the same one."""
     source = str(image.get("source_picture") or image["file_name"])
-    return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
+    number = zlib.crc32(source.encode("utf-8", "backslashreplace"))  # any file name
+    return "validation" if number % 1000 < 1000 * holdout else "train"
 
 
 def _example(picture: pictures.Picture, name: str, number: int, person: Person) -> dict[str, Any]:

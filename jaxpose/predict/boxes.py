@@ -21,7 +21,7 @@ def check_boxes(
     """
     try:
         array = np.asarray(boxes, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         array = np.zeros(())
     if array.size == 0 and array.ndim > 0:
         return array.reshape(0, 4)

@@ -22,9 +22,10 @@ from browser import open_browser
 from PIL import Image
 
 from jaxpose import cli, pretrained
-from jaxpose.demo import server
+from jaxpose.demo import answer, server
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator
+from jaxpose.visualize import PRESENCE_THRESHOLD
 
 PAGE = pathlib.Path(server.__file__).parent / "page"
 BOX = [60.0, 40.0, 90.0, 150.0]
@@ -247,8 +248,12 @@ DOTS = """[...document.querySelectorAll('#dots circle')].map(
 
 
 def test_a_photo_gets_its_skeleton(shown, photo, estimator, tmp_path):
+    assert answer.about(estimator)["threshold"] == PRESENCE_THRESHOLD
+    assert value(shown, "threshold") == 100 * PRESENCE_THRESHOLD
+    text = shown.run("return document.getElementById('threshold_text').textContent")
+    assert text == f"{100 * PRESENCE_THRESHOLD:g} %"
     expected = estimator.predict(photo)
-    drawn = expected.keypoints[0][expected.confidence[0] >= 0.3]
+    drawn = expected.keypoints[0][expected.confidence[0] >= PRESENCE_THRESHOLD]
     assert len(drawn) > 8
     np.testing.assert_allclose(shown.run(f"return {DOTS}"), drawn, atol=0.01)
     # The photo is shown upright, and the drawing lies on it.

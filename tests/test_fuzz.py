@@ -388,7 +388,8 @@ def test_damaged_files_of_boxes(tmp_path):
     }
     plain = {"a.jpg": [[1, 2, 3, 4]], "b.jpg": []}
     lines = "file,x,y,w,h\na.jpg,1,2,3,4\nb.jpg,5.5,6,7,8\n"
-    seeds = [json.dumps(coco), json.dumps(plain), lines]
+    results = [{"image_id": 3, "category_id": 1, "bbox": [1, 2, 30.5, 40], "score": 0.5}]
+    seeds = [json.dumps(coco), json.dumps(plain), json.dumps(results), lines]
     for data in cases("boxes", [seed.encode() for seed in seeds], 900):
         path.write_bytes(data)
         attempt(lambda: BoxFile(path).of("a.jpg"))

@@ -1,8 +1,13 @@
 """The estimator: what must not matter does not, and bad input gets one line."""
 
+import concurrent.futures
+import copy
 import io
+import multiprocessing as mp
+import pickle
 import threading
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_estimator
@@ -65,6 +70,10 @@ def test_a_jpeg_answers_as_the_png_of_its_pixels(estimator, picture, tmp_path):
     Image.fromarray(picture).save(jpeg, quality=95)
     found, again = estimator.predict(png, box), estimator.predict(jpeg, box)
     np.testing.assert_allclose(again.keypoints, found.keypoints, atol=2.0)
+
+
+def pickled(estimator):
+    return pickle.loads(pickle.dumps(estimator))
 
 
 def test_threads_compile_each_program_once(picture):
@@ -174,6 +183,106 @@ def test_whole_photo_looks_twice(estimator, picture):
     second = estimator.predict(picture)
     again = estimator.predict(picture, second.boxes)
     np.testing.assert_allclose(second.keypoints, again.keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, pickled], ids=["deep", "flat", "pickle"]
+)
+def test_copies_answer_as_the_original(estimator, picture, copied, used):
+    """Before and after it has compiled programs, which are not copied."""
+    original = PoseEstimator(small_estimator.variables(), METADATA)
+    box = [[20, 30, 90, 150]]
+    if used:
+        original.predict(picture, box)
+    other = copied(original)
+    assert other._programs == {} and len(original._programs) == used
+    assert (other.joints, other.limbs, other.net) == (original.joints, original.limbs, original.net)
+    expected = estimator.predict(picture, box)
+    np.testing.assert_array_equal(other.predict(picture, box).keypoints, expected.keypoints)
+    np.testing.assert_array_equal(original.predict(picture, box).keypoints, expected.keypoints)
+
+
+def predicted_elsewhere(estimator, picture):
+    return estimator.predict(picture, [[20, 30, 90, 150]]).keypoints
+
+
+def test_a_spawned_process_takes_an_estimator(estimator, picture):
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
+        found = pool.submit(predicted_elsewhere, estimator, picture).result(timeout=120)
+    np.testing.assert_array_equal(found, predicted_elsewhere(estimator, picture))
+
+
+def opened_elsewhere(_, picture):
+    return small_estimator.estimator.__wrapped__().predict(picture)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+@pytest.mark.parametrize("use", [predicted_elsewhere, opened_elsewhere])
+def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, picture, use):
+    def child(pipe):
+        try:
+            pipe.send(use(estimator, picture))
+        except JaxposeError as error:
+            pipe.send(str(error))
+
+    ours, theirs = mp.Pipe()
+    process = mp.get_context("fork").Process(target=child, args=(theirs,))
+    process.start()
+    try:
+        assert ours.poll(60)
+        assert "forked after JAX was used" in ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+def test_a_forked_pool_hands_the_error_on(estimator, picture):
+    with mp.get_context("fork").Pool(1) as pool:
+        result = pool.apply_async(predicted_elsewhere, (estimator, picture))
+        with pytest.raises(JaxposeError, match="forked after JAX was used"):
+            result.get(timeout=60)
+
+
+class Tensor:
+    """As other libraries have it: NumPy can read it, or it lies on a device."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        if self.array is None:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        return self.array
+
+
+@pytest.mark.parametrize("kind", [jnp.asarray, Tensor])
+def test_arrays_of_other_libraries_are_taken(estimator, picture, kind):
+    box = [[20, 30, 90, 150]]
+    np.testing.assert_array_equal(
+        estimator.predict(kind(picture), box).keypoints, estimator.predict(picture, box).keypoints
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (io.BytesIO(b"data"), r"a _io.BytesIO; give a path, a PIL image or an array"),
+        (b"data", r"is a bytes; give a path.*PIL.Image.open\(io.BytesIO\(data\)\)"),
+        (bytearray(b"data"), "is a bytearray; give a path"),
+        ([np.zeros((4, 4, 3), np.uint8)], "is a list; call this once for each image"),
+        (("a.jpg",), "is a tuple; call this once for each image"),
+        (None, "is a NoneType; give a path"),
+        (7, "is a int; give a path"),
+        (Tensor(None), "Tensor that NumPy cannot read; give an array in the CPU's memory"),
+        (jnp.zeros((3, 4, 4), jnp.uint8), r"uint8 \(3, 4, 4\); give uint8 \[height, width, 3\]"),
+    ],
+)
+def test_what_is_not_an_image_is_named(estimator, image, says):
+    with pytest.raises(JaxposeError, match=says) as raised:
+        estimator.predict(image)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from jaxpose import cli, pretrained
 from jaxpose.predict import PoseEstimator
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
+from jaxpose.visualize import PRESENCE_THRESHOLD
 
 TRAINED = [name for name in small_estimator.METADATA["joints"] if name not in ("pelvis", "thorax")]
 
@@ -73,9 +74,12 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     assert len(person["keypoints"]) == 3 * len(TRAINED) and person["bbox"] == [20, 30, 90, 150]
     assert found["images"][0] == {"id": 1, "file_name": photo, "width": 180, "height": 240}
     expected = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
-    points = np.reshape(person["keypoints"], (-1, 3))[:, :2]
+    points = np.reshape(person["keypoints"], (-1, 3))
     kept = [expected.joints.index(name) for name in TRAINED]
-    np.testing.assert_allclose(points, expected.keypoints[0][kept], atol=1.0)  # packed: float16
+    present = expected.confidence[0][kept] >= PRESENCE_THRESHOLD
+    np.testing.assert_array_equal(points[:, 2], 2 * present)
+    pixels = np.where(present[:, None], expected.keypoints[0][kept] - 0.5, 0)
+    np.testing.assert_allclose(points[:, :2], pixels, atol=0.5)  # packed: float16
 
 
 def test_a_photo_needs_no_library_of_videos(photo, network, monkeypatch, capsys):
@@ -163,8 +167,11 @@ def test_boxes_of_a_video_count_from_their_frame(photo, network):
         )
     assert predict("clip.mp4", "--boxes", "boxes.json", "-o", "out.json", network=network) == 0
     with open("out.json") as file:
-        found = [a["image_id"] - 1 for a in json.load(file)["annotations"]]
-    assert found == [2, 3, 4, 4, 5, 5]
+        written = json.load(file)
+    ids = {image["frame"]: image["id"] for image in written["images"]}
+    assert (ids[2], ids[4]) == (2, 4)  # the file's own; 3 and 5 have none there
+    found = [a["image_id"] for a in written["annotations"]]
+    assert found == [ids[n] for n in (2, 3, 4, 4, 5, 5)]
     assert not os.path.exists("predictions")
 
 
@@ -175,6 +182,37 @@ def test_photos_that_a_file_of_boxes_leaves_out_have_nobody(photo, network, caps
     assert predict(photo, "other.png", "--boxes", "boxes.csv", network=network) == 0
     assert changed("predictions/photo.png", photo).any()
     assert not changed("predictions/other.png", photo).any()
+    assert "boxes.csv has no boxes for 1 of 2 inputs: other.png\n" in capsys.readouterr().err
+
+
+def test_ids_and_names_of_a_coco_file_are_kept_and_unused_entries_said(photo, network, capsys):
+    Image.open(photo).save("other.png")
+    box = {"category_id": 4, "bbox": [20, 30, 90, 150]}
+    content = {
+        "images": [{"id": 1, "file_name": "c.png"}, {"id": "b", "file_name": "/x/photo.png"}],
+        "annotations": [
+            {"image_id": "b", **box},
+            {"image_id": 1, **box},
+            {"image_id": "b", **box, "iscrowd": 1},
+        ],
+        "categories": [{"id": 4, "name": "Person"}],
+    }
+    with open("boxes.json", "w") as file:
+        json.dump(content, file)
+    arguments = [photo, "other.png", "--boxes", "boxes.json", "-o", "out.json"]
+    assert predict(*arguments, network=network) == 0
+    assert capsys.readouterr().err == (
+        "boxes.json, entries not used: crowd: 1 (annotations[2])\n"
+        "boxes.json has no boxes for 1 of 2 inputs: other.png\n"
+    )
+    with open("out.json") as file:
+        found = json.load(file)
+    assert [(i["id"], i["file_name"]) for i in found["images"]] == [
+        ("b", "/x/photo.png"),
+        (2, "other.png"),  # 1 is another image in the file
+    ]
+    assert [(a["image_id"], a["category_id"]) for a in found["annotations"]] == [("b", 4)]
+    assert (found["categories"][0]["id"], found["categories"][0]["name"]) == (4, "Person")
 
 
 class FakeCamera:
@@ -254,10 +292,10 @@ WRONG = {
     "an empty folder": (["empty"], "no picture or video in the folder empty"),
     "a text": (["notes.txt"], "notes.txt can be read neither as a picture nor as a video"),
     "a box outside": (["photo.png", "--box", "999,2,9,9"], "999,2,9,9 lies outside.*180x240"),
-    "no file of boxes": (["photo.png", "--boxes", "absent.csv"], "cannot read boxes from absent"),
+    "no file of boxes": (["photo.png", "--boxes", "absent.csv"], "cannot read absent.csv"),
     "boxes of others": (
         ["photo.png", "--boxes", "others.csv"],
-        "others.csv has no boxes for photo",
+        "others.csv has no boxes for 1 of 1 inputs: photo.png",
     ),
     "ten crops": (["photo.png", "--num_crops", "10"], "num_crops is 10; it must be 1 to 9"),
     "heat maps of a video": (["clip.mp4", "--heatmaps"], "--heatmaps is for photos"),

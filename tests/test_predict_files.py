@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxpose.coco import CocoWriter
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import Prediction
 from jaxpose.predict.box_file import BoxFile
-from jaxpose.predict.coco import CocoWriter
 from jaxpose.predict.jobs import plan
 
 JOINTS = ("right_wrist", "left_wrist", "head_top")
 LIMBS = (("head_top", "left_wrist"),)
+DESCRIBED = {"joints": JOINTS, "limbs": LIMBS, "checkpoint": "runs/demo", "threshold": 0.5}
 
 
 def prediction(*people):
@@ -26,9 +27,9 @@ def prediction(*people):
 
 
 def write(path, *entries):
-    with CocoWriter(path, joints=JOINTS, limbs=LIMBS, checkpoint="runs/demo") as writer:
+    with CocoWriter(path, **DESCRIBED) as writer:
         for found, name, more in entries:
-            writer.add(found, file_name=name, size=(640, 480), **more)
+            writer.add(*found[:3], file_name=name, size=(640, 480), **more)
     return json.loads(path.read_text())
 
 
@@ -52,12 +53,13 @@ def test_the_container_is_cocos(tmp_path):
     assert category["keypoints"] == list(JOINTS) and category["skeleton"] == [[3, 2]]
     assert [(a["id"], a["image_id"]) for a in found["annotations"]] == [(1, 1), (2, 1), (3, 3)]
     person = found["annotations"][1]
-    # (x, y, v): a joint that is hardly there has its place and v = 0
-    assert person["keypoints"] == [300, 10, 2, 305, 20.25, 0, 302, 1, 2]
+    # COCO's pixel indices; a joint that is hardly there has no position
+    assert person["keypoints"] == [299.5, 9.5, 2, 0, 0, 0, 301.5, 0.5, 2]
     assert person["num_keypoints"] == 2 and person["category_id"] == category["id"]
     assert person["bbox"] == [300, 0, 10, 30] and person["area"] == 300
     assert person["confidence"] == pytest.approx([0.9, 0.2, 0.5], abs=1e-4)
-    assert "(0, 0) is the picture's upper left" in found["info"]["coordinates"]
+    assert "(0, 0) is the center of the first pixel" in found["info"]["coordinates"]
+    assert "at least 0.5, else v, x and y are 0" in found["info"]["visibility"]
     assert found["info"]["checkpoint"] == "runs/demo"
 
 
@@ -70,7 +72,7 @@ def test_an_error_leaves_the_file_that_was_there(tmp_path):
     write(tmp_path / "x.json", (prediction(1.0), "a.jpg", {}))
     before = (tmp_path / "x.json").read_text()
     with pytest.raises(ValueError, match="stop"):
-        with CocoWriter(tmp_path / "x.json", joints=JOINTS, limbs=LIMBS, checkpoint=""):
+        with CocoWriter(tmp_path / "x.json", **DESCRIBED):
             raise ValueError("stop")
     assert (tmp_path / "x.json").read_text() == before
     assert os.listdir(tmp_path) == ["x.json"]
@@ -129,12 +131,14 @@ def test_the_longer_part_of_a_path_decides(tmp_path):
     ("text", "says"),
     [
         ("a.jpg,1,2,3\n", "line 1 has 4 fields, not 5"),
-        ("a.jpg,1,2,3,4\na.jpg,1,2,x,4\n", "line 2 has a box that is no number"),
+        ("a.jpg,1,2,3,4\na.jpg,1,2,x,4\n", "line 2 has a box that is not four numbers"),
         ("a.jpg,1,2,0,4\n", "a.jpg: box 1,2,0,4 has no area"),
         ('{"a.jpg": [[1, 2, 3]]}', "a.jpg: boxes have shape"),
-        ('{"a.jpg": ', "no boxes that can be read"),
-        ("[1, 2]", "no boxes that can be read"),
-        ('{"annotations": [{"image_id": 7, "bbox": [1, 2, 3, 4]}], "images": []}', "KeyError: 7"),
+        ('{"a.jpg": [[1' + "0" * 400 + ", 2, 3, 4]]}", "a.jpg: boxes have shape"),
+        ('{"a.jpg": ', "is not valid JSON"),
+        ('{"a.jpg": [], "a.jpg": [[1, 2, 3, 4]]}', "has the key 'a.jpg' twice"),
+        ("[1, 2]", r"results\[0\] is a number without an image_id"),
+        ('{"annotations": []}', "there is no 'images'"),
         (",1,2,3,4\n", "boxes without the name"),
     ],
 )
@@ -143,11 +147,89 @@ def test_bad_boxes_are_named(tmp_path, text, says):
         boxes_of(tmp_path, text)
 
 
+def as_coco(*annotations, names=("a.jpg", "b.jpg")):
+    images = [{"id": f"im{n}", "file_name": name} for n, name in enumerate(names)]
+    entries = [{"id": n, "category_id": 1, **entry} for n, entry in enumerate(annotations)]
+    categories = [{"id": 1, "name": "person"}, {"id": 3, "name": "car"}]
+    return json.dumps({"images": images, "annotations": entries, "categories": categories})
+
+
+def test_what_is_not_a_person_is_left_out_and_listed(tmp_path):
+    one = {"image_id": "im0", "bbox": [1, 2, 30, 40]}
+    unusable = [
+        {**one, "category_id": 3},
+        {**one, "iscrowd": 1},
+        {**one, "ignore": 1},
+        {**one, "image_id": "im7"},
+        {**one, "bbox": [1, 2, 0, 40]},
+        {"image_id": "im1"},
+    ]
+    found = boxes_of(tmp_path, as_coco(*unusable, one))
+    assert found.of("a.jpg")[0].tolist() == [[1, 2, 30, 40]]
+    assert found.of("b.jpg")[0].shape == (0, 4)
+    assert found.dropped == {
+        "unlisted image": ["annotations[3]"],
+        "other category": ["annotations[0]"],
+        "crowd": ["annotations[1]"],
+        "ignore": ["annotations[2]"],
+        "no usable box": ["annotations[4]", "annotations[5]"],
+    }
+
+
+def test_an_image_that_is_listed_under_two_ids_has_the_boxes_of_both(tmp_path):
+    entries = [{"image_id": f"im{n}", "bbox": [n, 2, 30, 40]} for n in (0, 1)]
+    found = boxes_of(tmp_path, as_coco(*entries, names=("a.jpg", "./a.jpg")))
+    assert found.of("a.jpg")[0].tolist() == [[0, 2, 30, 40], [1, 2, 30, 40]]
+
+
+def test_a_box_out_of_the_keypoints_is_listed(tmp_path):
+    entry = {"image_id": "im0", "keypoints": [1, 2, 2, 11, 22, 2]}
+    content = json.loads(as_coco(entry))
+    content["categories"][0]["keypoints"] = ["nose", "neck"]
+    found = boxes_of(tmp_path, json.dumps(content))
+    assert found.of("a.jpg")[0].tolist() == [[1.5, 2.5, 10, 20]]
+    assert found.changed == {"box from the keypoints": ["annotations[0]"]} and not found.dropped
+
+
+def test_results_name_images_by_their_ids(tmp_path):
+    box = {"category_id": 1, "bbox": [1, 2, 3, 4]}
+    entries = [{"image_id": 139, **box}, {"image_id": "left one", **box}, {"image_id": 5, **box}]
+    entries[2]["file_name"] = "photos/a.jpg"
+    found = boxes_of(tmp_path, json.dumps(entries))
+    for path in ("val/000000000139.jpg", "139.png", "left one.jpg", "photos/a.jpg"):
+        assert found.of(path)[0].tolist() == [[1, 2, 3, 4]]
+    assert found.of("5.jpg") is None
+    assert "139 is 139.jpg or 000000000139.jpg" in found.unmatched(["5.jpg"])
+
+
+def test_inputs_that_no_entry_matches_are_named(tmp_path):
+    found = boxes_of(tmp_path, "/x/one/a.jpg,1,2,3,4\n/x/two/a.jpg,1,2,3,4\nb.jpg,1,2,3,4\n")
+    assert found.unmatched(["b.jpg"]) == ""
+    assert found.unmatched(["b.jpg", "c.jpg"]).endswith(" has no boxes for 1 of 2 inputs: c.jpg")
+    line = found.unmatched([f"{n}.jpg" for n in range(9)])
+    assert line.endswith("for 9 of 9 inputs: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, ...")
+    line = found.unmatched(["three/a.jpg"])
+    assert line.endswith("(three/a.jpg may be /x/one/a.jpg or /x/two/a.jpg)")
+
+
+def test_boxes_of_another_folder_are_not_taken_where_the_right_one_is_an_input(tmp_path):
+    (tmp_path / "boxes.csv").write_text("/x/train/a.jpg,1,2,3,4\n")
+    found = BoxFile(tmp_path / "boxes.csv", ["train/a.jpg", "val/a.jpg"])
+    assert found.of("train/a.jpg") and found.of("val/a.jpg") is None
+
+
+def test_coco_entries_of_images_are_handed_out(tmp_path):
+    found = boxes_of(tmp_path, as_coco(names=("set/a.jpg", "b.jpg")))
+    assert found.image("set/a.jpg").id == "im0" and found.image("c.jpg") is None
+    assert found.category == (1, "person") and found.image_ids == ("im0", "im1")
+    assert boxes_of(tmp_path, LINES).image("a.jpg") is None
+
+
 def test_a_missing_file_of_boxes_is_named(tmp_path):
-    with pytest.raises(JaxposeError, match="cannot read boxes from .*absent"):
+    with pytest.raises(JaxposeError, match="cannot read .*absent.csv: No such file"):
         BoxFile(tmp_path / "absent.csv")
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04\xff\xfe")
-    with pytest.raises(JaxposeError, match="it is no text"):
+    with pytest.raises(JaxposeError, match="it is not a text file"):
         BoxFile(tmp_path / "x.npz")
 
 

@@ -12,7 +12,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator, as_picture
 from jaxpose.predict.pictures import is_heic_data, warnings_of_pillow_ignored
-from jaxpose.visualize import heat_map, joint_colors, part_maps
+from jaxpose.visualize import PRESENCE_THRESHOLD, heat_map, joint_colors, part_maps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
 MAP_SIZE = 256  # pixels of a map's side
@@ -25,6 +25,7 @@ def about(estimator: PoseEstimator) -> dict[str, Any]:
         "checkpoint": str(estimator.source or ""),
         "image_size": estimator.image_size,
         "joints": len(estimator.joints),
+        "threshold": PRESENCE_THRESHOLD,
     }
 
 

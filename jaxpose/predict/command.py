@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpose import pretrained
+from jaxpose import coco, pretrained
 from jaxpose.compilation_cache import use_compilation_cache
 from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.evaluate import crop_sizes
@@ -16,13 +16,13 @@ from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
-from jaxpose.predict.coco import CocoWriter
 from jaxpose.predict.estimator import PoseEstimator, Prediction
 from jaxpose.predict.following import follow, tracks_of
 from jaxpose.predict.jobs import FOLDER, Job, make_folder, plan
 from jaxpose.predict.pictures import as_picture, save_picture
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
+from jaxpose.visualize import PRESENCE_THRESHOLD
 
 DEFAULT = "small"  # of the networks that come with the package
 
@@ -41,7 +41,7 @@ class Call(NamedTuple):
 
     estimator: PoseEstimator
     boxes: Sequence[Sequence[float]] | BoxFile | None
-    coco: CocoWriter | None
+    coco: coco.CocoWriter | None
     heatmaps: bool
     context: bool
     smooth: float | None
@@ -91,21 +91,25 @@ def run(
         raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
     if (heatmaps or context) and not any(job.out for job in jobs):
         raise JaxposeError(f"heat maps are pictures, and {output} takes none; give a folder")
-    given = BoxFile(box_file) if box_file else boxes
-    if box_file and not any(given.of(job.path) for job in jobs):
-        raise JaxposeError(f"{box_file} has no boxes for {jobs[0].path.name} or any other input")
+    given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
     with contextlib.ExitStack() as stack:
-        coco = planned.json and stack.enter_context(
-            CocoWriter(
+        written = isinstance(given, BoxFile) and {
+            "category": given.category,
+            "taken": given.image_ids,
+        }
+        writer = planned.json and stack.enter_context(
+            coco.CocoWriter(
                 planned.json,
                 joints=estimator.joints,
                 limbs=estimator.limbs,
                 checkpoint=str(estimator.source),
+                threshold=PRESENCE_THRESHOLD,
+                **(written or {}),
             )
         )
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        call = Call(estimator, given, coco, heatmaps, context, smooth, options)
+        call = Call(estimator, given, writer, heatmaps, context, smooth, options)
         if webcam is not None:
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
@@ -162,7 +166,7 @@ def _photo(call: Call, job: Job) -> str:
         boxes = (boxes.of(job.path) or {}).get(0, [])
     found = call.estimator.predict(picture, boxes, **call.options)
     if call.coco:
-        call.coco.add(found, file_name=job.path.as_posix(), size=picture.shape[1::-1])
+        call.coco.add(*found[:3], size=picture.shape[1::-1], **_image_entry(call, job))
     persons = f"{len(found.boxes)} person" + "s" * (len(found.boxes) != 1)
     if job.out is None:
         return f"{job.path}: {persons}"
@@ -175,6 +179,30 @@ def _photo(call: Call, job: Job) -> str:
             written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
             save_picture(sheet, written[-1])
     return f"{job.path}: {persons}: {', '.join(map(str, written))}"
+
+
+def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
+    """The file of boxes; what of it is not used, and inputs that it leaves out, go to stderr."""
+    paths = [job.path for job in jobs]
+    given = BoxFile(box_file, paths)
+    for entries, what in ((given.dropped, "not used"), (given.changed, "changed")):
+        if entries:
+            print(f"{box_file}, entries {what}: {coco.describe(entries)}", file=sys.stderr)
+    unmatched = given.unmatched(paths)
+    if not any(given.of(path) for path in paths):
+        raise JaxposeError(unmatched)
+    if unmatched:
+        print(unmatched, file=sys.stderr)
+    return given
+
+
+def _image_entry(call: Call, job: Job, frame: int = 0) -> dict[str, Any]:
+    """File name and id of an image in COCO's JSON; those of a file of boxes are kept."""
+    if isinstance(call.boxes, BoxFile):
+        image = call.boxes.image(job.path, frame)
+        if image is not None:
+            return {"file_name": image.file_name or job.path.name, "image_id": image.id}
+    return {"file_name": job.path.as_posix()}
 
 
 def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
@@ -235,8 +263,8 @@ def _video(
 def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
     if call.coco:
         call.coco.add(
-            found,
-            file_name=job.path.as_posix(),
+            *found[:3],
+            **_image_entry(call, job, number),
             size=frame.image.shape[1::-1],
             frame=number,
             time=round(float(frame.time), 6),

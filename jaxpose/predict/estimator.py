@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpose import checkpoint, geometry, pretrained
 from jaxpose.compiler_options import compiler_options
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluate import answer_crops, crop_sizes
 from jaxpose.network import PoseNet, make_net, normalise
 from jaxpose.predict.boxes import box_around, check_boxes
@@ -20,6 +21,8 @@ from jaxpose.predict.pictures import as_picture
 from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
 
 LARGEST_BATCH = 32  # crops that go through the network at once
+_OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
+_jax_process: int | None = None  # the process in which an estimator first used JAX
 
 
 class Prediction(NamedTuple):
@@ -59,7 +62,10 @@ class PoseEstimator:
     """A trained network that takes photos and returns keypoints; may be used from threads.
 
     Programs are compiled when they are first needed, one for each power of two of crops that go
-    through the network at once (with and without `flip_test`), and kept.
+    through the network at once (with and without `flip_test`), and kept. Copies and pickles carry
+    the network without its programs, so an estimator can be sent to the processes of a ``spawn`` or
+    ``forkserver`` pool. JAX does not work in a process that is forked after JAX was used; `predict`
+    raises an error there.
 
     Attributes:
       joints: names of the J joints it returns: those it ever saw a label for.
@@ -90,10 +96,23 @@ class PoseEstimator:
         self.net: PoseNet = make_net(metadata["network"], dtype=dtype)
         self.source: pathlib.Path | None = None
         self._rule = geometry.CropRule(**metadata["crop"])
+        _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
         self._mirror = flip_permutation(all_joints, metadata["flip_pairs"])
+        self._start()
+
+    def _start(self) -> None:
+        """What belongs to this process and is neither copied nor pickled."""
         self._programs = {}
         self._compiling = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in vars(self).items() if key not in _OF_THE_PROCESS}
+        return {**state, "_variables": jax.tree.map(np.asarray, self._variables)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)  # JAX is first used by `_program`: a fork cannot unpickle with it
+        self._start()
 
     @classmethod
     def from_checkpoint(
@@ -132,7 +151,8 @@ class PoseEstimator:
         """Keypoints of the person in each box.
 
         Args:
-          image: RGB uint8 [H, W, 3], a path, or a PIL image (turned upright by its EXIF).
+          image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
+            or JAX array, or a tensor in the CPU's memory.
           boxes: [N, 4] (x, y, width, height) in pixels, one a person; None looks at the whole
             photo first and then, in a second pass, at the box of what it found.
           flip_test: average with the answer for the mirrored crop.
@@ -229,7 +249,10 @@ class PoseEstimator:
 
     def _program(self, kind: str, rows: int):
         """The compiled program for that many crops: "plain", "mirrored" (flip test) or "maps"."""
+        _check_process()
         with self._compiling:  # a thread that comes second waits and takes what the first compiled
+            if not self._programs:
+                self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
                 function = {
                     "plain": functools.partial(_answer, self.net, flipped=None),
@@ -241,6 +264,18 @@ class PoseEstimator:
                 program = jax.jit(function, compiler_options=compiler_options())
                 self._programs[kind, rows] = program.lower(self._variables, crops).compile()
             return self._programs[kind, rows]
+
+
+def _check_process() -> None:
+    """Raise an error in a process that was forked after JAX was used, where JAX waits forever."""
+    global _jax_process
+    if _jax_process is None:
+        _jax_process = os.getpid()
+    if _jax_process != os.getpid():
+        raise JaxposeError(
+            "this process was forked after JAX was used, and JAX does not work after a fork; start "
+            "it with multiprocessing.get_context('spawn') or make no estimator before the fork"
+        )
 
 
 def _answer(net, variables, crops, *, flipped):

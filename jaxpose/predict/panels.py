@@ -5,10 +5,16 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxpose import geometry
-from jaxpose.predict.coco import PRESENT
 from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
 from jaxpose.predict.pictures import as_picture
-from jaxpose.visualize import draw_skeleton, moved_most, part_maps, single_maps, tile
+from jaxpose.visualize import (
+    PRESENCE_THRESHOLD,
+    draw_skeleton,
+    moved_most,
+    part_maps,
+    single_maps,
+    tile,
+)
 
 SIZE = 256  # pixels of a shown crop's side
 SINGLE_SIZE = 190  # of a single map's; two pairs beside each other are as wide as three crops
@@ -44,7 +50,7 @@ def drawn(estimator: PoseEstimator, picture: np.ndarray, prediction: Prediction)
             joints=estimator.joints,
             limbs=estimator.limbs,
             confidence=confidence,
-            threshold=PRESENT,
+            threshold=PRESENCE_THRESHOLD,
         )
     return picture
 
@@ -57,7 +63,7 @@ def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
         joints=estimator.joints,
         limbs=estimator.limbs,
         confidence=person.maps.confidence,
-        threshold=PRESENT,
+        threshold=PRESENCE_THRESHOLD,
     )
     heatmaps = person.maps.heatmaps[..., estimator.channels]
     pictures = (

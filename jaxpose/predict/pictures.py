@@ -34,6 +34,7 @@ def as_picture(image: Any) -> np.ndarray:
     Raises:
       JaxposeError: it cannot be read, is too large, or has another shape or type.
     """
+    image = _as_array(image)
     if isinstance(image, np.ndarray):
         if image.ndim == 2:
             image = np.repeat(image[..., None], 3, axis=-1)
@@ -187,3 +188,23 @@ def save_picture(picture: np.ndarray, path: pathlib.Path) -> None:
     """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says."""
     pil = import_optional("PIL.Image", extra="predict")
     pil.fromarray(picture).save(path, quality=JPEG_QUALITY)
+
+
+def _as_array(image: Any) -> Any:
+    """Arrays of other libraries as NumPy's; paths and PIL images unchanged, nothing else."""
+    if isinstance(image, np.ndarray | str | os.PathLike) or hasattr(image, "getexif"):
+        return image
+    kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+    if isinstance(image, list | tuple):
+        raise JaxposeError(f"the image is a {kind}; call this once for each image")
+    if not hasattr(image, "__array__"):
+        raise JaxposeError(
+            f"the image is a {kind}; give a path, a PIL image or an array (encoded bytes: "
+            "PIL.Image.open(io.BytesIO(data)))"
+        )
+    try:
+        return np.asarray(image)
+    except Exception as error:  # tensors on a GPU, tracers: each library raises its own kind
+        raise JaxposeError(
+            f"the image is a {kind} that NumPy cannot read; give an array in the CPU's memory"
+        ) from error

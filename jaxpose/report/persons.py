@@ -12,14 +12,19 @@ from jaxpose.prediction_file import Predictions
 from jaxpose.prepared import read_example
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
-from jaxpose.visualize import draw_skeleton, moved_most, part_maps, single_maps
+from jaxpose.visualize import (
+    PRESENCE_THRESHOLD,
+    draw_skeleton,
+    moved_most,
+    part_maps,
+    single_maps,
+)
 
 if TYPE_CHECKING:
     import ml_collections
 
 PERSONS = 12
 SIZE = 256  # pixels of a shown crop's side
-PRESENT = 0.5  # a joint less probable than that is not drawn
 JOINTS_OF_FIG_6 = 3
 
 
@@ -185,7 +190,7 @@ def _person_section(
                     persons.crops[i],
                     persons.keypoints[i][kept],
                     confidence=persons.confidence[i][kept],
-                    threshold=PRESENT,
+                    threshold=PRESENCE_THRESHOLD,
                     **drawn,
                 ),
                 "prediction",
@@ -202,7 +207,7 @@ def _person_section(
         f"{len(panels)} test persons",
         "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
         f"the same colour everywhere; right is counted by {metric}. A joint that the network gives "
-        f"a probability below {PRESENT} of being in the picture is not drawn.",
+        f"a probability below {PRESENCE_THRESHOLD} of being in the picture is not drawn.",
         panels,
     )
 

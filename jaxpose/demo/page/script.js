@@ -112,6 +112,13 @@ function show(found, asked = null) {
 
 const threshold = () => byId("threshold").value / 100;
 
+function showThreshold() {
+  byId("threshold_text").textContent = `${byId("threshold").value} %`;
+  if (!answer) return;
+  drawSkeleton();
+  listJoints();
+}
+
 // Pixels of the photo in one pixel of the screen.
 const scale = () => answer.size[0] / Math.max(byId("overlay").clientWidth, 1);
 
@@ -289,11 +296,7 @@ function start() {
     if (found) show(found);
   });
   byId("skeleton").addEventListener("change", drawSkeleton);
-  byId("threshold").addEventListener("input", () => {
-    byId("threshold_text").textContent = `${byId("threshold").value} %`;
-    drawSkeleton();
-    listJoints();
-  });
+  byId("threshold").addEventListener("input", showThreshold);
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("over");
@@ -313,6 +316,8 @@ function start() {
   }).observe(byId("photo"));
   fetch("about").then((response) => response.json()).then((about) => {
     mostBytes = about.most_bytes;
+    byId("threshold").value = 100 * about.threshold;
+    showThreshold();
     const from = about.checkpoint ? ` from ${about.checkpoint}` : "";
     byId("about").textContent =
       `Network${from}: ${about.joints} joints, crops of ${about.image_size} × ${about.image_size} pixels.`;

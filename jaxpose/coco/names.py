@@ -1,0 +1,155 @@
+"""File names that annotation files give, matched with files on this machine.
+
+Labeling tools write absolute paths of another machine, ``../`` paths, URLs, percent-encoded names
+and backslashes. Such names are matched by their last parts. A plain relative name must match with
+all of its parts, so that ``train/1.jpg`` is never taken for ``val/1.jpg``. Names are compared in
+Unicode's NFC.
+"""
+
+import os
+import pathlib
+import re
+import unicodedata
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+
+class Match(NamedTuple):
+    """The names that mean one file.
+
+    Attributes:
+      names: as they were given; several only if they are spellings of one name.
+      rivals: names that fit equally well but mean different files; then there are no `names`.
+      rank: the larger, the closer the match.
+    """
+
+    names: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    rank: tuple[int, bool, bool] = (0, False, False)
+
+
+class _Parts(NamedTuple):
+    """A name's folders and base name, decoded; and the base name as it was written."""
+
+    parts: tuple[str, ...]
+    literal: str
+    rooted: bool
+
+
+class NameIndex:
+    """Names out of an annotation file, to be found by the path of a file.
+
+    Example:
+      >>> index = NameIndex(["../../upload/4/a%20b.jpg", "train/c.jpg"])
+      >>> index.find("photos/a b.jpg").names
+      ('../../upload/4/a%20b.jpg',)
+      >>> index.find("val/c.jpg").names
+      ()
+    """
+
+    def __init__(self, names: Iterable[str]):
+        """Takes the names; those that occur twice count once."""
+        self._named: dict[str, list[tuple[str, _Parts]]] = {}
+        for name in dict.fromkeys(names):
+            parsed = _parse(name)
+            if parsed.parts:
+                self._named.setdefault(parsed.parts[-1], []).append((name, parsed))
+
+    def find(self, path: str | os.PathLike) -> Match:
+        """The names that mean a file, by their last parts; the closest match wins."""
+        file = _parse(os.path.abspath(path))
+        best, found = Match().rank, []
+        for name, named in self._named.get(file.parts[-1] if file.parts else "", []):
+            common = _common(named.parts, file.parts)
+            full = common == len(named.parts)
+            if not full and not named.rooted:
+                continue
+            rank = (common, full, named.literal == file.literal)
+            if rank > best:
+                best, found = rank, []
+            if rank == best:
+                found.append((name, named.parts))
+        names = tuple(name for name, _ in found)
+        if len({parts for _, parts in found}) > 1:
+            return Match((), names, best)
+        return Match(names, (), best)
+
+    def match(self, paths: Iterable[str | os.PathLike]) -> dict[str, Match]:
+        """`find` for many files: a name that fits several of them belongs to the closest.
+
+        Returns:
+          A match for each path, with the path as text.
+        """
+        found = {os.fspath(path): self.find(path) for path in paths}
+        best: dict[str, tuple] = {}
+        for match in found.values():
+            for name in match.names:
+                best[name] = max(best.get(name, match.rank), match.rank)
+        return {
+            path: match if all(best[name] == match.rank for name in match.names) else Match()
+            for path, match in found.items()
+        }
+
+
+def find_files(
+    names: Sequence[str], folder: str | os.PathLike
+) -> tuple[dict[str, pathlib.Path], dict[str, str]]:
+    """The files below a folder that an annotation file means by its names.
+
+    Args:
+      names: relative to the folder, or as a labeling tool wrote them.
+      folder: searched with all folders in it.
+
+    Returns:
+      (the path of each name that was found, the reason for each that was not: ``"missing"``, or
+      ``"ambiguous"`` where several files or names fit equally well).
+    """
+    folder = pathlib.Path(folder)
+    below = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in sorted(files)]
+    fitting: dict[str, list[str]] = {}
+    rivals = set()
+    for path, match in NameIndex(names).match(below).items():
+        rivals.update(match.rivals)
+        for name in match.names:
+            fitting.setdefault(name, []).append(path)
+    found, lacking = {}, {}
+    for name in dict.fromkeys(names):
+        direct = os.path.normpath(folder / name.replace("\\", "/"))
+        paths = fitting.get(name, [])
+        if direct in map(os.path.normpath, paths):
+            found[name] = pathlib.Path(direct)
+        elif len(paths) == 1:
+            found[name] = pathlib.Path(paths[0])
+        else:
+            lacking[name] = "ambiguous" if paths or name in rivals else "missing"
+    return found, lacking
+
+
+def _parse(name: str) -> _Parts:
+    text = unicodedata.normalize("NFC", name).replace("\\", "/")
+    if "/?d=" in text:  # Label Studio: /data/local-files/?d=folder/a.jpg
+        text = "/" + text.partition("/?d=")[2].partition("&")[0]
+    elif scheme := re.match(r"[A-Za-z][\w+.-]+:/+", text):
+        text = "/" + text[scheme.end() :].partition("?")[0]
+    literal = text.rpartition("/")[2]
+    decoded = unicodedata.normalize("NFC", urllib.parse.unquote(text)).replace("\\", "/")
+    parts: list[str] = []
+    rooted = decoded.startswith("/") or re.match(r"[A-Za-z]:", decoded) is not None
+    for part in decoded.split("/"):
+        if part == "..":
+            rooted = rooted or not parts
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    return _Parts(tuple(parts), literal, rooted)
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many of the last parts are equal."""
+    count = 0
+    for one, other in zip(reversed(a), reversed(b), strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

@@ -1,0 +1,378 @@
+"""A reader of COCO's JSON that tolerates what labeling tools and detectors write.
+
+`read_coco` takes a data set (``images``, ``annotations``, ``categories``) or a list of results. It
+keeps every entry that it can use and lists the others, with the reason, in ``dropped``. A file that
+cannot be used at all raises a `JaxposeError` that names the entry at fault.
+
+A keypoint of COCO is the index of a pixel, counted from 0. Positions here are continuous: COCO's
+plus 0.5, the pixel's center. Boxes are areas in both; (0, 0) is the corner of the image.
+"""
+
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from jaxpose.coco.entries import Annotation, Category, CocoFile, Dropped, Image, id_key
+from jaxpose.errors import JaxposeError
+
+KEYPOINT_BOX = "box from the keypoints"
+HALF_PIXEL = 0.5  # from COCO's pixel index to the continuous position of the pixel's center
+
+
+def read_coco(path: str | os.PathLike) -> CocoFile:
+    """Read a COCO data set or a list of COCO results.
+
+    Raises:
+      JaxposeError: the file cannot be read, is not COCO's JSON, or contradicts itself.
+    """
+    return parse_coco(decode_json(read_text(path), path), path)
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text of a file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+      JaxposeError: it cannot be read or is not text.
+    """
+    try:
+        data = pathlib.Path(path).read_bytes()
+        return data.decode(json.detect_encoding(data))
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path, or not text
+        reason = getattr(error, "strerror", None) or "it is not a text file"
+        raise JaxposeError(f"cannot read {path}: {reason}") from error
+
+
+def decode_json(text: str, path: str | os.PathLike) -> Any:
+    """Decode JSON, refusing objects that give a key twice.
+
+    Raises:
+      JaxposeError: with the line and column of what is wrong.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            where = f" (the one with the id {found['id']!r})" if "id" in found else ""
+            raise ValueError(f"an object{where} has the key {twice!r} twice")
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise JaxposeError(
+            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            "export it again"
+        ) from error
+    except RecursionError:
+        raise JaxposeError(f"{path} is not COCO's JSON: it is nested too deeply") from None
+    except ValueError as error:  # a repeated key, or an integer of thousands of digits
+        reason = str(error).partition(";")[0]
+        raise JaxposeError(f"{path} cannot be used: {reason}; correct the file") from error
+
+
+def is_coco(content: Any) -> bool:
+    """Whether decoded JSON looks like a data set or a list of results."""
+    keys = ("images", "annotations", "categories")
+    return (
+        isinstance(content, list) or isinstance(content, dict) and any(k in content for k in keys)
+    )
+
+
+def parse_coco(content: Any, path: str | os.PathLike) -> CocoFile:
+    """As `read_coco`, of decoded JSON.
+
+    Args:
+      content: a data set or a list of results.
+      path: of the file, for messages.
+
+    Raises:
+      JaxposeError: it is not COCO's JSON, or contradicts itself.
+    """
+    parser = _Parser(str(path))
+    if isinstance(content, list):
+        return parser.results(content)
+    if not isinstance(content, dict):
+        raise JaxposeError(f"{path} is not COCO's JSON: it holds {_kind(content)}; give an object")
+    return parser.data_set(content)
+
+
+class _Parser:
+    """Entries of one file, with a list of those that are left out."""
+
+    def __init__(self, path: str):
+        self.path = path
+        self.dropped: Dropped = {}
+        self.changed: Dropped = {}
+
+    def drop(self, reason: str, entry: str) -> None:
+        self.dropped.setdefault(reason, []).append(entry)
+
+    def change(self, what: str, entry: str) -> None:
+        self.changed.setdefault(what, []).append(entry)
+
+    def fail(self, message: str) -> JaxposeError:
+        return JaxposeError(f"{self.path}: {message}")
+
+    def data_set(self, content: dict[str, Any]) -> CocoFile:
+        for key in ("images", "annotations", "categories"):
+            if key not in content and key != "categories":
+                raise self.fail(
+                    f"there is no {key!r}; give COCO's JSON with images and annotations"
+                )
+            if not isinstance(content.get(key, []), list):
+                raise self.fail(f"{key!r} is {_kind(content[key])}; it must be a list")
+        categories = self._categories(content.get("categories", []))
+        if "categories" in content and not categories and content["categories"]:
+            raise self.fail("no entry of 'categories' has an id and a name")
+        images = self._images(content["images"])
+        found = self._annotations(content["annotations"], "annotations", images, categories)
+        listed = tuple(categories.values())
+        return self._file(tuple(images.values()), found, listed, results=False)
+
+    def results(self, content: list) -> CocoFile:
+        images: dict[str, Image] = {}
+        for entry in content:
+            key = id_key(entry.get("image_id")) if isinstance(entry, dict) else None
+            if key is not None and key not in images:
+                name = entry.get("file_name")
+                name = name if isinstance(name, str) else ""
+                images[key] = Image(entry["image_id"], name, None, 0, {})
+        if content and not images:
+            raise self.fail(
+                f"results[0] is {_kind(content[0])} without an image_id; give COCO's JSON or a "
+                "list of COCO results"
+            )
+        found = self._annotations(content, "results", images, {})
+        return self._file(tuple(images.values()), found, (), results=True)
+
+    def _file(self, images, annotations, categories, *, results: bool) -> CocoFile:
+        return CocoFile(
+            self.path, images, annotations, categories, results, self.dropped, self.changed
+        )
+
+    def _categories(self, entries: list) -> dict[str, Category]:
+        found: dict[str, Category] = {}
+        for index, entry in enumerate(entries):
+            where = f"categories[{index}]"
+            if not isinstance(entry, dict):
+                self.drop("not an object", where)
+                continue
+            key, name = id_key(entry.get("id")), entry.get("name")
+            if key is None or not isinstance(name, str) or not name.strip():
+                self.drop("category without an id and a name", where)
+                continue
+            joints = self._joints(entry.get("keypoints"), where)
+            limbs = self._limbs(entry.get("skeleton"), joints, where)
+            category = Category(entry["id"], name.strip(), joints, limbs)
+            if found.get(key, category)[1:] != category[1:]:
+                raise self.fail(f"{where} has the id {key} of another category; give it its own")
+            if key in found:
+                self.drop("duplicate category", where)
+            found.setdefault(key, category)
+        return found
+
+    def _joints(self, value: Any, where: str) -> tuple[str, ...]:
+        if value is None or value == []:
+            return ()
+        names = value if isinstance(value, list) else [None]
+        if not all(isinstance(name, str | int) and str(name).strip() for name in names):
+            raise self.fail(f"{where} has keypoints that are not a list of names")
+        joints = tuple(str(name).strip() for name in names)
+        for name in joints:
+            if joints.count(name) > 1:
+                raise self.fail(f"{where} has the keypoint {name!r} twice; each needs its own name")
+        return joints
+
+    def _limbs(self, value: Any, joints: tuple[str, ...], where: str):
+        pairs = value if isinstance(value, list) else []
+        ends = [end for pair in pairs if isinstance(pair, list) for end in pair]
+        first = 0 if 0 in ends else 1  # COCO counts joints from 1, some tools from 0
+        names: dict[Any, str] = {str(index): joint for index, joint in enumerate(joints, first)}
+        names |= {joint: joint for joint in joints}
+        names |= dict(enumerate(joints, first))
+        limbs = []
+        for index, pair in enumerate(pairs):
+            known = isinstance(pair, list) and all(isinstance(end, str | int) for end in pair)
+            limb = tuple(names.get(end, "") for end in pair) if known else ()
+            if len(limb) == 2 and all(limb) and limb[0] != limb[1]:
+                limbs.append(limb)
+            elif joints:
+                self.drop("limb that does not connect two keypoints", f"{where}.skeleton[{index}]")
+        return tuple(dict.fromkeys(limbs))
+
+    def _images(self, entries: list) -> dict[str, Image]:
+        found: dict[str, tuple[str, Image]] = {}
+        for index, entry in enumerate(entries):
+            where = f"images[{index}]"
+            if not isinstance(entry, dict):
+                self.drop("not an object", where)
+                continue
+            key, name = id_key(entry.get("id")), entry.get("file_name")
+            frame = _number(entry.get("frame", 0))
+            if key is None:
+                self.drop("image without an id", where)
+            elif not isinstance(name, str) or not name.strip():
+                self.drop("image without a file name", where)
+            elif frame is None or frame < 0 or frame % 1:
+                self.drop("image with an invalid frame", where)
+            else:
+                size = [_number(entry.get(side)) for side in ("width", "height")]
+                size = (int(size[0]), int(size[1])) if all(size) else None
+                image = Image(entry["id"], name, size, int(frame), entry)
+                first, other = found.setdefault(key, (where, image))
+                if (other.file_name, other.frame) != (name, frame):
+                    raise self.fail(f"{where} has the id {key} of {first}; give it its own")
+                if first != where:
+                    self.drop("duplicate image", where)
+        return {key: image for key, (_, image) in found.items()}
+
+    def _annotations(self, entries: list, prefix: str, images, categories):
+        found, seen = [], {}
+        for index, entry in enumerate(entries):
+            where = f"{prefix}[{index}]"
+            if not isinstance(entry, dict):
+                self.drop("not an object", where)
+                continue
+            image_key, own_id = id_key(entry.get("image_id")), entry.get("id")
+            if image_key is None:
+                self.drop("no image id", where)
+                continue
+            if image_key not in images:
+                self.drop("unlisted image", where)
+                continue
+            category_key = id_key(entry.get("category_id"))
+            if category_key is None and len(categories) == 1:
+                category_key = next(iter(categories))
+            category = categories.get(category_key)
+            if categories and category is None:
+                self.drop("unlisted category", where)
+                continue
+            key = id_key(own_id)
+            if key is not None and seen.setdefault(key, entry) is not entry and seen[key] == entry:
+                self.drop("duplicate annotation", where)
+                continue
+            found.append(self._annotation(entry, where, images[image_key], category, prefix))
+        return tuple(found)
+
+    def _annotation(self, entry, where, image, category, prefix: str) -> Annotation:
+        joints = len(category.joints) if category else None
+        keypoints = visibility = None
+        problem, value = "", entry.get("keypoints")
+        if value is not None and value != []:
+            try:
+                keypoints, visibility = self._keypoints(
+                    value, joints, where, is_result=prefix == "results"
+                )
+            except ValueError as error:
+                problem = str(error)
+        box = as_box(entry.get("bbox"))
+        if box is None and keypoints is not None:
+            box = _extent(keypoints[visibility > 0])
+            if box is not None:
+                self.change(KEYPOINT_BOX, where)
+        own_id, category_id = entry.get("id"), entry.get("category_id")
+        return Annotation(
+            where,
+            own_id if id_key(own_id) is not None else None,
+            image,
+            category,
+            category.id if category else category_id if id_key(category_id) else None,
+            box,
+            keypoints,
+            visibility,
+            problem,
+            _number(entry.get("area")),
+            _is_set(entry.get("iscrowd")),
+            _is_set(entry.get("ignore")),
+            _number(entry.get("score")),
+        )
+
+    def _keypoints(self, value: Any, joints: int | None, where: str, *, is_result: bool):
+        """Keypoints [J, 2] and visibility [J], or a ValueError that says what is wrong."""
+        if not isinstance(value, list):
+            raise ValueError(f"keypoints are {_kind(value)}")
+        nested = all(isinstance(part, list) for part in value)
+        width = len(value[0]) if nested else 3
+        flat = [number for part in value for number in part] if nested else value
+        if joints == 0:
+            raise ValueError("its category names no keypoints")
+        if joints is not None and len(flat) in (2 * joints, 3 * joints):
+            width = len(flat) // joints
+        if width not in (2, 3) or len(flat) != width * (joints or len(flat) // width):
+            wanted = f"3 x {joints}" if joints else "a multiple of 3"
+            raise ValueError(f"{len(flat)} keypoint values, not {wanted}")
+        table = _numbers(flat).reshape(-1, width)
+        points = table[:, :2]
+        if width == 3:
+            visibility = table[:, 2]
+        else:  # (0, 0) is what is not labeled
+            visibility = 2.0 * (points != 0).any(axis=1)
+            self.change("keypoints without v", where)
+        usable = visibility >= 0 if is_result else np.isin(visibility, (0, 1, 2))
+        if not usable.all():
+            joint = int(np.argmin(usable)) + 1
+            raise ValueError(f"keypoint {joint} has a v that is not 0, 1 or 2")
+        if is_result:  # v is whatever the detector writes
+            visibility = 2.0 * (visibility > 0)
+        labeled = visibility > 0
+        placed = np.isfinite(points).all(axis=1)
+        for joint in np.flatnonzero(labeled & ~placed):
+            self.change("keypoint without a position", f"{where}.keypoints[{width * joint}]")
+        labeled &= placed
+        points = np.where(labeled[:, None], points + HALF_PIXEL, 0.0)
+        return points, np.where(labeled, visibility, 0).astype(np.int8)
+
+
+def as_box(value: Any) -> np.ndarray | None:
+    """A box as float64 [4] (x, y, width, height), None if it is none or has no area."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    numbers = [_number(number) for number in value]
+    if None in numbers or min(numbers[2:]) <= 0:
+        return None
+    return np.array(numbers)
+
+
+def _extent(points: np.ndarray) -> np.ndarray | None:
+    if len(points) == 0:
+        return None
+    low, high = points.min(axis=0), points.max(axis=0)
+    box = np.concatenate([low, high - low])
+    return box if np.isfinite(box).all() and box[2:].min() > 0 else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _numbers(values: list) -> np.ndarray:
+    """Values as float64, NaN for those that are not finite numbers."""
+    if set(map(type, values)) <= {int, float}:
+        try:
+            array = np.array(values, np.float64)
+            return np.where(np.isfinite(array), array, np.nan)
+        except OverflowError:
+            pass
+    numbers = map(_number, values)
+    return np.array([np.nan if number is None else number for number in numbers], np.float64)
+
+
+def _is_set(value: Any) -> bool:
+    return value is True or bool(_number(value)) or str(value).strip().casefold() == "true"
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value"}
+    return names.get(type(value), "null" if value is None else "a number")

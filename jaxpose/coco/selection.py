@@ -1,0 +1,93 @@
+"""The objects of one category out of a COCO file."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+from jaxpose.coco.entries import Annotation, Category, CocoFile, Dropped, id_key
+from jaxpose.errors import JaxposeError
+
+
+class Selection(NamedTuple):
+    """What `select` returns.
+
+    Attributes:
+      annotations: of the category, in the file's order.
+      category: theirs, None where the file lists no categories.
+      dropped: all entries of the file that are not among them.
+    """
+
+    annotations: tuple[Annotation, ...]
+    category: Category | None
+    dropped: Dropped
+
+
+def select(
+    file: CocoFile, *, category: str | None = None, needs: Collection[str] = ("box",)
+) -> Selection:
+    """The objects of one category that are neither crowds nor to be ignored.
+
+    Args:
+      file: of `read_coco`.
+      category: its name. None takes ``person``, else the one category that has keypoints, else the
+        one that has annotations. Where the file lists no categories, the id 1, which is COCO's
+        person, or the only one.
+      needs: "box", "keypoints" or both; entries without are dropped.
+
+    Raises:
+      JaxposeError: the category is missing, or cannot be chosen.
+    """
+    chosen = _category(file, category)
+    category_id = id_key(chosen.id) if chosen else _only_id(file)
+    dropped = {reason: list(entries) for reason, entries in file.dropped.items()}
+    kept = []
+    for annotation in file.annotations:
+        entry = annotation.name
+        if id_key(annotation.category_id) != category_id:
+            reason = "other category"
+        elif annotation.crowd:
+            reason = "crowd"
+        elif annotation.ignore:
+            reason = "ignore"
+        elif "box" in needs and annotation.box is None:
+            reason = "no usable box"
+        elif "keypoints" in needs and annotation.keypoints is None:
+            reason = "no usable keypoints"
+            entry += f" ({annotation.problem})" if annotation.problem else ""
+        else:
+            kept.append(annotation)
+            continue
+        dropped.setdefault(reason, []).append(entry)
+    return Selection(tuple(kept), chosen, dropped)
+
+
+def _category(file: CocoFile, name: str | None) -> Category | None:
+    if not file.categories:
+        return None
+    wanted = (name or "person").casefold()
+    named = [c for c in file.categories if c.name.casefold() == wanted]
+    names = ", ".join(repr(c.name) for c in file.categories[:20])
+    if name is not None and not named:
+        raise JaxposeError(f"{file.path} has no category {name!r}; it has {names}")
+    fitting = named or list(file.categories)
+    used = {id_key(annotation.category_id) for annotation in file.annotations}
+    for group in (
+        fitting,
+        [c for c in fitting if c.joints],
+        [c for c in fitting if id_key(c.id) in used],
+    ):
+        if len(group) == 1:
+            return group[0]
+    raise JaxposeError(
+        f"{file.path} has the categories {names}; call the one to use 'person', or keep one"
+    )
+
+
+def _only_id(file: CocoFile) -> str | None:
+    ids = {id_key(annotation.category_id) for annotation in file.annotations}
+    if len(ids) > 1 and "1" not in ids:
+        found = ", ".join(sorted(str(i) for i in ids)[:20])
+        raise JaxposeError(
+            f"{file.path} has the category ids {found}, does not name them, and none is 1, COCO's "
+            "person; keep one of them"
+        )
+    return "1" if len(ids) > 1 else next(iter(ids), None)

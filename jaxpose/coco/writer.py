@@ -1,0 +1,156 @@
+"""Predictions as JSON in COCO's container.
+
+The file is written while the predictions arrive, so that an hour of video needs no more memory than
+a photo.
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxpose import __version__
+from jaxpose.coco.entries import id_key
+from jaxpose.coco.reader import HALF_PIXEL
+
+COORDINATES = (
+    "keypoints are COCO's pixel indices (x, y) in the upright image: (0, 0) is the center of the "
+    "first pixel, add 0.5 for positions measured from the image's upper left corner; bbox is "
+    "(x, y, width, height) measured from that corner"
+)
+
+
+class CocoWriter:
+    """A file of predictions that appears, complete, when its context is left without an error."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        joints: Sequence[str],
+        limbs: Sequence[Sequence[str]],
+        checkpoint: str,
+        threshold: float,
+        category: tuple[int | str, str] = (1, "person"),
+        taken: Iterable[int | str] = (),
+    ):
+        """Open the file.
+
+        Args:
+          path: of the file; one that is there is replaced at the end.
+          joints: J names.
+          limbs: pairs of these names that a drawing connects.
+          checkpoint: where the predictions come from.
+          threshold: probability from which a joint counts as present: v = 2.
+          category: id and name of what is predicted.
+          taken: image ids that no image without an `image_id` may get.
+        """
+        self._path = pathlib.Path(path)
+        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self._file = open(self._part, "w", encoding="utf-8")
+        self._threshold = threshold
+        self._category_id, name = category
+        self._taken = {id_key(value) for value in taken}
+        self._written: set[str | None] = set()
+        self._last_id = 0
+        self._persons = 0
+        place = {name: index for index, name in enumerate(joints, 1)}  # COCO counts from 1
+        info = {
+            "description": f"keypoints by jaxpose {__version__}",
+            "checkpoint": checkpoint,
+            "coordinates": COORDINATES,
+            "visibility": (
+                f"v is 2 where the joint is in the image with a probability of at least "
+                f"{threshold:g}, else v, x and y are 0; confidence holds the probabilities"
+            ),
+        }
+        entry = {
+            "id": self._category_id,
+            "name": name,
+            "supercategory": name,
+            "keypoints": list(joints),
+            "skeleton": [[place[a], place[b]] for a, b in limbs],
+        }
+        self._file.write(
+            f'{{\n "info": {json.dumps(info)},\n "categories": [\n  {json.dumps(entry)}\n ],\n'
+            ' "annotations": ['
+        )
+
+    def __enter__(self) -> "CocoWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        try:
+            if kind is None or issubclass(kind, KeyboardInterrupt):
+                self._file.write('\n ],\n "images": [')
+                self._images.seek(0)
+                for line in self._images:
+                    self._file.write(line)
+                self._file.write("\n ]\n}\n")
+                self._file.close()
+                os.replace(self._part, self._path)
+        finally:
+            self._images.close()
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+
+    def add(
+        self,
+        keypoints: np.ndarray,
+        confidence: np.ndarray,
+        boxes: np.ndarray,
+        *,
+        file_name: str,
+        size: tuple[int, int],
+        image_id: int | str | None = None,
+        **more: Any,
+    ) -> None:
+        """Append one image with N persons.
+
+        Args:
+          keypoints: [N, J, 2], (x, y) in pixels, continuous.
+          confidence: [N, J], probability that the joint is in the image.
+          boxes: [N, 4] (x, y, width, height) in pixels.
+          file_name: of the image or video.
+          size: (width, height).
+          image_id: of another file; None, or one that was written before, gets the next free one.
+          more: further fields of the image's entry, such as a frame's number and time.
+        """
+        if image_id is None or id_key(image_id) in self._written:
+            image_id = self._next_id()
+        separator = ",\n  " if self._written else "\n  "
+        self._written.add(id_key(image_id))
+        entry = {
+            "id": image_id, "file_name": file_name, "width": size[0], "height": size[1], **more
+        }  # fmt: skip
+        self._images.write(separator + json.dumps(entry))
+        for points, probabilities, box in zip(keypoints, confidence, boxes, strict=True):
+            present = probabilities >= self._threshold
+            indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
+            triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)
+            self._persons += 1
+            annotation = {
+                "id": self._persons,
+                "image_id": image_id,
+                "category_id": self._category_id,
+                "keypoints": [int(v) if v.is_integer() else v for v in triples.ravel().tolist()],
+                "num_keypoints": int(present.sum()),
+                "confidence": probabilities.astype(float).round(4).tolist(),
+                "score": round(float(probabilities.mean()), 4),
+                "bbox": box.round(3).tolist(),
+                "area": round(float(box[2] * box[3]), 3),
+                "iscrowd": 0,
+            }
+            separator = ",\n  " if self._persons > 1 else "\n  "
+            self._file.write(separator + json.dumps(annotation))
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        while str(self._last_id) in self._taken or str(self._last_id) in self._written:
+            self._last_id += 1
+        return self._last_id

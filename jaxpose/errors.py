@@ -7,3 +7,11 @@ class JaxposeError(Exception):
     The commands print it as ``error: ...`` and leave with status 1. Any other exception that
     reaches a user is a bug of jaxpose.
     """
+
+
+def npz_fault(error: Exception) -> str:
+    """Why NumPy cannot read an .npz file, in one line; without its advice to unpickle the file."""
+    text = str(error)
+    if "allow_pickle" in text or "pickle" in text:
+        return "it holds Python objects, which are never loaded"
+    return (text.splitlines() or [type(error).__name__])[0][:160]

@@ -56,7 +56,8 @@ def export(
     """Write a checkpoint's program, once it was run and agrees with the network, and its JSON.
 
     Args:
-      path: a workdir, a single checkpoint folder or a packed checkpoint.
+      path: a workdir, a single checkpoint folder, a packed checkpoint, or the name of a network
+        that the package ships.
       out: the program's file; one that is there is replaced in one move. The JSON file is called
         like it, with ``.json`` behind.
       format: "jax" or "onnx".

@@ -101,9 +101,16 @@ def held(tmp_path, people, **fields):
 
 
 def test_a_workdir_of_another_config(capsys, tmp_path, people):
-    with held(tmp_path, people, batch_size=16):
-        pass
+    with held(tmp_path, people, batch_size=16) as folder:
+        (folder / "checkpoints" / "latest" / "6").mkdir(parents=True)
     fails(capsys, tiny_run.command(tmp_path, people), "batch_size is 16 there and 8 here")
+
+
+def test_a_start_that_failed_does_not_refuse_the_corrected_command(capsys, tmp_path, people):
+    wrong = {"data": "(('lsp/person_centric', 1.0),)", "image_size": 64}
+    fails(capsys, tiny_run.command(tmp_path, people, **wrong), "is not prepared in")
+    with held(tmp_path, people) as folder:
+        assert folder == tmp_path
 
 
 def test_two_launches_on_one_workdir(capsys, tmp_path, people):

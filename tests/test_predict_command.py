@@ -216,6 +216,12 @@ def test_visualize_writes_three_pictures(photo, network, capsys):
             assert min(picture.size) > 200
 
 
+def test_visualize_needs_no_checkpoint(photo, capsys):
+    assert cli.main(["visualize", photo]) == 0
+    first, *written = capsys.readouterr().out.splitlines()
+    assert first == f"checkpoint: {pretrained.path('small')}" and len(written) == 3
+
+
 def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     from jaxpose.network import PoseNet, initial_variables
 

@@ -1,19 +1,21 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
+from jaxpose.cli.predict import CHECKPOINT
+
 
 def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "export",
         help="turn a checkpoint into one program that runs without jaxpose",
-        description="Writes the network with its normalisation and decoding as one program: crops "
+        description="Writes the network with its normalization and decoding as one program: crops "
         "in, positions and probabilities out. OUT.json beside it holds joint names, limbs and the "
-        "rule that leads from a person's box to the crop; docs/export.md has examples.",
+        "rule that leads from a person's box to the crop.",
     )
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="a workdir, a checkpoint folder or a packed checkpoint (.npz)",
+        help=CHECKPOINT,
     )
     parser.add_argument("out", metavar="OUT", help="the program's file")
     parser.add_argument(

@@ -1,15 +1,17 @@
 """``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
 
+from jaxpose.cli.predict import CHECKPOINT
+
 
 def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "pack",
         help="write a checkpoint as one file of half its size",
-        description="Writes a checkpoint as one .npz, kernels in float16, that every command takes "
-        "in a checkpoint's place.",
+        description="Writes a checkpoint as one .npz, kernels in float16; every command that takes "
+        "a checkpoint takes it.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a workdir or a checkpoint folder")
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
     parser.add_argument("file", metavar="FILE.npz")
     parser.set_defaults(run=run)
 

@@ -3,6 +3,11 @@
 import argparse
 import math
 
+CHECKPOINT = (
+    "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
+    "network that comes with jaxpose, such as small"
+)
+
 
 def add(commands) -> None:
     """Register the command."""
@@ -12,8 +17,8 @@ def add(commands) -> None:
         description="Finds the keypoints of people in photos, folders of them, and videos, and "
         "draws them. Without a box it looks for one person in the whole picture; in a video it "
         "follows the persons from frame to frame.",
-        epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height; see "
-        "docs/prediction.md, also for how to find many people.",
+        epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height. For many "
+        "people, write it with any detector.",
     )
     parser.add_argument("inputs", metavar="INPUT", nargs="*", help="photo, video or folder")
     add_checkpoint(parser)
@@ -62,8 +67,7 @@ def add_checkpoint(parser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="workdir of a training run, checkpoint folder or packed file (default: the network "
-        "that comes with jaxpose)",
+        help=f"{CHECKPOINT} (the default)",
     )
 
 

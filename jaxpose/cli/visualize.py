@@ -1,6 +1,6 @@
-"""``jaxpose visualize CHECKPOINT PHOTO``: what a network sees, as in the paper's Figs. 1b, 5, 6."""
+"""``jaxpose visualize [CHECKPOINT] PHOTO``: what a network sees, as in the paper's Figs. 1b, 5, 6."""
 
-from jaxpose.cli.predict import add_box
+from jaxpose.cli.predict import CHECKPOINT, add_box
 
 
 def add(commands) -> None:
@@ -15,7 +15,8 @@ def add(commands) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        help="workdir of a training run, checkpoint folder or packed file",
+        nargs="?",
+        help=f"{CHECKPOINT} (the default)",
     )
     parser.add_argument("photo", metavar="PHOTO")
     add_box(parser, help="of the person, in pixels (default: who is found in the whole photo)")

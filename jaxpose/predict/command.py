@@ -48,7 +48,7 @@ class Call(NamedTuple):
 
 
 def open_estimator(path: str | None) -> PoseEstimator:
-    """The network of a checkpoint, by default the one that comes with the package, and its name."""
+    """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
     estimator = PoseEstimator.from_checkpoint(pretrained.path(DEFAULT) if path is None else path)
     print(f"checkpoint: {estimator.source}")
@@ -256,7 +256,7 @@ def _webcam(call: Call, job: Job, number: int) -> None:
 
 
 def visualize(
-    photo: str, *, checkpoint: str, box: Sequence[float] | None, output: str | None
+    photo: str, *, checkpoint: str | None, box: Sequence[float] | None, output: str | None
 ) -> None:
     """Write what a network sees of one person; arguments as `jaxpose visualize --help` has them.
 

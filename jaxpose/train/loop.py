@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxpose import checkpoint, cluster, input_pipeline
 from jaxpose.errors import JaxposeError
+from jaxpose.prepared import default_data_dir
 from jaxpose.run_log import RunLog
 from jaxpose.train.run import Run, augmentation_of
 from jaxpose.train.scoring import validation_table
@@ -150,7 +151,7 @@ class Loop:
         if unreadable > max(FEWEST_UNREADABLE, MOST_UNREADABLE * drawn):
             raise JaxposeError(
                 f"{unreadable} of {drawn} pictures did not decode; check the prepared data set in "
-                f"{self.run.config.data_dir or 'the default data_dir'} and prepare it again"
+                f"{self.run.config.data_dir or default_data_dir()} and prepare it again"
             )
 
     def write_losses(self) -> None:

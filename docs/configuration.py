@@ -39,8 +39,8 @@ config.batch_size = 32
 print(config.network.width, config.image_size, config.batch_size)
 ```
 
-A run's folder remembers its config, and the same command goes on with it. Only these fields may
-differ then: {free}.
+A run's folder records its config, and re-running the command resumes the run. From its first
+checkpoint on only these fields may differ: {free}.
 
 ## Fields
 

@@ -1,4 +1,4 @@
-"""``jaxpose visualize [CHECKPOINT] PHOTO``: what a network sees, as in the paper's Figs. 1b, 5, 6."""
+"""``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
 from jaxpose.cli.predict import CHECKPOINT, add_box
 

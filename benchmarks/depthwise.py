@@ -20,7 +20,6 @@ import numpy as np
 
 from benchmarks import contest
 from jaxpose import depthwise_conv
-from jaxpose.depthwise import has_onednn
 from jaxpose.host_memory import keep_freed_memory
 
 SHAPE, GPU_SHAPE, SIZE = (4, 32, 32, 576), (32, 32, 32, 576), 5
@@ -105,8 +104,7 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
         return layer.apply({"params": {"kernel": kernel[:, :, None]}}, x)
 
     functions: dict[str, Callable] = {"flax.linen.Conv": flax, "jaxpose": depthwise_conv}
-    others = ("shift", "conv") if contest.on_gpu() else ("shift",) if has_onednn() else ()
-    for name in others:
+    for name in ("shift", "conv") if contest.on_gpu() else ():
         functions[f"jaxpose, {name}"] = functools.partial(depthwise_conv, implementation=name)
     arrays = [jnp.asarray(each, dtype) for each in (x, kernel, cotangent)]
 

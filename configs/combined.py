@@ -36,7 +36,7 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         ("mpii/crops", "validation", "joints", 0.0),
     )
     config.test = (("lsp/person_centric", "test", "picture"),)
-    config.augmentation = dict(rotation=30.0, scale=(0.75, 1.3), flip=True, color=0.2, shift=0.06)
+    config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), shift=0.06)
     config.optimizer.name = "adam"
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.2

@@ -30,6 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.image_size = 256
     config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "picture"
     config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2, shift=0.0)
+    config.augmentation.update(stray=0.0, turned=0.0, erase=0.0)
     config.workers = 0  # processes that decode; 0 decodes in threads
 
     config.network = dict(
@@ -58,6 +59,8 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.plateau = dict(factor=0.4, patience=5, min_delta=0.05, min_scale=1e-3)
     config.probability_weight = 0.01  # of eq. 8 beside eq. 7
+    config.context_weight = 0.0  # of eq. 7 on the context maps' own positions
+    config.heatmap_weight = 0.0  # of the part maps' divergence from a Gaussian
     config.ema = 0.0  # decay of the averaged parameters; 0 is off
     config.frozen_norm = False
 

@@ -26,7 +26,7 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.network.num_blocks = 2
     # The people are drawn turned, large and small as those of the test are: more than a mirror
     # would make them harder than these.
-    config.augmentation = dict(rotation=0.0, scale=(0.95, 1.05), flip=True, color=0.0, shift=0.0)
+    config.augmentation.update(rotation=0.0, scale=(0.95, 1.05), color=0.0)
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"

@@ -36,11 +36,14 @@ class PoseOutput(NamedTuple):
       keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
       confidence: [K, B, J] logits of the joint's probability; `jax.nn.sigmoid` makes it one.
       heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
+      context_keypoints: [K, B, J, 2], the context maps' own aggregated positions, the second term
+        of eq. 6; None where there are no context maps.
     """
 
     keypoints: jax.Array
     confidence: jax.Array
     heatmaps: jax.Array | None
+    context_keypoints: jax.Array | None = None
 
 
 def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
@@ -312,14 +315,15 @@ class PoseNet(nn.Module):
             )(x)
             maps.append(raw)
         raw = jnp.stack(maps)
-        keypoints, confidence = decode(
-            raw,
-            num_joints=self.num_joints,
-            alpha=self.alpha,
-            grid=self.grid,
-            temperature=self.temperature,
+        reading = {"grid": self.grid, "temperature": self.temperature}
+        part, context, context_logits, confidence = read_maps(
+            raw, num_joints=self.num_joints, **reading
         )
-        return PoseOutput(keypoints, confidence, raw if heatmaps else None)
+        keypoints = aggregate_context(part, context, context_logits, alpha=self.alpha)
+        own = None
+        if self.num_context_maps:
+            own = aggregate_context(part, context, context_logits, alpha=0.0)
+        return PoseOutput(keypoints, confidence, raw if heatmaps else None, own)
 
     def _check(self, images):
         """Raise a JaxposeError for arguments or images that cannot work."""
@@ -417,6 +421,21 @@ def decode(
     M = J * (C + 1): J part maps, then the context maps grouped by joint (channel J + j * C + i is
     map i of joint j). Sections 3.2.1-3.2.3; with C = 0 the part maps' positions are the answer.
     """
+    part, context, context_logits, confidence = read_maps(
+        heatmaps, num_joints=num_joints, grid=grid, temperature=temperature
+    )
+    return aggregate_context(part, context, context_logits, alpha=alpha), confidence
+
+
+def read_maps(
+    heatmaps: jax.Array, *, num_joints: int, grid: str = "half_pixel", temperature: float = 1.0
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Read positions and logits off every raw heat map [..., H, W, M] (channels as in `decode`).
+
+    Returns:
+      Positions of the part maps [..., J, 2], positions of the context maps [..., J, C, 2], logits
+      of the context maps [..., J, C] and of the part maps [..., J].
+    """
     read = functools.partial(soft_argmax, temperature=temperature, grid=grid)
     positions = jax.vmap(read, in_axes=-1, out_axes=-2)(heatmaps)
     logits = jax.vmap(joint_logit, in_axes=-1, out_axes=-1)(heatmaps)
@@ -425,4 +444,4 @@ def decode(
     by_joint = (*heatmaps.shape[:-3], num_joints, num_context_maps)
     context = positions[..., num_joints:, :].reshape(*by_joint, 2)
     context_logits = logits[..., num_joints:].reshape(by_joint)
-    return aggregate_context(part, context, context_logits, alpha=alpha), confidence
+    return part, context, context_logits, confidence

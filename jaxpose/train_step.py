@@ -14,7 +14,7 @@ from jaxpose.compiler_options import compiler_options
 from jaxpose.network import PoseNet, normalise
 
 DEVICES = "devices"  # the pmap axis
-LOSSES = ("loss", "coordinate_loss", "probability_loss")
+LOSSES = ("loss", "coordinate_loss", "probability_loss", "context_loss", "heatmap_loss")
 
 
 class TrainState(NamedTuple):
@@ -80,6 +80,8 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     probability_weight: float,
+    context_weight: float = 0.0,
+    heatmap_weight: float = 0.0,
     ema_decay: float = 0.0,
     accumulation_steps: int = 1,
     frozen_norm: bool = False,
@@ -95,6 +97,8 @@ def make_train_step(
       net: with `axis_name` set to the same axis.
       optimizer: from `make_optimizer`.
       probability_weight: of eq. 8 beside eq. 7.
+      context_weight: of eq. 7 on the context maps' own position, which keeps it at the joint.
+      heatmap_weight: of the part maps' Jensen-Shannon divergence from a Gaussian at the joint.
       ema_decay: of the averaged parameters and statistics; 0 where the state has none.
       accumulation_steps: parts that a device's share of the batch is worked through in.
       frozen_norm: batch norm uses its running statistics and leaves them.
@@ -114,18 +118,41 @@ def make_train_step(
         """A share's part of the global loss, with (losses by name, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
         images = normalise(batch["image"], net.dtype)
+        options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
         if frozen_norm:
-            output = net.apply(variables, images, train=False)
+            output = net.apply(variables, images, **options)
         else:
-            output, updated = net.apply(variables, images, train=True, mutable=["batch_stats"])
+            output, updated = net.apply(variables, images, **options, mutable=["batch_stats"])
             batch_stats = updated["batch_stats"]
         distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
         entropy = losses.probability_loss(output.confidence, batch["labelled"])
         labelled, known = masks(batch)
         coordinate = losses.masked_mean(distance, labelled, count=counts[0])
         probability = losses.masked_mean(entropy, known, count=counts[1])
-        loss = coordinate + probability_weight * probability
-        named = {"loss": loss, "coordinate_loss": coordinate, "probability_loss": probability}
+        context = heatmap = jnp.float32(0)
+        if context_weight and output.context_keypoints is not None:
+            distance = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
+            context = losses.masked_mean(distance, labelled, count=counts[0])
+        if heatmap_weight:
+            divergence = losses.heatmap_divergence(
+                output.heatmaps[..., : net.num_joints],
+                batch["keypoints"],
+                temperature=net.temperature,
+            )
+            heatmap = losses.masked_mean(divergence, labelled, count=counts[0])
+        loss = (
+            coordinate
+            + probability_weight * probability
+            + context_weight * context
+            + heatmap_weight * heatmap
+        )
+        named = {
+            "loss": loss,
+            "coordinate_loss": coordinate,
+            "probability_loss": probability,
+            "context_loss": context,
+            "heatmap_loss": heatmap,
+        }
         return loss, (named, batch_stats)
 
     gradient_of = jax.grad(loss_of, has_aux=True)

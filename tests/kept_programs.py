@@ -22,9 +22,9 @@ def settings_as_before():
 
 @contextlib.contextmanager
 def kept_in(folder):
-    """Every program that is compiled within is kept in the folder, and read from it; None: none."""
+    """Every program that is compiled within is kept in the folder, and read from it."""
     with settings_as_before():
-        for name, value in zip(SETTINGS, (folder and str(folder), 0.0), strict=True):
+        for name, value in zip(SETTINGS, (str(folder), 0.0), strict=True):
             jax.config.update(name, value)
         compilation_cache.reset_cache()
         yield

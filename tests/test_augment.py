@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxpose.augment import Augmentation, color, sample
+from jaxpose.augment import STRAY_SCALE, STRAY_SHIFT, Augmentation, color, erase, sample
 from jaxpose.geometry import Crop
 
 CROP = Crop((50.0, 40.0), 100.0)
@@ -84,3 +84,38 @@ def test_color_works_in_place_and_keeps_black_black():
     image[0] = 100
     color(np.random.default_rng(4), image, 0.5)
     assert (image[0] != 100).any() and not image[1:].any()
+
+
+def test_stray_and_turned_crops_leave_the_others_alone():
+    """The fraction asked for is far off or rotated by any angle; every other crop is unchanged."""
+    changed = FULL._replace(stray=0.25, turned=0.1)
+    pairs = list(zip(draws(FULL), draws(changed), strict=True))
+    moved = [b for _, b in pairs if b.center != CROP.center]
+    assert abs(len(moved) / len(pairs) - 0.25) < 0.03
+    low, high = STRAY_SCALE
+    for crop in moved:
+        assert low * CROP.side <= crop.side <= high * CROP.side
+        offsets = np.abs(np.subtract(crop.center, CROP.center)) / crop.side
+        assert offsets.max() <= STRAY_SHIFT
+    far = [b for _, b in pairs if abs(b.rotation) > FULL.rotation]
+    assert abs(len(far) / len(pairs) - 0.1 * (1 - 40 / 180)) < 0.02
+    same = [a == b for a, b in pairs]
+    assert abs(np.mean(same) - 0.75 * 0.9) < 0.03
+
+
+def test_erase_fills_one_rectangle_of_the_fraction_asked_for():
+    image = np.full((50, 50, 3), 7, np.uint8)
+    assert erase(np.random.default_rng(0), image, 0.0) is image and (image == 7).all()
+    hit = 0
+    for seed in range(400):
+        rng, twin = np.random.default_rng(seed), np.random.default_rng(seed)
+        found = erase(rng, image.copy(), 0.3)
+        assert rng.random() == twin.random()
+        changed = (found != 7).any(axis=-1)
+        if changed.any():
+            hit += 1
+            rows, columns = np.where(changed.any(1))[0], np.where(changed.any(0))[0]
+            for side in (np.ptp(rows) + 1, np.ptp(columns) + 1):
+                assert 4 <= side <= 20
+            assert changed[np.ix_(rows, columns)].mean() > 0.9
+    assert abs(hit / 400 - 0.3) < 0.07

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from benchmarks import contest, depthwise, network, startup
-from jaxpose.depthwise import has_onednn
 
 
 @pytest.fixture
@@ -92,8 +91,7 @@ def test_a_wrong_contestant_ends_the_program():
 
 def test_depthwise_runs_without_pytorch_and_says_so(run):
     report = run(depthwise, "--shape", "1", "6", "6", "4")
-    ours = ["jaxpose", "jaxpose, shift"] if has_onednn() else ["jaxpose"]
-    assert [row["contestant"] for row in report["rows"]] == ["flax.linen.Conv", *ours]
+    assert [row["contestant"] for row in report["rows"]] == ["flax.linen.Conv", "jaxpose"]
     assert report["rows"][1]["both / jaxpose"] == 1
     assert report["missing"] == ["PyTorch (pip install torch)"]
 

@@ -1,12 +1,9 @@
 """The depthwise convolution against XLA's grouped one: values, gradients, transformations, GPUs."""
 
 import functools
-import platform
 
 import jax
 import jax.numpy as jnp
-import jaxlib.version
-import kept_programs
 import numpy as np
 import pytest
 from jax import lax
@@ -14,12 +11,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose import depthwise
 from jaxpose.depthwise import depthwise_conv
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_kept():
-    with kept_programs.kept_in(None):  # whatever a test before this one left on
-        yield
 
 
 def grouped(x, kernel):
@@ -51,16 +42,7 @@ def assert_near(ours, theirs, tolerance):
     np.testing.assert_allclose(ours, theirs, atol=tolerance * scale, rtol=0)
 
 
-ON_CPU = [
-    "shift",
-    pytest.param(
-        "onednn",
-        marks=pytest.mark.skipif(
-            not depthwise.has_onednn(), reason="oneDNN: not in XLA of this JAX on this machine"
-        ),
-    ),
-]
-IMPLEMENTATIONS = [None, "conv", *ON_CPU]
+IMPLEMENTATIONS = [None, "conv", "shift"]
 
 SHAPES = [
     ((1, 1, 1, 1), (5, 5)),  # smaller than the window
@@ -68,7 +50,7 @@ SHAPES = [
     ((3, 4, 9, 2), (3, 7)),
     ((2, 6, 6, 8), (1, 1)),
     ((1, 3, 70, 2), (3, 3)),  # several blocks of columns, the last one padded
-    ((2, 40, 32, 88), (5, 3)),  # large for oneDNN
+    ((2, 40, 32, 88), (5, 3)),
     ((0, 4, 4, 2), (3, 3)),
 ]
 
@@ -104,10 +86,9 @@ def test_narrow_pictures_are_taken_together_where_they_divide_the_batch(monkeypa
         assert depthwise._pictures_together(batch, block) == pictures
 
 
-@pytest.mark.parametrize("implementation", ON_CPU)
-def test_long_sums_stay_exact(implementation):
+def test_long_sums_stay_exact():
     x, kernel = arrays((1, 600, 500, 2), (3, 3))
-    ours = functools.partial(depthwise_conv, implementation=implementation)
+    ours = functools.partial(depthwise_conv, implementation="shift")
     found = jax.vjp(ours, x, kernel)[1](x)[1]
     picture = np.asarray(x[0], np.float64)
     padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)))
@@ -136,11 +117,10 @@ def test_gradients_are_those_of_finite_differences():
 
 @pytest.mark.parametrize("shape", [(2, 16, 16, 4), (1, 32, 32, 100)])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("implementation", ON_CPU)
-def test_half_precision_sums_in_float32(shape, dtype, implementation):
+def test_half_precision_sums_in_float32(shape, dtype):
     x, kernel = arrays(shape, (5, 5), dtype)
     wide = x.astype(jnp.float32), kernel.astype(jnp.float32)
-    function = functools.partial(depthwise_conv, implementation=implementation)
+    function = functools.partial(depthwise_conv, implementation="shift")
     found = function(x, kernel)
     assert found.dtype == dtype
     half_a_step = 0.51 * float(jnp.finfo(dtype).eps)
@@ -169,7 +149,7 @@ def test_vmap_over_pictures_and_over_kernels(implementation):
             assert_near(one[i], other, 2e-6)
 
 
-@pytest.mark.parametrize("implementation", ON_CPU)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_vmap_of_vmap(implementation):
     x, _ = arrays((2, 3, 1, 5, 5, 4), (3, 3))
     kernels = jnp.stack([arrays((1, 1, 1, 4), (3, 3), seed=seed)[1] for seed in range(3)])
@@ -204,7 +184,7 @@ def test_shard_map_sums_the_kernels_gradient_over_the_devices():
     assert_near(found, gradients(grouped, x, kernel)[1], 2e-6)
 
 
-@pytest.mark.parametrize("implementation", ON_CPU)
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_jit_over_shards_of_the_batch(implementation):
     mesh = Mesh(jax.local_devices(), "devices")
     x, kernel = arrays((2 * len(mesh.devices), 5, 5, 3), (3, 3))
@@ -237,15 +217,6 @@ def test_without_jit_it_is_the_same():
 def test_vmap_over_nothing():
     x, kernel = arrays((2, 6, 5, 3), (3, 3))
     assert jax.vmap(depthwise_conv, in_axes=(0, None))(x[None][:0], kernel).shape == (0, *x.shape)
-
-
-@pytest.mark.skipif(not depthwise.has_onednn(), reason="oneDNN: not here")
-def test_onednn_takes_the_gradients_and_pictures_of_a_vmap_together():
-    x, kernel = arrays((2, 40, 32, 88), (5, 3))
-    text = lowered("cpu", functools.partial(gradients, depthwise_conv), x, kernel)
-    assert text.count(f"@{depthwise._ONEDNN}") == 2  # forward and for x; for the kernel in a loop
-    text = lowered("cpu", jax.vmap(depthwise_conv, in_axes=(0, None)), x[None], kernel)
-    assert "tensor<2x40x32x88xf32>, tensor<5x3x1x88xf32>" in text
 
 
 def test_rematerialisation_and_scan():
@@ -288,6 +259,14 @@ def test_each_platform_has_its_own_form():
         assert "stablehlo.while" not in text
 
 
+def test_shift_is_the_sum_of_slices_on_every_platform():
+    x, kernel = arrays((2, 6, 5, 4), (3, 3))
+    ours = functools.partial(depthwise_conv, implementation="shift")
+    for name in ("cpu", "cuda", "rocm", "tpu"):
+        text = lowered(name, functools.partial(gradients, ours), x, kernel)
+        assert "stablehlo.convolution" not in text
+
+
 def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(monkeypatch):
     monkeypatch.setattr(
         lax, "platform_dependent", lambda *arguments, default, **_: default(*arguments)
@@ -301,68 +280,9 @@ def test_the_form_of_other_platforms_is_right_where_it_is_forced_on_this_one(mon
         assert_near(one, other, 2e-6)
 
 
-@pytest.fixture
-def tried_anew():
-    def forget():
-        depthwise.has_onednn.cache_clear()
-        jax.clear_caches()  # else jit takes the trace of the trial before
-
-    forget()
-    yield
-    forget()
-
-
-def calls_onednn(implementation=None):
-    text = lowered(
-        "cpu", functools.partial(depthwise_conv, implementation=implementation), X, KERNEL
-    )
-    return depthwise._ONEDNN in text
-
-
-def test_onednn_is_there_where_it_was_tried():
-    first, last = depthwise._TRIED
-    if (platform.system(), platform.machine()) != depthwise._TRIED_ON:
-        pytest.skip("oneDNN: tried on Linux and x86 alone")
-    if not first <= jaxlib.version.__version_info__[:3] <= last:
-        pytest.skip("oneDNN: this jaxlib is not among those tried; see depthwise._TRIED")
-    assert depthwise.has_onednn() and calls_onednn()
-
-
-@pytest.mark.parametrize(
-    ("owner", "name", "value"),
-    [
-        (depthwise, "_ONEDNN", "__onednn$no_such"),
-        (depthwise, "_TRIED", ((99, 0, 0), (100, 0, 0))),
-        (depthwise, "_TRIED_ON", ("Windows", "AMD64")),
-        (jax, "default_backend", lambda: "gpu"),
-    ],
-)
-def test_a_jax_without_onednn_does_without(tried_anew, monkeypatch, owner, name, value):
-    monkeypatch.setattr(owner, name, value)
-    assert not depthwise.has_onednn() and not calls_onednn()
-    with pytest.raises(ValueError, match="XLA has no oneDNN here"):
-        depthwise_conv(X, KERNEL, implementation="onednn")
-
-
-@pytest.mark.skipif(not depthwise.has_onednn(), reason="oneDNN: not here")
-def test_a_wrong_answer_of_onednn_is_found_out(tried_anew, monkeypatch):
-    right = depthwise._onednn
-    monkeypatch.setattr(depthwise, "_onednn", lambda x, kernel: right(x, kernel[::-1]))
-    assert not depthwise.has_onednn()
-
-
-def test_programs_that_are_kept_on_disk_do_without_onednn(tmp_path):
-    with kept_programs.kept_in(tmp_path):
-        assert not calls_onednn()
-        jax.clear_caches()
-        jax.block_until_ready(jax.jit(depthwise_conv)(X, KERNEL))
-    assert list(tmp_path.glob("jit_depthwise_conv-*"))
-
-
-def test_exported_programs_do_without_onednn():
+def test_default_exports_with_a_symbolic_batch():
     shapes = jax.ShapeDtypeStruct((jax.export.symbolic_shape("batch")[0], 4, 4, 2), X.dtype), KERNEL
     exported = jax.export.export(jax.jit(depthwise_conv))(*shapes)
-    assert depthwise._ONEDNN not in exported.mlir_module()
     x, kernel = arrays((3, 4, 4, 2), (3, 3))
     assert_near(exported.call(x, kernel), grouped(x, kernel), 1e-6)
     both = jax.jit(functools.partial(gradients, depthwise_conv))

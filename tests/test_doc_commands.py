@@ -18,10 +18,13 @@ import sys
 import time
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from launches import free_port
 from PIL import Image
 from test_docs import PAGES, ROOT, blocks, python_blocks
+
+from jaxpose.skeleton import LSP
 
 # Commands that do not run here, and why.
 EXCLUDED = {
@@ -43,6 +46,8 @@ REPLACED = [
         r"(tfds_builders (lsp|lspet|mpii)\b\S* --source )PATH( MORE)?",
         r"\1tfds_builders/\2/dummy_data",
     ),
+    (r"(COCO|PARSE)\.json --images DIR", "people.json --images people"),
+    (r"(backgrounds --source) DIR", r"\1 people"),
     (r"/shared/runs", "runs"),
     # Two hosts become one.
     (r"HOST_OF_PROCESS_0:8476 --num_processes=2", f"127.0.0.1:{free_port()} --num_processes=1"),
@@ -70,8 +75,8 @@ NEEDS = {
 }
 SECONDS = 300  # that a command may take on a busy machine
 CLONED = (
-    *("configs", "docs", "jaxpose", "tfds_builders", "launch.py", "Makefile", "pyproject.toml"),
-    *("requirements.lock", "README.md", "LICENSE"),
+    *("configs", "docs", "jaxpose", "tfds_builders", "tools", "launch.py", "Makefile"),
+    *("pyproject.toml", "requirements.lock", "README.md", "LICENSE"),
 )
 SCRIPTS = {
     "python": f'exec {sys.executable} "$@"',
@@ -176,6 +181,26 @@ class Clone(NamedTuple):
                 server.communicate()
 
 
+def write_people(folder: pathlib.Path) -> None:
+    """An annotation file in COCO's format, people.json, of twelve images in people/."""
+    (folder / "people").mkdir()
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(12):
+        name = f"{number}.jpg"
+        Image.fromarray(rng.integers(0, 256, (64, 48, 3), np.uint8)).save(folder / "people" / name)
+        images.append({"id": number, "file_name": name, "width": 48, "height": 64})
+        points = rng.integers(4, 44, (len(LSP.joints), 2))
+        keypoints = np.concatenate([points, np.full((len(points), 1), 2)], axis=1).ravel().tolist()
+        annotations.append(
+            {"id": number, "image_id": number, "category_id": 1, "bbox": [4, 4, 40, 40]}
+            | {"keypoints": keypoints, "area": 1600, "iscrowd": 0}
+        )
+    category = {"id": 1, "name": "person", "keypoints": list(LSP.joints), "skeleton": []}
+    content = {"images": images, "annotations": annotations, "categories": [category]}
+    (folder / "people.json").write_text(json.dumps(content))
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone")
@@ -199,6 +224,7 @@ def clone(tmp_path_factory):
     for name in ("photo.jpg", "photos/a.jpg", "photos/b.jpg"):
         with Image.open(person) as image:
             image.resize((480, 640)).save(folder / name)
+    write_people(folder)
     boxes = {name: [[100.0, 40.0, 280.0, 560.0]] for name in ("photos/a.jpg", "photos/b.jpg")}
     (folder / "boxes.json").write_text(json.dumps(boxes))
     home = tmp_path_factory.mktemp("home")

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpose.losses import coordinate_loss, masked_count, masked_mean, probability_loss
+from jaxpose.losses import (
+    coordinate_loss,
+    heatmap_divergence,
+    masked_count,
+    masked_mean,
+    probability_loss,
+)
 
 BLOCKS, PERSONS, JOINTS = 3, 8, 5
 
@@ -124,3 +130,33 @@ def test_a_part_divides_by_the_count_of_the_whole():
         for part in (slice(0, 3), slice(3, 8))
     )
     np.testing.assert_allclose(parts, masked_mean(distance, b["labelled"]), rtol=1e-6)
+
+
+def test_heatmap_divergence_is_numpys():
+    """Against float64 NumPy on rectangular maps, with a target between the cells."""
+    rng = np.random.default_rng(4)
+    maps, target = 2 * rng.normal(size=(2, 6, 5, 3)), rng.random((2, 3, 2))
+    for sigma, temperature in [(1.0, 1.0), (0.7, 2.0)]:
+        found = heatmap_divergence(
+            jnp.float32(maps), jnp.float32(target), sigma=sigma, temperature=temperature
+        )
+        assert found.shape == (2, 3)
+        for b, j in np.ndindex(2, 3):
+            p = np.exp(maps[b, ..., j] / temperature)
+            p /= p.sum()
+            x, y = target[b, j] * (5, 6) - 0.5
+            columns, rows = np.meshgrid(np.arange(5), np.arange(6))
+            q = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+            q /= q.sum()
+            m = (p + q) / 2
+            expected = ((p * np.log(p / m)).sum() + (q * np.log(q / m)).sum()) / 2
+            np.testing.assert_allclose(found[b, j], expected, rtol=1e-5)
+
+
+def test_heatmap_divergence_stays_finite_for_sharp_maps_and_far_targets():
+    maps = jnp.zeros((8, 8, 1)).at[0, 0].set(1e4)
+    value, slope = jax.value_and_grad(
+        lambda maps: heatmap_divergence(maps, jnp.array([[0.95, 0.95]]), sigma=0.2)[0]
+    )(maps)
+    np.testing.assert_allclose(value, np.log(2), rtol=1e-5)
+    assert np.isfinite(slope).all()

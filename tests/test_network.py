@@ -99,6 +99,19 @@ def test_answers_are_the_heat_maps_decoded(output):
     np.testing.assert_allclose(output.confidence, confidence, rtol=1e-6)
 
 
+def test_context_keypoints_are_the_second_term_of_eq_6(output):
+    """Recovered from the full prediction and the part maps' own, with alpha 0.8."""
+    part, _ = decode(output.heatmaps, num_joints=3, alpha=1.0)
+    expected = (output.keypoints - 0.8 * part) / 0.2
+    np.testing.assert_allclose(output.context_keypoints, expected, atol=1e-5)
+
+
+def test_a_network_without_context_maps_has_no_context_keypoints(variables, images):
+    alone = TINY.clone(num_context_maps=0)
+    shapes = jax.eval_shape(alone.init_with_output, jax.random.key(0), images)
+    assert shapes[0].context_keypoints is None
+
+
 def test_bfloat16_stays_close_to_float32(variables, images, output):
     rounded = answers(TINY.clone(dtype=jnp.bfloat16), variables, images)
     assert rounded.keypoints.dtype == jnp.float32

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxpose import optimizer
+from jaxpose import losses, optimizer
 from jaxpose.network import PoseNet, initial_variables, normalise
 from jaxpose.train_step import (
     DEVICES,
@@ -247,3 +247,29 @@ def test_parallel_compiles_once_for_each_shape_of_the_batch_and_with_the_options
 def test_parallel_names_the_axis():
     total = parallel(lambda x: jax.lax.psum(x, DEVICES), devices=jax.local_devices()[:2])
     np.testing.assert_array_equal(total(jnp.array([1, 2])), [3, 3])
+
+
+def test_losses_of_contexts_and_maps_are_added_with_their_weights():
+    batch = FIVE[1]
+    step = make_train_step(
+        NET.clone(axis_name=None),
+        sgd(),
+        probability_weight=WEIGHT,
+        context_weight=0.3,
+        heatmap_weight=0.7,
+        frozen_norm=True,
+        axis_name=None,
+    )
+    start = program(1, frozen_norm=True).start
+    sums = jax.jit(step)(start, batch).sums
+    variables = {"params": start.params, "batch_stats": start.batch_stats}
+    output = NET.apply(variables, normalise(batch["image"]), heatmaps=True)
+    labelled = batch["labelled"] & (batch["weight"][:, None] > 0)
+    context = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
+    maps = losses.heatmap_divergence(output.heatmaps[..., :3], batch["keypoints"])
+    for name, values in (("context_loss", context), ("heatmap_loss", maps)):
+        np.testing.assert_allclose(sums[name], np.mean(values[-1][labelled]), rtol=1e-4)
+    weights = {"coordinate_loss": 1, "probability_loss": WEIGHT}
+    weights |= {"context_loss": 0.3, "heatmap_loss": 0.7}
+    total = sum(weight * sums[name] for name, weight in weights.items())
+    np.testing.assert_allclose(sums["loss"], total, rtol=1e-5)

@@ -15,7 +15,7 @@ import tempfile
 
 from tfds_builders.errors import BuildError
 
-NAMES = ("lsp", "lspet", "mpii", "synthetic_people")
+NAMES = ("lsp", "lspet", "mpii", "coco", "backgrounds", "synthetic_people")
 
 REPORT = "build_report.txt"
 
@@ -25,6 +25,8 @@ EXAMPLES = """examples:
   python -m tfds_builders lspet --source lspet_dataset.zip
   python -m tfds_builders mpii --source mpii_human_pose_v1.tar.gz mpii_human_pose_v1_u12_2.zip
   python -m tfds_builders mpii/crops --source MPII MORE_OF_MPII
+  python -m tfds_builders coco --source dogs.json --images dogs --name dogs --holdout 0.1
+  python -m tfds_builders backgrounds --source IMAGES_WITHOUT_PEOPLE
 """
 
 
@@ -60,8 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "name",
         metavar="NAME[/CONFIG]",
-        help="lsp[/person_centric | /observer_centric], lspet, mpii[/full | /crops], "
-        "synthetic_people; without CONFIG the first one named",
+        help="lsp[/person_centric | /observer_centric], lspet[/corrected], mpii[/full | /crops], "
+        "coco, backgrounds, synthetic_people; without CONFIG the first one named",
     )
     parser.add_argument(
         "--source",
@@ -71,6 +73,23 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="the release's zip or tar, the extracted folder, or a folder that holds either; "
         "several may be given",
+    )
+    coco = parser.add_argument_group("coco")
+    coco.add_argument(
+        "--images", default="", help="folder of the images (default: that of the annotation file)"
+    )
+    coco.add_argument("--name", dest="config_name", default="", help="the data set is coco/NAME")
+    coco.add_argument(
+        "--holdout",
+        type=float,
+        default=0.0,
+        metavar="FRACTION",
+        help="this fraction of the images makes the split validation",
+    )
+    parser.add_argument(
+        "--corrections",
+        metavar="FILE",
+        help="lspet/corrected: the corrections (default: those that come with the builder)",
     )
     parser.add_argument(
         "--data_dir", help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)"
@@ -98,16 +117,13 @@ def build(options: argparse.Namespace) -> None:
     import tensorflow_datasets as tfds  # after the arguments: it takes a second
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    configs = [known.name for known in module.Builder.BUILDER_CONFIGS]
-    if config and config not in configs:
-        raise BuildError(
-            f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
-        )
     if module.Builder.NEEDS_SOURCE and not options.source:
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
 
+    config, more = configure(module, name, config, options)
+
     tfds.disable_progress_bar()  # ours knows the number of persons
-    place = {"config": config or None, "data_dir": options.data_dir}
+    place = {"config": config, "data_dir": options.data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)
     if path.exists() and not options.overwrite:
         print(f"{options.name} is already prepared in {path}")
@@ -115,7 +131,7 @@ def build(options: argparse.Namespace) -> None:
         return
     with _set_aside(path), tempfile.TemporaryDirectory() as downloads:
         builder = module.Builder(
-            **place, sources=options.source, strict=options.strict, progress=True
+            **place, **more, sources=options.source, strict=options.strict, progress=True
         )
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download
             builder.download_and_prepare(file_format="array_record", download_dir=downloads)
@@ -124,6 +140,29 @@ def build(options: argparse.Namespace) -> None:
     for line in builder.report.lines():
         print(f"  {line}")
     print(f"  (all of it, with every name: {path / REPORT})")
+
+
+def configure(module, name: str, config: str, options: argparse.Namespace):
+    """The configuration to build, and the builder's arguments that only this data set has.
+
+    Raises:
+      BuildError: there is no such configuration.
+    """
+    if name == "coco":
+        found = module.configure(
+            options.source[0], name=options.config_name or config, holdout=options.holdout
+        )
+        return found, {"images": options.images}
+    configs = {known.name: known.name for known in module.Builder.BUILDER_CONFIGS}
+    more = {}
+    if name == "lspet":
+        configs = {"corrected": module.CORRECTED}
+        more = {"corrections": options.corrections} if config else {}
+    if config and config not in configs:
+        raise BuildError(
+            f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
+        )
+    return configs.get(config), more
 
 
 class _set_aside:

@@ -1,5 +1,6 @@
 """Joint names, left-right pairs and limbs of the data sets, in their releases' order."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -15,6 +16,12 @@ class JointSet(NamedTuple):
     joints: tuple[str, ...]
     flip_pairs: tuple[tuple[str, str], ...]
     limbs: tuple[tuple[str, str], ...]
+
+
+def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """(right_X, left_X) for every X of which `names` have both."""
+    parts = [name.removeprefix("right_") for name in names if name.startswith("right_")]
+    return tuple((f"right_{part}", f"left_{part}") for part in parts if f"left_{part}" in names)
 
 
 _LEGS = ("ankle", "knee", "hip")

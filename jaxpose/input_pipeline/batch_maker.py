@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpose.augment import Augmentation, color, sample
+from jaxpose.augment import Augmentation, color, erase, sample
 from jaxpose.decode import decode
 from jaxpose.geometry import (
     Crop,
@@ -74,7 +74,9 @@ class BatchMaker(NamedTuple):
         shown = [person for person in persons if self._show(batch, person)]
         if self.augmentation is not None:
             for person in shown:
-                color(person.rng, batch["image"][person.place], self.augmentation.color)
+                image = batch["image"][person.place]
+                color(person.rng, image, self.augmentation.color)
+                erase(person.rng, image, self.augmentation.erase)
         return batch
 
     def _read(self, place: int, row: Row) -> "_Person":

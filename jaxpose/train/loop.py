@@ -60,6 +60,8 @@ class Loop:
                 run.net,
                 run.optimizer,
                 probability_weight=config.probability_weight,
+                context_weight=config.context_weight,
+                heatmap_weight=config.heatmap_weight,
                 ema_decay=config.ema,
                 accumulation_steps=config.accumulation_steps,
                 frozen_norm=config.frozen_norm,

@@ -1,9 +1,20 @@
 """LSPET: 10,000 pictures of parkour, gymnastics and athletics, a person and 14 joints each."""
 
+import csv
+import pathlib
+
+import numpy as np
 import tensorflow_datasets as tfds
 
 from tfds_builders import joints, leeds, pose_builder, schema
+from tfds_builders.errors import BuildError
 
+CORRECTIONS = pathlib.Path(__file__).parent / "corrections.tsv"
+CORRECTED = tfds.core.BuilderConfig(
+    name="corrected",
+    version="1.0.0",
+    description="training labels corrected by a network's predictions; validation as released",
+)
 VALIDATION_EVERY = 20  # pictures whose number is a multiple of it are never trained on
 
 
@@ -13,6 +24,10 @@ class Builder(pose_builder.PoseBuilder):
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put lspet_dataset.zip, or what it holds, into the folder."
+
+    def __init__(self, *, corrections: str | None = None, **kwargs):
+        self.corrections = corrections or CORRECTIONS
+        super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -27,7 +42,10 @@ class Builder(pose_builder.PoseBuilder):
         # 0-based pixel indices. The flag means labelled; nothing says which joints are occluded.
         xy, labelled = leeds.read_joints(release.files, release.joints)
         leeds.check_joints_fit(release, leeds.sample_sizes(release), xy, labelled)
-        annotations = leeds.Annotations(xy + 0.5, labelled, visible=labelled)
+        keypoints = xy + 0.5
+        if self.builder_config is CORRECTED:
+            self._correct(keypoints, labelled)
+        annotations = leeds.Annotations(keypoints, labelled, visible=labelled)
         splits = leeds.numbers_by_split(self, release, len(xy), split_of)
         return {
             split: self.counted(
@@ -36,8 +54,41 @@ class Builder(pose_builder.PoseBuilder):
             for split, numbers in splits.items()
         }
 
+    def _correct(self, keypoints: np.ndarray, labelled: np.ndarray) -> None:
+        """Applies the corrections to keypoints [N, 14, 2] and labelled [N, 14], in place."""
+        for number, joint, position, reason in read_corrections(self.corrections):
+            if number > len(keypoints) or split_of(number) != "train":
+                raise BuildError(
+                    f"{self.corrections} corrects im{number:05d}.jpg: not for training"
+                )
+            self.report.remark(f"labels {reason}")
+            labelled[number - 1, joint] = position is not None
+            if position is not None:
+                keypoints[number - 1, joint] = position
+
     def _generate_examples(self, release, numbers, annotations):
         return leeds.examples(self, release, numbers, annotations)
+
+
+def read_corrections(path) -> list[tuple[int, int, tuple[float, float] | None, str]]:
+    """The corrections of a file: number of the image, joint, new position or None, reason.
+
+    Raises:
+      BuildError: the file is missing or has another form.
+    """
+    found = []
+    try:
+        with pathlib.Path(path).expanduser().open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file, delimiter="\t"):
+                position = (float(row["new_x"]), float(row["new_y"])) if row["new_x"] else None
+                number = int(row["image"].removeprefix("im").removesuffix(".jpg"))
+                joint = joints.LSP.joints.index(row["joint"])
+                found.append((number, joint, position, row["reason"]))
+    except OSError as error:
+        raise BuildError(f"corrections {path} cannot be read ({error.strerror})") from error
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BuildError(f"{path} is not a file of tools.correct_labels ({error})") from error
+    return found
 
 
 def split_of(number: int) -> str:

@@ -1,0 +1,149 @@
+"""The coco and backgrounds builders: counts, coordinates, splits, and one line for a bad file."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxpose.prepared import open_split
+from tfds_builders.__main__ import main
+
+CATEGORY = {
+    "id": 1,
+    "name": "dog",
+    "keypoints": ["nose", "left_ear", "right_ear"],
+    "skeleton": [[1, 2], [1, 3]],
+}
+
+
+def write_images(folder, names, size=(40, 30)):
+    folder.mkdir(exist_ok=True)
+    for number, name in enumerate(names):
+        image = np.full((size[1], size[0], 3), number, np.uint8)
+        Image.fromarray(image).save(folder / name)
+    return folder
+
+
+def annotation(number, image_id, **changes):
+    keypoints = [9, 19, 2, 0, 0, 0, 30, 11, 1]
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": keypoints,
+        "bbox": [4, 6, 30, 20],
+        "area": 300,
+        "iscrowd": 0,
+        **changes,
+    }
+
+
+def write_annotations(folder, annotations, names, **image_fields):
+    images = [
+        {"id": i + 1, "file_name": name, **{k: v[i] for k, v in image_fields.items()}}
+        for i, name in enumerate(names)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": [CATEGORY]}
+    path = folder / "dogs.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def prepare(tmp_path, annotations, names, *arguments, **image_fields):
+    images = write_images(tmp_path / "images", names)
+    path = write_annotations(tmp_path, annotations, names, **image_fields)
+    where = ["--images", str(images), "--data_dir", str(tmp_path / "data")]
+    return main(["coco", "--source", str(path), *where, *arguments])
+
+
+def test_an_example_has_the_center_of_the_pixel_that_the_file_names(tmp_path):
+    assert prepare(tmp_path, [annotation(5, 1)], ["a.png"]) == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    (example,) = split.source
+    assert split.joints == ("nose", "left_ear", "right_ear")
+    assert split.flip_pairs == (("right_ear", "left_ear"),)
+    assert split.limbs == (("nose", "left_ear"), ("nose", "right_ear"))
+    np.testing.assert_array_equal(example["keypoints"], [[9.5, 19.5], [0, 0], [30.5, 11.5]])
+    np.testing.assert_array_equal(example["labelled"], [True, False, True])
+    np.testing.assert_array_equal(example["visible"], [True, False, False])
+    np.testing.assert_array_equal(example["center"], [19, 16])
+    assert (example["scale"], example["area"]) == (30, 300)
+    names = [example[name] for name in ("image_name", "annotation_id", "image_id")]
+    assert [n.decode() if isinstance(n, bytes) else n for n in names] == ["a.png", "5", "1"]
+
+
+def test_what_makes_no_example_is_counted(tmp_path, capsys):
+    annotations = [
+        annotation(1, 1),
+        annotation(2, 1, iscrowd=1),
+        annotation(3, 1, ignore=1),
+        annotation(4, 1, keypoints=[0] * 9),
+        annotation(5, 1, keypoints=[]),
+        annotation(6, 77),
+    ]
+    assert prepare(tmp_path, annotations, ["a.png"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 1 persons" in out
+    for reason in ("crowd", "marked ignore", "no labeled joint", "without keypoints"):
+        assert f"1 person left out, {reason}" in out
+    assert "image not in the file: annotation 6" in out
+
+
+def test_images_of_one_source_are_in_one_split(tmp_path):
+    names = [f"{n}.png" for n in range(60)]
+    sources = [f"source {n // 2}" for n in range(60)]
+    annotations = [annotation(n, n + 1) for n in range(60)]
+    options = ["--holdout", "0.3", "--name", "many"]
+    assert prepare(tmp_path, annotations, names, *options, source_picture=sources) == 0
+    data = str(tmp_path / "data")
+    train, validation = (open_split("coco/many", s, data_dir=data) for s in ("train", "validation"))
+    found = [
+        {sources[int(example["image_id"]) - 1] for example in split.source}
+        for split in (train, validation)
+    ]
+    assert not found[0] & found[1]
+    assert len(train.source) + len(validation.source) == 60
+    assert 6 <= len(validation.source) <= 30
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("nonsense", "cannot be read as JSON"),
+        ("[]", "lacks images, annotations or categories"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}', "0 categor"),
+    ],
+)
+def test_a_file_of_another_form_is_one_line(tmp_path, capsys, content, says):
+    path = tmp_path / "bad.json"
+    path.write_text(content)
+    assert main(["coco", "--source", str(path), "--data_dir", str(tmp_path / "data")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and says in line
+
+
+def test_shared_persons_are_2368_and_202(shared, tmp_path, capsys):
+    for name, options, count in (
+        ("coco_persons", ["--holdout", "0.1"], 2368),
+        ("parse_persons", [], 202),
+    ):
+        folder = shared / "data" / name
+        source = [str(folder / "person_keypoints.json"), "--images", str(folder / "images")]
+        where = ["--name", name, "--data_dir", str(tmp_path)]
+        assert main(["coco", "--source", *source, *options, *where]) == 0
+        splits = ("train", "validation") if options else ("train",)
+        opened = [open_split(f"coco/{name}", s, data_dir=str(tmp_path)) for s in splits]
+        assert sum(len(split.source) for split in opened) == count
+
+
+def test_backgrounds_have_no_labeled_joint(tmp_path):
+    images = write_images(tmp_path / "images", ["a.png", "b.jpg"])
+    data = str(tmp_path / "data")
+    assert main(["backgrounds", "--source", str(images), "--data_dir", data]) == 0
+    split = open_split("backgrounds", "train", data_dir=data)
+    assert len(split.source) == 2 and all(split.annotated)
+    assert not any(np.any(example["labelled"]) for example in split.source)
+    sizes = {Image.open(io.BytesIO(example["image"])).size for example in split.source}
+    assert sizes == {(40, 30)}

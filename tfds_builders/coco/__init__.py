@@ -1,0 +1,1 @@
+"""Keypoints in COCO's JSON format."""

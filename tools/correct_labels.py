@@ -1,0 +1,233 @@
+"""Correct a data set's labels by what a trained network predicts for many views of each person.
+
+    python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \\
+        --output corrections.tsv
+
+Every training person is shown to the network as crops of several sizes, rotations and both mirror
+images. A joint on whose position the views agree replaces a label that contradicts it and fills in
+a missing one; a label that the views neither agree on nor support is dropped. `lspet/corrected` is
+the data set with the corrections of such a file.
+
+The file has one line a correction: image, joint, old x and y, new x and y (pixels; empty where
+there is none), and the reason: `moved`, `filled` or `dropped`.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import checkpoint
+from jaxpose.decode import decode
+from jaxpose.geometry import (
+    LSP_RULE,
+    PICTURE_RULE,
+    Crop,
+    apply_affine,
+    crop_to_image,
+    cut,
+    example_crop,
+)
+from jaxpose.network import make_net, normalise
+from jaxpose.prepared import PreparedSplit, open_split, read_example
+from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
+
+RADIUS = 0.05  # of the crop's side: views this near to their median agree
+CONTRADICTION = 0.1  # of the crop's side: labels farther than this from the median are wrong
+AGREEING = 0.8  # fraction of the views that must agree
+SUPPORTING = 0.25  # fraction of the views near a label that keeps it
+PRESENT = 0.5  # mean presence above which a missing joint is filled in
+TURNS = (0.0, 90.0, 180.0, 270.0)
+TILTS = (-25.0, 0.0, 25.0)
+SIZES = (1.0, 1.2)
+
+
+class Views(NamedTuple):
+    """Predictions for V views of one person.
+
+    Attributes:
+      keypoints: [V, J, 2] pixels of the stored image, in the data set's joints.
+      presence: [V, J] joint probabilities.
+    """
+
+    keypoints: np.ndarray
+    presence: np.ndarray
+
+
+def decide(
+    keypoints: np.ndarray, labeled: np.ndarray, views: Views, side: float
+) -> list[tuple[int, str, np.ndarray | None]]:
+    """The corrections of one person.
+
+    Args:
+      keypoints: [J, 2] labels, pixels.
+      labeled: [J] whether there is one.
+      views: predictions.
+      side: of the person's crop, pixels: the unit of the thresholds.
+
+    Returns:
+      (joint, reason, new position or None) for every label that changes.
+    """
+    median = np.median(views.keypoints, axis=0)
+    off = np.linalg.norm(views.keypoints - median, axis=-1) / side
+    agreed = (off < RADIUS).mean(axis=0) >= AGREEING
+    near_label = np.linalg.norm(views.keypoints - keypoints, axis=-1) / side < CONTRADICTION
+    wrong = np.linalg.norm(median - keypoints, axis=-1) / side > CONTRADICTION
+    changes = []
+    for joint in range(len(keypoints)):
+        if not labeled[joint]:
+            if agreed[joint] and views.presence[:, joint].mean() > PRESENT:
+                changes.append((joint, "filled", median[joint]))
+        elif agreed[joint] and wrong[joint]:
+            changes.append((joint, "moved", median[joint]))
+        elif not agreed[joint] and near_label[:, joint].mean() < SUPPORTING:
+            changes.append((joint, "dropped", None))
+    return changes
+
+
+class Teacher:
+    """A network and how its joints map to a data set's.
+
+    Args:
+      path: of a checkpoint.
+      split: whose labels are corrected.
+      which: "best" or "latest" of a workdir.
+      dtype: of the computation.
+    """
+
+    def __init__(self, path: str, split: PreparedSplit, *, which: str, dtype: str):
+        variables, metadata, _ = checkpoint.load(path, which=which)
+        net = make_net(metadata["network"], dtype=dtype)
+        names = metadata["joints"]
+        self.size = metadata["image_size"]
+        self.order = joint_index(names, split.joints)
+        mirror = flip_permutation(names, skeleton_of(names).flip_pairs)
+
+        def predict(images):
+            both = jnp.concatenate([images, images[:, :, ::-1]])
+            output = net.apply(variables, normalise(both, net.dtype))
+            keypoints, presence = output.keypoints[-1], jax.nn.sigmoid(output.confidence[-1])
+            straight, mirrored = jnp.split(keypoints, 2)
+            first, second = jnp.split(presence, 2)
+            mirrored = mirrored[:, mirror].at[..., 0].set(1 - mirrored[:, mirror, 0])
+            return jnp.stack([straight, mirrored]), jnp.stack([first, second[:, mirror]])
+
+        self._predict = jax.jit(predict)
+
+    def __call__(self, images: np.ndarray, crops: list[Crop]) -> Views:
+        """Predictions for N crops and their mirror images, as 2 x N views.
+
+        Args:
+          images: uint8 [N, S, S, 3].
+          crops: where they lie.
+        """
+        keypoints, presence = (np.asarray(x) for x in self._predict(images))
+        matrices = np.stack([crop_to_image(crop) for crop in crops])
+        pixels = apply_affine(matrices[None], keypoints)
+        return Views(pixels[:, :, self.order], presence[:, :, self.order])
+
+
+def corrections(
+    teacher: Teacher, split: PreparedSplit, *, persons_at_once: int = 64
+) -> Iterator[tuple[str, int, np.ndarray | None, np.ndarray | None, str]]:
+    """Every correction: image name, joint, old position, new position, reason."""
+    starts = range(0, len(split.source), persons_at_once)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for first in starts:
+            group = list(range(first, min(first + persons_at_once, len(split.source))))
+            padded = group + [group[-1]] * (persons_at_once - len(group))  # one shape, one program
+            examples = list(pool.map(lambda i: read_example(split, i), padded))
+            images = list(pool.map(lambda e: decode(e["image"])[0], examples))
+            examples = [{**e, "image": i} for e, i in zip(examples, images, strict=True)]
+            turned = _look(teacher, pool, examples, [_turned_crops(e) for e in examples])
+            best = [_best_turn(views) for views in turned]
+            crops = [_tilted_crops(e, turn) for e, turn in zip(examples, best, strict=True)]
+            looked = _look(teacher, pool, examples, crops)
+            for example, views, _ in zip(examples, looked, group, strict=False):
+                keypoints = np.asarray(example["keypoints"], np.float64)
+                labeled = np.asarray(example["labelled"])
+                side = example_crop(example, LSP_RULE).side
+                name = example["image_name"]
+                name = name.decode() if isinstance(name, bytes) else str(name)
+                for joint, reason, new in decide(keypoints, labeled, views, side):
+                    old = keypoints[joint] if labeled[joint] else None
+                    yield name, joint, old, new, reason
+
+
+def _look(teacher, pool, examples, crops) -> list[Views]:
+    """The views of each person: every crop, as it is and mirrored."""
+    flat = [(e["image"], crop) for e, own in zip(examples, crops, strict=True) for crop in own]
+    shown = list(pool.map(lambda pair: cut(pair[0], pair[1], teacher.size), flat))
+    views = teacher(np.stack(shown), [crop for _, crop in flat])
+    count = len(crops[0])
+    keypoints = views.keypoints.reshape(2, len(examples), count, -1, 2)
+    presence = views.presence.reshape(2, len(examples), count, -1)
+    return [
+        Views(
+            np.concatenate(keypoints[:, i], axis=0),
+            np.concatenate(presence[:, i], axis=0),
+        )
+        for i in range(len(examples))
+    ]
+
+
+def _turned_crops(example) -> list[Crop]:
+    whole = example_crop(example, PICTURE_RULE)
+    person = example_crop(example, LSP_RULE)
+    return [crop._replace(rotation=turn) for turn in TURNS for crop in (whole, person)]
+
+
+def _best_turn(views: Views) -> float:
+    """The rotation at which the four views of it agree best."""
+    keypoints = views.keypoints.reshape(2, len(TURNS), 2, -1, 2)
+    spread = keypoints.std(axis=(0, 2)).mean(axis=(1, 2))
+    return TURNS[int(spread.argmin())]
+
+
+def _tilted_crops(example, turn: float) -> list[Crop]:
+    whole = example_crop(example, PICTURE_RULE)
+    person = example_crop(example, LSP_RULE)
+    crops = [whole] + [person._replace(side=person.side * size) for size in SIZES]
+    return [crop._replace(rotation=turn + tilt) for tilt in TILTS for crop in crops]
+
+
+def write(path: pathlib.Path, joints: tuple[str, ...], rows) -> dict[str, int]:
+    """Write a correction file; returns the number of corrections by reason."""
+    counts: dict[str, int] = {}
+    with path.open("w", encoding="utf-8") as file:
+        file.write("image\tjoint\told_x\told_y\tnew_x\tnew_y\treason\n")
+        for name, joint, old, new, reason in rows:
+            positions = [f"{v:.1f}" for p in (old, new) for v in (p if p is not None else ())]
+            if old is None:
+                positions = ["", "", *positions]
+            if new is None:
+                positions = [*positions, "", ""]
+            file.write("\t".join([name, joints[joint], *positions, reason]) + "\n")
+            counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--checkpoint", required=True, help="workdir or checkpoint of the teacher")
+    parser.add_argument("--which", default="best", choices=["best", "latest"], help="of a workdir")
+    parser.add_argument("--data_dir", required=True, help="folder of the prepared data sets")
+    parser.add_argument("--dataset", default="lspet")
+    parser.add_argument("--output", required=True, type=pathlib.Path)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    options = parser.parse_args()
+    split = open_split(options.dataset, "train", data_dir=options.data_dir)
+    teacher = Teacher(options.checkpoint, split, which=options.which, dtype=options.dtype)
+    counts = write(options.output, split.joints, corrections(teacher, split))
+    print(f"{options.output}: {counts} of {len(split.source)} persons")
+
+
+if __name__ == "__main__":
+    main()

@@ -134,7 +134,7 @@ class Clone(NamedTuple):
         )  # fmt: skip
 
     def run(self, command: str) -> str:
-        """What a command prints; the test fails where the command does."""
+        """What a command prints; fail where it fails."""
         process = self.start(command)
         try:
             printed, _ = process.communicate(timeout=SECONDS)
@@ -187,7 +187,7 @@ def write_people(folder: pathlib.Path) -> None:
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for number in range(12):
-        name = f"{number}.jpg"
+        name = f"d{number}.jpg"  # of which --holdout 0.1 takes three
         Image.fromarray(rng.integers(0, 256, (64, 48, 3), np.uint8)).save(folder / "people" / name)
         images.append({"id": number, "file_name": name, "width": 48, "height": 64})
         points = rng.integers(4, 44, (len(LSP.joints), 2))

@@ -1,4 +1,4 @@
-"""The one error that a person can mend."""
+"""The error that a user can fix, and wording that several modules share."""
 
 
 class JaxposeError(Exception):
@@ -12,6 +12,6 @@ class JaxposeError(Exception):
 def npz_fault(error: Exception) -> str:
     """Why NumPy cannot read an .npz file, in one line; without its advice to unpickle the file."""
     text = str(error)
-    if "allow_pickle" in text or "pickle" in text:
+    if "allow_pickle" in text:
         return "it holds Python objects, which are never loaded"
     return (text.splitlines() or [type(error).__name__])[0][:160]

@@ -82,7 +82,9 @@ def test_a_photo_needs_no_library_of_videos(photo, network, monkeypatch, capsys)
     monkeypatch.setitem(sys.modules, "av", None)
     assert predict(photo, network=network) == 0
     assert predict("clip.mp4", network=network) == 1
-    assert "av is not installed; run: pip install 'jaxpose[predict]'" in capsys.readouterr().err
+    assert (
+        "av is not installed; it comes with the extra jaxpose[predict]" in capsys.readouterr().err
+    )
 
 
 def test_panels_are_written_for_every_person(photo, network, capsys):

@@ -14,6 +14,12 @@ def to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def to_terminal(text: str) -> None:
+    """Print one line where a person watches: the output of commands stays free of it in scripts."""
+    if sys.stderr.isatty():
+        to_stderr(text)
+
+
 @contextlib.contextmanager
 def phase(text: str, *, say: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """Announce a phase, then repeat every `EVERY_SECONDS` how long it has taken.

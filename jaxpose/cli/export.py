@@ -1,6 +1,7 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
 from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.phases import phase, to_terminal
 
 
 def add(commands) -> None:
@@ -32,12 +33,14 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Export a checkpoint and print what was written."""
-    from jaxpose.compilation_cache import use_compilation_cache
-    from jaxpose.export import export
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.compilation_cache import use_compilation_cache
+        from jaxpose.export import export
 
     use_compilation_cache()
     name = arguments.format or ("onnx" if arguments.out.endswith(".onnx") else "jax")
-    done = export(arguments.checkpoint, arguments.out, format=name, which=arguments.which)
+    with phase("compiling the program", say=to_terminal):
+        done = export(arguments.checkpoint, arguments.out, format=name, which=arguments.which)
     print(
         f"checkpoint: {done.checkpoint}\n"
         f"program: {done.program} ({name}, {done.program.stat().st_size / 1e6:.1f} MB), within "

@@ -3,6 +3,8 @@
 import argparse
 import math
 
+from jaxpose.phases import phase, to_terminal
+
 CHECKPOINT = (
     "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
     "network that comes with jaxpose, such as small"
@@ -98,7 +100,8 @@ def _frequency(text: str) -> float:
 
 def run(arguments) -> None:
     """Predict every input and write what was asked for."""
-    from jaxpose.predict import command
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.predict import command
 
     command.run(
         arguments.inputs,

@@ -1,6 +1,7 @@
 """``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
 from jaxpose.cli.predict import CHECKPOINT, add_box
+from jaxpose.phases import phase, to_terminal
 
 
 def add(commands) -> None:
@@ -28,7 +29,8 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Write the pictures and print their names."""
-    from jaxpose.predict import command
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.predict import command
 
     command.visualize(
         arguments.photo,

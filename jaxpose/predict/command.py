@@ -13,6 +13,7 @@ from jaxpose.compilation_cache import use_compilation_cache
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluate import crop_sizes
 from jaxpose.optional import import_optional
+from jaxpose.phases import phase, to_terminal
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.coco import CocoWriter
@@ -50,7 +51,9 @@ class Call(NamedTuple):
 def open_estimator(path: str | None) -> PoseEstimator:
     """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
-    estimator = PoseEstimator.from_checkpoint(pretrained.path(DEFAULT) if path is None else path)
+    with phase("loading the network", say=to_terminal):
+        source = pretrained.path(DEFAULT) if path is None else path
+        estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
     return estimator
 

@@ -1,14 +1,16 @@
 """Train or evaluate a network: `python launch.py --config=configs/X.py[:PRESET] --workdir=DIR`.
 
-The same command again goes on where the run was stopped. `--config.FIELD=VALUE` overrides a field.
-At its end, and by `--mode=eval` alone, a checkpoint is scored on the config's test rows, and
-WORKDIR/report.html shows it. On a cluster start one process a host (or device) with the same
-command; see docs/clusters.md.
+Re-running the command resumes the run. `--config.FIELD=VALUE` overrides a field. After training, or
+with `--mode=eval` alone, a checkpoint is scored on the config's test rows and written up as
+WORKDIR/report.html. On a cluster start one process per host (or device) with the same command; see
+docs/clusters.md.
 """
 
+import contextlib
 import logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 
@@ -16,6 +18,7 @@ from absl import flags
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.phases import phase
 
 HELP = "see python launch.py --help"
 FIELDS = "and configs/common.py for the fields"
@@ -33,12 +36,13 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         flag_values=values,
         sys_argv=argv,
     )
-    flags.DEFINE_string(
-        "workdir", None, "Folder of the run; the same one goes on with it.", **place
-    )
+    flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.", **place)
     flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.", **place)
     flags.DEFINE_string(
-        "checkpoint", "", "For eval: a checkpoint folder or another workdir.", **place
+        "checkpoint",
+        "",
+        "For eval: another workdir, a checkpoint or the name of a shipped network.",
+        **place,
     )
     flags.DEFINE_string(
         "coordinator", None, "host:port of process 0, where no launcher tells it.", **place
@@ -58,8 +62,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
         if values.config is not None:
             values.config.keys()  # a file that was not found is said when it is used
     except AttributeError as error:
-        name = str(error).strip("\"'")
-        raise JaxposeError(f"the config has no field {name!r}; see configs/common.py") from error
+        raise JaxposeError(unknown_field(str(error), argv)) from error
     except (flags.Error, OSError, ValueError, TypeError, KeyError, SyntaxError) as error:
         # Of a config file that does not load, the last line says why.
         text = error.args[0] if isinstance(error, KeyError) else error
@@ -73,22 +76,35 @@ def parse(argv: list[str]) -> flags.FlagValues:
             raise JaxposeError(f"--{name} is missing; {HELP}")
     if values.checkpoint and values.mode != "eval":
         raise JaxposeError(
-            "--checkpoint is for --mode=eval; to train on from a network give --config.init_from"
+            "--checkpoint is for --mode=eval; to start from another network give --config.init_from"
         )
     return values
 
 
+def unknown_field(message: str, argv: list[str]) -> str:
+    """What is wrong with a field, from the message of ml_collections, which may be a repr."""
+    field = re.search(r"\w+", message)[0]
+    given = (re.match(r"--(?:no)?config\.([\w.]+)", argument) for argument in argv)
+    names = [match[1] for match in given if match]
+    full = next((name for name in names if name.rpartition(".")[2] == field), field)
+    close = re.search(r'Did you mean "(\w+)"', message)
+    section = full.removesuffix(field)
+    advice = f"; did you mean {section}{close[1]}?" if close else ""
+    return f"the config has no field '{full}'{advice}; the fields are in configs/common.py"
+
+
 def run(values: flags.FlagValues) -> None:
     """Train or evaluate as the flags say."""
-    import jax
+    with phase("loading JAX"):
+        import jax
 
-    from jaxpose import cluster, train
-    from jaxpose.compilation_cache import use_compilation_cache
-    from jaxpose.host_memory import keep_freed_memory
+        from jaxpose import cluster, train
+        from jaxpose.compilation_cache import use_compilation_cache
+        from jaxpose.host_memory import keep_freed_memory
 
-    keep_freed_memory()
-    use_compilation_cache()
-    cluster.initialise(values.coordinator, values.num_processes, values.process_id)
+        keep_freed_memory()
+        use_compilation_cache()
+        cluster.initialise(values.coordinator, values.num_processes, values.process_id)
     if values.mode == "eval":
         evaluate_and_report(values.config, values.workdir, values.checkpoint)
         return
@@ -110,12 +126,16 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
 
     from jaxpose import evaluate, report, train
 
-    evaluation = train.evaluate_checkpoint(config, workdir, path=checkpoint)
-    if jax.process_index() != 0:
+    first = jax.process_index() == 0
+    with phase("evaluating the test rows") if first else contextlib.nullcontext():
+        evaluation = train.evaluate_checkpoint(config, workdir, path=checkpoint)
+    if not first:
         return
     print(evaluate.report_text(evaluation))
     if config.report:
-        print(f"\nreport: {report.report_run(config, workdir, evaluation)}")
+        with phase("writing the report"):
+            page = report.report_run(config, workdir, evaluation)
+        print(f"\nreport: {page}")
 
 
 def quieten() -> None:

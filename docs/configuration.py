@@ -39,8 +39,8 @@ config.batch_size = 32
 print(config.network.width, config.image_size, config.batch_size)
 ```
 
-A run's folder remembers its config, and the same command goes on with it. Only these fields may
-differ then: {free}.
+A run's folder records its config, and re-running the command resumes the run. From its first
+checkpoint on only these fields may differ: {free}.
 
 ## Fields
 
@@ -50,6 +50,8 @@ where the paper says something, ours where it does not.
 | field | default | meaning |
 |---|---|---|
 """
+
+STARTED_FROM = ("lsp_lspet", "mpii")  # configs whose runs others start from: they come first
 
 MEANINGS = json.loads(pathlib.Path(__file__).with_name("field_meanings.json").read_text("utf-8"))
 
@@ -136,9 +138,8 @@ def page() -> str:
         f"| `{name}` | {written(default)} | {MEANINGS.get(name, '')} |\n"
         for name, default in fields().items()
     ]
-    files = [
-        path for path in sorted(FOLDER.glob("*.py")) if path.stem not in ("__init__", "common")
-    ]
+    files = [path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common")]
+    files.sort(key=lambda path: (path.stem not in STARTED_FROM, path.stem))
     head = HEAD.replace("{free}", ", ".join(f"`{name}`" for name in FREE_FIELDS))
     return head + "".join(rows) + "\n" + "\n".join(part_on(path) for path in files)
 

@@ -226,7 +226,12 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
 
 
 def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
-    """The checkpoint that a person means: a workdir's best (or "latest"), or the path itself.
+    """The checkpoint that a path or a name stands for.
+
+    Args:
+      path: a workdir, a single checkpoint folder, a packed checkpoint, or the name of a network
+        that the package ships; a checkpoint that lies under that name comes first.
+      which: "best" or "latest" of a workdir.
 
     Raises:
       JaxposeError: no checkpoint is there.
@@ -241,9 +246,12 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
             steps = checkpoint_steps(folder)
             if steps and (folder / str(steps[0]) / "tree").is_dir():
                 return folder / str(steps[0])
+    shipped = pretrained.names()
+    if str(path) in shipped:
+        return pretrained.path(str(path))
     raise JaxposeError(
-        f"no checkpoint in {path}; give a workdir of a training run, a single checkpoint folder or "
-        "a packed checkpoint (.npz)"
+        f"no checkpoint in {path}; give a workdir of a training run, a single checkpoint folder, a "
+        f"packed checkpoint (.npz) or the name of a shipped network ({', '.join(shipped)})"
     )
 
 
@@ -251,7 +259,7 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     """Variables of a checkpoint for prediction.
 
     Args:
-      path: a workdir, a single checkpoint folder, or a packed checkpoint (`pretrained.pack`).
+      path: as `find` takes it.
       which: "best" or "latest" of a workdir.
 
     Returns:

@@ -27,6 +27,7 @@ from jaxpose.skeleton import joint_index
 PLATFORMS = ("cpu", "cuda", "tpu")  # that the jax.export artifact is lowered for
 OPSET = 18  # of ONNX; the runtimes of the last years read it
 INPUT, OUTPUTS = "images", ("keypoints", "confidence")
+ONNX_VERSIONS = "JAX below 0.12, jax2onnx 0.17.1 and orbax-checkpoint 0.11.36"  # as tested
 TOLERANCE = 1e-4  # of the crop's side; a program that is further off is not written
 CHECKED = 2  # crops that it answers for that
 
@@ -56,7 +57,8 @@ def export(
     """Write a checkpoint's program, once it was run and agrees with the network, and its JSON.
 
     Args:
-      path: a workdir, a single checkpoint folder or a packed checkpoint.
+      path: a workdir, a single checkpoint folder, a packed checkpoint, or the name of a network
+        that the package ships.
       out: the program's file; one that is there is replaced in one move. The JSON file is called
         like it, with ``.json`` behind.
       format: "jax" or "onnx".
@@ -173,17 +175,23 @@ def load_jax(data: bytes) -> Program:
 
 def to_onnx(variables: dict, metadata: dict[str, Any]) -> bytes:
     """The program as an ONNX model: input ``images``, outputs ``keypoints`` and ``confidence``."""
-    jax2onnx = import_optional("jax2onnx", extra="onnx")
     logging.getLogger("onnx_ir.serde").setLevel(logging.ERROR)  # a warning for every shape
     size = metadata["image_size"]
-    model = jax2onnx.to_onnx(
-        crop_program(variables, metadata, portable=True),
-        [jax.ShapeDtypeStruct(("batch", size, size, 3), jnp.uint8)],
-        model_name="jaxpose",
-        opset=OPSET,
-        input_names=[INPUT],
-        output_names=list(OUTPUTS),
-    )
+    try:
+        jax2onnx = import_optional("jax2onnx", extra="onnx")
+        model = jax2onnx.to_onnx(
+            crop_program(variables, metadata, portable=True),
+            [jax.ShapeDtypeStruct(("batch", size, size, 3), jnp.uint8)],
+            model_name="jaxpose",
+            opset=OPSET,
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+        )
+    except (ImportError, AttributeError) as error:  # it uses names that JAX keeps to itself
+        raise JaxposeError(
+            f"jax2onnx does not work with JAX {jax.__version__} ({error}); in an environment of "
+            f"its own the extra jaxpose[onnx] installs versions that do: {ONNX_VERSIONS}"
+        ) from error
     return model.SerializeToString()
 
 

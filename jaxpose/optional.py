@@ -1,4 +1,4 @@
-"""Libraries that the core install does not bring: imported where they are used, or named."""
+"""Lazy imports of optional dependencies."""
 
 import importlib
 from types import ModuleType
@@ -28,5 +28,6 @@ def import_optional(module: str, *, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         # error.name, not module: TFDS imports libraries that it does not ask pip for.
         raise JaxposeError(
-            f"{error.name or module} is not installed; run: pip install 'jaxpose[{extra}]'"
+            f"{error.name or module} is not installed; it comes with the extra jaxpose[{extra}]: "
+            f"pip install '.[{extra}]' in a clone, 'WHEEL[{extra}]' with the path of a wheel"
         ) from error

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, npz_fault
 
 
 class Predictions(NamedTuple):
@@ -36,6 +36,9 @@ class Predictions(NamedTuple):
 
 MOST_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
+_AS_NPZ = (
+    "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labelled=...)"
+)
 _ARRAYS = {field: _NAMES.get(field, field) for field in Predictions._fields}
 
 # What numpy raises for files that are cut off, encrypted, hold objects, or lie about their size.
@@ -51,12 +54,13 @@ def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None
     np.savez_compressed(path, **{_ARRAYS[field]: np.asarray(given[field]) for field in given})
 
 
-def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str]) -> Predictions:
+def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str] = ()) -> Predictions:
     """Reads an .npz file of predictions; nothing in it is executed (no pickles).
 
     Args:
       path: the file.
-      default_joints: the truth's joints where the file names none.
+      default_joints: the truth's joints where the file names none; files that jaxpose writes name
+        theirs.
 
     Returns:
       ``Predictions``, checked by ``check_predictions``.
@@ -138,18 +142,19 @@ def _load(path) -> dict[str, np.ndarray]:
     try:
         # Opened here, since np.load leaves a file open that it cannot read.
         with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise JaxposeError(f"{path} holds one array; save several by name with numpy.savez")
-            with archive:
+            if not zipfile.is_zipfile(file):
+                raise JaxposeError(
+                    f"{path} cannot be read: it is not an .npz file, or truncated; {_AS_NPZ}"
+                )
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
                 if sum(entry.file_size for entry in archive.zip.infolist()) > MOST_BYTES:
                     raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
                 return {name: archive[name] for name in archive.files if name in _ARRAYS.values()}
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
     except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise JaxposeError(f"{path} cannot be read as .npz ({reason}); write it again") from None
+        raise JaxposeError(f"{path} cannot be read ({npz_fault(error)}); {_AS_NPZ}") from None
 
 
 def _names(arrays, key, default) -> tuple[str, ...]:

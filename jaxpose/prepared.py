@@ -1,5 +1,6 @@
 """Prepared data sets on disk: opening a split, and its annotations without its pictures."""
 
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -41,6 +42,15 @@ class PreparedSplit(NamedTuple):
     test_images: tuple[tuple[str, list], ...] = ()
 
 
+def default_data_dir() -> pathlib.Path:
+    """The folder of prepared data sets where none is named: TFDS's own.
+
+    That is ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``, so that what
+    ``python -m tfds_builders`` prepares is found without naming a folder.
+    """
+    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
 def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
     """Opens one split of a data set that ``python -m tfds_builders`` has prepared.
 
@@ -48,7 +58,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
       name: the data set, with its configuration where it has several: ``"lsp/person_centric"``,
         ``"lspet"``, ``"mpii/full"``.
       split: ``"train"``, ``"validation"`` or ``"test"``.
-      data_dir: the folder that the data sets were prepared in.
+      data_dir: the folder that the data sets were prepared in; ``""`` for the default one.
 
     Returns:
       The split of the newest version there.
@@ -56,7 +66,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
     Raises:
       JaxposeError: it is not there (the command that prepares it is named), or not readable.
     """
-    folder = _newest_version(name, pathlib.Path(data_dir).expanduser())
+    folder = _newest_version(name, data_dir)
     tfds = import_optional("tensorflow_datasets", extra="train")
     try:
         builder = tfds.builder_from_directory(folder)
@@ -93,8 +103,9 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
     )
 
 
-def _newest_version(name: str, data_dir: pathlib.Path) -> pathlib.Path:
-    folder = data_dir / name
+def _newest_version(name: str, data_dir: str) -> pathlib.Path:
+    place = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    folder = place / name
     versions = []
     inner = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in inner:
@@ -106,16 +117,16 @@ def _newest_version(name: str, data_dir: pathlib.Path) -> pathlib.Path:
     if configs:
         named = ", ".join(f"{name}/{config}" for config in configs)
         raise JaxposeError(f"data set {name!r} has several configurations; name one: {named}")
+    elsewhere = "" if data_dir else "name the folder that holds it by --config.data_dir, or "
     raise JaxposeError(
-        f"data set {name!r} is not prepared in {data_dir}; run: {_command(name, data_dir)}"
+        f"data set {name!r} is not prepared in {place}; {elsewhere}run: {_command(name, data_dir)}"
     )
 
 
-def _command(name: str, data_dir) -> str:
-    drawn = name.startswith("synthetic_people")
-    return (
-        f"python -m tfds_builders {name}{'' if drawn else ' --source PATH'} --data_dir {data_dir}"
-    )
+def _command(name: str, data_dir: str) -> str:
+    source = "" if name.startswith("synthetic_people") else " --source PATH"
+    folder = f" --data_dir {data_dir}" if data_dir else ""
+    return f"python -m tfds_builders {name}{source}{folder}"
 
 
 def _first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import flax
 import numpy as np
 
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, npz_fault
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -98,5 +98,4 @@ def unpack(path: str | os.PathLike) -> tuple[dict, dict[str, Any]]:
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give a packed checkpoint") from None
     except _DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise JaxposeError(f"{path} is no packed checkpoint ({reason})") from None
+        raise JaxposeError(f"{path} is not a packed checkpoint ({npz_fault(error)})") from None

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import jax
 
+from jaxpose import checkpoint
 from jaxpose.errors import JaxposeError
 
 NAMED = 6  # fields, in an error
@@ -21,6 +22,10 @@ FREE_FIELDS = (
 @contextlib.contextmanager
 def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
     """Create or enter a workdir and hold it: config checked and written, a second launch refused.
+
+    The config is compared with the one in the folder only if the folder holds a checkpoint: a start
+    that failed before its first checkpoint leaves nothing to resume, and a corrected command
+    replaces its config.
 
     Args:
       workdir: created where it is missing.
@@ -43,7 +48,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathl
     with lock:
         _hold(lock, workdir)
         try:
-            _check_or_write(workdir / "config.json", config)
+            _check_and_write(workdir / "config.json", config)
             yield workdir
         finally:
             lock.seek(0)
@@ -71,10 +76,10 @@ def _hold(lock, workdir: pathlib.Path) -> None:
     lock.flush()
 
 
-def _check_or_write(path: pathlib.Path, config: dict) -> None:
-    """Refuse a folder of another config, then record this one."""
+def _check_and_write(path: pathlib.Path, config: dict) -> None:
+    """Refuse a run of another config, then record this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
-    if path.exists():
+    if path.exists() and _has_checkpoint(path.parent):
         changed = differences(_read_config(path), json.loads(text))
         if changed:
             more = f" (and {len(changed) - NAMED} more)" if len(changed) > NAMED else ""
@@ -92,6 +97,11 @@ def _check_or_write(path: pathlib.Path, config: dict) -> None:
         ) from error
 
 
+def _has_checkpoint(workdir: pathlib.Path) -> bool:
+    folders = (workdir / "checkpoints" / kind for kind in checkpoint.KINDS)
+    return any(checkpoint.checkpoint_steps(folder) for folder in folders)
+
+
 def _read_config(path: pathlib.Path) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -99,7 +109,8 @@ def _read_config(path: pathlib.Path) -> dict:
             raise ValueError(f"it holds a {type(config).__name__}")
     except (OSError, ValueError) as error:
         raise JaxposeError(
-            f"{path} is no config ({error}); put the run's config back or choose another --workdir"
+            f"{path} is not a valid config ({error}); restore the run's config or choose another "
+            "--workdir"
         ) from error
     return config
 

@@ -129,6 +129,49 @@ def test_the_maps_are_pictures(address, photo):
             assert np.asarray(Image.open(io.BytesIO(file.read()))).std() > 5
 
 
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("multipart/form-data; boundary=x", "a multipart form (multipart/form-data)"),
+        ("Application/JSON; charset=utf-8", "JSON (application/json)"),
+    ],
+)
+def test_an_upload_that_is_not_the_file_itself_is_named(kind, named, address, photo):
+    """What `curl -F` and the json argument of HTTP libraries send."""
+    status, found = said(f"{address}predict", photo.read_bytes(), **{"Content-Type": kind})
+    assert status == 415
+    assert f"the body is {named}; send the photo's file itself" in found["error"]
+
+
+def status_of(host, allowed):
+    """The status with which the application answers a request for its page under a host's name."""
+
+    async def nothing():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"",
+        "headers": [(b"host", host.encode())], "http_version": "1.1", "scheme": "http",
+        "root_path": "", "server": ("::1", 8000), "client": ("::1", 1),
+    }  # fmt: skip
+    app = server.make_app(None, None, hosts=server._hosts(allowed), life=None)
+    asyncio.run(app(scope, nothing, send))
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize("allowed", ["127.0.0.1", "::1"])
+def test_a_local_server_is_reached_under_its_names_and_no_other(allowed):
+    for host in ("127.0.0.1:8000", "localhost:8000", "[::1]:8000", "[::1]"):
+        assert status_of(host, allowed) == 200, host
+    for host in ("example.org", "[::2]:8000"):
+        assert status_of(host, allowed) == 400, host
+
+
 WRONG = {
     "no picture": ("", b"no picture", "that file is no picture"),
     "a cut picture": ("", b"\x89PNG\r\n\x1a\n", "that file is no picture"),
@@ -205,7 +248,7 @@ def test_ctrl_c_while_it_compiles_ends_it_in_order(checkpoint):
 @pytest.mark.parametrize("library", ["uvicorn", "starlette.applications"])
 def test_a_missing_library_is_named(library, estimator, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(JaxposeError, match=r"is not installed; run: pip install 'jaxpose\[demo\]'"):
+    with pytest.raises(JaxposeError, match=r"is not installed; .* pip install '\.\[demo\]'"):
         server.serve(estimator, port=0)
 
 

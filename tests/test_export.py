@@ -8,6 +8,8 @@ import pathlib
 import subprocess
 import sys
 import textwrap
+import tomllib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -255,6 +257,27 @@ def test_what_cannot_work_is_said(packed, tmp_path):
             export.export(packed, out)
     with pytest.raises(JaxposeError, match="no checkpoint in"):
         export.export(tmp_path, tmp_path / "pose.jax")
+
+
+def test_a_converter_that_does_not_fit_jax_names_the_versions_that_do(
+    packed, tmp_path, monkeypatch
+):
+    def to_onnx(*arguments, **options):
+        raise AttributeError("module 'jax._src.core' has no attribute 'ClosedJaxpr'")
+
+    monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=to_onnx))
+    with pytest.raises(JaxposeError, match=r"'ClosedJaxpr'\); .*JAX below 0\.12") as caught:
+        export.export(packed, tmp_path / "pose.onnx", format="onnx")
+    assert "\n" not in str(caught.value)
+    bounds = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "jax<0.12" in bounds["optional-dependencies"]["onnx"]
+
+
+def test_the_shipped_network_is_exported_by_its_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "small", "pose.jax"]) == 0
+    described = json.loads((tmp_path / "pose.jax.json").read_text())
+    assert described["image_size"] == 128 and (tmp_path / "pose.jax").stat().st_size > 4e6
 
 
 # ONNX. Its converter wants an older Orbax than the lock has, so it lives in an environment apart.

@@ -12,10 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A module imports from those before it, never from those after it.
 ORDER = """
-    errors paths optional heatmaps depthwise skeleton coco geometry decode layers network losses metrics
+    errors paths optional phases heatmaps depthwise skeleton coco geometry decode layers network
+    losses metrics
     calibration prediction_file mpii_server_file protocols tables augment host_memory prepared
-    input_pipeline cluster compilation_cache compiler_options optimizer train_step transfer workdir
-    run_log pretrained checkpoint evaluate train visualize report predict keras_weights export demo
+    input_pipeline cluster compilation_cache compiler_options optimizer train_step transfer run_log
+    pretrained checkpoint workdir evaluate train visualize report predict keras_weights export demo
     cli
 """.split()
 

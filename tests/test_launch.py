@@ -31,10 +31,14 @@ def without_cache(monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "off")
 
 
+PHASES = {"loading JAX", "opening the data sets", "initializing the network"}
+
+
 def fails(capsys, argv, says):
-    """The command leaves with status 1 and one line on stderr, which has these words."""
+    """The command leaves with status 1 and one line of error, which has these words."""
     assert launch.main(argv) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    *before, line = capsys.readouterr().err.splitlines()
+    assert {text.partition(":")[0] for text in before} <= PHASES | {"evaluating the test rows"}
     assert line.startswith("error: ")
     assert says in line
 
@@ -48,8 +52,13 @@ def test_help_names_the_flags(capsys):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"foo": 1}, "the config has no field 'foo'"),
-        ({"network__depth": 1}, "the config has no field 'depth'"),
+        ({"foo": 1}, "the config has no field 'foo'; the fields are in configs/common.py"),
+        ({"network__depth": 1}, "the config has no field 'network.depth'; the fields are in"),
+        ({"batch_siz": 8}, "no field 'batch_siz'; did you mean batch_size?; the fields"),
+        (
+            {"optimizer__learning_rte": 1},
+            "no field 'optimizer.learning_rte'; did you mean optimizer.learning_rate?",
+        ),
         ({"batch_size": "many"}, "--config.batch_size=many"),
         ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices"),
         ({"image_size": 40}, "image_size 40 is not divisible by 32"),
@@ -101,9 +110,16 @@ def held(tmp_path, people, **fields):
 
 
 def test_a_workdir_of_another_config(capsys, tmp_path, people):
-    with held(tmp_path, people, batch_size=16):
-        pass
+    with held(tmp_path, people, batch_size=16) as folder:
+        (folder / "checkpoints" / "latest" / "6").mkdir(parents=True)
     fails(capsys, tiny_run.command(tmp_path, people), "batch_size is 16 there and 8 here")
+
+
+def test_a_start_that_failed_does_not_refuse_the_corrected_command(capsys, tmp_path, people):
+    wrong = {"data": "(('lsp/person_centric', 1.0),)", "image_size": 64}
+    fails(capsys, tiny_run.command(tmp_path, people, **wrong), "is not prepared in")
+    with held(tmp_path, people) as folder:
+        assert folder == tmp_path
 
 
 def test_two_launches_on_one_workdir(capsys, tmp_path, people):
@@ -153,6 +169,17 @@ def finished(workdir, people, cache, **fields):
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1000)
+def test_a_start_tells_its_phases_in_order_until_the_first_step(tmp_path, people, cache):
+    status, said = finished(tmp_path / "run", people, cache, num_epochs=1)
+    assert status == 0, said
+    phases = ["loading JAX", "opening the data sets", "initializing the network"]
+    phases += ["reading the first batch", "compiling the training step"]
+    lines = [line for line in said.splitlines() if " s so far" not in line]
+    assert lines[:5] == phases and lines[5].startswith("step 2/6: loss")
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import jaxpose
+from jaxpose import cli
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
@@ -120,7 +121,7 @@ def test_version_is_the_same_everywhere():
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(
-        JaxposeError, match=r"^h5py is not .*; run: pip install 'jaxpose\[convert\]'"
+        JaxposeError, match=r"^h5py is not .* extra jaxpose\[convert\]: pip install '\.\[convert\]'"
     ):
         import_optional("h5py", extra="convert")
 
@@ -200,6 +201,26 @@ def test_the_extra_train_brings_what_is_imported_beside_the_package(place):
             assert distributions(homes[library]) & brought, (path, library)
 
 
+# What is printed is true for someone who has only a clone, or only a wheel
+
+
+def test_nothing_tells_to_install_a_release_that_does_not_exist():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.sh")]
+    pages += [path for path in (ROOT / "jaxpose").rglob("*") if path.suffix in (".py", ".html")]
+    release = re.compile(r"pip install\b[^\n]*[ '\"]jaxpose\b(?!-)")
+    wrong = [path for path in pages if release.search(path.read_text())]
+    assert not wrong
+
+
+def test_the_commands_help_names_no_page_that_a_wheel_lacks(capsys):
+    for command in ([], *([name.__name__.rpartition(".")[2]] for name in cli.COMMANDS)):
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--help"])
+        shown = capsys.readouterr().out
+        assert "usage: jaxpose" in shown
+        assert not re.search(r"docs/|README|configs/|launch\.py|https?://", shown), command
+
+
 # Lock file
 
 
@@ -233,7 +254,8 @@ def test_the_lock_serves_every_python(python):
     ]
     for requirement in map(Requirement, wanted):
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
-    assert not set(pins) & distributions(EXTRAS["bench"] + EXTRAS["onnx"])
+    left_out = distributions(EXTRAS["bench"] + EXTRAS["onnx"])
+    assert not set(pins) & (left_out - distributions(PROJECT["dependencies"]))
 
 
 def test_newer_pythons_get_a_newer_jax():

@@ -87,7 +87,9 @@ def test_a_photo_needs_no_library_of_videos(photo, network, monkeypatch, capsys)
     monkeypatch.setitem(sys.modules, "av", None)
     assert predict(photo, network=network) == 0
     assert predict("clip.mp4", network=network) == 1
-    assert "av is not installed; run: pip install 'jaxpose[predict]'" in capsys.readouterr().err
+    assert (
+        "av is not installed; it comes with the extra jaxpose[predict]" in capsys.readouterr().err
+    )
 
 
 def test_panels_are_written_for_every_person(photo, network, capsys):
@@ -273,6 +275,12 @@ def test_visualize_writes_three_pictures(photo, network, capsys):
     for name in names:
         with Image.open(name) as picture:
             assert min(picture.size) > 200
+
+
+def test_visualize_needs_no_checkpoint(photo, capsys):
+    assert cli.main(["visualize", photo]) == 0
+    first, *written = capsys.readouterr().out.splitlines()
+    assert first == f"checkpoint: {pretrained.path('small')}" and len(written) == 3
 
 
 def test_a_network_without_context_has_two(photo, tmp_path, capsys):

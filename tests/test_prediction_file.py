@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import scipy.io
 
 from jaxpose.errors import JaxposeError
 from jaxpose.prediction_file import Predictions, read_predictions, write_predictions
@@ -110,8 +111,19 @@ def test_missing_files_and_files_of_another_kind_are_refused(tmp_path):
     with pytest.raises(JaxposeError, match="cannot be read"):
         read(tmp_path)
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(JaxposeError, match="holds one array"):
-        read(tmp_path / "one.npy")
+    (tmp_path / "keypoints.json").write_text('{"annotations": []}')
+    scipy.io.savemat(tmp_path / "joints.mat", {"joints": np.zeros(3)})
+    for name in ("one.npy", "keypoints.json", "joints.mat"):
+        with pytest.raises(JaxposeError, match="it is not an .npz file.*numpy.savez") as caught:
+            read(tmp_path / name)
+        assert "pickle" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_files_that_jaxpose_writes_name_their_joints(tmp_path):
+    points, joints = np.zeros((3, 2, 2)), ("tail", "ear")
+    file = tmp_path / "written.npz"
+    write_predictions(file, Predictions(points, points, np.ones((3, 2), bool), joints, joints))
+    assert read_predictions(file).joints == joints
 
 
 def test_pickles_are_never_loaded(tmp_path):
@@ -120,8 +132,9 @@ def test_pickles_are_never_loaded(tmp_path):
             return (pytest.fail, ("a pickle was executed",))
 
     np.savez(tmp_path / "bomb.npz", **LSP_ARRAYS, labelled=np.array([Bomb()], object))
-    with pytest.raises(JaxposeError, match="cannot be read"):
+    with pytest.raises(JaxposeError, match="cannot be read .it holds Python objects") as caught:
         read(tmp_path / "bomb.npz")
+    assert "allow_pickle" not in str(caught.value)  # NumPy's advice
     (tmp_path / "pickle.npz").write_bytes(b"\x80\x04.")
     with pytest.raises(JaxposeError, match="cannot be read"):
         read(tmp_path / "pickle.npz")

@@ -3,6 +3,8 @@
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import LSP_RULE, PICTURE_RULE, crop_to_image, example_crop
 from jaxpose.input_pipeline import annotations, evaluation_batches, open_split
 from jaxpose.skeleton import LSP, MPII
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def test_annotations_stack_everything_but_pictures():
@@ -53,6 +57,36 @@ def test_data_set_that_is_not_prepared_names_the_command(tmp_path):
         open_split("lsp/person_centric", "train", data_dir=str(tmp_path))
     command = f"python -m tfds_builders lsp/person_centric --source PATH --data_dir {tmp_path}"
     assert str(caught.value).endswith(f"run: {command}")
+
+
+@pytest.mark.parametrize("named", [None, "elsewhere"])
+def test_the_default_folder_is_that_of_the_builders(tmp_path, monkeypatch, named):
+    """In a fresh process, since TFDS reads the environment when it is imported."""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("TFDS_DATA_DIR", None)
+    expected = tmp_path / "tensorflow_datasets"
+    if named:
+        expected = tmp_path / named
+        environment["TFDS_DATA_DIR"] = str(expected)
+    code = (
+        "from tfds_builders.lsp.lsp_dataset_builder import Builder\n"
+        "from jaxpose.prepared import default_data_dir\n"
+        "print(Builder().data_dir_root)\nprint(default_data_dir())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [str(expected)] * 2, done.stderr
+
+
+def test_a_data_set_that_is_in_no_default_folder_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(JaxposeError) as caught:
+        open_split("lspet", "train", data_dir="")
+    assert str(caught.value) == (
+        f"data set 'lspet' is not prepared in {tmp_path}; name the folder that holds it by "
+        "--config.data_dir, or run: python -m tfds_builders lspet --source PATH"
+    )
 
 
 @pytest.fixture(scope="module")

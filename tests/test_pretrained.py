@@ -84,7 +84,27 @@ def test_files_that_are_none_get_one_line(variables, tmp_path):
     for file in (objects, lacking, half, tmp_path / "absent.npz"):
         with pytest.raises(JaxposeError, match=file.name) as caught:
             checkpoint.load(file)
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(caught.value) and "allow_pickle" not in str(caught.value)
+
+
+def test_a_shipped_network_has_a_name_wherever_a_checkpoint_is_taken(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()  # a folder of that name that holds no checkpoint
+    assert checkpoint.load("small")[2] == pretrained.path("small")
+    assert cli.main(["pack", "small", "copy.npz"]) == 0
+    assert checkpoint.load("copy.npz")[1]["image_size"] == 128
+    with pytest.raises(JaxposeError, match=r"the name of a shipped network \(small\)"):
+        checkpoint.load("smal")
+
+
+def test_a_checkpoint_on_disk_comes_before_a_shipped_network_of_its_name(
+    variables, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    manager = checkpoint.open_manager(tmp_path / "small" / "checkpoints" / "best", keep=1)
+    checkpoint.save(manager, 7, variables, METADATA, wait=True)
+    checkpoint.finish(manager)
+    assert checkpoint.load("small")[1]["joints"] == METADATA["joints"]
 
 
 def test_a_file_that_would_fill_the_memory_is_not_unpacked(variables, tmp_path, monkeypatch):

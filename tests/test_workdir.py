@@ -22,6 +22,13 @@ def enter(folder, **changes):
         return entered
 
 
+def started(folder, **changes):
+    """The folder of a run that has saved a checkpoint."""
+    entered = enter(folder, **changes)
+    (entered / "checkpoints" / "latest" / "5").mkdir(parents=True)
+    return entered
+
+
 def refused(folder, match, **changes):
     with pytest.raises(JaxposeError, match=match) as caught:
         enter(folder, **changes)
@@ -40,7 +47,7 @@ def test_the_same_config_enters_again(tmp_path):
 
 
 def test_another_config_is_refused_by_the_fields_names(tmp_path):
-    enter(tmp_path)
+    started(tmp_path)
     refused(tmp_path, "batch_size is 16 there and 32 here", batch_size=32)
     changed = {"name": "sgd", "learning_rate": 0.2}
     refused(tmp_path, "optimizer.learning_rate is 0.1 there and 0.2 here", optimizer=changed)
@@ -48,13 +55,25 @@ def test_another_config_is_refused_by_the_fields_names(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
 
 
-def test_many_differences_are_counted(tmp_path):
+@pytest.mark.parametrize("content", [None, "{", "[1]", ""])
+def test_a_start_that_failed_before_its_first_checkpoint_does_not_refuse_another_config(
+    tmp_path, content
+):
+    enter(tmp_path, batch_size=32)
+    (tmp_path / "checkpoints" / "latest").mkdir(parents=True)
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
     enter(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
+
+
+def test_many_differences_are_counted(tmp_path):
+    started(tmp_path)
     refused(tmp_path, r"\(and 3 more\)", **{f"field{i}": i for i in range(9)})
 
 
 def test_free_fields_are_free_and_the_newest_are_kept(tmp_path):
-    enter(tmp_path)
+    started(tmp_path)
     enter(tmp_path, num_epochs=9, eval={"batch_size": 64, "flip_test": True}, workers=4)
     kept = json.loads((tmp_path / "config.json").read_text())
     assert (kept["num_epochs"], kept["eval"]["batch_size"]) == (9, 64)
@@ -86,5 +105,6 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 @pytest.mark.parametrize("content", ["{", "[1]", ""])
 def test_a_config_that_is_none(tmp_path, content):
+    started(tmp_path)
     (tmp_path / "config.json").write_text(content)
-    refused(tmp_path, "config.json is no config")
+    refused(tmp_path, "config.json is not a valid config")

@@ -1,6 +1,7 @@
 """``jaxpose demo``: a page on this computer that shows what the network sees in a photo."""
 
 from jaxpose.cli.predict import add_checkpoint
+from jaxpose.phases import phase, to_terminal
 
 
 def add(commands) -> None:
@@ -26,8 +27,9 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Serve the page until Ctrl-C."""
-    from jaxpose.demo.server import serve
-    from jaxpose.predict.command import open_estimator
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.demo.server import serve
+        from jaxpose.predict.command import open_estimator
 
     estimator = open_estimator(arguments.checkpoint)
     try:

@@ -1,6 +1,8 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
+from jaxpose.cli.predict import CHECKPOINT
 from jaxpose.paths import local_path
+from jaxpose.phases import phase, to_terminal
 
 
 def add(commands) -> None:
@@ -8,15 +10,15 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "export",
         help="turn a checkpoint into one program that runs without jaxpose",
-        description="Writes the network with its normalisation and decoding as one program: crops "
+        description="Writes the network with its normalization and decoding as one program: crops "
         "in, positions and probabilities out. OUT.json beside it holds joint names, limbs and the "
-        "rule that leads from a person's box to the crop; docs/export.md has examples.",
+        "rule that leads from a person's box to the crop.",
     )
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
         type=local_path,
-        help="a workdir, a checkpoint folder or a packed checkpoint (.npz)",
+        help=CHECKPOINT,
     )
     parser.add_argument("out", metavar="OUT", type=local_path, help="the program's file")
     parser.add_argument(
@@ -33,12 +35,14 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Export a checkpoint and print what was written."""
-    from jaxpose.compilation_cache import use_compilation_cache
-    from jaxpose.export import export
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.compilation_cache import use_compilation_cache
+        from jaxpose.export import export
 
     use_compilation_cache()
     name = arguments.format or ("onnx" if arguments.out.endswith(".onnx") else "jax")
-    done = export(arguments.checkpoint, arguments.out, format=name, which=arguments.which)
+    with phase("compiling the program", say=to_terminal):
+        done = export(arguments.checkpoint, arguments.out, format=name, which=arguments.which)
     print(
         f"checkpoint: {done.checkpoint}\n"
         f"program: {done.program} ({name}, {done.program.stat().st_size / 1e6:.1f} MB), within "

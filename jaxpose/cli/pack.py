@@ -1,5 +1,6 @@
 """``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
 
+from jaxpose.cli.predict import CHECKPOINT
 from jaxpose.paths import local_path
 
 
@@ -8,15 +9,10 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "pack",
         help="write a checkpoint as one file of half its size",
-        description="Writes a checkpoint as one .npz, kernels in float16, that every command takes "
-        "in a checkpoint's place.",
+        description="Writes a checkpoint as one .npz, kernels in float16; every command that takes "
+        "a checkpoint takes it.",
     )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        type=local_path,
-        help="a workdir or a checkpoint folder",
-    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=local_path, help=CHECKPOINT)
     parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.set_defaults(run=run)
 

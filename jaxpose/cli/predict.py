@@ -4,6 +4,12 @@ import argparse
 import math
 
 from jaxpose.paths import local_path
+from jaxpose.phases import phase, to_terminal
+
+CHECKPOINT = (
+    "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
+    "network that comes with jaxpose, such as small"
+)
 
 CAMERAS = 100  # OpenCV reads a larger number as one of its drivers
 
@@ -16,8 +22,8 @@ def add(commands) -> None:
         description="Finds the keypoints of people in photos, folders of them, and videos, and "
         "draws them. Without a box it looks for one person in the whole picture; in a video it "
         "follows the persons from frame to frame.",
-        epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height; see "
-        "docs/prediction.md, also for how to find many people.",
+        epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height. For many "
+        "people, write it with any detector.",
     )
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*", type=local_path, help="photo, video or folder"
@@ -72,8 +78,7 @@ def add_checkpoint(parser) -> None:
         "--checkpoint",
         metavar="PATH",
         type=local_path,
-        help="workdir of a training run, checkpoint folder or packed file (default: the network "
-        "that comes with jaxpose)",
+        help=f"{CHECKPOINT} (the default)",
     )
 
 
@@ -116,7 +121,8 @@ def _frequency(text: str) -> float:
 
 def run(arguments) -> None:
     """Predict every input and write what was asked for."""
-    from jaxpose.predict import command
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.predict import command
 
     command.run(
         arguments.inputs,

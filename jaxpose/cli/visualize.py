@@ -1,7 +1,8 @@
-"""``jaxpose visualize CHECKPOINT PHOTO``: what a network sees, as in the paper's Figs. 1b, 5, 6."""
+"""``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
-from jaxpose.cli.predict import add_box
+from jaxpose.cli.predict import CHECKPOINT, add_box
 from jaxpose.paths import local_path
+from jaxpose.phases import phase, to_terminal
 
 
 def add(commands) -> None:
@@ -17,7 +18,8 @@ def add(commands) -> None:
         "checkpoint",
         metavar="CHECKPOINT",
         type=local_path,
-        help="workdir of a training run, checkpoint folder or packed file",
+        nargs="?",
+        help=f"{CHECKPOINT} (the default)",
     )
     parser.add_argument("photo", metavar="PHOTO", type=local_path)
     add_box(parser, help="of the person, in pixels (default: who is found in the whole photo)")
@@ -33,7 +35,8 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Write the pictures and print their names."""
-    from jaxpose.predict import command
+    with phase("loading JAX", say=to_terminal):
+        from jaxpose.predict import command
 
     command.visualize(
         arguments.photo,

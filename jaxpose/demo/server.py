@@ -99,7 +99,8 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
 
     ``GET /`` is the page, ``GET /about`` what it says of the network, ``POST /predict`` takes a
     photo's file as its body, and ``?box=x,y,width,height``; it returns `answer`, or a message
-    ``{"error": ...}`` with status 400 (no picture, a bad box) or 413 (too large). Who answers holds
+    ``{"error": ...}`` with status 400 (no image, a bad box), 413 (too large) or 415 (a form or JSON
+    in place of the file). Who answers holds
     ``turn``: a second photo waits, instead of taking memory as well. ``life`` is Starlette's
     lifespan.
     """
@@ -118,10 +119,13 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     async def predict(request):
         try:
             data = await _body(request.stream())
+            _check_type(request.headers.get("content-type", ""))
             box = _box(request.query_params.get("box"))
             return responses.JSONResponse(await concurrency.run_in_threadpool(look, data, box))
         except TooLarge as error:
             return responses.JSONResponse({"error": str(error)}, 413)
+        except WrongType as error:
+            return responses.JSONResponse({"error": str(error)}, 415)
         except JaxposeError as error:
             return responses.JSONResponse({"error": str(error)}, 400)
         except requests.ClientDisconnect:  # the person moved the box on
@@ -153,6 +157,21 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
 
 class TooLarge(JaxposeError):
     """A file of more than `MOST_BYTES`."""
+
+
+class WrongType(JaxposeError):
+    """A body that wraps the photo's file in something else."""
+
+
+def _check_type(content_type: str) -> None:
+    """Refuse bodies that common clients send and that are not the file itself."""
+    kind = content_type.partition(";")[0].strip().lower()
+    named = {"multipart/form-data": "a multipart form", "application/json": "JSON"}
+    if kind in named:
+        raise WrongType(
+            f"the body is {named[kind]} ({kind}); send the photo's file itself as the body, such "
+            "as: curl --data-binary @photo.jpg ADDRESS/predict"
+        )
 
 
 async def _body(stream) -> bytes:

@@ -14,6 +14,7 @@ from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.evaluate import crop_sizes
 from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
+from jaxpose.phases import phase, to_terminal
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.estimator import PoseEstimator, Prediction
@@ -49,9 +50,11 @@ class Call(NamedTuple):
 
 
 def open_estimator(path: str | None) -> PoseEstimator:
-    """The network of a checkpoint, by default the one that comes with the package, and its name."""
+    """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
-    estimator = PoseEstimator.from_checkpoint(pretrained.path(DEFAULT) if path is None else path)
+    with phase("loading the network", say=to_terminal):
+        source = pretrained.path(DEFAULT) if path is None else path
+        estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
     return estimator
 
@@ -291,7 +294,7 @@ def _webcam(call: Call, job: Job, number: int) -> str:
 
 
 def visualize(
-    photo: str, *, checkpoint: str, box: Sequence[float] | None, output: str | None
+    photo: str, *, checkpoint: str | None, box: Sequence[float] | None, output: str | None
 ) -> None:
     """Draw the maps of one person; arguments as in `jaxpose visualize --help`.
 

@@ -15,6 +15,7 @@ import jax
 from jaxpose import checkpoint, cluster
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
+from jaxpose.phases import phase
 from jaxpose.run_log import RunLog
 from jaxpose.train.loop import Loop
 from jaxpose.train.run import (
@@ -60,11 +61,19 @@ def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> d
     """
     check_config(config)
     with prepare_workdir(workdir, config.to_dict()) as folder:
-        return _train_in(open_run(config), folder)
+        with _phase("opening the data sets"):
+            run = open_run(config)
+        return _train_in(run, folder)
+
+
+def _phase(text: str) -> contextlib.AbstractContextManager:
+    """`phase` on process 0, nothing on the others."""
+    return phase(text) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
-    start = start_of(run, folder)
+    with _phase("initializing the network"):
+        start = start_of(run, folder)
     step = int(start.state.step)
     cluster.meet()
     if not cluster.same_everywhere(step):

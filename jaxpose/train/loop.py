@@ -12,6 +12,8 @@ import numpy as np
 
 from jaxpose import checkpoint, cluster, input_pipeline
 from jaxpose.errors import JaxposeError
+from jaxpose.phases import phase
+from jaxpose.prepared import default_data_dir
 from jaxpose.run_log import RunLog
 from jaxpose.train.run import Run, augmentation_of
 from jaxpose.train.scoring import validation_table
@@ -88,8 +90,10 @@ class Loop:
             process_count=jax.process_count(),
         )
         with contextlib.closing(batches):
+            train = self.train_first
             while self.step < run.num_steps:
-                self.train_on(self.next_batch(batches))
+                train(batches)
+                train = self.train_next
                 epoch_ended = self.step % run.steps_per_epoch == 0
                 if self.step % config.log_every_steps == 0:
                     self.write_losses()
@@ -104,6 +108,18 @@ class Loop:
                 if more and self.passed(config.max_minutes, since=self.started):
                     return "max_minutes"
         return None
+
+    def train_first(self, batches: Iterator[dict]) -> None:
+        """The first step of this start, which compiles the program: phases until it is done."""
+        with phase("reading the first batch", say=self.log.say):
+            batch = self.next_batch(batches)
+        with phase("compiling the training step", say=self.log.say):
+            self.train_on(batch)
+            jax.block_until_ready(self.state.step)
+
+    def train_next(self, batches: Iterator[dict]) -> None:
+        """Any further step."""
+        self.train_on(self.next_batch(batches))
 
     def next_batch(self, batches: Iterator[dict]) -> dict:
         """The next batch. Waiting for it counts where the devices have nothing left to do."""
@@ -152,7 +168,7 @@ class Loop:
         if unreadable > max(FEWEST_UNREADABLE, MOST_UNREADABLE * drawn):
             raise JaxposeError(
                 f"{unreadable} of {drawn} pictures did not decode; check the prepared data set in "
-                f"{self.run.config.data_dir or 'the default data_dir'} and prepare it again"
+                f"{self.run.config.data_dir or default_data_dir()} and prepare it again"
             )
 
     def write_losses(self) -> None:

@@ -1,0 +1,50 @@
+"""Progress before a first result: a line for each phase, repeated while the phase lasts."""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+EVERY_SECONDS = 10.0  # between two lines of one phase
+
+
+def to_stderr(text: str) -> None:
+    """Print one line at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def to_terminal(text: str) -> None:
+    """Print one line where a person watches: the output of commands stays free of it in scripts."""
+    if sys.stderr.isatty():
+        to_stderr(text)
+
+
+@contextlib.contextmanager
+def phase(text: str, *, say: Callable[[str], None] = to_stderr) -> Iterator[None]:
+    """Announce a phase, then repeat every `EVERY_SECONDS` how long it has taken.
+
+    Args:
+      text: such as "compiling the training step".
+      say: prints one line; called from another thread after the first.
+
+    Example:
+      >>> with phase("loading", say=print):
+      ...     pass
+      loading
+    """
+    over = threading.Event()
+    start = time.monotonic()
+
+    def repeat():
+        while not over.wait(EVERY_SECONDS):
+            say(f"{text}: {time.monotonic() - start:.0f} s so far")
+
+    say(text)
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -11,6 +11,7 @@ import numpy as np
 from jaxpose.decode import read_header
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index
 
 
@@ -104,7 +105,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
 
 
 def _newest_version(name: str, data_dir: str) -> pathlib.Path:
-    place = pathlib.Path(data_dir).expanduser() if data_dir else default_data_dir()
+    place = pathlib.Path(local_path(data_dir, "data_dir")) if data_dir else default_data_dir()
     folder = place / name
     versions = []
     inner = sorted(folder.iterdir()) if folder.is_dir() else []

@@ -10,6 +10,7 @@ import jax
 
 from jaxpose import checkpoint
 from jaxpose.errors import JaxposeError
+from jaxpose.paths import local_path
 
 NAMED = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
@@ -34,7 +35,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathl
     Raises:
       JaxposeError: it cannot be written, another launch holds it, or it is of another config.
     """
-    workdir = pathlib.Path(workdir).expanduser().absolute()
+    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
     if jax.process_index() != 0:
         yield workdir
         return

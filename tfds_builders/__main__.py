@@ -128,10 +128,9 @@ def build(options: argparse.Namespace) -> None:
     import tensorflow_datasets as tfds  # after the arguments: it takes a second
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
+    config, more = configure(module, name, config, options)
     if module.Builder.NEEDS_SOURCE and not options.source:
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
-
-    config, more = configure(module, name, config, options)
 
     tfds.disable_progress_bar()  # ours knows the number of persons
     place = {"config": config, "data_dir": options.data_dir}
@@ -161,6 +160,8 @@ def configure(module, name: str, config: str, options: argparse.Namespace):
       BuildError: there is no such configuration.
     """
     if name == "coco":
+        if not options.source:
+            return None, {}
         found = module.configure(
             options.source[0], name=options.config_name or config, holdout=options.holdout
         )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxpose import __version__, checkpoint, evaluate, geometry, input_pipeline, metrics
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
+from jaxpose.paths import local_path
 from jaxpose.report.page import write_report
 from jaxpose.report.persons import person_sections
 from jaxpose.run_log import read_records
@@ -39,7 +40,7 @@ def report_run(
     Raises:
       JaxposeError: data, checkpoint or page cannot be read or written.
     """
-    workdir = pathlib.Path(workdir).expanduser().absolute()
+    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
     variables, described, folder = checkpoint.load(evaluation["checkpoint"])
     net = make_net(described["network"], dtype=config.dtype)
     history = read_records(workdir / "metrics.jsonl")

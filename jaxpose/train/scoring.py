@@ -12,6 +12,7 @@ import numpy as np
 from jaxpose import checkpoint, evaluate, input_pipeline, mpii_server_file
 from jaxpose.errors import JaxposeError
 from jaxpose.network import make_net
+from jaxpose.paths import local_path
 from jaxpose.prediction_file import Predictions, write_predictions
 from jaxpose.train.run import Run, check_evaluation, open_tests
 
@@ -88,7 +89,7 @@ def evaluate_checkpoint(
       "files": {row: [paths of the predictions]}}. A row without labels has no results.
     """
     check_evaluation(config)
-    workdir = pathlib.Path(workdir).expanduser().absolute()
+    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
     variables, described, folder = checkpoint.load(path or workdir, which=config.eval.checkpoint)
     net = make_net(described["network"], dtype=config.dtype)
     joints, trained = tuple(described["joints"]), tuple(described["trained_joints"])

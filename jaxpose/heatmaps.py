@@ -33,8 +33,8 @@ _GRIDS = {  # position of index i among n cells
     "paper": lambda i, n: (i + 1) / n,
 }
 
-# Logits over temperature are not let below this: the weight exp(-1000) is 0 in float32 and float64,
-# and derivatives stay finite where a logit is -inf.
+# In derivatives, logits over temperature are not let below this: they stay finite where a logit is
+# -inf, and the weight exp(-1000) is 0 in float32 and float64.
 _LOWEST_LOGIT = -1e3
 
 
@@ -209,18 +209,20 @@ def aggregate_context(
 def _soft_argmax(heatmap: jax.Array, temperature: ArrayLike, grid: str) -> jax.Array:
     # The maximum goes before the division, which would round away what counts among logits of 1e4.
     logits = heatmap - _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap)), heatmap)
-    temperature = jnp.asarray(temperature, logits.dtype)[..., None, None]
-    return _expectation(grid, _scaled(*_same_rank(logits, temperature)))[-1]
+    temperature = jnp.asarray(temperature, logits.dtype)
+    if temperature.ndim:  # a scalar stays one, since an array of maps' size would be kept for it
+        logits, temperature = _same_rank(logits, temperature[..., None, None])
+    return _expectation(grid, _scaled(logits, temperature))[-1]
 
 
 @jax.custom_jvp
 def _scaled(logits, temperature):
-    """Logits / temperature, at least _LOWEST_LOGIT.
+    """Logits / temperature.
 
-    Its own rule, since that of the division, x / temperature**2, has no value for logits of -inf
-    and temperatures below 1e-19.
+    It has its own rule, since that of the division, x / temperature**2, is not finite for logits of
+    -inf and temperatures below 1e-19.
     """
-    return jnp.maximum(logits / temperature, _LOWEST_LOGIT)
+    return logits / temperature
 
 
 @partial(_scaled.defjvp, symbolic_zeros=True)
@@ -229,7 +231,7 @@ def _scaled_tangent(primals, tangents):
     of_logits, of_temperature = tangents
     step = of_logits
     if not isinstance(of_temperature, SymbolicZero):
-        step = -scaled * of_temperature
+        step = -jnp.maximum(scaled, _LOWEST_LOGIT) * of_temperature
         if not isinstance(of_logits, SymbolicZero):
             step = of_logits + step
     return scaled, jnp.broadcast_to(step / temperature, scaled.shape)

@@ -18,7 +18,7 @@ from absl import flags
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
-from jaxpose.phases import phase
+from jaxpose.runtime.phases import phase
 
 HELP = "see python launch.py --help"
 FIELDS = "and configs/common.py for the fields"
@@ -98,17 +98,18 @@ def run(values: flags.FlagValues) -> None:
     with phase("loading JAX"):
         import jax
 
-        from jaxpose import cluster, train
-        from jaxpose.compilation_cache import use_compilation_cache
-        from jaxpose.host_memory import keep_freed_memory
+        from jaxpose.runtime import processes
+        from jaxpose.runtime.compilation import use_compilation_cache
+        from jaxpose.runtime.host_memory import keep_freed_memory
+        from jaxpose.training import loop
 
         keep_freed_memory()
         use_compilation_cache()
-        cluster.initialise(values.coordinator, values.num_processes, values.process_id)
+        processes.initialise(values.coordinator, values.num_processes, values.process_id)
     if values.mode == "eval":
         evaluate_and_report(values.config, values.workdir, values.checkpoint)
         return
-    result = train.train(values.config, values.workdir)
+    result = loop.train(values.config, values.workdir)
     if jax.process_index() == 0:
         ended = f"stopped ({result['stopped']})" if result["stopped"] else "done"
         score = "none" if result["score"] is None else f"{result['score']:.2f}"
@@ -124,14 +125,15 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
     """Score the test rows, print their tables, write the page."""
     import jax
 
-    from jaxpose import evaluate, report, train
+    from jaxpose import report
+    from jaxpose.evaluation import scoring
 
     first = jax.process_index() == 0
     with phase("evaluating the test rows") if first else contextlib.nullcontext():
-        evaluation = train.evaluate_checkpoint(config, workdir, path=checkpoint)
+        evaluation = scoring.evaluate_checkpoint(config, workdir, path=checkpoint)
     if not first:
         return
-    print(evaluate.report_text(evaluation))
+    print(scoring.report_text(evaluation))
     if config.report:
         with phase("writing the report"):
             page = report.report_run(config, workdir, evaluation)
@@ -162,9 +164,9 @@ def failed(message: str) -> int:
 
 def ended(status: int) -> int:
     """The exit status of a command that failed; of several processes, this one ends here."""
-    from jaxpose import cluster
+    from jaxpose.runtime import processes
 
-    cluster.leave(status)
+    processes.leave(status)
     return status
 
 

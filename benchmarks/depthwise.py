@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks import contest
 from jaxpose import depthwise_conv
-from jaxpose.host_memory import keep_freed_memory
+from jaxpose.runtime.host_memory import keep_freed_memory
 
 SHAPE, GPU_SHAPE, SIZE = (4, 32, 32, 576), (32, 32, 32, 576), 5
 COLUMNS = ("forward", "both")

@@ -19,11 +19,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxpose.augment import Augmentation, color, sample
-from jaxpose.decode import decode
+from jaxpose.data.augment import Augmentation, color, sample
+from jaxpose.data.batches import train_batches
+from jaxpose.data.images import decode
+from jaxpose.data.prefetch import Batches
+from jaxpose.data.prepared import PreparedSplit, open_split, read_example
 from jaxpose.geometry import LSP_RULE, MPII_RULE, CropRule, cut, example_crop, reduction
-from jaxpose.input_pipeline import Batches, PreparedSplit, open_split, train_batches
-from jaxpose.prepared import read_example
 from jaxpose.skeleton import MPII
 
 ROUNDS = 7

@@ -22,13 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import synthetic
-from jaxpose import train
-from jaxpose.host_memory import keep_freed_memory
-from jaxpose.input_pipeline import open_split, steps_per_epoch
+from jaxpose.data.prepared import open_split
+from jaxpose.data.sampling import steps_per_epoch
 from jaxpose.network import PoseNet, initial_variables
-from jaxpose.optimizer import make_optimizer, make_plateau
-from jaxpose.run_log import read_records
-from jaxpose.train_step import create_train_state, make_train_step
+from jaxpose.runtime.host_memory import keep_freed_memory
+from jaxpose.training import loop
+from jaxpose.training.metric_log import read_records
+from jaxpose.training.optimizer import make_optimizer, make_plateau
+from jaxpose.training.state import create_train_state
+from jaxpose.training.step import make_train_step
 
 BATCH, SIZE, JOINTS = 16, 256, 16  # of the paper
 
@@ -74,7 +76,7 @@ def steps(workdir: pathlib.Path, data_dir: str, count: int, workers: int) -> Non
     watch = threading.Thread(target=watch_steps, args=(workdir / "metrics.jsonl", ended))
     watch.start()
     try:
-        train.train(config, workdir)
+        loop.train(config, workdir)
     finally:
         ended.set()
         watch.join()

@@ -28,7 +28,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxpose import PoseEstimator, checkpoint, pretrained
+from jaxpose import PoseEstimator
+from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import FORMAT
+from jaxpose.checkpoints.packed import pack
 from jaxpose.network import PoseNet, initial_variables, make_net, normalise
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.skeleton import MPII
@@ -43,13 +46,13 @@ BOX = [200.0, 150.0, 200.0, 500.0]
 def network(path: str | None, *, image_size: int, **size) -> tuple[dict, dict]:
     """Variables and metadata of a checkpoint, or of an untrained network of that size."""
     if path is not None:
-        return checkpoint.load(path)[:2]
+        return store.load(path)[:2]
     arguments = {"num_joints": 16, "num_context_maps": 2, **size}
     variables = initial_variables(PoseNet(**arguments), 0)
     # Sharper maps than fresh ones, so that the joints are not all in the middle of the crop.
     variables["params"][f"block{size['num_blocks']}_b"]["heatmaps"] *= 100.0
     metadata = {
-        "format": checkpoint.FORMAT,
+        "format": FORMAT,
         "network": arguments,
         "joints": MPII.joints,
         "trained_joints": MPII.joints,
@@ -159,7 +162,7 @@ def main() -> None:
         latency(variables, metadata)
         return
     with tempfile.TemporaryDirectory() as folder:
-        packed = pretrained.pack(variables, metadata, pathlib.Path(folder, "network.npz"))
+        packed = pack(variables, metadata, pathlib.Path(folder, "network.npz"))
         path = pathlib.Path(options.checkpoint or packed)
         {"video": video, "start": start}[options.what](path, pathlib.Path(folder))
 

@@ -211,7 +211,7 @@ class TorchPoseNet(nn.Module):
 
 
 def loss(model, images, keypoints, labelled, known):
-    """Eq. 7 + 0.01 * eq. 8 on every block, as jaxpose.train_step has it."""
+    """Eq. 7 + 0.01 * eq. 8 on every block, as jaxpose.training.step has it."""
     prediction, logits = model(images)
     difference = prediction - keypoints
     distance = (difference.abs() + difference.square()).sum(-1)

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpose import __version__, checkpoint
+from jaxpose import __version__
+from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluate import answer_crops
+from jaxpose.evaluation.inference import answer_crops
 from jaxpose.network import initial_variables, make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator
@@ -51,7 +52,7 @@ class Exported(NamedTuple):
     difference: float
 
 
-def export(
+def export_network(
     path: str | os.PathLike, out: str | os.PathLike, *, format: str = "jax", which: str = "best"
 ) -> Exported:
     """Write a checkpoint's program, once it was run and agrees with the network, and its JSON.
@@ -73,9 +74,9 @@ def export(
     out = pathlib.Path(out)
     if out.is_dir() or not out.parent.is_dir():
         raise JaxposeError(f"{out} is no name of a file in a folder that exists; give one")
-    variables, metadata, folder = checkpoint.load(path, which=which)
+    variables, metadata, folder = store.load(path, which=which)
     like = initial_variables(make_net(metadata["network"]), 0)
-    checkpoint.check_variables(variables, like, folder)
+    store.check_variables(variables, like, folder)
     make, load = FORMATS[format]
     data = make(variables, metadata)
     shape = (CHECKED, metadata["image_size"], metadata["image_size"], 3)
@@ -108,7 +109,7 @@ def crop_program(variables: dict, metadata: dict[str, Any], *, portable: bool = 
     """The function that is exported: traceable, the variables are its constants.
 
     Args:
-      variables, metadata: as `checkpoint.load` gives them.
+      variables, metadata: as `store.load` gives them.
       portable: as `PoseNet` has it.
 
     Returns:

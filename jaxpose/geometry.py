@@ -59,6 +59,25 @@ pictures. It reads the labels, so it has no place in a test."""
 PICTURE_RULE = CropRule("picture", 1.0, 0.0)
 """LSP's test: uses no ground truth."""
 
+CROP_RULES = {
+    "scale": MPII_RULE,
+    "joints": LSP_RULE,
+    "picture": PICTURE_RULE,
+}
+
+CROP_NAMES = {
+    "scale": "crop by the release's scale and centre",
+    "joints": "crop by the true joints' box",
+    "picture": "whole picture, no ground truth used",
+}
+
+
+def crop_rule(name: str) -> CropRule:
+    """The rule of that name; a JaxposeError lists the names where there is none."""
+    if name not in CROP_RULES:
+        raise JaxposeError(f"unknown crop {name!r}; choose one of {', '.join(CROP_RULES)}")
+    return CROP_RULES[name]
+
 
 def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
     """The crop that a rule gives for one example of a prepared data set.

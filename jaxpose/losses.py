@@ -1,6 +1,6 @@
 """The paper's losses, unreduced, and the one masked mean that reduces them (section 3.2).
 
-Every block of the network has both; `train_step` sums them over the blocks.
+Every block of the network has both; `training.step` sums them over the blocks.
 """
 
 import jax

@@ -17,15 +17,16 @@ import urllib.request
 
 import numpy as np
 import pytest
-import small_estimator
-from browser import open_browser
 from PIL import Image
 
-from jaxpose import cli, pretrained
-from jaxpose.demo import answer, server
+from jaxpose import cli
+from jaxpose.checkpoints import packed
+from jaxpose.demo import response, server
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator
 from jaxpose.visualize import PRESENCE_THRESHOLD
+from tests.support import small_estimator
+from tests.support.browser import open_browser
 
 PAGE = pathlib.Path(server.__file__).parent / "page"
 BOX = [60.0, 40.0, 90.0, 150.0]
@@ -35,7 +36,7 @@ TOO_LARGE = 50_000_000  # bytes
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "tiny.npz"
-    return pretrained.pack(small_estimator.variables(), small_estimator.METADATA, path)
+    return packed.pack(small_estimator.variables(), small_estimator.METADATA, path)
 
 
 @pytest.fixture(scope="module")
@@ -291,7 +292,7 @@ DOTS = """[...document.querySelectorAll('#dots circle')].map(
 
 
 def test_a_photo_gets_its_skeleton(shown, photo, estimator, tmp_path):
-    assert answer.about(estimator)["threshold"] == PRESENCE_THRESHOLD
+    assert response.about(estimator)["threshold"] == PRESENCE_THRESHOLD
     assert value(shown, "threshold") == 100 * PRESENCE_THRESHOLD
     text = shown.run("return document.getElementById('threshold_text').textContent")
     assert text == f"{100 * PRESENCE_THRESHOLD:g} %"

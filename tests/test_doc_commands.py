@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from launches import free_port
 from PIL import Image
-from test_docs import PAGES, ROOT, blocks, python_blocks
 
 from jaxpose.skeleton import LSP
+from tests.support.launches import free_port
+from tests.test_docs import PAGES, ROOT, blocks, python_blocks
 
 # Commands that do not run here, and why.
 EXCLUDED = {

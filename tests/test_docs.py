@@ -16,11 +16,13 @@ import cv2
 import numpy as np
 import pytest
 
-from docs import configuration, network_picture, scaling
-from docs.examples.five_joints import config as five_joints
-from docs.examples.five_joints.five_joints_dataset_builder import SIZE, SKELETON, Builder, figure
-from jaxpose import PoseNet, cli, input_pipeline, train
-from jaxpose.prepared import read_example
+from examples.five_joints import config as five_joints
+from examples.five_joints.five_joints_dataset_builder import SIZE, SKELETON, Builder, figure
+from jaxpose import PoseNet, cli
+from jaxpose.data import prepared
+from jaxpose.data.prepared import read_example
+from jaxpose.training import loop
+from tools import configuration, network_picture, scaling
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -107,15 +109,15 @@ def test_no_block_is_left_out_without_a_reason():
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_of_the_documentation_print_what_the_pages_say(page):
     for block in blocks(page):
-        command = re.fullmatch(r"python -m (docs\.\w+)(.*)\n", block.text)
+        command = re.fullmatch(r"python -m (tools\.\w+)(.*)\n", block.text)
         if block.language == "sh" and command and block.printed is not None:
             main = importlib.import_module(command[1]).main
             assert printed_by(main, command[2].split()) == block.printed, f"{page}:{block.line}"
 
 
 def shell_text() -> str:
-    scripts = sorted((ROOT / "docs" / "examples").rglob("*.sh"))
-    manifests = sorted((ROOT / "docs" / "examples").rglob("*.yaml"))
+    scripts = sorted((ROOT / "examples").rglob("*.sh"))
+    manifests = sorted((ROOT / "examples").rglob("*.yaml"))
     inline = [block.text for page in PAGES for block in blocks(page) if block.language == "sh"]
     return "\n".join([*inline, *(path.read_text() for path in [*scripts, *manifests])])
 
@@ -164,7 +166,8 @@ def test_links_inside_the_repository_lead_somewhere(page):
 @pytest.mark.parametrize("page", DOCS, ids=NAMES[1:])
 def test_files_and_modules_that_are_named_exist(page):
     for name in re.findall(
-        r"`((?:jaxpose|docs|configs|tfds_builders|benchmarks|tests)/[\w./-]+)`", page.read_text()
+        r"`((?:jaxpose|docs|examples|tools|configs|tfds_builders|benchmarks|tests)/[\w./-]+)`",
+        page.read_text(),
     ):
         assert (ROOT / name).exists(), f"{page}: {name}"
 
@@ -179,7 +182,7 @@ def test_every_page_is_in_the_index():
 
 def test_the_configuration_page_is_up_to_date():
     assert (ROOT / "docs" / "configuration.md").read_text() == configuration.page(), (
-        "run: python -m docs.configuration"
+        "run: python -m tools.configuration"
     )
 
 
@@ -189,7 +192,7 @@ def test_every_field_is_explained():
 
 def test_the_picture_of_the_network_is_up_to_date():
     assert (ROOT / "docs" / "network.svg").read_text() == network_picture.svg(), (
-        "run: python -m docs.network_picture"
+        "run: python -m tools.network_picture"
     )
 
 
@@ -234,7 +237,7 @@ def five_joints_folder(tmp_path_factory):
 
 @pytest.mark.slow  # TFDS takes its time
 def test_the_worked_example_is_prepared(five_joints_folder):
-    split = input_pipeline.open_split("five_joints", "test", data_dir=five_joints_folder)
+    split = prepared.open_split("five_joints", "test", data_dir=five_joints_folder)
     assert split.joints == five_joints.get_config().joints == SKELETON.joints
     assert (len(split.source), split.flip_pairs) == (5, SKELETON.flip_pairs)
     assert read_example(split, 0)["picture_size"] == (SIZE, SIZE)
@@ -249,14 +252,14 @@ def test_the_worked_example_trains(five_joints_folder, tmp_path):
     config.batch_size = 4
     config.num_epochs = 1
     config.eval.batch_size = 4
-    result = train.train(config, tmp_path)
+    result = loop.train(config, tmp_path)
     assert (result["step"], result["num_steps"]) == (2, 2)
     assert 0 <= result["score"] <= 100
 
 
 # The files for clusters
 
-CLUSTERS = ROOT / "docs" / "examples" / "clusters"
+CLUSTERS = ROOT / "examples" / "clusters"
 
 
 @pytest.mark.parametrize("script", sorted(CLUSTERS.glob("*.sh")), ids=lambda path: path.name)

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpose import checkpoint, cli, export, geometry, pretrained
+from jaxpose import cli, export, geometry
+from jaxpose.checkpoints import store
+from jaxpose.checkpoints.packed import pack
 from jaxpose.errors import JaxposeError
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.predict import PoseEstimator, as_picture
@@ -43,7 +45,7 @@ def packed(tmp_path_factory):
     """A packed checkpoint, untrained, with maps high enough for answers that differ."""
     variables = initial_variables(PoseNet(**NETWORK), 0)
     variables["params"]["block1_b"]["heatmaps"] *= 1000.0
-    return pretrained.pack(variables, METADATA, tmp_path_factory.mktemp("packed") / "tiny.npz")
+    return pack(variables, METADATA, tmp_path_factory.mktemp("packed") / "tiny.npz")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ def test_the_artifact_takes_any_batch_on_every_platform(artifact):
 
 
 def test_the_exported_function_takes_symbolic_heights_and_widths(packed, crops):
-    variables, metadata, _ = checkpoint.load(packed)
+    variables, metadata, _ = store.load(packed)
     program = jax.jit(export.crop_program(variables, metadata))
     sizes = jax.export.symbolic_shape("batch, 32*h, 32*w, 3")
     exported = jax.export.export(program)(jax.ShapeDtypeStruct(sizes, jnp.uint8))
@@ -237,7 +239,7 @@ def test_a_program_that_answers_otherwise_is_not_written(packed, tmp_path, monke
 
     monkeypatch.setitem(export.FORMATS, "jax", (make, wrong))
     with pytest.raises(JaxposeError, match=r"1.0e-03 away from the network"):
-        export.export(packed, tmp_path / "pose.jax")
+        export.export_network(packed, tmp_path / "pose.jax")
     assert not list(tmp_path.iterdir())
 
 
@@ -246,17 +248,17 @@ def test_a_missing_library_is_named(library, format, packed, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, library, None)
     extra = {"jax": "export"}.get(format, format)
     with pytest.raises(JaxposeError, match=rf"{library} is not installed; .*jaxpose\[{extra}\]"):
-        export.export(packed, tmp_path / "pose", format=format)
+        export.export_network(packed, tmp_path / "pose", format=format)
 
 
 def test_what_cannot_work_is_said(packed, tmp_path):
     with pytest.raises(JaxposeError, match="format 'tflite' is unknown; choose one of jax, onnx"):
-        export.export(packed, tmp_path / "pose", format="tflite")
+        export.export_network(packed, tmp_path / "pose", format="tflite")
     for out in (tmp_path, tmp_path / "absent" / "pose.jax"):
         with pytest.raises(JaxposeError, match="is no name of a file in a folder that exists"):
-            export.export(packed, out)
+            export.export_network(packed, out)
     with pytest.raises(JaxposeError, match="no checkpoint in"):
-        export.export(tmp_path, tmp_path / "pose.jax")
+        export.export_network(tmp_path, tmp_path / "pose.jax")
 
 
 def test_a_converter_that_does_not_fit_jax_names_the_versions_that_do(
@@ -267,7 +269,7 @@ def test_a_converter_that_does_not_fit_jax_names_the_versions_that_do(
 
     monkeypatch.setitem(sys.modules, "jax2onnx", types.SimpleNamespace(to_onnx=to_onnx))
     with pytest.raises(JaxposeError, match=r"'ClosedJaxpr'\); .*JAX below 0\.12") as caught:
-        export.export(packed, tmp_path / "pose.onnx", format="onnx")
+        export.export_network(packed, tmp_path / "pose.onnx", format="onnx")
     assert "\n" not in str(caught.value)
     bounds = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "jax<0.12" in bounds["optional-dependencies"]["onnx"]

@@ -15,22 +15,24 @@ import zipfile
 import cv2
 import numpy as np
 import pytest
-import small_estimator
-import test_checkpoint
-import tiny_run
-from damage import REFUSED, attempt, cases, damage
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import launch
-from jaxpose import checkpoint, geometry, prediction_file, pretrained, protocols, train
-from jaxpose.decode import decode
+from jaxpose import geometry
+from jaxpose.checkpoints import packed, store
+from jaxpose.data.images import decode
+from jaxpose.evaluation import prediction_file, protocols
 from jaxpose.predict import as_picture
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import check_boxes
-from jaxpose.run_log import read_records
-from jaxpose.workdir import prepare_workdir
+from jaxpose.training.config import check_config
+from jaxpose.training.metric_log import read_records
+from jaxpose.training.workdir import prepare_workdir
+from tests.checkpoints import test_store
+from tests.support import small_estimator, tiny_run
+from tests.support.damage import REFUSED, attempt, cases, damage
 from tfds_builders import leeds, mat_file, pictures, report, sources
 from tfds_builders.mpii import annotations
 
@@ -228,7 +230,7 @@ def test_damaged_archives(tmp_path, suffix):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "latest"
-    test_checkpoint.save(folder, 2, 3)
+    test_store.save(folder, 2, 3)
     return folder
 
 
@@ -245,26 +247,24 @@ def test_damaged_checkpoints(saved, tmp_path):
             file.unlink()
         else:
             file.write_bytes(damage(rng, before))
-        found = attempt(checkpoint.restore_newest, folder, test_checkpoint.state())
+        found = attempt(store.restore_newest, folder, test_store.state())
         if found is not REFUSED:
             state, metadata = found
             steps.append(metadata["step"])
-            test_checkpoint.assert_same(state, test_checkpoint.state(metadata["step"]))
-        attempt(checkpoint.load, folder / "3")
+            test_store.assert_same(state, test_store.state(metadata["step"]))
+        attempt(store.load, folder / "3")
         file.write_bytes(before)
     assert set(steps) == {2, 3}
 
 
 def test_damaged_packed_checkpoints(tmp_path):
-    path = pretrained.pack(
-        small_estimator.variables(), small_estimator.METADATA, tmp_path / "x.npz"
-    )
-    whole = pretrained.unpack(path)[0]
+    path = packed.pack(small_estimator.variables(), small_estimator.METADATA, tmp_path / "x.npz")
+    whole = packed.unpack(path)[0]
     for data in cases("packed", [path.read_bytes()], 700):
         path.write_bytes(data)
-        found = attempt(checkpoint.load, path)
+        found = attempt(store.load, path)
         if found is not REFUSED:
-            test_checkpoint.assert_same(found[0], whole)  # the zip has checksums of its own
+            test_store.assert_same(found[0], whole)  # the zip has checksums of its own
 
 
 def test_damaged_predictions(tmp_path):
@@ -354,7 +354,7 @@ def test_overrides_of_a_config(overrides):
     argv = tiny_run.command("run", "data") + [f"--config.{name}={text}" for name, text in overrides]
 
     def parse():
-        train.check_config(launch.parse(argv).config)
+        check_config(launch.parse(argv).config)
 
     attempt(parse)
 

@@ -12,12 +12,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A module imports from those before it, never from those after it.
 ORDER = """
-    errors paths optional phases heatmaps depthwise skeleton coco geometry decode layers network
-    losses metrics
-    calibration prediction_file mpii_server_file protocols tables augment host_memory prepared
-    input_pipeline cluster compilation_cache compiler_options optimizer train_step transfer run_log
-    pretrained checkpoint workdir evaluate train visualize report predict keras_weights export demo
-    cli
+    errors paths optional heatmaps depthwise losses skeleton coco geometry layers network
+    visualize runtime data checkpoints evaluation training predict report export demo cli
 """.split()
 
 
@@ -72,6 +68,39 @@ def test_what_strangers_lift_out_imports_jax_only(module):
 def test_the_two_packages_meet_on_disk_only(folder, other):
     for path in (ROOT / folder).rglob("*.py"):
         assert other not in {name.split(".")[0] for name in imports(path)}, path
+
+
+def test_no_module_carries_the_name_of_a_public_function():
+    # Whether PACKAGE.NAME is the module or the function would depend on what was imported first.
+    for path in (ROOT / "jaxpose").rglob("*.py"):
+        body = ast.parse(path.read_text()).body
+        defined = {node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert path.stem not in defined, path
+
+
+def test_only_init_files_re_export():
+    homes = {}
+    for path in (ROOT / "jaxpose").rglob("*.py"):
+        if path.stem != "__init__":
+            dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            homes[dotted] = own_names(path)
+    for path in [*(ROOT / "jaxpose").rglob("*.py"), ROOT / "launch.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in homes:
+                for alias in node.names:
+                    assert alias.name in homes[node.module], f"{path}: {node.module}.{alias.name}"
+
+
+def own_names(path: pathlib.Path) -> set[str]:
+    """Names that a module defines at its top level rather than imports."""
+    names = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        for inner in ast.walk(node) if isinstance(node, ast.Assign | ast.AnnAssign) else ():
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                names.add(inner.id)
+    return names
 
 
 def tracked() -> list[pathlib.Path]:

@@ -7,13 +7,15 @@ import sys
 
 import numpy as np
 import pytest
-import tiny_run
 
 import launch
-from jaxpose import checkpoint, optimizer
+from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import METADATA_KEYS
 from jaxpose.network import initial_variables, make_net
-from jaxpose.train_step import create_train_state
-from jaxpose.workdir import prepare_workdir
+from jaxpose.training import optimizer
+from jaxpose.training.state import create_train_state
+from jaxpose.training.workdir import prepare_workdir
+from tests.support import tiny_run
 
 # ml_collections loads a config file in a way that importlib wants to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -132,10 +134,10 @@ def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
     variables = initial_variables(make_net({**config.network, "num_joints": 16, "width": 36}), 0)
     sgd = optimizer.make_optimizer("sgd", lambda step: 0.1)
     state = create_train_state(variables, sgd, optimizer.make_plateau()[0](), ema=False)
-    manager = checkpoint.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
-    described = dict.fromkeys(checkpoint.METADATA_KEYS)
-    checkpoint.save(manager, 1, state._replace(step=np.int32(1)), described)
-    checkpoint.finish(manager)
+    manager = store.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
+    described = dict.fromkeys(METADATA_KEYS)
+    store.save(manager, 1, state._replace(step=np.int32(1)), described)
+    store.finish(manager)
     fails(capsys, tiny_run.command(tmp_path, people), "batch_stats/block1_a/level1/main/norm/mean")
 
 

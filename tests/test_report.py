@@ -10,21 +10,22 @@ import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from drawn_people import JOINTS, NETWORK, PICTURE, split_of
 from PIL import Image
 
 from configs import common
-from jaxpose import checkpoint, protocols
+from jaxpose.checkpoints import store
+from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluate import PARTS_ALONE
+from jaxpose.evaluation import protocols
+from jaxpose.evaluation.inference import PARTS_ALONE
+from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.scoring import evaluate_checkpoint
 from jaxpose.network import PoseNet, initial_variables
-from jaxpose.prediction_file import Predictions
-from jaxpose.prepared import PreparedSplit
 from jaxpose.report import Panel, Picture, Section, page, report_run, write_report
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.report.run import constant_poses
 from jaxpose.skeleton import LSP
-from jaxpose.train import evaluate_checkpoint
+from tests.support.drawn_people import JOINTS, NETWORK, PICTURE, split_of
 
 ROW = "people:test (whole picture)"
 
@@ -337,7 +338,7 @@ def leeds(name, part, data_dir):
 
 @pytest.mark.slow
 def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxpose.input_pipeline.open_split", leeds)
+    monkeypatch.setattr("jaxpose.data.prepared.open_split", leeds)
     config = common.get_config()
     config.data = (("leeds", 1.0),)
     config.test = (("leeds", "test", "picture"),)
@@ -354,10 +355,10 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
         "step": 3,
         "seconds": 1.0,
     }
-    manager = checkpoint.open_manager(tmp_path / "checkpoints" / "best", keep=1)
+    manager = store.open_manager(tmp_path / "checkpoints" / "best", keep=1)
     variables = initial_variables(PoseNet(**arguments, dtype=jnp.float32), 0)
-    checkpoint.save(manager, 3, variables, metadata, wait=True)
-    checkpoint.finish(manager)
+    store.save(manager, 3, variables, metadata, wait=True)
+    store.finish(manager)
 
     record = {"kind": "train", "step": 3, "epoch": 1.0, "loss": 0.5, "learning_rate": 0.001}
     record |= {"images_per_second": 40.0, "data_wait": 0.125}

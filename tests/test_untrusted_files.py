@@ -7,10 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
-import tiny_run
-from damage import REFUSED, attempt
 
-from jaxpose import checkpoint, prediction_file
+from jaxpose.checkpoints import store
+from jaxpose.evaluation import prediction_file
+from tests.support import tiny_run
+from tests.support.damage import REFUSED, attempt
 from tfds_builders import sources
 
 SIZE = 2**30 + 2**28  # bytes, more than any reader takes
@@ -35,7 +36,7 @@ def test_an_array_of_objects_is_not_loaded(tmp_path, name):
     objects = np.array([Payload(tmp_path / "made")], dtype=object)
     arrays = {"prediction": np.zeros((1, 14, 2)), "ground_truth": np.zeros((1, 14, 2))}
     np.savez(tmp_path / "x.npz", **{**arrays, name: objects}, allow_pickle=True)
-    assert attempt(checkpoint.load, tmp_path / "x.npz") is REFUSED
+    assert attempt(store.load, tmp_path / "x.npz") is REFUSED
     if name in ("prediction", "joint_names"):
         assert score(tmp_path / "x.npz") is REFUSED
     assert not (tmp_path / "made").exists()
@@ -71,7 +72,7 @@ def test_a_file_that_unpacks_to_much_is_refused_before_it_does(tmp_path):
                 )
                 for _ in range(SIZE // 2**24):
                     member.write(bytes(2**24))
-        assert attempt(checkpoint.load, tmp_path / "bomb.npz") is REFUSED
+        assert attempt(store.load, tmp_path / "bomb.npz") is REFUSED
         assert score(tmp_path / "bomb.npz") is REFUSED
 
 

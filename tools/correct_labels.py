@@ -23,8 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpose import checkpoint
-from jaxpose.decode import decode
+from jaxpose.checkpoints import store
+from jaxpose.data.images import decode
+from jaxpose.data.prepared import PreparedSplit, open_split, read_example
 from jaxpose.geometry import (
     LSP_RULE,
     PICTURE_RULE,
@@ -35,7 +36,6 @@ from jaxpose.geometry import (
     example_crop,
 )
 from jaxpose.network import make_net, normalise
-from jaxpose.prepared import PreparedSplit, open_split, read_example
 from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
 
 RADIUS = 0.05  # of the crop's side: views this near to their median agree
@@ -102,7 +102,7 @@ class Teacher:
     """
 
     def __init__(self, path: str, split: PreparedSplit, *, which: str, dtype: str):
-        variables, metadata, _ = checkpoint.load(path, which=which)
+        variables, metadata, _ = store.load(path, which=which)
         net = make_net(metadata["network"], dtype=dtype)
         names = metadata["joints"]
         self.size = metadata["image_size"]

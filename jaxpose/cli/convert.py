@@ -29,12 +29,12 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Convert a file and print what was found in it."""
-    from jaxpose import keras_weights
+    from jaxpose.checkpoints import keras_import
 
     if names_a_file(arguments.folder):
         raise JaxposeError(f"{arguments.folder} is the name of a file; give a folder")
 
-    metadata, folder = keras_weights.convert(
+    metadata, folder = keras_import.convert(
         arguments.file,
         arguments.folder,
         joints=arguments.joints and arguments.joints.split(","),

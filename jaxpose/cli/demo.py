@@ -1,7 +1,7 @@
 """``jaxpose demo``: a page on this computer that shows what the network sees in a photo."""
 
 from jaxpose.cli.predict import add_checkpoint
-from jaxpose.phases import phase, to_terminal
+from jaxpose.runtime.phases import phase, to_terminal
 
 
 def add(commands) -> None:

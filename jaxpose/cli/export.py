@@ -2,7 +2,7 @@
 
 from jaxpose.cli.predict import CHECKPOINT
 from jaxpose.paths import local_path
-from jaxpose.phases import phase, to_terminal
+from jaxpose.runtime.phases import phase, to_terminal
 
 
 def add(commands) -> None:
@@ -36,13 +36,15 @@ def add(commands) -> None:
 def run(arguments) -> None:
     """Export a checkpoint and print what was written."""
     with phase("loading JAX", say=to_terminal):
-        from jaxpose.compilation_cache import use_compilation_cache
-        from jaxpose.export import export
+        from jaxpose.export import export_network
+        from jaxpose.runtime.compilation import use_compilation_cache
 
     use_compilation_cache()
     name = arguments.format or ("onnx" if arguments.out.endswith(".onnx") else "jax")
     with phase("compiling the program", say=to_terminal):
-        done = export(arguments.checkpoint, arguments.out, format=name, which=arguments.which)
+        done = export_network(
+            arguments.checkpoint, arguments.out, format=name, which=arguments.which
+        )
     print(
         f"checkpoint: {done.checkpoint}\n"
         f"program: {done.program} ({name}, {done.program.stat().st_size / 1e6:.1f} MB), within "

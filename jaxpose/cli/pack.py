@@ -19,8 +19,8 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Pack a checkpoint and print where it lies."""
-    from jaxpose import checkpoint, pretrained
+    from jaxpose.checkpoints import packed, store
 
-    variables, metadata, folder = checkpoint.load(arguments.checkpoint)
-    file = pretrained.pack(variables, metadata, arguments.file)
+    variables, metadata, folder = store.load(arguments.checkpoint)
+    file = packed.pack(variables, metadata, arguments.file)
     print(f"{folder} (step {metadata['step']}) is packed in {file}, {file.stat().st_size:,} bytes")

@@ -4,7 +4,7 @@ import argparse
 import math
 
 from jaxpose.paths import local_path
-from jaxpose.phases import phase, to_terminal
+from jaxpose.runtime.phases import phase, to_terminal
 
 CHECKPOINT = (
     "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "

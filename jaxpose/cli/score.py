@@ -24,7 +24,7 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Print the score of a file of predictions."""
-    from jaxpose import prediction_file, protocols, tables
+    from jaxpose.evaluation import prediction_file, protocols, tables
 
     protocol = protocols.named(arguments.protocol)
     predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)

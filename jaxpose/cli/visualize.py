@@ -2,7 +2,7 @@
 
 from jaxpose.cli.predict import CHECKPOINT, add_box
 from jaxpose.paths import local_path
-from jaxpose.phases import phase, to_terminal
+from jaxpose.runtime.phases import phase, to_terminal
 
 
 def add(commands) -> None:

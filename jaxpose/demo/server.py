@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxpose.demo.answer import about, answer
+from jaxpose.demo.response import about, answer
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator

@@ -2,6 +2,6 @@
 
 from jaxpose.predict.boxes import check_boxes
 from jaxpose.predict.estimator import PoseEstimator, Prediction
-from jaxpose.predict.pictures import as_picture
+from jaxpose.predict.images import as_picture
 
 __all__ = ["PoseEstimator", "Prediction", "as_picture", "check_boxes"]

@@ -8,21 +8,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpose import coco, pretrained
-from jaxpose.compilation_cache import use_compilation_cache
+from jaxpose import coco
+from jaxpose.checkpoints import packed
 from jaxpose.errors import JaxposeError, UsageError
-from jaxpose.evaluate import crop_sizes
+from jaxpose.evaluation.inference import crop_sizes
 from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
-from jaxpose.phases import phase, to_terminal
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.estimator import PoseEstimator, Prediction
-from jaxpose.predict.following import follow, tracks_of
+from jaxpose.predict.images import as_picture, save_picture
 from jaxpose.predict.jobs import FOLDER, Job, make_folder, plan
-from jaxpose.predict.pictures import as_picture, save_picture
+from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
+from jaxpose.runtime.compilation import use_compilation_cache
+from jaxpose.runtime.phases import phase, to_terminal
 from jaxpose.visualize import PRESENCE_THRESHOLD
 
 DEFAULT = "small"  # of the networks that come with the package
@@ -53,7 +54,7 @@ def open_estimator(path: str | None) -> PoseEstimator:
     """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
     with phase("loading the network", say=to_terminal):
-        source = pretrained.path(DEFAULT) if path is None else path
+        source = packed.path(DEFAULT) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
     return estimator

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpose import checkpoint, geometry, pretrained
-from jaxpose.compiler_options import compiler_options
+from jaxpose import geometry
+from jaxpose.checkpoints import packed, store
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluate import answer_crops, crop_sizes
+from jaxpose.evaluation.inference import answer_crops, crop_sizes
 from jaxpose.network import PoseNet, make_net, normalise
 from jaxpose.predict.boxes import box_around, check_boxes
-from jaxpose.predict.pictures import as_picture
+from jaxpose.predict.images import as_picture
+from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
 
 LARGEST_BATCH = 32  # crops that go through the network at once
@@ -83,7 +84,7 @@ class PoseEstimator:
     """
 
     def __init__(self, variables: dict, metadata: dict, *, dtype: str = "float32"):
-        """Takes what `checkpoint.load` gives."""
+        """Takes what `store.load` gives."""
         all_joints = tuple(metadata["joints"])
         self.joints = tuple(metadata["trained_joints"])
         kept = set(self.joints)
@@ -123,10 +124,10 @@ class PoseEstimator:
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
         """
-        variables, metadata, source = checkpoint.load(path, which=which)
+        variables, metadata, source = store.load(path, which=which)
         estimator = cls(variables, metadata, dtype=dtype)
         like = jax.eval_shape(estimator.net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        checkpoint.check_variables(variables, like, source)
+        store.check_variables(variables, like, source)
         estimator.source = source
         return estimator
 
@@ -137,7 +138,7 @@ class PoseEstimator:
         Raises:
           JaxposeError: there is none of that name; the message lists those that are there.
         """
-        return cls.from_checkpoint(pretrained.path(name), dtype=dtype)
+        return cls.from_checkpoint(packed.path(name), dtype=dtype)
 
     def predict(
         self,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
-from jaxpose.predict.pictures import is_heic, warnings_of_pillow_ignored
+from jaxpose.predict.images import is_heic, warnings_of_pillow_ignored
 
 FOLDER = "predictions"  # where nothing else is said
 PHOTOS = frozenset(

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
-from jaxpose.predict.pictures import as_picture
+from jaxpose.predict.images import as_picture
 from jaxpose.visualize import (
     PRESENCE_THRESHOLD,
     draw_skeleton,

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.protocols import PROTOCOLS
 from jaxpose.optional import import_optional
-from jaxpose.protocols import PROTOCOLS
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.visualize import joint_colors
 

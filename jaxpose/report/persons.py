@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpose import evaluate, geometry, input_pipeline, protocols
-from jaxpose.decode import decode as decode_picture
+from jaxpose import geometry
+from jaxpose.data import batches, prepared
+from jaxpose.data.images import decode as decode_picture
+from jaxpose.data.prepared import read_example
+from jaxpose.evaluation import inference, protocols
+from jaxpose.evaluation.prediction_file import Predictions
 from jaxpose.network import PoseNet, normalise
-from jaxpose.prediction_file import Predictions
-from jaxpose.prepared import read_example
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
 from jaxpose.visualize import (
@@ -56,7 +58,7 @@ def person_sections(
     net: PoseNet,
     variables: dict,
     described: dict[str, Any],
-    split: input_pipeline.PreparedSplit,
+    split: prepared.PreparedSplit,
     rule: geometry.CropRule,
 ) -> list[Section]:
     """The page's pictures, of persons that the config's seed chose."""
@@ -77,7 +79,7 @@ def person_sections(
     return sections
 
 
-def _choose(split: input_pipeline.PreparedSplit, seed: int) -> list[int]:
+def _choose(split: prepared.PreparedSplit, seed: int) -> list[int]:
     """Persons drawn by the seed, of those whose picture decodes."""
     order = np.random.default_rng(seed).permutation(len(split.source)).tolist()
     readable = (i for i in order if decode_picture(split.source[i]["image"]) is not None)
@@ -88,7 +90,7 @@ def _look_at(
     net: PoseNet,
     variables: dict,
     described: dict[str, Any],
-    split: input_pipeline.PreparedSplit,
+    split: prepared.PreparedSplit,
     rule: geometry.CropRule,
     chosen: list[int],
     score: str,
@@ -96,7 +98,7 @@ def _look_at(
     """The chosen persons through the network, in one batch of the ordinary way."""
     joints = tuple(described["joints"])
     part = split._replace(source=[split.source[i] for i in chosen])
-    (batch,) = input_pipeline.evaluation_batches(
+    (batch,) = batches.evaluation_batches(
         part,
         joints=joints,
         image_size=described["image_size"],
@@ -108,14 +110,14 @@ def _look_at(
     )
     keypoints = np.asarray(output.keypoints, np.float64)
     confidence = np.asarray(jax.nn.sigmoid(output.confidence.astype(np.float32)))
-    truth = input_pipeline.annotations(part)
-    answers = evaluate.Answers(
+    truth = prepared.annotations(part)
+    answers = inference.Answers(
         keypoints=geometry.apply_affine(batch["crop_to_image"], keypoints[-1])[None],
         confidence=confidence[-1:],
         in_crop=batch["labelled"],
         readable=batch["readable"],
     )
-    predictions = evaluate.predictions_of(
+    predictions = inference.predictions_of(
         answers,
         truth,
         joints=joints,
@@ -157,9 +159,7 @@ def _counts(predictions: Predictions, protocol: protocols.Protocol) -> tuple[lis
     return right, counted
 
 
-def _shown_crop(
-    split: input_pipeline.PreparedSplit, index: int, rule: geometry.CropRule
-) -> np.ndarray:
+def _shown_crop(split: prepared.PreparedSplit, index: int, rule: geometry.CropRule) -> np.ndarray:
     """A person's crop as the network gets it, at the size that the page shows."""
     example = read_example(split, index)
     image, _ = decode_picture(example["image"])

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxpose import __version__, checkpoint, evaluate, geometry, input_pipeline, metrics
+from jaxpose import __version__, geometry
+from jaxpose.checkpoints import store
+from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation import inference, metrics, scoring
 from jaxpose.network import make_net
 from jaxpose.paths import local_path
 from jaxpose.report.page import write_report
 from jaxpose.report.persons import person_sections
-from jaxpose.run_log import read_records
 from jaxpose.skeleton import joint_index
-from jaxpose.train.run import open_training
+from jaxpose.training.metric_log import read_records
+from jaxpose.training.run import open_training
 
 if TYPE_CHECKING:
     import ml_collections
@@ -32,7 +35,7 @@ def report_run(
     Args:
       config: of the run.
       workdir: of the run, or any folder that an evaluation wrote to.
-      evaluation: what `train.evaluate_checkpoint` returned.
+      evaluation: what `scoring.evaluate_checkpoint` returned.
 
     Returns:
       The page's path.
@@ -41,11 +44,11 @@ def report_run(
       JaxposeError: data, checkpoint or page cannot be read or written.
     """
     workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
-    variables, described, folder = checkpoint.load(evaluation["checkpoint"])
+    variables, described, folder = store.load(evaluation["checkpoint"])
     net = make_net(described["network"], dtype=config.dtype)
     history = read_records(workdir / "metrics.jsonl")
     tests = [
-        (input_pipeline.open_split(name, part, data_dir=config.data_dir), evaluate.crop_rule(crop))
+        (prepared.open_split(name, part, data_dir=config.data_dir), geometry.crop_rule(crop))
         for name, part, crop in config.test
     ]
     notes = _notes(config, described, evaluation, history, variables, [s for s, _ in tests])
@@ -83,7 +86,7 @@ def report_run(
 
 def _constant_answers(
     config: "ml_collections.ConfigDict",
-    tests: Sequence[tuple[input_pipeline.PreparedSplit, geometry.CropRule]],
+    tests: Sequence[tuple[prepared.PreparedSplit, geometry.CropRule]],
     rows: Sequence[str],
     described: dict[str, Any],
 ) -> dict[str, dict[str, Any]]:
@@ -100,9 +103,9 @@ def _constant_answers(
         for results, pose in zip(
             found.values(), constant_poses(splits, rule=rule, joints=joints), strict=True
         ):
-            results[row] = evaluate.score_answers(
-                evaluate.mean_pose_answers(split, pose, rule=rule),
-                input_pipeline.annotations(split),
+            results[row] = scoring.score_answers(
+                inference.mean_pose_answers(split, pose, rule=rule),
+                prepared.annotations(split),
                 joints=joints,
                 truth_joints=split.joints,
                 trained=tuple(described["trained_joints"]),
@@ -111,7 +114,7 @@ def _constant_answers(
 
 
 def constant_poses(
-    splits: Sequence[input_pipeline.PreparedSplit],
+    splits: Sequence[prepared.PreparedSplit],
     *,
     rule: geometry.CropRule,
     joints: Sequence[str],
@@ -128,7 +131,7 @@ def constant_poses(
     """
     everywhere = []
     for split in splits:
-        truth = input_pipeline.annotations(split)
+        truth = prepared.annotations(split)
         matrices = [
             geometry.crop_to_image(
                 geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
@@ -179,9 +182,9 @@ def _notes(config, described, evaluation, history, variables, tests) -> list[tup
     return notes
 
 
-def _people(split: input_pipeline.PreparedSplit) -> str:
+def _people(split: prepared.PreparedSplit) -> str:
     """How many persons a test split has, and how hard they are to see."""
-    truth = input_pipeline.annotations(split)
+    truth = prepared.annotations(split)
     labelled, hidden = truth["labelled"], truth["labelled"] & ~truth["visible"]
     lacking = (~labelled[:, np.asarray(split.annotated)]).any(axis=1)
     return (

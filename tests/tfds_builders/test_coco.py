@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxpose.prepared import open_split
+from jaxpose.data.prepared import open_split
 from tfds_builders.__main__ import main
 
 CATEGORY = {

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from jaxpose import augment, geometry
+from jaxpose import geometry
+from jaxpose.data import augment
 from tfds_builders.mpii import crops
 
 AUGMENTATION = augment.Augmentation(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.0)

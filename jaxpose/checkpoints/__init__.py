@@ -1,0 +1,1 @@
+"""Saving, restoring, packing, importing and transferring networks."""

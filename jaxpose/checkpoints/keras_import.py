@@ -1,0 +1,399 @@
+"""The weights that the paper's authors published (a Keras HDF5 file) as variables of ``PoseNet``.
+
+A Keras 2 weights file has one group a layer of the outer model; a nested model (the stem, a block)
+is flattened into its group, its layers sorted by graph depth, so weights are matched by name.
+Layers without a name of their own are numbered through the whole network in order of construction:
+sorted within a group, the number's rank tells which layer it is, wherever the numbers start.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxpose.checkpoints import store
+from jaxpose.errors import JaxposeError
+from jaxpose.geometry import MPII_RULE
+from jaxpose.network import PoseNet
+from jaxpose.optional import import_optional
+from jaxpose.skeleton import AUTHORS, skeleton_of
+
+PAPER_IMAGE_SIZE = 256
+ALPHA = 0.8  # part of the authors' code, not of their file
+
+
+class _Layer(NamedTuple):
+    """One layer of theirs with its batch norm, and where ours keeps it.
+
+    ``conv`` and ``norm`` are Keras names, or (kind, rank) of layers without one.
+    """
+
+    conv: str | tuple[str, int]
+    norm: str | tuple[str, int] | None
+    ours: str
+    kind: str = "kernel"  # or "separable", or "heatmaps"
+
+
+def _named(name: str, ours: str, kind: str = "separable") -> _Layer:
+    return _Layer(f"{name}_conv", name, ours, kind)
+
+
+_STEM_ORDER = "conv1 conv2 conv3 conv4 short1 short2 long1 long2 long3 long4 conv5".split()
+_LEVELS = ("l1", "l2_1", "l2_2", "l2_3", "l3_1", "l3_2", "l3_3")
+_UNNAMED_CONV, _UNNAMED_NORM = ("conv2d", 0), ("batch_normalization", 0)
+
+
+def _layout(num_blocks: int) -> dict[str, list[_Layer]]:
+    """Their groups that hold trained weights, in order, and the layers of each."""
+    groups = {
+        "Stem": [
+            *(
+                _Layer(("conv2d", rank), ("batch_normalization", rank), f"stem/{name}")
+                for rank, name in enumerate(_STEM_ORDER)
+            ),
+            _named("sepconv1_shortcut", "stem/residual/shortcut", "kernel"),
+            _named("sepconv1", "stem/residual/main"),
+        ]
+    }
+    for k in range(1, num_blocks + 1):
+        a, b = f"block{k}_a", f"block{k}_b"
+        groups[f"rBlock{k}"] = [
+            _Layer(_UNNAMED_CONV, _UNNAMED_NORM, f"{a}/reduce"),
+            *(_named(f"sepconv_{level}", f"{a}/level{level[1:]}/main") for level in _LEVELS),
+            _named("sepconv_l2_3_shortcut", f"{a}/level2_3/shortcut", "kernel"),
+        ]
+        groups[f"SepConv{k}"] = [
+            _Layer(("separable_conv2d", 0), _UNNAMED_NORM, f"{b}/separable", "separable")
+        ]
+        groups[f"RegMap{k}"] = [_Layer(_UNNAMED_CONV, None, f"{b}/heatmaps", "heatmaps")]
+        if k < num_blocks:
+            groups[f"fReMap{k}"] = [_Layer(_UNNAMED_CONV, _UNNAMED_NORM, f"{b}/reinject")]
+    return groups
+
+
+def _leaves(layer: _Layer) -> Iterator[tuple[tuple, str, tuple[int, int]]]:
+    """((Keras layer, weight), our leaf, axes of length 1 that Keras has before and after ours)."""
+    if layer.kind == "separable":
+        yield (layer.conv, "depthwise_kernel"), f"params/{layer.ours}/depthwise", (0, 1)
+        yield (layer.conv, "pointwise_kernel"), f"params/{layer.ours}/pointwise", (2, 0)
+    elif layer.kind == "heatmaps":
+        yield (layer.conv, "kernel"), f"params/{layer.ours}", (2, 0)
+    else:
+        yield (layer.conv, "kernel"), f"params/{layer.ours}/kernel", (0, 0)
+    if layer.norm is not None:
+        statistics = f"batch_stats/{layer.ours}/norm"
+        yield (layer.norm, "beta"), f"params/{layer.ours}/norm/beta", (0, 0)
+        yield (layer.norm, "moving_mean"), f"{statistics}/mean", (0, 0)
+        yield (layer.norm, "moving_variance"), f"{statistics}/variance", (0, 0)
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    num_joints: int | None = None,
+    num_context_maps: int | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads the authors' weights file.
+
+    Args:
+      path: the HDF5 file, weights alone or a whole Keras model.
+      num_joints: J, needed only where the file lacks the frozen groups that tell it.
+      num_context_maps: C a joint, likewise; one of the two is enough.
+
+    Returns:
+      (arguments, variables): ``PoseNet(**arguments).apply(variables, images)`` is their network.
+      ``arguments`` is a plain dict; ``variables`` is {"params", "batch_stats"} of float32 NumPy
+      arrays. Joints are in the authors' order, ``skeleton.AUTHORS`` where there are 16.
+
+    Raises:
+      JaxposeError: no such file, h5py is missing, or the first group that does not fit is named.
+
+    Example::
+
+        arguments, variables = load("reception.h5")
+        output = PoseNet(**arguments).apply(variables, normalise(images))
+    """
+    h5py = import_optional("h5py", extra="convert")
+    with _opened(h5py, path) as file:
+        try:
+            arguments, flat = _read(file, num_joints, num_context_maps)
+        except _GroupError as error:
+            raise _misfit(path, *error.args) from error
+    variables = unflatten_dict(flat, sep="/")
+    return arguments, variables
+
+
+def convert(
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+    *,
+    joints: Sequence[str] | None = None,
+    num_joints: int | None = None,
+    num_context_maps: int | None = None,
+) -> tuple[dict[str, Any], pathlib.Path]:
+    """Turns the authors' weights file into a checkpoint of ours.
+
+    Args:
+      path: the HDF5 file.
+      folder: a new or an empty one; ``store.load`` and every command take it.
+      joints: names in the file's channel order. By default the authors' 16; another number gets
+        ``joint_0``, ``joint_1``, ..., which no protocol knows.
+      num_joints, num_context_maps: as in ``load``.
+
+    Returns:
+      (metadata that was recorded, the checkpoint's folder).
+
+    Raises:
+      JaxposeError: as ``load``; the folder is not empty; another number of names than joints.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise JaxposeError(f"{folder} exists and is not empty; name a new folder")
+    if joints is not None and num_joints is None:
+        num_joints = len(joints)
+    arguments, variables = load(path, num_joints=num_joints, num_context_maps=num_context_maps)
+    if joints is None:
+        numbered = [f"joint_{j}" for j in range(arguments["num_joints"])]
+        joints = AUTHORS.joints if len(numbered) == len(AUTHORS.joints) else numbered
+    if len(joints) != arguments["num_joints"]:
+        raise JaxposeError(f"{len(joints)} joint names for {arguments['num_joints']} joints")
+    skeleton = skeleton_of(joints)
+    metadata = {
+        "network": arguments,
+        "joints": list(joints),
+        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
+        "limbs": [list(pair) for pair in skeleton.limbs],
+        "trained_joints": list(joints),
+        "image_size": PAPER_IMAGE_SIZE,
+        "crop": MPII_RULE._asdict(),
+        "step": 0,
+        "source": os.path.basename(path),
+    }
+    manager = store.open_manager(folder, keep=1)
+    store.save(manager, 0, variables, metadata)
+    store.finish(manager)
+    return metadata, store.find(folder)
+
+
+class _GroupError(Exception):
+    """(group, reason): the first group that does not fit, and why."""
+
+
+def _opened(h5py, path):
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise JaxposeError(
+            f"{path}: {error.strerror}; give the authors' Keras weights file"
+        ) from error
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        # HDF5 opens a cut-off file not at all, so none of its groups can be read.
+        reason = "the file is cut off" if "truncated" in str(error) else "it is no HDF5 file"
+        raise _misfit(path, "Stem", reason) from error
+
+
+def _misfit(path, group: str, reason: str) -> JaxposeError:
+    return JaxposeError(
+        f"{path} does not fit in group {group}: {reason}; give a whole weights file of the "
+        "authors' network"
+    )
+
+
+def _read(file, num_joints, num_context_maps) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(arguments, our leaves by path) of an open file."""
+    with _reading("Stem"):
+        # A whole model keeps its weights in a group of their own.
+        root = file["model_weights"] if "model_weights" in file else file
+        names = _texts(root, "layer_names")
+    num_blocks = _num_blocks(names)
+    layout = _layout(num_blocks)
+    for name in layout:
+        if name not in names:
+            raise _GroupError(name, "it is missing")
+    groups = {name: _group(root, name) for name in names}
+    for name, group in groups.items():
+        if name in layout:
+            groups[name] = _match(name, group, layout[name])
+        elif group and name not in _FROZEN:
+            raise _GroupError(name, "the authors' network has no such group")
+    arguments = _arguments(groups, num_blocks, num_joints, num_context_maps)
+    shapes = _shapes(arguments)
+    leaves = {}
+    for name, layers in layout.items():
+        for layer in layers:
+            for key, leaf, (before, after) in _leaves(layer):
+                expected = (1,) * before + shapes[leaf] + (1,) * after
+                leaves[leaf] = _value(name, groups[name][key], expected).reshape(shapes[leaf])
+    return arguments, leaves
+
+
+# Constants, whose shapes tell joints from context maps: one weight of each is enough.
+_FROZEN = {"sSAM": "depthwise_kernel", "cSAM": "depthwise_kernel", "Agg": "kernel"}
+
+
+def _num_blocks(names: Sequence[str]) -> int:
+    """The highest number of a block's group; a re-injection has one more block behind it."""
+    found = [re.fullmatch(r"(rBlock|SepConv|RegMap|fReMap)([1-9]\d{0,3})", name) for name in names]
+    return max((int(m[2]) + (m[1] == "fReMap") for m in found if m), default=1)
+
+
+def _texts(group, attribute: str) -> list[str]:
+    """A list of names; Keras splits a long one into ``attribute0``, ``attribute1``, ..."""
+    split = (f"{attribute}{i}" for i in itertools.count())
+    parts = [attribute] if attribute in group.attrs else []
+    parts = parts or list(itertools.takewhile(group.attrs.__contains__, split))
+    if not parts:
+        raise KeyError(f"no attribute {attribute}")
+    texts = [text for part in parts for text in group.attrs[part]]
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]
+
+
+def _group(root, name: str) -> dict[tuple, Any]:
+    """A group's data sets by (layer, weight); layers without a name are (kind, rank)."""
+    with _reading(name):
+        datasets = {}
+        for path in _texts(root[name], "weight_names"):
+            layer, weight = path.split("/")[-2:]
+            weight = re.sub(r"(_\d+)?(:\d+)?$", "", weight)
+            number = re.fullmatch(
+                r"(conv2d|batch_normalization|separable_conv2d)(?:_(\d+))?", layer
+            )
+            key = (number[1], int(number[2] or 0)) if number else layer
+            if (key, weight) in datasets:
+                raise KeyError(f"{path} occurs twice")
+            datasets[key, weight] = root[name][path]
+    numbers = sorted({key for key, _ in datasets if isinstance(key, tuple)})
+    rank = {key: (key[0], [n for n in numbers if n[0] == key[0]].index(key)) for key in numbers}
+    return {(rank.get(key, key), weight): d for (key, weight), d in datasets.items()}
+
+
+def _match(name: str, group: dict[tuple, Any], layers: Sequence[_Layer]) -> dict[tuple, Any]:
+    """The group's data sets under the layout's keys: each there, and no other."""
+    wanted = {key for layer in layers for key, _, _ in _leaves(layer)}
+    known = {layer for layer, _ in wanted}
+    matched = {}
+    for (layer, weight), dataset in group.items():
+        if isinstance(layer, str) and layer not in known:
+            # An older TensorFlow appends a number where a layer's name repeats in another block.
+            layer = re.sub(r"_\d+$", "", layer)
+        if (layer, weight) not in wanted or (layer, weight) in matched:
+            raise _GroupError(name, f"{_said(layer, weight)} does not belong there")
+        matched[layer, weight] = dataset
+    for layer, weight in sorted(wanted - matched.keys(), key=str):
+        raise _GroupError(name, f"{_said(layer, weight)} is missing")
+    return matched
+
+
+def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, Any]:
+    """What the shapes tell of the network."""
+    width = _shape("Stem", groups["Stem"]["sepconv1_conv", "pointwise_kernel"], 4)[3]
+    if width % 18:
+        raise _GroupError("Stem", f"its {width} channels are no multiple of 18")
+    rows = _shape("rBlock1", groups["rBlock1"]["sepconv_l1_conv", "depthwise_kernel"], 4)[0]
+    if rows % 2 == 0:
+        raise _GroupError("rBlock1", f"its kernels have {rows} rows, an even number")
+    maps = _shape("RegMap1", groups["RegMap1"][_UNNAMED_CONV, "kernel"], 4)[3]
+    joints, contexts = _joints_and_contexts(groups, maps, num_joints, num_context_maps)
+    return {
+        "num_joints": joints,
+        "num_blocks": num_blocks,
+        "num_context_maps": contexts // joints,
+        "alpha": ALPHA,
+        "width": width,
+        "kernel_size": rows,
+        "grid": "align_corners",
+        "temperature": 1.0,
+    }
+
+
+def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[int, int]:
+    """How many of the maps are part maps and how many context maps."""
+    told = {}
+    for name, weight in _FROZEN.items():
+        for (_, found), dataset in groups.get(name, {}).items():
+            if found == weight:
+                shape = _shape(name, dataset, 2 if name == "Agg" else 4)
+                if told.setdefault(name, shape) != shape:
+                    raise _GroupError(name, f"its constants are {told[name]} and {shape}")
+    if "Agg" in told:
+        contexts, joints = told["Agg"]
+    elif "sSAM" in told:
+        joints = told["sSAM"][2]
+        contexts = told["cSAM"][2] if "cSAM" in told else maps - joints
+    elif num_joints is not None or num_context_maps is not None:
+        joints = num_joints if num_joints is not None else maps // (num_context_maps + 1)
+        contexts = maps - joints
+    else:
+        raise _GroupError("sSAM", f"it is missing; pass num_joints for its {maps} maps")
+    for name, expected in (("sSAM", joints), ("cSAM", contexts)):
+        if name in told and told[name][2] != expected:
+            raise _GroupError(name, f"it is for {told[name][2]} maps, not {expected}")
+    if not 0 < joints <= maps or contexts % joints:
+        raise _GroupError("RegMap1", f"its {maps} maps do not divide among {joints} joints")
+    for given, actual, what in (
+        (num_joints, joints, "joints"),
+        (num_context_maps, contexts // joints, "context maps a joint"),
+    ):
+        if given not in (None, actual):
+            raise JaxposeError(f"the file is for {actual} {what}, not {given}; leave that out")
+    return joints, contexts
+
+
+def _shapes(arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of every leaf of ours, by path."""
+    # All blocks but the last are alike, so two of them say what any number has.
+    blocks = arguments["num_blocks"]
+    net = PoseNet(**arguments | {"num_blocks": min(blocks, 2)})
+    shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    leaves = {leaf: value.shape for leaf, value in flatten_dict(shapes, sep="/").items()}
+    first = {leaf: shape for leaf, shape in leaves.items() if "/block1_" in leaf}
+    last = {leaf: shape for leaf, shape in leaves.items() if "/block2_" in leaf}
+    for k in range(2, blocks):
+        leaves |= {leaf.replace("/block1_", f"/block{k}_"): shape for leaf, shape in first.items()}
+    leaves |= {leaf.replace("/block2_", f"/block{blocks}_"): shape for leaf, shape in last.items()}
+    return leaves
+
+
+def _shape(group: str, dataset, ndim: int) -> tuple[int, ...]:
+    with _reading(group):
+        shape = tuple(int(size) for size in dataset.shape)
+        if len(shape) != ndim or 0 in shape:
+            raise ValueError(f"{dataset.name} has shape {shape}")
+        return shape
+
+
+def _value(group: str, dataset, shape: tuple[int, ...]) -> np.ndarray:
+    with _reading(group):
+        if dataset.shape != shape or dataset.dtype.kind != "f":
+            raise ValueError(f"{dataset.name} is {dataset.dtype} {dataset.shape}, not {shape}")
+        with np.errstate(over="ignore"):
+            value = np.asarray(dataset[()], np.float32)
+        if not np.isfinite(value).all():
+            raise ValueError(f"{dataset.name} is not finite")
+        return value
+
+
+@contextlib.contextmanager
+def _reading(group: str):
+    """Whatever h5py raises for damage becomes an error that names the group."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error.args[0]) if error.args else type(error).__name__
+        raise _GroupError(group, reason.splitlines()[0] if reason else repr(error)) from error
+
+
+def _said(layer: str | tuple[str, int], weight: str) -> str:
+    """A weight as a person may find it: the layer's name, or which of the unnamed ones it is."""
+    return f"{layer}/{weight}" if isinstance(layer, str) else f"{layer[0]} #{layer[1]}/{weight}"

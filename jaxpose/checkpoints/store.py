@@ -1,0 +1,372 @@
+"""Checkpoints through Orbax: saving, restoring, falling back to the one before.
+
+A checkpoint folder holds one tree, its `metadata` (JSON): the network's arguments, joint names with
+their flip pairs and limbs, which joints were ever labelled in training, image size, crop rule and a
+checksum of all that and the tree; and `files.json`, the size and checksum of each of its files, by
+which damage is found before Orbax is asked to read it. A workdir holds `checkpoints/latest` (whole
+training states, the newest two) and `checkpoints/best` (the variables that scored best).
+
+Trees are NumPy arrays on the host, so that a checkpoint of one number of devices or processes
+loads on any other.
+"""
+
+import contextlib
+import errno
+import functools
+import json
+import logging
+import os
+import pathlib
+import re
+import shutil
+import zlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxpose.checkpoints import packed
+from jaxpose.checkpoints.metadata import FORMAT, METADATA_KEYS, check_metadata, parse_metadata
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.paths import local_path
+
+FILES = "files.json"  # of a checkpoint
+KINDS = ("best", "latest")  # what a workdir keeps
+# Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
+WRITE_SECONDS = 7 * 24 * 3600
+MOST_CAUSES = 8  # of an error, that are read for its reason
+SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+LEAVES_NAMED = 5  # of those that differ, in an error
+logger = logging.getLogger(__name__)
+
+
+def open_manager(folder: pathlib.Path, *, keep: int):
+    """Orbax's manager of a folder of checkpoints, the newest `keep` of which stay.
+
+    Raises:
+      JaxposeError: the folder cannot be made or read.
+    """
+    ocp = import_optional("orbax.checkpoint", extra="train")
+    managers = import_optional("orbax.checkpoint.checkpoint_managers", extra="train")
+    folder = pathlib.Path(folder).absolute()
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=managers.LatestN(keep),
+        cleanup_tmp_directories=jax.process_index() == 0,
+        # Process 0 calls it when all is written, before the checkpoint gets its name.
+        async_options=ocp.AsyncOptions(
+            timeout_secs=WRITE_SECONDS,
+            post_finalization_callback=functools.partial(_list_files, folder),
+        ),
+    )
+    try:
+        manager = ocp.CheckpointManager(folder, options=options)
+    except OSError as error:
+        raise _save_error(folder, error) from error
+    # It would ask the runtime too, from a thread of its own and by another count: processes then
+    # miss the step that they settled on.
+    manager.reached_preemption = lambda step: False
+    return manager
+
+
+def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -> None:
+    """Save a tree of host arrays under a step; the write goes on in the background.
+
+    The checkpoint appears under its name only when it is whole. `wait` returns after that. What the
+    folder holds of this step or a later one is deleted: a run that fell back to an older checkpoint
+    does those steps again.
+
+    Raises:
+      JaxposeError: the folder cannot be written (disk full, no permission); what was there stays.
+    """
+    ocp = import_optional("orbax.checkpoint", extra="train")
+    missing = [key for key in METADATA_KEYS if key not in metadata]
+    assert not missing, missing
+    metadata = {"format": FORMAT, **metadata}
+    metadata["checksum"] = checksum(tree, metadata)
+    try:
+        _delete_from(manager, step)
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                tree=ocp.args.StandardSave(tree), metadata=ocp.args.JsonSave(metadata)
+            ),
+            force=True,
+        )
+        if wait:
+            manager.wait_until_finished()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _save_error(manager.directory, error) from error
+
+
+def _delete_from(manager, step: int) -> None:
+    """Delete the checkpoints of this step and later ones, those too that Orbax cannot read."""
+    for later in [s for s in manager.all_steps() if s >= step]:
+        manager.delete(later)
+    if jax.process_index() == 0:
+        for later in [s for s in checkpoint_steps(manager.directory) if s >= step]:
+            shutil.rmtree(manager.directory / str(later))
+
+
+def _list_files(folder: pathlib.Path) -> None:
+    """Write down the files of the checkpoint that is about to get its name."""
+    for unnamed in folder.glob("*.orbax-checkpoint-tmp*"):
+        found = {name: (file.stat().st_size, _crc(file)) for name, file in _files(unnamed).items()}
+        (unnamed / FILES).write_text(json.dumps(found), encoding="utf-8")
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The files of a checkpoint's tree and metadata, by their names within it."""
+    found = (f for part in ("tree", "metadata") for f in (folder / part).rglob("*"))
+    return {f.relative_to(folder).as_posix(): f for f in sorted(found) if f.is_file()}
+
+
+def _crc(file: pathlib.Path) -> int:
+    found = 0
+    with file.open("rb") as content:
+        while piece := content.read(2**20):
+            found = zlib.crc32(piece, found)
+    return found
+
+
+def checksum(tree: Any, metadata: dict) -> int:
+    """CRC-32 over a tree's names and values and its metadata: disks do flip bits."""
+    described = {key: value for key, value in metadata.items() if key != "checksum"}
+    found = zlib.crc32(json.dumps(described, sort_keys=True).encode())
+    for name, leaf in sorted(_named_leaves(tree).items()):
+        found = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(name.encode(), found))
+    return found
+
+
+def finish(manager) -> None:
+    """Wait for the write in the background and close the manager.
+
+    Raises:
+      JaxposeError: the write failed.
+    """
+    try:
+        manager.wait_until_finished()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _save_error(manager.directory, error) from error
+    finally:
+        manager.close()
+
+
+def _save_error(folder, error: Exception) -> JaxposeError:
+    return JaxposeError(
+        f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are whole. "
+        "Free space or mend the permissions, then start the same command again"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The system's own word for what went wrong, else the first line of the error.
+
+    TensorStore names files first, often at length and over several errors that cause one another;
+    the system's word stands somewhere behind them.
+    """
+    texts, cause = [], error
+    while cause is not None and len(texts) < MOST_CAUSES:
+        texts.append(str(cause))
+        cause = cause.__cause__ or cause.__context__
+    text = "\n".join(texts)
+    of_system = re.search(r": ([^:\[\n]+) \[os_error_code", text)
+    if of_system:
+        return of_system[1]
+    for number in SYSTEM_ERRORS:
+        if os.strerror(number) in text:
+            return os.strerror(number)
+    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
+
+
+def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:
+    """The newest readable checkpoint of a folder as (tree, metadata); None where there is none.
+
+    One that cannot be read is named in a warning and the one before it is taken.
+
+    Args:
+      folder: of `open_manager`.
+      like: a tree of arrays of the expected structure, shapes and dtypes.
+
+    Raises:
+      JaxposeError: checkpoints are there and none can be read, or one is of another network.
+    """
+    folder = pathlib.Path(folder)
+    steps = checkpoint_steps(folder)
+    if not steps:
+        return None
+    for step in steps:
+        try:
+            return _read(folder / str(step), like)
+        except JaxposeError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a broken file
+            logger.warning(
+                "checkpoint %s cannot be read (%s); trying the one before it",
+                folder / str(step),
+                _reason(error),
+            )
+    raise JaxposeError(
+        f"no checkpoint in {folder} can be read (tried steps {', '.join(map(str, steps))}); start "
+        "in a new workdir, with --config.init_from where another checkpoint is left"
+    )
+
+
+def checkpoint_steps(folder: pathlib.Path) -> list[int]:
+    """Steps of the finished checkpoints in a folder, newest first."""
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        return []
+    return sorted(
+        (int(f.name) for f in folder.iterdir() if f.name.isdigit() and f.is_dir()), reverse=True
+    )
+
+
+def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
+    """The checkpoint that a path or a name stands for.
+
+    Args:
+      path: a workdir, a single checkpoint folder, a packed checkpoint, or the name of a network
+        that the package ships; a checkpoint that lies under that name comes first.
+      which: "best" or "latest" of a workdir.
+
+    Raises:
+      JaxposeError: no checkpoint is there.
+    """
+    if which not in KINDS:
+        raise JaxposeError(f"unknown checkpoint {which!r}; choose one of {', '.join(KINDS)}")
+    path = pathlib.Path(local_path(path))
+    if (path / "tree").is_dir() or path.suffix == ".npz":
+        return path
+    for name in dict.fromkeys((which, *KINDS)):
+        for folder in (path / "checkpoints" / name, path / name, path):
+            steps = checkpoint_steps(folder)
+            if steps and (folder / str(steps[0]) / "tree").is_dir():
+                return folder / str(steps[0])
+    shipped = packed.names()
+    if str(path) in shipped:
+        return packed.path(str(path))
+    raise JaxposeError(
+        f"no checkpoint in {path}; give a workdir of a training run, a single checkpoint folder, a "
+        f"packed checkpoint (.npz) or the name of a shipped network ({', '.join(shipped)})"
+    )
+
+
+def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, pathlib.Path]:
+    """Variables of a checkpoint for prediction.
+
+    Args:
+      path: as `find` takes it.
+      which: "best" or "latest" of a workdir.
+
+    Returns:
+      (variables {"params", "batch_stats"}, metadata, what was read); of a whole training
+      state the averaged variables where it has them.
+
+    Raises:
+      JaxposeError: there is none, or it cannot be read.
+    """
+    folder = find(path, which=which)
+    try:
+        if folder.suffix == ".npz":
+            variables, metadata = packed.unpack(folder)
+            return variables, check_metadata(metadata, METADATA_KEYS, folder), folder
+        tree, metadata = _read(folder, None)
+        if "opt_state" in tree and tree.get("ema"):
+            tree = tree["ema"]
+        variables = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+    except JaxposeError:
+        raise
+    except Exception as error:  # as in restore_newest
+        raise JaxposeError(
+            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
+        ) from error
+    return variables, metadata, folder
+
+
+def read_metadata(folder: pathlib.Path) -> dict:
+    """A checkpoint's metadata.
+
+    Raises:
+      JaxposeError: there is none, it cannot be read, or it is of a newer jaxpose.
+    """
+    try:
+        return parse_metadata(folder)
+    except (OSError, ValueError) as error:
+        raise JaxposeError(
+            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
+        ) from error
+
+
+def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
+    """Raise a JaxposeError that names the leaves in which two trees of variables differ."""
+    _check_leaves(_shapes(variables), like, folder)
+
+
+def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
+    """(tree, metadata) of one checkpoint, as it was saved.
+
+    Raises:
+      JaxposeError: it is of another network, or of a newer jaxpose.
+      Exception: of any other kind: it is broken.
+    """
+    metadata = parse_metadata(folder)
+    _check_files(folder)
+    ocp = import_optional("orbax.checkpoint", extra="train")
+    path = (folder / "tree").absolute()
+    with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+        stored = handler.metadata(path).tree
+        if like is None:
+            like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+        _check_leaves(_shapes(stored), like, folder)
+        like = jax.tree.map(np.asarray, like)
+        tree = handler.restore(path, args=ocp.args.StandardRestore(like))
+    if checksum(tree, metadata) != metadata["checksum"]:
+        raise ValueError("its content is not what was saved")
+    return tree, metadata
+
+
+def _check_files(folder: pathlib.Path) -> None:
+    """Raise a ValueError that names a file that is not as it was saved.
+
+    Orbax reads all files at once and, where one fails, leaves the other reads behind, which then
+    complain of a closed event loop. So it never sees a damaged one. A checkpoint without the list
+    (of an older jaxpose) is known by the checksum of its content alone.
+    """
+    if not (folder / FILES).exists():
+        return
+    listed = json.loads((folder / FILES).read_text(encoding="utf-8"))
+    if not isinstance(listed, dict):
+        raise ValueError(f"{FILES} is no list of files")
+    present = _files(folder)
+    for name, (size, crc) in listed.items():
+        if name not in present:
+            raise ValueError(f"{name} is missing")
+        if present[name].stat().st_size != size:
+            raise ValueError(f"{name} has {present[name].stat().st_size} bytes, not {size}")
+        if _crc(present[name]) != crc:
+            raise ValueError(f"{name} is not what was saved")
+
+
+def _named_leaves(tree: Any) -> dict[str, Any]:
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(leaf.shape) for name, leaf in _named_leaves(tree).items()}
+
+
+def _check_leaves(stored: dict[str, tuple], like: Any, folder: pathlib.Path) -> None:
+    expected = _shapes(like)
+    lines = [
+        f"{name} is {stored.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
+        for name in sorted(expected.keys() | stored.keys())
+        if expected.get(name) != stored.get(name)
+    ]
+    if lines:
+        more = f" (and {len(lines) - LEAVES_NAMED} more)" if len(lines) > LEAVES_NAMED else ""
+        raise JaxposeError(
+            f"checkpoint {folder} is of another network: {'; '.join(lines[:LEAVES_NAMED])}{more}. "
+            "Use the config it was trained with, or --config.init_from to take over what matches"
+        )

@@ -1,0 +1,1 @@
+"""Prepared data sets on disk to augmented batches on the host."""

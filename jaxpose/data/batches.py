@@ -1,0 +1,302 @@
+"""Prepared data sets to batches: decode, cut one random crop per person, stack, read ahead.
+
+A batch is a pure function of its number: which persons it holds follows from (seed, epoch), what
+happens to one of them from (seed, epoch, person, draw). Neither the number of workers nor that of
+processes enters, and training resumes anywhere by its step.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose.data.augment import Augmentation, color, erase, sample
+from jaxpose.data.images import decode
+from jaxpose.data.prefetch import Batches
+from jaxpose.data.prepared import PreparedSplit, read_example
+from jaxpose.data.sampling import (
+    EvaluationPlan,
+    Row,
+    TrainPlan,
+    WeightedSplits,
+    draws_per_epoch,
+    steps_per_epoch,
+)
+from jaxpose.errors import JaxposeError
+from jaxpose.geometry import (
+    Crop,
+    CropRule,
+    apply_affine,
+    crop_to_image,
+    cut,
+    example_crop,
+    invert_affine,
+    reduction,
+)
+from jaxpose.skeleton import flip_permutation, joint_index
+
+
+def train_batches(
+    splits: WeightedSplits,
+    *,
+    joints: Sequence[str],
+    image_size: int,
+    batch_size: int,
+    rule: CropRule | Sequence[CropRule],
+    augmentation: Augmentation,
+    seed: int,
+    start_step: int = 0,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> "Batches":
+    """Endless batches of augmented crops.
+
+    An epoch draws each person of a split ``floor(weight)`` times, and a random subset of its
+    persons once more, so that the mean is ``weight``; all draws of an epoch are shuffled together.
+    What does not fill a batch at an epoch's end is dropped.
+
+    Args:
+      splits: (split, weight) pairs.
+      joints: J names, the network's order. Joints are matched by name; those that a data set does
+        not annotate are not ``known``.
+      image_size: S, pixels of a crop's side.
+      batch_size: of all processes together.
+      rule: how a person's crop is found, for all splits alike or one rule a split.
+      augmentation: how far it is changed at random.
+      seed: of order and augmentation, 0 to 2**32 - 1.
+      start_step: number of the first batch; ``steps_per_epoch`` of them make an epoch.
+      workers: processes that make batches; 0 uses threads of this process.
+      process_index: which contiguous share of every batch this process makes ...
+      process_count: ... of how many.
+
+    Returns:
+      An iterator of dicts, B = batch_size / process_count rows each: ``image`` uint8 [B, S, S, 3],
+      ``keypoints`` float32 [B, J, 2] in [0, 1] of the crop (0 where not labelled), ``labelled``
+      bool [B, J] (known position inside the crop), ``known`` bool [B, J], ``weight`` float32 [B],
+      ``index`` int64 [B] (position in the concatenation of the splits, see ``example_name``),
+      ``readable`` bool [B] (False where the picture did not decode: black, weight 0, nothing
+      labelled or known) and ``crop_to_image`` float64 [B, 2, 3]. Close it when done.
+
+    Raises:
+      JaxposeError: an epoch has no full batch, the batch does not divide among the processes, a
+        weight is not positive, a number is out of range.
+    """
+    _check_share(batch_size, process_index, process_count)
+    if not 0 <= seed < 2**32:
+        raise JaxposeError(f"seed {seed} does not fit; use 0 to 2**32 - 1")
+    steps = steps_per_epoch(splits, batch_size)
+    if not steps:
+        raise JaxposeError(
+            f"the splits give {draws_per_epoch(splits)} persons an epoch, fewer than one batch "
+            f"of {batch_size}; lower the batch size or raise a weight"
+        )
+    plan = TrainPlan(
+        sizes=tuple(len(split.source) for split, _ in splits),
+        weights=tuple(float(weight) for _, weight in splits),
+        seed=seed,
+        steps=steps,
+        batch_size=batch_size,
+        share=_share(batch_size, process_index, process_count),
+    )
+    rules = [rule] * len(splits) if isinstance(rule, CropRule) else rule
+    maker = BatchMaker(
+        plan, readers_of(splits, rules, joints), image_size, len(joints), augmentation
+    )
+    return Batches(maker, start=start_step, stop=None, workers=workers)
+
+
+def evaluation_batches(
+    split: PreparedSplit,
+    *,
+    joints: Sequence[str],
+    image_size: int,
+    batch_size: int,
+    rule: CropRule,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> "Batches":
+    """Every person of a split once, in order, nothing random.
+
+    Args:
+      split: the split.
+      joints, image_size, batch_size, rule, workers, process_index, process_count: as
+        ``train_batches`` has them.
+
+    Returns:
+      An iterator of ceil(N / batch_size) dicts as ``train_batches`` gives; the same number in
+      every process. Rows beyond the last person are padding: black, ``index`` -1, weight 0,
+      nothing known, ``readable``.
+
+    Raises:
+      JaxposeError: the batch does not divide among the processes.
+    """
+    _check_share(batch_size, process_index, process_count)
+    size = len(split.source)
+    plan = EvaluationPlan(size, batch_size, _share(batch_size, process_index, process_count))
+    readers = readers_of([(split, 1.0)], [rule], joints)
+    maker = BatchMaker(plan, readers, image_size, len(joints), None)
+    return Batches(maker, start=0, stop=-(-size // batch_size), workers=workers)
+
+
+def example_name(splits: WeightedSplits, index: int) -> str:
+    """What a person is called whom a batch's ``index`` names, for messages.
+
+    Args:
+      splits: those that ``train_batches`` was given; ``[(split, 1.0)]`` for
+        ``evaluation_batches``.
+      index: of a row.
+
+    Returns:
+      Such as ``"im0001.jpg (person 0 of lspet train)"``.
+    """
+    for split, _ in splits:
+        if index < len(split.source):
+            example = read_example(split, index)
+            name = example["image_name"]
+            name = name.decode() if isinstance(name, bytes) else str(name)
+            return f"{name} (person {int(example['person'])} of {split.name} {split.split})"
+        index -= len(split.source)
+    raise IndexError(index)
+
+
+def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
+    if batch_size < 1 or batch_size % process_count:
+        raise JaxposeError(
+            f"batch size {batch_size} does not divide among {process_count} processes; "
+            f"use a multiple of {process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise JaxposeError(f"process {process_index} is none of {process_count}; count from 0")
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    rows = batch_size // process_count
+    return process_index * rows, (process_index + 1) * rows
+
+
+class Reader(NamedTuple):
+    """A split, and where the network's J joints stand among its own.
+
+    Attributes:
+      split: the split.
+      rule: how its persons' crops are found.
+      order: int [J], indices into the split's joints; -1 where it has none.
+      mirrored: int [J], the same for a mirrored person.
+      annotated: bool, of the split's joints.
+    """
+
+    split: PreparedSplit
+    rule: CropRule
+    order: np.ndarray
+    mirrored: np.ndarray
+    annotated: np.ndarray
+
+
+def readers_of(
+    splits: WeightedSplits, rules: Sequence[CropRule], joints: Sequence[str]
+) -> list[Reader]:
+    """Matches the joints of each split to the network's, by name."""
+    readers = []
+    for (split, _), rule in zip(splits, rules, strict=True):
+        order = joint_index(split.joints, joints)
+        exchanged = flip_permutation(split.joints, split.flip_pairs)
+        mirrored = np.where(order < 0, -1, exchanged[order])
+        annotated = np.array(split.annotated or [True] * len(split.joints))
+        readers.append(Reader(split, rule, order, mirrored, annotated))
+    return readers
+
+
+class BatchMaker(NamedTuple):
+    """Makes the batch of a step; a value that travels to the workers."""
+
+    plan: TrainPlan | EvaluationPlan
+    readers: list[Reader]
+    image_size: int
+    num_joints: int
+    augmentation: Augmentation | None
+
+    def __call__(self, step: int) -> dict[str, np.ndarray]:
+        rows = self.plan.rows(step)
+        batch = _empty_batch(len(rows), self.image_size, self.num_joints)
+        # One stage after the other, not one person after the other: a stage's code and tables
+        # stay in the processor's caches.
+        persons = [self._read(place, row) for place, row in enumerate(rows) if row.index >= 0]
+        for person in persons:
+            _place_joints(batch, person)
+        shown = [person for person in persons if self._show(batch, person)]
+        if self.augmentation is not None:
+            for person in shown:
+                image = batch["image"][person.place]
+                color(person.rng, image, self.augmentation.color)
+                erase(person.rng, image, self.augmentation.erase)
+        return batch
+
+    def _read(self, place: int, row: Row) -> "_Person":
+        """Fetches one person, image still encoded, and finds the crop."""
+        index = row.index
+        for reader in self.readers:
+            if index < len(reader.split.source):
+                break
+            index -= len(reader.split.source)
+        example = read_example(reader.split, index)
+        crop = example_crop(example, reader.rule)
+        if self.augmentation is not None:
+            crop = sample(row.rng, crop, self.augmentation)
+        return _Person(place, row.index, row.rng, reader, example, crop)
+
+    def _show(self, batch: dict[str, np.ndarray], person: "_Person") -> bool:
+        """Writes the crop's picture; an unreadable one leaves its row as padding is."""
+        place, crop = person.place, person.crop
+        decoded = decode(person.example["image"], reduction=reduction(crop.side, self.image_size))
+        if decoded is None:
+            batch["readable"][place] = False
+            batch["weight"][place] = 0
+            for name in ("keypoints", "labelled", "known"):
+                batch[name][place] = 0
+            return False
+        image, reduced = decoded
+        cut(image, crop, self.image_size, reduced=reduced, out=batch["image"][place])
+        return True
+
+
+class _Person(NamedTuple):
+    """One person on the way into row ``place`` of a batch."""
+
+    place: int
+    index: int
+    rng: np.random.Generator | None
+    reader: Reader
+    example: Mapping[str, Any]
+    crop: Crop
+
+
+def _place_joints(batch: dict[str, np.ndarray], person: _Person) -> None:
+    """Writes everything but the picture: joints and masks by the network's names."""
+    place, reader, example = person.place, person.reader, person.example
+    order = reader.mirrored if person.crop.flip else reader.order
+    matrix = crop_to_image(person.crop)
+    points = apply_affine(invert_affine(matrix), np.asarray(example["keypoints"]))[order]
+    inside = ((points >= 0) & (points <= 1)).all(axis=-1)
+    labelled = np.asarray(example["labelled"])[order] & (order >= 0) & inside
+    batch["index"][place] = person.index
+    batch["weight"][place] = 1
+    batch["crop_to_image"][place] = matrix
+    batch["known"][place] = (order >= 0) & reader.annotated[order]
+    batch["labelled"][place] = labelled
+    batch["keypoints"][place] = np.where(labelled[:, None], points, 0.0)
+
+
+def _empty_batch(rows: int, size: int, joints: int) -> dict[str, np.ndarray]:
+    """A batch of nothing but padding."""
+    return {
+        "image": np.zeros((rows, size, size, 3), np.uint8),
+        "keypoints": np.zeros((rows, joints, 2), np.float32),
+        "labelled": np.zeros((rows, joints), bool),
+        "known": np.zeros((rows, joints), bool),
+        "weight": np.zeros(rows, np.float32),
+        "index": np.full(rows, -1, np.int64),
+        "readable": np.ones(rows, bool),
+        "crop_to_image": np.tile(np.eye(2, 3), (rows, 1, 1)),
+    }

@@ -1,0 +1,207 @@
+"""Prepared data sets on disk: opening a split, and its annotations without its pictures."""
+
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose.data.images import read_header
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.paths import local_path
+from jaxpose.skeleton import joint_index
+
+
+class PreparedSplit(NamedTuple):
+    """One split of a prepared data set: its examples by number, and what its metadata say.
+
+    Attributes:
+      name: of the data set, such as ``"lsp/person_centric"``.
+      split: such as ``"train"``.
+      source: ``len(source)`` examples; ``source[i]`` is a dict of the schema's features, its
+        ``image`` still encoded. Any sequence of such dicts will do.
+      joints: names of the data set's own J joints.
+      flip_pairs: pairs of names that a mirror exchanges.
+      limbs: pairs of names that a drawing connects.
+      annotated: [J] whether the data set annotates the joint at all.
+      release: of the data.
+      test_images: of MPII, every image of the release's test part in its order: name, and of each
+        rectangle its position (x, y) in the release's pixels, or None. Empty elsewhere.
+    """
+
+    name: str
+    split: str
+    source: Sequence[dict[str, Any]]
+    joints: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    limbs: tuple[tuple[str, str], ...] = ()
+    annotated: tuple[bool, ...] = ()
+    release: str = ""
+    test_images: tuple[tuple[str, list], ...] = ()
+
+
+def default_data_dir() -> pathlib.Path:
+    """The folder of prepared data sets where none is named: TFDS's own.
+
+    That is ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``, so that what
+    ``python -m tfds_builders`` prepares is found without naming a folder.
+    """
+    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
+    """Opens one split of a data set that ``python -m tfds_builders`` has prepared.
+
+    Args:
+      name: the data set, with its configuration where it has several: ``"lsp/person_centric"``,
+        ``"lspet"``, ``"mpii/full"``.
+      split: ``"train"``, ``"validation"`` or ``"test"``.
+      data_dir: the folder that the data sets were prepared in; ``""`` for the default one.
+
+    Returns:
+      The split of the newest version there.
+
+    Raises:
+      JaxposeError: it is not there (the command that prepares it is named), or not readable.
+    """
+    folder = _newest_version(name, data_dir)
+    tfds = import_optional("tensorflow_datasets", extra="train")
+    try:
+        builder = tfds.builder_from_directory(folder)
+        metadata = builder.info.metadata
+        splits = sorted(builder.info.splits)
+        joints = tuple(metadata["joint_names"])
+        pairs = {key: tuple(tuple(p) for p in metadata[key]) for key in ("flip_pairs", "limbs")}
+        annotated = tuple(bool(a) for a in metadata["annotated"])
+        release = metadata["release"]
+        test_images = tuple((name, places) for name, places in metadata.get("test_images", ()))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise JaxposeError(
+            f"{folder} is not a whole prepared data set ({_first_line(error)}); "
+            f"delete it and run: {_command(name, data_dir)}"
+        ) from error
+    if split not in splits:
+        raise JaxposeError(f"{name} has no split {split!r}; it has: {', '.join(splits)}")
+    try:
+        source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    except (ValueError, OSError, RuntimeError) as error:
+        raise JaxposeError(
+            f"the files of {name} {split} in {folder} cannot be read ({_first_line(error)}); "
+            f"delete the folder and run: {_command(name, data_dir)}"
+        ) from error
+    return PreparedSplit(
+        name,
+        split,
+        source,
+        joints,
+        annotated=annotated,
+        release=release,
+        test_images=test_images,
+        **pairs,
+    )
+
+
+def _newest_version(name: str, data_dir: str) -> pathlib.Path:
+    place = pathlib.Path(local_path(data_dir, "data_dir")) if data_dir else default_data_dir()
+    folder = place / name
+    versions = []
+    inner = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in inner:
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file():
+            versions.append((tuple(int(n) for n in path.name.split(".")), path))
+    if versions:
+        return max(versions)[1]
+    configs = [path.name for path in inner if list(path.glob("*/dataset_info.json"))]
+    if configs:
+        named = ", ".join(f"{name}/{config}" for config in configs)
+        raise JaxposeError(f"data set {name!r} has several configurations; name one: {named}")
+    elsewhere = "" if data_dir else "name the folder that holds it by --config.data_dir, or "
+    raise JaxposeError(
+        f"data set {name!r} is not prepared in {place}; {elsewhere}run: {_command(name, data_dir)}"
+    )
+
+
+def _command(name: str, data_dir: str) -> str:
+    source = "" if name.startswith("synthetic_people") else " --source PATH"
+    folder = f" --data_dir {data_dir}" if data_dir else ""
+    return f"python -m tfds_builders {name}{source}{folder}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
+    """One example of a split, its image still encoded.
+
+    Args:
+      split: the split.
+      index: of the example.
+
+    Returns:
+      The schema's features, and ``picture_size``: (width, height) of the picture by its header,
+      (0, 0) where it has none that can be read.
+
+    Raises:
+      JaxposeError: the split's files are gone or broken.
+    """
+    try:
+        example = split.source[index]
+        if example["image"] is None:  # what TFDS makes of a file that was cut short
+            raise ValueError("the record is empty")
+    except Exception as error:  # readers raise whatever their C++ sides make of a missing file
+        raise JaxposeError(
+            f"example {index} of {split.name} {split.split} cannot be read "
+            f"({_first_line(error)}); are its files still there? else prepare the data set again"
+        ) from error
+    header = read_header(example["image"])
+    return {**example, "picture_size": (header.width, header.height) if header else (0, 0)}
+
+
+def annotations(split: PreparedSplit, joints: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Everything that a split says about its N persons, but for the pictures.
+
+    Args:
+      split: of a prepared data set.
+      joints: names in the order that is wanted, J of them; the data set's own by default. A joint
+        that it does not have is nowhere labelled.
+
+    Returns:
+      A dict of stacked arrays, by the schema's names: ``keypoints`` [N, J, 2] pixels of the stored
+      picture (0 where not labelled), ``labelled`` and ``visible`` [N, J], ``box`` [N, 4],
+      ``center`` [N, 2], ``scale``, ``head_size``, ``person``, ``separated`` [N], ``image_name``
+      [N] of str, ``picture_size`` [N, 2], and whatever else the data set has (MPII:
+      ``annolist_index``, ``origin``, ``zoom``).
+
+    Raises:
+      JaxposeError: the split's files are gone or broken.
+    """
+    columns: dict[str, list] = {}
+    for index in range(len(split.source)):
+        for name, value in read_example(split, index).items():
+            if name != "image":
+                columns.setdefault(name, []).append(value)
+    stacked = {name: _stack(values) for name, values in columns.items()}
+    if joints is not None:
+        order = joint_index(split.joints, joints)
+        for name in ("keypoints", "labelled", "visible"):
+            if name in stacked:
+                stacked[name] = _reorder(stacked[name], order)
+    return stacked
+
+
+def _stack(values: list) -> np.ndarray:
+    if isinstance(values[0], bytes):
+        return np.array([value.decode() for value in values])
+    stacked = np.stack([np.asarray(value) for value in values])
+    return stacked.astype(np.float32) if stacked.dtype == np.float64 else stacked
+
+
+def _reorder(array: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """[N, J, ...] of the data set's joints to those wanted, zero (False) where it has none."""
+    taken = array[:, order]
+    taken[:, order < 0] = 0
+    return taken

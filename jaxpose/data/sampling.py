@@ -1,0 +1,142 @@
+"""Who is in which batch: a pure function of the seed and the batch's number.
+
+An epoch's draws are shuffled together, then cut into batches; a process takes the same contiguous
+share of each. Random numbers come from (seed, epoch, person, draw) and from nothing else.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose.data.prepared import PreparedSplit
+from jaxpose.errors import JaxposeError
+
+WeightedSplits = Sequence[tuple[PreparedSplit, float]]
+"""(split, weight) pairs: each person of the split is drawn ``weight`` times an epoch on average."""
+
+_ORDER, _SUBSET, _EXAMPLE = range(3)  # what a random key is for: no two purposes share numbers
+
+
+def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
+    """Full batches of an epoch of ``train_batches``, all processes together.
+
+    Raises:
+      JaxposeError: a weight is not a positive number.
+    """
+    return draws_per_epoch(splits) // batch_size
+
+
+def draws_per_epoch(splits: WeightedSplits) -> int:
+    """Persons that an epoch draws, those that fill no batch at its end among them.
+
+    Raises:
+      JaxposeError: a weight is not a positive number.
+    """
+    for split, weight in splits:
+        if not (math.isfinite(weight) and weight > 0):
+            raise JaxposeError(
+                f"weight {weight} of {split.name} {split.split} is not a positive number; "
+                "leave the data set out instead"
+            )
+    draws = 0
+    for split, weight in splits:
+        whole, more = _copies(len(split.source), weight)
+        draws += whole * len(split.source) + more
+    return draws
+
+
+def _copies(size: int, weight: float) -> tuple[int, int]:
+    """How often everyone is drawn, and how many persons once more."""
+    whole = math.floor(weight)
+    return whole, round((weight - whole) * size)
+
+
+def _rng(purpose: int, *key: int) -> np.random.Generator:
+    """Random numbers of a purpose and up to four numbers below 2**32."""
+    # Always five words below 2**32: shorter entropy is padded, and keys would collide.
+    words = (purpose, *key, *(0,) * (4 - len(key)))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_draws(
+    sizes: tuple[int, ...], weights: tuple[float, ...], seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Who is drawn in an epoch, in which order.
+
+    Args:
+      sizes: persons of each split.
+      weights: of each split.
+      seed: of the run.
+      epoch: from 0.
+
+    Returns:
+      ``(index, draw)``, int64 [D] each: position in the concatenation of the splits, and which
+      time of the epoch this is for that person, from 0.
+    """
+    indices, draws = [], []
+    first = 0
+    for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
+        whole, more = _copies(size, weight)
+        again = _rng(_SUBSET, seed, epoch, number).permutation(size)[:more]
+        indices.append(first + np.concatenate([np.tile(np.arange(size), whole), again]))
+        draws.append(np.repeat(np.arange(whole + 1), [size] * whole + [more]))
+        first += size
+    order = _rng(_ORDER, seed, epoch).permutation(sum(map(len, indices)))
+    return np.concatenate(indices)[order], np.concatenate(draws)[order]
+
+
+class Row(NamedTuple):
+    """One row of a batch: whom it holds (-1: nobody), and the randomness that is theirs."""
+
+    index: int
+    rng: np.random.Generator | None
+
+
+class TrainPlan(NamedTuple):
+    """The rows of each batch of training that this process makes.
+
+    Attributes:
+      sizes, weights, seed: see ``epoch_draws``.
+      steps: batches of an epoch.
+      batch_size: of all processes together.
+      share: (first, end) of this process's rows in a batch.
+    """
+
+    sizes: tuple[int, ...]
+    weights: tuple[float, ...]
+    seed: int
+    steps: int
+    batch_size: int
+    share: tuple[int, int]
+
+    def rows(self, step: int) -> list[Row]:
+        epoch, batch = divmod(step, self.steps)
+        index, draw = epoch_draws(self.sizes, self.weights, self.seed, epoch)
+        first = batch * self.batch_size
+        chosen = range(first + self.share[0], first + self.share[1])
+        return [
+            Row(int(index[i]), _rng(_EXAMPLE, self.seed, epoch, int(index[i]), int(draw[i])))
+            for i in chosen
+        ]
+
+
+class EvaluationPlan(NamedTuple):
+    """The rows of each batch of evaluation that this process makes: everyone once, -1 pads.
+
+    Attributes:
+      size: persons of the split.
+      batch_size, share: as in ``TrainPlan``.
+    """
+
+    size: int
+    batch_size: int
+    share: tuple[int, int]
+
+    def rows(self, step: int) -> list[Row]:
+        first = step * self.batch_size
+        chosen = range(first + self.share[0], first + self.share[1])
+        return [Row(i if i < self.size else -1, None) for i in chosen]

@@ -1,0 +1,106 @@
+"""One photo's answer for the page: positions, probabilities and pictures of the maps, as JSON."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxpose import geometry
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.predict.images import is_heic_data, warnings_of_pillow_ignored
+from jaxpose.visualize import PRESENCE_THRESHOLD, heat_map, joint_colors, part_maps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
+MAP_SIZE = 256  # pixels of a map's side
+QUALITY = 80  # of WebP
+
+
+def about(estimator: PoseEstimator) -> dict[str, Any]:
+    """What the page says of the network before it saw a photo."""
+    return {
+        "checkpoint": str(estimator.source or ""),
+        "image_size": estimator.image_size,
+        "joints": len(estimator.joints),
+        "threshold": PRESENCE_THRESHOLD,
+    }
+
+
+def answer(
+    estimator: PoseEstimator, data: bytes, box: Sequence[float] | None = None
+) -> dict[str, Any]:
+    """Everything that the page shows of one person.
+
+    Args:
+      estimator: the network.
+      data: the photo's file.
+      box: (x, y, width, height) in pixels of the upright photo; None looks twice, as
+        `PoseEstimator.predict` does.
+
+    Returns:
+      Plain and JSON-serialisable: ``size`` of the photo, ``box`` and ``crop`` that were looked at
+      (x, y, width, height), ``joints`` (name, x, y in pixels of the photo, confidence, color and
+      the picture of its part map over the crop), ``limbs`` as pairs of indices, and ``part_maps``,
+      the picture of all of them.
+
+    Raises:
+      JaxposeError: the data are no picture, or the box has no area or lies outside of it.
+    """
+    picture = as_picture(_opened(data))
+    found = estimator.predict(picture, None if box is None else [box])
+    maps = estimator.maps(picture, found.boxes[0])
+    crop = geometry.cut(picture, maps.crop, MAP_SIZE)
+    heatmaps = maps.heatmaps[..., estimator.channels]
+    place = {name: index for index, name in enumerate(estimator.joints)}
+    (left, top), side = np.subtract(maps.crop.center, maps.crop.side / 2), maps.crop.side
+    return {
+        "size": [picture.shape[1], picture.shape[0]],
+        "box": found.boxes[0].tolist(),
+        "crop": [float(left), float(top), float(side), float(side)],
+        "joints": [
+            {
+                "name": name.replace("_", " "),
+                "x": float(x),
+                "y": float(y),
+                "confidence": float(confidence),
+                "color": "#" + bytes(color).hex(),
+                "map": _as_url(heat_map(heatmaps[..., index], image=crop)),
+            }
+            for index, (name, (x, y), confidence, color) in enumerate(
+                zip(
+                    estimator.joints,
+                    found.keypoints[0],
+                    found.confidence[0],
+                    joint_colors(estimator.joints),
+                    strict=True,
+                )
+            )
+        ],
+        "limbs": [[place[a], place[b]] for a, b in estimator.limbs],
+        "part_maps": _as_url(part_maps(heatmaps, joints=estimator.joints, image=crop)),
+    }
+
+
+def _opened(data: bytes):
+    """The bytes of a photo as a PIL image; no pixel is decoded yet."""
+    images = import_optional("PIL.Image", extra="demo")
+    if is_heic_data(data):
+        raise JaxposeError("that file is a HEIC picture; turn it into JPEG or PNG first")
+    try:
+        with warnings_of_pillow_ignored:
+            return images.open(io.BytesIO(data), formats=FORMATS)
+    except images.DecompressionBombError:
+        raise JaxposeError("that picture has too many pixels; reduce it first") from None
+    except Exception:  # Pillow's decoders raise many kinds for a broken file
+        raise JaxposeError("that file is no picture; take a JPEG, PNG or WebP") from None
+
+
+def _as_url(picture: np.ndarray) -> str:
+    """uint8 [H, W, 3] as a data: address."""
+    images = import_optional("PIL.Image", extra="demo")
+    file = io.BytesIO()
+    images.fromarray(picture).save(file, "WEBP", quality=QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

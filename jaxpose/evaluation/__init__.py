@@ -1,0 +1,1 @@
+"""Predictions for a split, and their scores by the paper's protocols."""

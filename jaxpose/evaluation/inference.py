@@ -1,0 +1,258 @@
+"""Predictions of a network for a whole split, over all devices and processes."""
+
+import functools
+import numbers
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import geometry
+from jaxpose.data import prepared
+from jaxpose.data.batches import evaluation_batches
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.heatmaps import soft_argmax
+from jaxpose.network import PoseNet, normalise
+from jaxpose.runtime import processes
+from jaxpose.runtime.devices import parallel, replicate, shard
+from jaxpose.skeleton import flip_permutation, joint_index
+
+MOST_CROPS = 9  # from 0.6 to 1.4 of the plain crop
+CROP_STEP = 0.1  # several crops differ in size by this share of the plain one
+COLDEST = 1e-30  # temperature at which the soft-argmax is the argmax
+# Other ways to read a network's maps than its own: what the context maps (the paper's Fig. 6) and
+# the expectation in place of the maximum are worth.
+PARTS_ALONE = "part maps alone, contexts off"
+MAXIMUM = "maximum of the part maps"
+
+
+class Answers(NamedTuple):
+    """What a network says of every person of a split, in the split's order.
+
+    Attributes:
+      keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored picture.
+      confidence: float32 [K, N, J], probability.
+      in_crop: bool [N, J], labelled and inside the (first) crop.
+      readable: bool [N], the picture decoded.
+      readings: keypoints, as above, by another way to read the same maps; empty unless asked for.
+    """
+
+    keypoints: np.ndarray
+    confidence: np.ndarray
+    in_crop: np.ndarray
+    readable: np.ndarray
+    readings: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+def answer_crops(
+    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The network's answers for crops.
+
+    Args:
+      net, variables: the network.
+      images: uint8 [B, S, S, 3].
+      flipped: the order of joints in a mirror (`flip_permutation`); with it the answer is averaged
+        with the mirrored answer for the mirrored crops.
+
+    Returns:
+      keypoints [K, B, J, 2] in [0, 1] and probabilities [K, B, J], both at least float32.
+    """
+
+    def answer(images):
+        output = net.apply(variables, normalise(images, net.dtype), train=False)
+        return output.keypoints, output.confidence
+
+    return _with_mirror(answer, images, flipped)
+
+
+def _with_mirror(answer, images, flipped):
+    """The function's keypoints [..., J, 2] and logits [..., J], as `answer_crops` returns them."""
+    keypoints, logits = answer(images)
+    if flipped is not None:
+        mirrored, mirrored_logits = answer(images[:, :, ::-1])
+        order = np.asarray(flipped)
+        back = mirrored[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
+        keypoints = (keypoints + back) / 2
+        logits = (logits + mirrored_logits[..., order]) / 2
+    return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
+
+
+def readings_of(net: PoseNet) -> tuple[str, ...]:
+    """Names of the other ways to read this network's maps."""
+    return (PARTS_ALONE, MAXIMUM) if net.num_context_maps else (MAXIMUM,)
+
+
+def read_crops(
+    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """As `answer_crops`, with keypoints [1 + R, K, B, J, 2]: the answer, then R `readings_of`."""
+    temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: COLDEST}
+
+    def answer(images):
+        output = net.apply(variables, normalise(images, net.dtype), train=False, heatmaps=True)
+        parts = output.heatmaps[..., : net.num_joints]
+        read = [
+            functools.partial(soft_argmax, temperature=temperatures[name], grid=net.grid)
+            for name in readings_of(net)
+        ]
+        others = [jax.vmap(one, in_axes=-1, out_axes=-2)(parts) for one in read]
+        return jnp.stack([output.keypoints, *others]), output.confidence
+
+    return _with_mirror(answer, images, flipped)
+
+
+@functools.lru_cache(maxsize=16)
+def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, readings: bool = False):
+    """`answer_crops` (or `read_crops`) on all local devices, compiled once for a network."""
+    answer = read_crops if readings else answer_crops
+    return parallel(functools.partial(answer, net, flipped=flipped))
+
+
+def predict_split(
+    net: PoseNet,
+    variables: dict,
+    split: prepared.PreparedSplit,
+    *,
+    joints: tuple[str, ...],
+    image_size: int,
+    batch_size: int,
+    rule: geometry.CropRule,
+    workers: int = 0,
+    flip_test: bool = False,
+    num_crops: int = 1,
+    readings: bool = False,
+) -> Answers:
+    """Run every person of a split, each once, over all devices of all processes.
+
+    Args:
+      net, variables: the network; variables without a device axis.
+      split: from `prepared.open_split`.
+      joints: the network's joint names.
+      image_size: side of the crops in pixels.
+      batch_size: global; rounded up to a multiple of the devices, which changes no answer.
+      rule: how a crop is cut.
+      workers: processes that decode; 0 decodes in threads.
+      flip_test: average with the mirrored answer of the mirrored crop.
+      num_crops: crops of different size, averaged in the picture's pixels.
+      readings: read the maps in the other ways too (`readings_of`).
+    """
+    flipped = tuple(flip_permutation(joints).tolist()) if flip_test else None
+    forward = make_forward(net, flipped=flipped, readings=readings)
+    others = readings_of(net) if readings else ()
+    variables = replicate(variables)
+    batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
+    persons = len(split.source)
+    confidence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
+    keypoints = np.zeros((1 + len(others), *confidence.shape, 2))
+    in_crop = np.zeros((persons, len(joints)), np.int32)
+    readable = np.zeros(persons, np.int32)
+    for number, size in enumerate(crop_sizes(num_crops)):
+        batches = evaluation_batches(
+            split,
+            joints=joints,
+            image_size=image_size,
+            batch_size=batch_size,
+            rule=rule._replace(enlargement=rule.enlargement * size),
+            workers=workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        for batch in batches:
+            found, probability = forward(variables, shard({"image": batch["image"]})["image"])
+            # [devices, K, B, J] -> [K, devices * B, J], and [devices, (R,) K, B, J, 2] likewise
+            probability = np.concatenate(np.asarray(probability), axis=1)
+            found = np.concatenate(np.asarray(found, np.float64), axis=-3)
+            found = found.reshape(len(keypoints), *probability.shape, 2)
+            kept = batch["index"] >= 0
+            index = batch["index"][kept]
+            found = found[:, :, kept]
+            matrix = np.broadcast_to(batch["crop_to_image"][kept], (*found.shape[:3], 2, 3))
+            keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
+            confidence[:, index] += probability[:, kept] / num_crops
+            if number == 0:
+                in_crop[index] = batch["labelled"][kept]
+                readable[index] = batch["readable"][kept]
+    keypoints, confidence, in_crop, readable = (
+        processes.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)
+    )
+    return Answers(
+        keypoints=keypoints[0],
+        confidence=confidence,
+        in_crop=in_crop > 0,
+        readable=readable > 0,
+        readings=dict(zip(others, keypoints[1:], strict=True)),
+    )
+
+
+def crop_sizes(num_crops: int) -> list[float]:
+    """Sizes of several crops as fractions of the plain one, which comes first: 1, 0.9, 1.1, ..."""
+    if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MOST_CROPS:
+        raise JaxposeError(
+            f"num_crops is {num_crops!r}; it must be 1 to {MOST_CROPS}, a whole number"
+        )
+    steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
+    return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
+
+
+def predictions_of(
+    answers: Answers,
+    truth: dict[str, np.ndarray],
+    *,
+    joints: tuple[str, ...],
+    truth_joints: tuple[str, ...],
+    trained: tuple[str, ...] | None = None,
+    block: int = -1,
+    description: str = "",
+) -> Predictions:
+    """One block's answers beside the truth, in pixels of the release's pictures.
+
+    Arguments as `score_answers` has them.
+    """
+    trained = joints if trained is None else trained
+    kept = joint_index(joints, trained)
+    head_size = truth["head_size"]
+    if "zoom" in truth:
+        head_size = head_size / truth["zoom"]
+    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
+    return Predictions(
+        prediction=_to_release(truth, answers.keypoints[block][:, kept]),
+        ground_truth=np.where(truth["labelled"][..., None], positions, 0.0),
+        labelled=truth["labelled"],
+        joints=tuple(truth_joints),
+        prediction_joints=tuple(trained),
+        head_size=head_size,
+        description=description,
+    )
+
+
+def _to_release(truth: dict[str, np.ndarray], points: np.ndarray) -> np.ndarray:
+    """Pixels of the stored pictures [N, J, 2] to pixels of the release's."""
+    if "zoom" not in truth:
+        return points
+    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
+
+
+def mean_pose_answers(
+    split: prepared.PreparedSplit, pose: np.ndarray, *, rule: geometry.CropRule
+) -> Answers:
+    """Answers of a network that always says the same normalised pose [J, 2] in its crop."""
+    truth = prepared.annotations(split)
+    persons = len(split.source)
+    crops = [
+        geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
+        for i in range(persons)
+    ]
+    matrices = np.stack([geometry.crop_to_image(crop) for crop in crops])
+    points = geometry.apply_affine(matrices, np.broadcast_to(pose, (persons, *pose.shape)))
+    shape = (persons, len(pose))
+    return Answers(
+        keypoints=points[None],
+        confidence=np.ones((1, *shape), np.float32),
+        in_crop=np.ones(shape, bool),
+        readable=np.ones(persons, bool),
+    )

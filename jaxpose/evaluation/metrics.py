@@ -1,0 +1,225 @@
+"""PCK, PCKh and strict PCP as sums that merge: exact over batches, hosts and any order of them.
+
+PCK (with another normaliser PCKh): a joint is right if its distance to the truth, divided by the
+person's normaliser, is at most the threshold. Strict PCP: a stick is right if each of its two ends
+lies within a fraction of the true stick's length from its true end. Rates are in percent, distances
+are taken in float64, and every comparison is ``<=``, as the toolkits of MPII and LSP have it.
+
+Protocols (which joints, groups, thresholds) are in ``jaxpose.evaluation.protocols``.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+from jaxpose.skeleton import joint_index
+
+
+class Counts(NamedTuple):
+    """What was right of what was counted, for T thresholds and P parts (joints or sticks).
+
+    Integers throughout, so that a sum over parts of a data set equals the whole exactly. It is a
+    pytree of arrays: processes may gather and add it leaf by leaf.
+
+    Attributes:
+      correct: int64 [T, P], right at each threshold.
+      counted: int64 [P], labelled parts of the persons that have a normaliser.
+      not_labelled: int64 [P], parts of these persons that are left out for want of a label.
+      persons: int64, all persons.
+      persons_left_out: int64, persons without a normaliser: none of their parts is counted.
+    """
+
+    correct: np.ndarray
+    counted: np.ndarray
+    not_labelled: np.ndarray
+    persons: np.ndarray
+    persons_left_out: np.ndarray
+
+
+def merge(a: Counts, b: Counts) -> Counts:
+    """The counts of two disjoint sets of persons together, of the same parts and thresholds."""
+    if np.shape(a.correct) != np.shape(b.correct):
+        raise ValueError(
+            f"counts of {np.shape(a.correct)} and {np.shape(b.correct)} (thresholds, parts) "
+            "belong to different metrics"
+        )
+    return Counts(*(np.add(x, y) for x, y in zip(a, b, strict=True)))
+
+
+# Predictions may be infinite or NaN, which is wrong and no reason to warn.
+@np.errstate(invalid="ignore", over="ignore")
+def pck(
+    prediction: np.ndarray,
+    ground_truth: np.ndarray,
+    labelled: np.ndarray,
+    normaliser: np.ndarray,
+    *,
+    thresholds: Sequence[float],
+) -> Counts:
+    """Percentage of correct keypoints; with the head's size as normaliser it is PCKh.
+
+    Args:
+      prediction: [N, J, 2] positions (x, y) in any unit; one that is not finite is wrong.
+      ground_truth: [N, J, 2] in the same unit.
+      labelled: bool [N, J]; joints without a label are left out.
+      normaliser: [N] in the same unit; persons whose normaliser is not above 0 are left out.
+      thresholds: T shares of the normaliser.
+
+    Returns:
+      ``Counts`` over the J joints.
+
+    Example:
+      >>> truth = np.array([[[0.0, 0.0], [8.0, 6.0]]])
+      >>> guess = np.array([[[0.0, 1.0], [8.0, 9.0]]])
+      >>> counts = pck(guess, truth, np.ones((1, 2), bool), np.array([10.0]), thresholds=[0.2])
+      >>> counts.correct.tolist(), counts.counted.tolist()
+      ([[1, 0]], [1, 1])
+    """
+    normaliser = np.asarray(normaliser, np.float64)
+    measured = np.isfinite(normaliser) & (normaliser > 0)
+    errors = _distance(prediction, ground_truth) / np.where(measured, normaliser, 1.0)[:, None]
+    return _count(errors, np.asarray(labelled, bool), measured, thresholds)
+
+
+def torso_diagonal(
+    ground_truth: np.ndarray, labelled: np.ndarray, *, joints: Sequence[str]
+) -> np.ndarray:
+    """The normaliser of PCK on LSP: the true distance from left shoulder to right hip.
+
+    Args:
+      ground_truth: [N, J, 2] positions (x, y).
+      labelled: bool [N, J].
+      joints: J names.
+
+    Returns:
+      float64 [N] in the unit of ``ground_truth``; 0 for persons who lack one of the two joints.
+
+    Raises:
+      JaxposeError: the joint set has no such joint at all.
+    """
+    ends = joint_index(joints, ("left_shoulder", "right_hip"))
+    if (ends < 0).any():
+        raise JaxposeError(
+            "PCK divides by the distance from left_shoulder to right_hip, and the ground truth "
+            f"has no such joints; name them among its joints: {', '.join(joints)}"
+        )
+    a, b = ends
+    length = _distance(np.asarray(ground_truth)[:, a], np.asarray(ground_truth)[:, b])
+    return np.where(np.asarray(labelled, bool)[:, ends].all(axis=1), length, 0.0)
+
+
+# Each end is one joint, or the middle of two.
+STICKS = {
+    "right_lower_leg": (("right_ankle",), ("right_knee",)),
+    "right_upper_leg": (("right_knee",), ("right_hip",)),
+    "left_upper_leg": (("left_hip",), ("left_knee",)),
+    "left_lower_leg": (("left_knee",), ("left_ankle",)),
+    "right_forearm": (("right_wrist",), ("right_elbow",)),
+    "right_upper_arm": (("right_elbow",), ("right_shoulder",)),
+    "left_upper_arm": (("left_shoulder",), ("left_elbow",)),
+    "left_forearm": (("left_elbow",), ("left_wrist",)),
+    "head": (("neck",), ("head_top",)),
+    "torso": (("right_hip", "left_hip"), ("right_shoulder", "left_shoulder")),
+}
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def strict_pcp(
+    prediction: np.ndarray,
+    ground_truth: np.ndarray,
+    labelled: np.ndarray,
+    *,
+    joints: Sequence[str],
+    fractions: Sequence[float] = (0.5,),
+) -> Counts:
+    """Percentage of correct parts, strict: each end within a fraction of the true length.
+
+    Args:
+      prediction: [N, J, 2] positions (x, y) in any unit.
+      ground_truth: [N, J, 2] in the same unit.
+      labelled: bool [N, J]; a stick one of whose joints has no label is left out.
+      joints: J names; sticks of joints that are not among them are left out.
+      fractions: T shares of the true stick's length.
+
+    Returns:
+      ``Counts`` over the ten ``STICKS``. A true stick of length 0 counts as wrong.
+    """
+    prediction = np.asarray(prediction, np.float64)
+    ground_truth = np.asarray(ground_truth, np.float64)
+    labelled = np.asarray(labelled, bool)
+    errors = np.full((len(ground_truth), len(STICKS)), np.inf)
+    complete = np.zeros(errors.shape, bool)
+    for stick, ends in enumerate(STICKS.values()):
+        index = [joint_index(joints, end) for end in ends]
+        if min(place.min() for place in index) < 0:
+            continue
+        complete[:, stick] = labelled[:, np.concatenate(index)].all(axis=1)
+        true_ends = [ground_truth[:, place].mean(axis=1) for place in index]
+        ends_found = [prediction[:, place].mean(axis=1) for place in index]
+        length = _distance(*true_ends)
+        errors_of_ends = [_distance(*end) for end in zip(true_ends, ends_found, strict=True)]
+        # np.maximum keeps a NaN of either end, which then counts as wrong.
+        farther = np.maximum(*errors_of_ends)
+        np.divide(farther, length, out=errors[:, stick], where=length > 0)
+    return _count(errors, complete, np.ones(len(errors), bool), fractions)
+
+
+def rates(counts: Counts) -> np.ndarray:
+    """Percent right: float64 [T, P], NaN for parts of which none was counted."""
+    return _percent(counts.correct, counts.counted)
+
+
+def pooled_rate(counts: Counts, parts: Sequence[int]) -> np.ndarray:
+    """Percent right of all counted entries of some parts (indices): float64 [T]."""
+    return _percent(counts.correct[:, parts].sum(axis=1), counts.counted[parts].sum())
+
+
+def area_under_curve(rate: np.ndarray, thresholds: Sequence[float]) -> float:
+    """Mean height of a curve of rates [T] over rising thresholds [T], by the trapezoid rule."""
+    steps = np.diff(thresholds)
+    return float(((rate[1:] + rate[:-1]) / 2 * steps).sum() / steps.sum())
+
+
+def mean_pose(keypoints: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """The answer that looks at no picture: each joint's mean over the persons who have it.
+
+    Args:
+      keypoints: [N, J, 2] positions (x, y), normalised to the crop.
+      labelled: bool [N, J].
+
+    Returns:
+      float64 [J, 2]; NaN, hence wrong in every metric, for joints that nobody has.
+    """
+    mask = np.asarray(labelled, bool)[..., None]
+    total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)
+    count = mask.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Euclidean distance over the last axis, in float64: [..., 2] and [..., 2] -> [...]."""
+    # Cast first: whole numbers may come unsigned.
+    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    return np.hypot(difference[..., 0], difference[..., 1])
+
+
+def _count(
+    errors: np.ndarray, labelled: np.ndarray, measured: np.ndarray, thresholds: Sequence[float]
+) -> Counts:
+    """Relative errors [N, P] -> counts; ``measured`` [N] tells who has a normaliser."""
+    counted = labelled & measured[:, None]
+    return Counts(
+        correct=np.array(
+            [((errors <= t) & counted).sum(axis=0) for t in thresholds], dtype=np.int64
+        ).reshape(len(thresholds), errors.shape[1]),
+        counted=counted.sum(axis=0, dtype=np.int64),
+        not_labelled=(~labelled & measured[:, None]).sum(axis=0, dtype=np.int64),
+        persons=np.int64(len(errors)),
+        persons_left_out=(~measured).sum(dtype=np.int64),
+    )
+
+
+def _percent(correct: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    return np.where(counted > 0, 100.0 * correct / np.maximum(counted, 1), np.nan)

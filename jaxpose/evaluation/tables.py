@@ -1,0 +1,204 @@
+"""Scores as aligned text, in the columns and the order of the paper's tables, beside its rows."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jaxpose.evaluation.protocols import PROTOCOLS, Protocol
+
+
+class PaperTable(NamedTuple):
+    """Rows that the paper prints: (method, family, the columns' rates and the last one).
+
+    The paper's own method, and the best detection- and regression-based ones beside it; the number
+    in brackets is the paper's reference.
+    """
+
+    number: int
+    protocol: str
+    title: str
+    rows: tuple[tuple[str, str, tuple[float, ...]], ...]
+
+
+def _row(method: str, family: str, rates: str) -> tuple[str, str, tuple[float, ...]]:
+    return method, family, tuple(float(rate) for rate in rates.split())
+
+
+PAPER_TABLES = (
+    PaperTable(
+        1,
+        "lsp-pck",
+        "LSP test, observer-centric",
+        (
+            _row("Our method", "regression", "97.4 93.8 86.8 82.3 93.7 90.9 88.3 90.5"),
+            _row("Pishchulin et al. [33]", "detection", "97.4 92.0 83.8 79.0 93.1 88.3 83.7 88.2"),
+            _row("Chu et al. [12]", "detection", "93.7 87.2 78.2 73.8 88.2 83.0 80.9 83.6"),
+        ),
+    ),
+    PaperTable(
+        2,
+        "lsp-pcp",
+        "LSP test, observer-centric",
+        (
+            _row("Our method", "regression", "98.2 93.8 89.8 85.8 75.5 96.0 88.4"),
+            _row("Pishchulin et al. [33]", "detection", "96.0 91.0 83.5 82.8 71.8 96.2 85.0"),
+        ),
+    ),
+    PaperTable(
+        3,
+        "lsp-pck",
+        "LSP test, person-centric",
+        (
+            _row("Our method", "regression", "97.5 93.3 87.6 84.6 92.8 92.0 90.0 91.1"),
+            _row("Chu et al. [13]", "detection", "98.1 93.7 89.3 86.9 93.4 94.0 92.5 92.6"),
+            _row("Carreira et al. [6]", "regression", "90.5 81.8 65.8 59.8 81.6 70.6 62.0 73.1"),
+            _row(
+                "Belagiannis, Zisserman [4]", "detection", "95.2 89.0 81.5 77.0 83.7 87.0 82.8 85.2"
+            ),
+            _row("Yu et al. [46]", "detection", "87.2 88.2 82.4 76.3 91.4 85.8 78.7 84.3"),
+        ),
+    ),
+    PaperTable(
+        4,
+        "lsp-pcp",
+        "LSP test, person-centric",
+        (
+            _row("Our method", "regression", "98.2 93.6 91.0 86.6 78.2 96.8 89.4"),
+            _row("Chu et al. [13]", "detection", "98.4 95.0 92.8 88.5 81.2 95.7 90.9"),
+            _row("Carreira et al. [6]", "regression", "95.3 81.8 73.3 66.7 51.0 84.4 72.5"),
+        ),
+    ),
+    PaperTable(
+        5,
+        "mpii-pckh",
+        "MPII test",
+        (
+            _row("Our method", "regression", "98.1 96.6 92.0 87.5 90.6 88.0 82.7 91.2"),
+            _row("Chen et al. [8]", "detection", "98.1 96.5 92.5 88.5 90.2 89.6 86.0 91.9"),
+            _row("Chou et al. [11]", "detection", "98.2 96.8 92.2 88.0 91.3 89.1 84.9 91.8"),
+            _row("Newell et al. [27]", "detection", "98.2 96.3 91.2 87.1 90.1 87.4 83.6 90.9"),
+            _row("Sun et al. [38]", "regression", "97.5 94.3 87.0 81.2 86.5 78.5 75.4 86.4"),
+            _row("Carreira et al. [6]", "regression", "95.7 91.7 81.7 72.4 82.8 73.2 66.4 81.3"),
+        ),
+    ),
+)
+
+
+def paper_tables(protocol: Protocol) -> tuple[PaperTable, ...]:
+    """The paper's tables that report this protocol."""
+    return tuple(table for table in PAPER_TABLES if table.protocol == protocol.name)
+
+
+def paper_dicts(protocol: Protocol) -> list[dict[str, Any]]:
+    """The paper's tables of this protocol as plain values, keyed as in ``protocols.result``."""
+    keys = [key for key, _, _ in protocol.columns]
+    return [
+        {
+            "table": table.number,
+            "title": table.title,
+            "method": method,
+            "family": family,
+            "columns": dict(zip(keys, rates[:-1], strict=True)),
+            "total": rates[-1],
+        }
+        for table in paper_tables(protocol)
+        for method, family, rates in table.rows
+    ]
+
+
+def columns_text(
+    results: Sequence[tuple[str, dict[str, Any]]], *, description: str = "", paper: bool = False
+) -> str:
+    """The paper's columns, one line a result.
+
+    Args:
+      results: (label, what ``protocols.result`` gave), of one protocol: several networks, or the
+        blocks of one.
+      description: said in the title, such as the data set and the crop.
+      paper: the paper's own rows beneath.
+    """
+    first = results[0][1]
+    protocol = PROTOCOLS[first["protocol"]]
+    title = f"{_metric(first)}, {_plural(first['persons'], 'person')}"
+    rows = [["", *(header for _, header, _ in protocol.columns), protocol.total]]
+    rows += [
+        [label, *(_rate(rate) for rate in found["columns"].values()), _rate(found["total"])]
+        for label, found in results
+    ]
+    if paper:
+        for table in paper_tables(protocol):
+            rows.append([f"Paper, Table {table.number}: {table.title}"])
+            # A space for the second decimal, which the paper does not give.
+            rows += [
+                [f"  {method} ({family})", *(f"{rate:.1f} " for rate in rates)]
+                for method, family, rates in table.rows
+            ]
+    return "\n".join([f"{title}: {description}" if description else title, "", *_aligned(rows)])
+
+
+def parts_text(found: dict[str, Any]) -> str:
+    """Per joint or stick: rate, how many were right and counted, how many were not labelled."""
+    rows = [["", "rate", "right", "counted", "not labelled"]]
+    for part, row in found["parts"].items():
+        numbers = (row["correct"], row["counted"], row["not_labelled"])
+        rows.append([part, _rate(row["rate"]), *(str(number) for number in numbers)])
+    return "\n".join(_aligned(rows))
+
+
+def beside_text(found: dict[str, Any]) -> str:
+    """What goes beside the columns: the other averages, other thresholds, who was left out."""
+    protocol = PROTOCOLS[found["protocol"]]
+    parts = sum(len(parts) for _, _, parts in protocol.columns)
+    kind = "stick" if protocol.normaliser == "stick" else "joint"
+    averages = {
+        f"all entries of {parts} {kind}s pooled": found["pooled"],
+        f"mean of {parts} {kind} rates": found["mean_of_rates"],
+    }
+    averages |= {f"{key.replace('_', ' ')} (pooled)": found[key] for key, _ in protocol.extras}
+    for threshold, rate in found["at_threshold"].items():
+        if len(found["at_threshold"]) > 1:
+            averages[f"{found['metric']}@{threshold}"] = rate
+    if protocol.has_curve:
+        top = protocol.thresholds[-1]
+        averages[f"area under the curve, thresholds 0 to {top:g}"] = found["area_under_curve"]
+    lines = _aligned([[name, _rate(rate)] for name, rate in averages.items()])
+    lacks = {"head_size": "head size", "torso_diagonal": "left shoulder or right hip"}
+    left_out = [_plural(found["not_labelled"], kind) + " without a label"]
+    if protocol.normaliser in lacks:
+        persons = _plural(found["persons_left_out"], "person")
+        left_out.append(f"{persons} without {lacks[protocol.normaliser]}")
+    lines += ["", f"left out: {', '.join(left_out)}"]
+    if found["parts_left_out"]:
+        lines.append(f"not in any average: {', '.join(found['parts_left_out'])}")
+    return "\n".join(lines)
+
+
+def text(
+    found: dict[str, Any], *, label: str = "", description: str = "", paper: bool = False
+) -> str:
+    """Everything that ``protocols.result`` found, as the command prints it."""
+    columns = columns_text([(label, found)], description=description, paper=paper)
+    return "\n\n".join([columns, beside_text(found), parts_text(found)])
+
+
+def _metric(found: dict[str, Any]) -> str:
+    return f"{found['metric']}@{found['threshold']:g}"
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:.2f}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns padded to their widest cell: the first to the right, numbers to the left."""
+    full = [row for row in rows if len(row) > 1]
+    widths = [max(len(row[column]) for row in full) for column in range(len(full[0]))]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
+        lines.append("  ".join(cells).rstrip())
+    return lines

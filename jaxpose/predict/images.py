@@ -1,0 +1,210 @@
+"""Photos as RGB arrays, from files, Pillow's images and arrays; and images written to files."""
+
+import contextlib
+import os
+import pathlib
+import threading
+import warnings
+from typing import Any
+
+import numpy as np
+
+from jaxpose.data.images import to_8_bits
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.paths import local_path
+
+JPEG_QUALITY = 92
+MOST_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
+ORIENTATION = 0x0112  # EXIF's tag
+HEIC_BRANDS = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
+
+
+def as_picture(image: Any) -> np.ndarray:
+    """Read a photo as RGB uint8 [H, W, 3], upright.
+
+    Gray images of more than 8 bits are scaled by the range of their values: floats up to 1 by 255,
+    others as `to_8_bits` does it.
+
+    Args:
+      image: a path, a PIL image, or an array uint8 [H, W, 3] (or [H, W], gray).
+
+    Raises:
+      JaxposeError: it cannot be read, is too large, or has another shape or type.
+    """
+    image = _as_array(image)
+    if isinstance(image, np.ndarray):
+        if image.ndim == 2:
+            image = np.repeat(image[..., None], 3, axis=-1)
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+            raise JaxposeError(
+                f"the picture is an array {image.dtype} {image.shape}; give uint8 [height, width, "
+                "3] in RGB"
+            )
+        return np.ascontiguousarray(image)
+    pil = import_optional("PIL.Image", extra="predict")
+    is_path = isinstance(image, str | os.PathLike)
+    if is_path:
+        image = local_path(image)
+        if is_heic(image):
+            _register_heic(image)
+    name = image if is_path else "the picture"
+    try:
+        with (
+            warnings_of_pillow_ignored,
+            pil.open(image) if is_path else contextlib.nullcontext(image) as opened,
+        ):
+            if opened.width * opened.height > MOST_PIXELS:
+                raise JaxposeError(
+                    f"{name} has {opened.width}x{opened.height} pixels, more than {MOST_PIXELS}; "
+                    "reduce it first"
+                )
+            deep_colors = _has_deep_colors(opened)
+            upright = upright_image(opened)
+            if upright.mode.startswith(("I", "F")):  # Pillow would clip, not scale
+                return np.repeat(_gray(np.asarray(upright), name)[..., None], 3, axis=-1)
+            array = np.asarray(upright.convert("RGB"))
+            if deep_colors and array.max() < 2**6:
+                raise JaxposeError(
+                    f"{name} has colors of 16 bits and uses the lower ones alone; save it with 8 "
+                    "bits first"
+                )
+            return np.ascontiguousarray(array)
+    except JaxposeError:
+        raise
+    except pil.DecompressionBombError:
+        raise JaxposeError(f"{name} has more pixels than Pillow takes; reduce it first") from None
+    except FileNotFoundError:
+        raise JaxposeError(f"no file {name}; give a picture") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for a broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise JaxposeError(f"{name} cannot be read as a picture ({reason})") from error
+
+
+def upright_image(image: Any) -> Any:
+    """Turn a PIL image as its EXIF orientation says.
+
+    Unlike ``PIL.ImageOps.exif_transpose`` this does not write the EXIF block again, which fails for
+    blocks that Pillow reads but cannot encode. An orientation that cannot be read counts as none.
+    """
+    transpose = import_optional("PIL.Image", extra="predict").Transpose
+    image.load()  # a TIFF is turned here, by Pillow
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # Pillow raises many kinds for a broken block
+        orientation = None
+    method = {
+        2: transpose.FLIP_LEFT_RIGHT,
+        3: transpose.ROTATE_180,
+        4: transpose.FLIP_TOP_BOTTOM,
+        5: transpose.TRANSPOSE,
+        6: transpose.ROTATE_270,
+        7: transpose.TRANSVERSE,
+        8: transpose.ROTATE_90,
+    }.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _has_deep_colors(image: Any) -> bool:
+    """Whether Pillow, which has no such mode, will cut colors of 16 bits to their upper 8."""
+    decoders = getattr(image, "tile", None) or []  # gone once an image is decoded
+    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile) for tile in decoders)
+
+
+def _gray(values: np.ndarray, name: str) -> np.ndarray:
+    """Gray values of any type [H, W] as uint8; floats up to 1 are fractions of white."""
+    low, high = values.min(), values.max()
+    is_float = values.dtype.kind == "f"
+    if is_float and 0 <= low <= high < 2:  # a little over 1 after resampling
+        return np.rint(255.0 * values.clip(0, 1)).astype(np.uint8)
+    if not 0 <= low <= high < 2**16 or (is_float and high < 2**7):
+        raise JaxposeError(
+            f"{name} holds values from {low:g} to {high:g}, which is the range of no photo; save "
+            "it with 8 or 16 bits first"
+        )
+    return to_8_bits(values.astype(np.uint16))
+
+
+def is_heic(path: str | os.PathLike) -> bool:
+    """Whether a file is HEIC by its first bytes, whatever its name (phones call some ``.jpg``)."""
+    try:
+        with open(path, "rb") as file:
+            return is_heic_data(file.read(32))
+    except OSError:  # who opens it next reports that
+        return False
+
+
+def is_heic_data(data: bytes) -> bool:
+    """Whether bytes start as a HEIC file does."""
+    length = int.from_bytes(data[:4], "big")
+    brands = {data[place : place + 4] for place in range(8, min(length, len(data)) - 3, 4)}
+    return data[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS) and b"avif" not in brands
+
+
+def _register_heic(name: str) -> None:
+    """Let Pillow read HEIC where pillow-heif is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise JaxposeError(
+            f"{name} is a HEIC picture; turn it into JPEG or PNG first, or run: "
+            "pip install pillow-heif"
+        ) from None
+    pillow_heif.register_heif_opener()
+
+
+class _Ignored:
+    """A context that ignores what Pillow warns of in files that it reads all the same.
+
+    Threads may be in it together: Python's filters of warnings belong to the whole process, so the
+    first one sets them and the last one restores them.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._users += 1
+
+    def __exit__(self, *_) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._filters.__exit__(None, None, None)
+
+
+warnings_of_pillow_ignored = _Ignored()
+
+
+def save_picture(picture: np.ndarray, path: pathlib.Path) -> None:
+    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says."""
+    pil = import_optional("PIL.Image", extra="predict")
+    pil.fromarray(picture).save(path, quality=JPEG_QUALITY)
+
+
+def _as_array(image: Any) -> Any:
+    """Arrays of other libraries as NumPy's; paths and PIL images unchanged, nothing else."""
+    if isinstance(image, np.ndarray | str | os.PathLike) or hasattr(image, "getexif"):
+        return image
+    kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+    if isinstance(image, list | tuple):
+        raise JaxposeError(f"the image is a {kind}; call this once for each image")
+    if not hasattr(image, "__array__"):
+        raise JaxposeError(
+            f"the image is a {kind}; give a path, a PIL image or an array (encoded bytes: "
+            "PIL.Image.open(io.BytesIO(data)))"
+        )
+    try:
+        return np.asarray(image)
+    except Exception as error:  # tensors on a GPU, tracers: each library raises its own kind
+        raise JaxposeError(
+            f"the image is a {kind} that NumPy cannot read; give an array in the CPU's memory"
+        ) from error

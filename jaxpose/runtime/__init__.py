@@ -1,0 +1,1 @@
+"""Devices, processes, compilation and host memory: what a program runs on."""

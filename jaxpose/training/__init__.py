@@ -1,0 +1,1 @@
+"""Training of a config: ``loop.train`` is the entry, ``step`` the mathematics."""

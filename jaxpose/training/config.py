@@ -1,0 +1,59 @@
+"""Checks of a config before a run, and what is read from it as plain values."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from jaxpose.data.augment import Augmentation
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.scoring import check_evaluation
+from jaxpose.network import STRIDE
+from jaxpose.skeleton import skeleton_of
+
+if TYPE_CHECKING:
+    import ml_collections
+
+# Counts of a config that must be 1 or more.
+COUNTS = (
+    "batch_size", "accumulation_steps", "num_epochs", "log_every_steps", "validate_every_epochs",
+)  # fmt: skip
+
+
+def check_config(config: "ml_collections.ConfigDict") -> None:
+    """Raise a JaxposeError for values that cannot work, alone or together."""
+    check_evaluation(config)
+    skeleton_of(config.joints)  # no name twice
+    for name in COUNTS:
+        if config[name] < 1:
+            raise JaxposeError(f"{name} is {config[name]}; it must be 1 or more")
+    devices = jax.device_count()
+    parts = devices * config.accumulation_steps
+    if config.batch_size % parts:
+        several = config.accumulation_steps > 1
+        times = f" times {config.accumulation_steps} accumulation steps" if several else ""
+        raise JaxposeError(
+            f"batch_size {config.batch_size} is not divisible by {devices} devices{times}; the "
+            f"next one that is: {math.ceil(config.batch_size / parts) * parts}"
+        )
+    if config.image_size < STRIDE or config.image_size % STRIDE:
+        raise JaxposeError(
+            f"image_size {config.image_size} is not divisible by {STRIDE}; the next one that is: "
+            f"{max(math.ceil(config.image_size / STRIDE), 1) * STRIDE}"
+        )
+    if not 0.0 <= config.ema < 1.0:
+        raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")
+    scale = config.augmentation.scale
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
+
+
+def network_arguments(config: "ml_collections.ConfigDict") -> dict[str, Any]:
+    """`PoseNet`'s arguments as a plain dict, as a checkpoint records them."""
+    return {"num_joints": len(config.joints), **config.network.to_dict()}
+
+
+def augmentation_of(config: "ml_collections.ConfigDict") -> Augmentation:
+    """The config's augmentation as plain values."""
+    values = config.augmentation.to_dict()
+    return Augmentation(**{**values, "scale": tuple(values["scale"])})

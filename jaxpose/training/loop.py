@@ -1,0 +1,325 @@
+"""Training of a config: steps, log lines, validation, checkpoints.
+
+``train(config, workdir)`` starts or resumes a run. The position in the run is the number of
+steps done: data, random numbers and learning rate are pure functions of it, so an interrupted
+run resumes bit-exactly.
+"""
+
+import contextlib
+import math
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose.checkpoints import store
+from jaxpose.data.batches import example_name, train_batches
+from jaxpose.data.prepared import default_data_dir
+from jaxpose.errors import JaxposeError
+from jaxpose.runtime import processes
+from jaxpose.runtime.devices import parallel, replicate, shard, unreplicate
+from jaxpose.runtime.phases import phase
+from jaxpose.training.config import augmentation_of, check_config
+from jaxpose.training.metric_log import RunLog
+from jaxpose.training.run import Run, Start, metadata, open_run, start_of
+from jaxpose.training.state import empty_sums, evaluation_variables
+from jaxpose.training.step import make_train_step
+from jaxpose.training.validation import validation_table
+from jaxpose.training.workdir import prepare_workdir
+
+if TYPE_CHECKING:
+    import ml_collections
+
+MOST_UNREADABLE = 0.01  # share of the pictures drawn so far that may fail to decode
+FEWEST_UNREADABLE = 3  # so that one bad picture among the first hundred does not stop a run
+MUCH_WAITING = 0.05  # share of the time, from which on a line says so
+STEP_NEEDS = ("image", "keypoints", "labelled", "known", "weight", "readable")  # of a batch
+
+
+def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> dict[str, Any]:
+    """Train, or go on with what lies in `workdir`, until the config's last epoch.
+
+    Returns:
+      {"step", "num_steps", "score", "stopped"}: steps done and planned, the best validation score
+      (None before the first), and "preemption", "max_minutes" or None: what ended it before the
+      last epoch.
+
+    Raises:
+      JaxposeError: config, data, workdir or a loss that is not finite.
+    """
+    check_config(config)
+    with prepare_workdir(workdir, config.to_dict()) as folder:
+        with _phase("opening the data sets"):
+            run = open_run(config)
+        return _train_in(run, folder)
+
+
+def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
+    with _phase("initializing the network"):
+        start = start_of(run, folder)
+    step = int(start.state.step)
+    processes.meet()
+    if not processes.same_everywhere(step):
+        raise JaxposeError(
+            f"process {jax.process_index()} found step {step} in {folder}, others another one; "
+            "give all processes the same workdir on a disk that they share"
+        )
+    first = jax.process_index() == 0
+    with contextlib.ExitStack() as stack:
+        run_log = RunLog(folder, step=step, num_steps=run.num_steps, active=first)
+        stack.callback(run_log.close)
+        preemption = stack.enter_context(processes.Preemption())
+        managers = {}
+        for name, keep in (("latest", 2), ("best", 1)):
+            managers[name] = store.open_manager(folder / "checkpoints" / name, keep=keep)
+            stack.callback(store.finish, managers[name])
+        for note in start.notes:
+            run_log.say(note)
+        loop = Loop(run, run_log, managers, start)
+        processes.meet()
+        stopped = loop.go(preemption) if step < run.num_steps else None
+        score = float(unreplicate(loop.state.best_score))
+        return {
+            "step": loop.step,
+            "num_steps": run.num_steps,
+            "score": score if score > -math.inf else None,
+            "stopped": stopped,
+        }
+
+
+def _phase(text: str) -> contextlib.AbstractContextManager:
+    """`phase` on process 0, nothing on the others."""
+    return phase(text) if jax.process_index() == 0 else contextlib.nullcontext()
+
+
+class Loop:
+    """The loop's few moving parts: the state on the devices, the step, and the seconds spent.
+
+    Args:
+      run: from `open_run`.
+      log: of process 0; the others' writes nothing.
+      managers: of the folders "latest" and "best".
+      start: where the run stands.
+    """
+
+    def __init__(self, run: Run, log: RunLog, managers: dict[str, Any], start: Start):
+        config = run.config
+        self.run, self.log, self.managers = run, log, managers
+        self.state, self.trained = replicate(start.state), start.trained
+        self.step = int(start.state.step)
+        now = time.monotonic()
+        self.started = now - start.seconds
+        self.saved_at, self.saved_step = now, self.step
+        self.window = (self.step, now)  # where images per second are counted from
+        self.waited = 0.0  # seconds of the window for which the devices had no batch, at most
+        self.named: set[int] = set()  # persons whose picture was said not to decode
+        self.train_step = parallel(
+            make_train_step(
+                run.net,
+                run.optimizer,
+                probability_weight=config.probability_weight,
+                context_weight=config.context_weight,
+                heatmap_weight=config.heatmap_weight,
+                ema_decay=config.ema,
+                accumulation_steps=config.accumulation_steps,
+                frozen_norm=config.frozen_norm,
+            ),
+            donate=True,
+        )
+
+    def seconds(self) -> float:
+        """Spent on the run, earlier starts included."""
+        return time.monotonic() - self.started
+
+    def go(self, preemption: processes.Preemption) -> str | None:
+        """Work through the steps that are left; why it ended early, or None."""
+        run, config = self.run, self.run.config
+        batches = train_batches(
+            run.training,
+            joints=run.joints,
+            image_size=config.image_size,
+            batch_size=config.batch_size,
+            rule=run.rules,
+            augmentation=augmentation_of(config),
+            seed=config.seed,
+            start_step=self.step,
+            workers=config.workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        with contextlib.closing(batches):
+            train = self.train_first
+            while self.step < run.num_steps:
+                train(batches)
+                train = self.train_next
+                epoch_ended = self.step % run.steps_per_epoch == 0
+                if self.step % config.log_every_steps == 0:
+                    self.write_losses()
+                if epoch_ended:
+                    self.end_epoch()
+                elif self.time_to_save():
+                    self.save()
+                if preemption.reached():
+                    self.save()
+                    return "preemption"
+                more = epoch_ended and self.step < run.num_steps
+                if more and self.passed(config.max_minutes, since=self.started):
+                    return "max_minutes"
+        return None
+
+    def train_first(self, batches: Iterator[dict]) -> None:
+        """The first step of this start, which compiles the program: phases until it is done."""
+        with phase("reading the first batch", say=self.log.say):
+            batch = self.next_batch(batches)
+        with phase("compiling the training step", say=self.log.say):
+            self.train_on(batch)
+            jax.block_until_ready(self.state.step)
+
+    def train_next(self, batches: Iterator[dict]) -> None:
+        """Any further step."""
+        self.train_on(self.next_batch(batches))
+
+    def next_batch(self, batches: Iterator[dict]) -> dict:
+        """The next batch. Waiting for it counts where the devices have nothing left to do."""
+        asked = time.monotonic()
+        batch = next(batches)
+        if self.state.step.is_ready():
+            self.waited += time.monotonic() - asked
+        return batch
+
+    def train_on(self, batch: dict) -> None:
+        """One step; a picture that does not decode is named the first time."""
+        for index in batch["index"][~batch["readable"]].tolist():
+            if index not in self.named:
+                self.named.add(index)
+                name = example_name(self.run.training, index)
+                self.log.say(f"{name} does not decode; left out", everywhere=True)
+        needed = {name: batch[name] for name in STEP_NEEDS}
+        self.state = self.train_step(self.state, shard(needed))
+        self.step += 1
+
+    def time_to_save(self) -> bool:
+        """Asked at the log's steps alone, since several processes have to agree."""
+        config = self.run.config
+        if self.step % config.log_every_steps:
+            return False
+        return self.passed(config.checkpoint_every_minutes, since=self.saved_at)
+
+    def passed(self, minutes: float, *, since: float) -> bool:
+        """Whether that many minutes (0: never) are over, by the clock of process 0."""
+        if not minutes:
+            return False
+        over = time.monotonic() - since > 60 * minutes
+        return bool(processes.sum_over_processes(np.int32(over and jax.process_index() == 0)))
+
+    def check(self) -> None:
+        """Stop at a loss that is not finite and at too many unreadable pictures."""
+        bad_step = int(unreplicate(self.state.bad_step))
+        if bad_step >= 0:
+            raise JaxposeError(
+                f"the loss, its gradient or the update is not finite at step {bad_step}; the last "
+                "checkpoint before it is whole. Lower optimizer.learning_rate or set "
+                "optimizer.clip_norm"
+            )
+        unreadable = int(unreplicate(self.state.unreadable))
+        drawn = self.step * self.run.config.batch_size
+        if unreadable > max(FEWEST_UNREADABLE, MOST_UNREADABLE * drawn):
+            raise JaxposeError(
+                f"{unreadable} of {drawn} pictures did not decode; check the prepared data set in "
+                f"{self.run.config.data_dir or default_data_dir()} and prepare it again"
+            )
+
+    def write_losses(self) -> None:
+        """One line of mean losses since the last one."""
+        self.check()
+        sums = {name: float(x) for name, x in unreplicate(self.state.sums).items()}
+        steps = max(sums.pop("steps"), 1.0)
+        means = {name: value / steps for name, value in sums.items()}
+        done, since = self.step - self.window[0], time.monotonic() - self.window[1]
+        rate = done * self.run.config.batch_size / max(since, 1e-9)
+        data_wait = self.waited / max(since, 1e-9)
+        self.start_window()
+        scale = float(unreplicate(self.state.plateau.scale))
+        learning_rate = float(self.run.schedule(max(self.step - 1, 0))) * scale  # the last step's
+        self.log.write(
+            "train",
+            self.step,
+            {
+                **means,
+                "epoch": self.step / self.run.steps_per_epoch,
+                "learning_rate": learning_rate,
+                "images_per_second": round(rate, 1),
+                "data_wait": round(data_wait, 3),
+                "seconds": round(self.seconds(), 1),
+                "unreadable": int(unreplicate(self.state.unreadable)),
+            },
+        )
+        text = f"loss {means['loss']:.4f}, {rate:.0f} images/s, rate {learning_rate:.2e}"
+        if data_wait >= MUCH_WAITING:
+            text += f", {data_wait:.0%} of the time waiting for pictures"
+        self.log.progress(self.step, text)
+        self.state = self.state._replace(sums=replicate(empty_sums()))
+
+    def start_window(self) -> None:
+        """Images per second and waiting are counted from here."""
+        self.window, self.waited = (self.step, time.monotonic()), 0.0
+
+    def end_epoch(self) -> None:
+        """Validation where it is due, plateau, best and latest checkpoint."""
+        self.check()
+        epoch = self.step // self.run.steps_per_epoch
+        due = epoch % self.run.config.validate_every_epochs == 0
+        if due or self.step == self.run.num_steps:
+            self.validate(epoch)
+        self.save()
+
+    def validate(self, epoch: int) -> None:
+        """Score the validation rows, tell the plateau, keep the variables if they are the best."""
+        run = self.run
+        variables = unreplicate(evaluation_variables(self.state))
+        table, score = validation_table(run, variables, trained=self.trained)
+        best = float(unreplicate(self.state.best_score))
+        if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate
+            plateau = run.plateau_update(unreplicate(self.state.plateau), score)
+            self.state = self.state._replace(plateau=replicate(plateau))
+        if np.float32(score) > best:  # as the state holds it; never, for NaN
+            best = score
+            self.state = self.state._replace(best_score=replicate(jnp.float32(score)))
+            described = {**self.metadata(), "score": score}
+            # Whole before the latest checkpoint, which holds its score, can be: else a kill in
+            # between would leave a run that thinks it has a best checkpoint.
+            store.save(self.managers["best"], self.step, variables, described, wait=True)
+        self.log.write(
+            "validation",
+            self.step,
+            {
+                "epoch": epoch,
+                "score": score,
+                "best": best,
+                "rows": table,
+                "seconds": round(self.seconds(), 1),
+            },
+        )
+        self.log.progress(self.step, f"epoch {epoch}: score {score:.2f} (best {best:.2f})")
+        self.start_window()
+
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint of this step says of itself."""
+        return metadata(self.run, self.trained, self.step, self.seconds())
+
+    def save(self) -> None:
+        """Save the whole state as the latest checkpoint, unless this step's is there."""
+        if self.step == self.saved_step:
+            return
+        self.check()
+        store.save(
+            self.managers["latest"],
+            self.step,
+            unreplicate(self.state),
+            self.metadata(),
+        )
+        self.saved_at, self.saved_step = time.monotonic(), self.step

@@ -1,0 +1,232 @@
+"""A config, opened: data sets, network, optimizer, and the state that training starts from.
+
+Training starts from fresh variables, from another network's (``init_from``) or from the run's
+last checkpoint.
+"""
+
+import pathlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxpose import geometry
+from jaxpose.checkpoints import store
+from jaxpose.checkpoints.transfer import transfer_variables
+from jaxpose.data import prepared, sampling
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.scoring import open_tests
+from jaxpose.network import PoseNet, initial_variables, make_net
+from jaxpose.runtime.devices import DEVICES
+from jaxpose.skeleton import joint_index, skeleton_of
+from jaxpose.training import optimizer
+from jaxpose.training.config import network_arguments
+from jaxpose.training.state import TrainState, create_train_state
+
+if TYPE_CHECKING:
+    import ml_collections
+
+
+class Run(NamedTuple):
+    """What a config describes, opened; built once, then only read.
+
+    Attributes:
+      config: as the command gave it.
+      joints: names, the network's order.
+      arguments: the network's, as a checkpoint records them.
+      net: with batch norm synchronised over the devices.
+      rule: how crops are cut, as a checkpoint records it.
+      rules: how those of each training split are.
+      training: (split, weight) pairs.
+      validation: (split, crop's name, weight in the score).
+      steps_per_epoch, num_steps: of the global batch.
+      schedule: step to learning rate, without the plateau's scale.
+      optimizer: Optax's.
+      plateau_init, plateau_update: of `make_plateau`.
+    """
+
+    config: "ml_collections.ConfigDict"
+    joints: tuple[str, ...]
+    arguments: dict[str, Any]
+    net: PoseNet
+    rule: geometry.CropRule
+    rules: list[geometry.CropRule]
+    training: list[tuple[prepared.PreparedSplit, float]]
+    validation: list[tuple[prepared.PreparedSplit, str, float]]
+    steps_per_epoch: int
+    num_steps: int
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    plateau_init: Any
+    plateau_update: Any
+
+
+def open_run(config: "ml_collections.ConfigDict") -> Run:
+    """Open the data sets of a config and build its network and optimiser."""
+    training, rules = open_training(config)
+    validation = open_validation(config)
+    if config.report:
+        open_tests(config)  # the run's end scores them; what is missing is said at its start
+    steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
+    if steps_per_epoch < 1:
+        raise JaxposeError(
+            f"batch_size is {config.batch_size}, more than the persons of an epoch; lower it"
+        )
+    num_steps = steps_per_epoch * config.num_epochs
+    schedule = optimizer.make_schedule(
+        config.optimizer.schedule,
+        config.optimizer.learning_rate,
+        num_steps=num_steps,
+        warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
+    )
+    plateau_init, plateau_update = optimizer.make_plateau(**config.plateau.to_dict())
+    arguments = network_arguments(config)
+    return Run(
+        config=config,
+        joints=tuple(config.joints),
+        arguments=arguments,
+        net=make_net(
+            arguments,
+            dtype=config.dtype,
+            axis_name=DEVICES,
+            rematerialise=config.rematerialise,
+        ),
+        rule=geometry.crop_rule(config.crop),
+        rules=rules,
+        training=training,
+        validation=validation,
+        steps_per_epoch=steps_per_epoch,
+        num_steps=num_steps,
+        schedule=schedule,
+        optimizer=optimizer.make_optimizer(
+            config.optimizer.name,
+            schedule,
+            weight_decay=config.optimizer.weight_decay,
+            clip_norm=config.optimizer.clip_norm,
+        ),
+        plateau_init=plateau_init,
+        plateau_update=plateau_update,
+    )
+
+
+def open_training(
+    config: "ml_collections.ConfigDict",
+) -> tuple[list[tuple[prepared.PreparedSplit, float]], list[geometry.CropRule]]:
+    """The training splits of `config.data` with their weights, and their crop rules."""
+    if not config.data:
+        raise JaxposeError("config.data is empty; name a data set to train on")
+    opened, rules = [], []
+    for entry in config.data:
+        name, weight, crop = (*entry, config.crop)[:3]
+        split = prepared.open_split(name, "train", data_dir=config.data_dir)
+        opened.append((split, float(weight)))
+        rules.append(geometry.crop_rule(crop))
+    return opened, rules
+
+
+def open_validation(
+    config: "ml_collections.ConfigDict",
+) -> list[tuple[prepared.PreparedSplit, str, float]]:
+    """The splits of `config.validation`, each with its crop's name and weight in the score."""
+    opened = []
+    for name, split, crop, weight in config.validation:
+        geometry.crop_rule(crop)
+        opened.append(
+            (prepared.open_split(name, split, data_dir=config.data_dir), crop, float(weight))
+        )
+    return opened
+
+
+class Start(NamedTuple):
+    """A run before its next step.
+
+    Attributes:
+      state: host arrays.
+      trained: names of the joints that ever had a label, those of `init_from` included.
+      seconds: spent on the run so far.
+      notes: lines to say.
+    """
+
+    state: TrainState
+    trained: tuple[str, ...]
+    seconds: float
+    notes: list[str]
+
+
+def start_of(run: Run, folder: pathlib.Path) -> Start:
+    """Go on with the newest checkpoint in the run's folder, or start afresh.
+
+    Raises:
+      JaxposeError: checkpoints that cannot be read, or of another network.
+    """
+    like = state_of(run, initial_variables(run.net, run.config.seed))
+    restored = store.restore_newest(folder / "checkpoints" / "latest", like)
+    if restored is None:
+        return fresh_start(run)
+    state, described = restored
+    return Start(
+        state,
+        tuple(described["trained_joints"]),
+        described["seconds"],
+        [f"resumed at step {int(state.step)} of {run.num_steps}"],
+    )
+
+
+def fresh_start(run: Run) -> Start:
+    """Drawn variables, or those of `config.init_from` as far as they fit.
+
+    Raises:
+      JaxposeError: nothing of `init_from` fits, or there is no such checkpoint.
+    """
+    variables = initial_variables(run.net, run.config.seed)
+    trained = set(annotated_joints(run))
+    notes = []
+    if run.config.init_from:
+        source, described, folder = store.load(run.config.init_from)
+        variables, report = transfer_variables(
+            variables, run.arguments, run.joints, source, described
+        )
+        if not report.taken:
+            raise JaxposeError(f"nothing in {folder} fits this network; check config.init_from")
+        notes.append(f"init_from {folder}: {len(report.taken)} variables taken")
+        notes += [f"  {note}" for note in report.notes]
+        notes += [f"  {name} starts fresh: {why}" for name, why in report.fresh.items()]
+        known = joint_index(described["trained_joints"], run.joints) >= 0
+        trained |= {name for name, there in zip(run.joints, known, strict=True) if there}
+    never = [name for name in run.joints if name not in trained]
+    if never:
+        notes.append(f"joints that no training data have a label for: {', '.join(never)}")
+    names = tuple(name for name in run.joints if name in trained)
+    return Start(state_of(run, variables), names, 0.0, notes)
+
+
+def state_of(run: Run, variables: dict) -> TrainState:
+    """The state before the first step, as host arrays."""
+    state = create_train_state(variables, run.optimizer, run.plateau_init(), ema=run.config.ema > 0)
+    return jax.tree.map(np.asarray, state)
+
+
+def annotated_joints(run: Run) -> list[str]:
+    """Names of the run's joints that a training split annotates."""
+    found = np.zeros(len(run.joints), bool)
+    for split, _ in run.training:
+        place = joint_index(split.joints, run.joints)
+        found |= np.where(place >= 0, np.asarray(split.annotated)[place], False)
+    return [name for name, there in zip(run.joints, found, strict=True) if there]
+
+
+def metadata(run: Run, trained: tuple[str, ...], step: int, seconds: float) -> dict[str, Any]:
+    """What a checkpoint of this run says of itself."""
+    skeleton = skeleton_of(run.joints)
+    return {
+        "network": run.arguments,
+        "joints": list(run.joints),
+        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
+        "limbs": [list(pair) for pair in skeleton.limbs],
+        "trained_joints": list(trained),
+        "image_size": run.config.image_size,
+        "crop": run.rule._asdict(),
+        "step": step,
+        "seconds": round(seconds, 1),
+    }

@@ -1,0 +1,161 @@
+"""One step of training as a pure function of a state and a batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxpose import losses
+from jaxpose.network import PoseNet, normalise
+from jaxpose.runtime.devices import DEVICES
+from jaxpose.training.state import LOSSES, TrainState
+
+
+def make_train_step(
+    net: PoseNet,
+    optimizer: optax.GradientTransformation,
+    *,
+    probability_weight: float,
+    context_weight: float = 0.0,
+    heatmap_weight: float = 0.0,
+    ema_decay: float = 0.0,
+    accumulation_steps: int = 1,
+    frozen_norm: bool = False,
+    axis_name: str | None = DEVICES,
+) -> Callable[[TrainState, dict], TrainState]:
+    """The step: loss of eqs. 7 and 8 on every block, gradients, update.
+
+    Losses are sums over every device and every accumulated part, divided by the global count of
+    the masks, so neither the number of devices nor of parts changes them. Batch norm's statistics
+    are those of one part over all devices.
+
+    Args:
+      net: with `axis_name` set to the same axis.
+      optimizer: from `make_optimizer`.
+      probability_weight: of eq. 8 beside eq. 7.
+      context_weight: of eq. 7 on the context maps' own position, which keeps it at the joint.
+      heatmap_weight: of the part maps' Jensen-Shannon divergence from a Gaussian at the joint.
+      ema_decay: of the averaged parameters and statistics; 0 where the state has none.
+      accumulation_steps: parts that a device's share of the batch is worked through in.
+      frozen_norm: batch norm uses its running statistics and leaves them.
+      axis_name: of the devices; None for a single program.
+
+    Returns:
+      step(state, batch) -> state. `batch` holds image uint8 [B, S, S, 3], keypoints [B, J, 2],
+      labelled [B, J], known [B, J], weight [B], readable [B].
+    """
+
+    def total(x):
+        # A sum over one device would copy every gradient and wait for itself.
+        alone = axis_name is None or jax.lax.psum(1, axis_name) == 1
+        return x if alone else jax.lax.psum(x, axis_name)
+
+    def loss_of(params, batch_stats, batch, counts):
+        """A share's part of the global loss, with (losses by name, new statistics)."""
+        variables = {"params": params, "batch_stats": batch_stats}
+        images = normalise(batch["image"], net.dtype)
+        options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
+        if frozen_norm:
+            output = net.apply(variables, images, **options)
+        else:
+            output, updated = net.apply(variables, images, **options, mutable=["batch_stats"])
+            batch_stats = updated["batch_stats"]
+        distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
+        entropy = losses.probability_loss(output.confidence, batch["labelled"])
+        labelled, known = masks(batch)
+        coordinate = losses.masked_mean(distance, labelled, count=counts[0])
+        probability = losses.masked_mean(entropy, known, count=counts[1])
+        context = heatmap = jnp.float32(0)
+        if context_weight and output.context_keypoints is not None:
+            distance = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
+            context = losses.masked_mean(distance, labelled, count=counts[0])
+        if heatmap_weight:
+            divergence = losses.heatmap_divergence(
+                output.heatmaps[..., : net.num_joints],
+                batch["keypoints"],
+                temperature=net.temperature,
+            )
+            heatmap = losses.masked_mean(divergence, labelled, count=counts[0])
+        loss = (
+            coordinate
+            + probability_weight * probability
+            + context_weight * context
+            + heatmap_weight * heatmap
+        )
+        named = {
+            "loss": loss,
+            "coordinate_loss": coordinate,
+            "probability_loss": probability,
+            "context_loss": context,
+            "heatmap_loss": heatmap,
+        }
+        return loss, (named, batch_stats)
+
+    gradient_of = jax.grad(loss_of, has_aux=True)
+
+    def share_gradients(params, batch_stats, batch, counts):
+        """Gradients, losses by name and new statistics of a device's share of the batch."""
+        if accumulation_steps == 1:
+            gradients, (named, batch_stats) = gradient_of(params, batch_stats, batch, counts)
+            return gradients, named, batch_stats
+
+        def add_part(carry, part):
+            gradients, named, batch_stats = carry
+            more, (also, batch_stats) = gradient_of(params, batch_stats, part, counts)
+            added = jax.tree.map(jnp.add, (gradients, named), (more, also))
+            return (*added, batch_stats), None
+
+        parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
+        nothing = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(LOSSES, jnp.float32(0))
+        return jax.lax.scan(add_part, (*nothing, batch_stats), parts)[0]
+
+    def step(state: TrainState, batch: dict) -> TrainState:
+        counts = [losses.masked_count(mask, axis_name=axis_name) for mask in masks(batch)]
+        gradients, named, batch_stats = share_gradients(
+            state.params, state.batch_stats, batch, counts
+        )
+        gradients, named = total((gradients, named))
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates = jax.tree.map(lambda u: u * state.plateau.scale, updates)
+        params = optax.apply_updates(state.params, updates)
+
+        number = state.step + 1
+        norm = optax.tree.norm(gradients)
+        # An update too: a rate of 1e30 would spoil parameters that the next save keeps. One leaf
+        # stands for all, since the rate multiplies all alike; all of them take 1.7 s to compile.
+        finite = jnp.isfinite(named["loss"] + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
+        first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
+        ema = state.ema
+        if ema is not None:
+            ema = averaged(ema, {"params": params, "batch_stats": batch_stats}, number, ema_decay)
+        found = {"steps": 1.0, "gradient_norm": norm, **named}
+        return state._replace(
+            step=number,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+            sums={name: state.sums[name] + found[name] for name in state.sums},
+            bad_step=jnp.where(state.bad_step >= 0, state.bad_step, first_bad),
+            unreadable=state.unreadable + total(jnp.sum(~batch["readable"], dtype=jnp.int32)),
+        )
+
+    return step
+
+
+def averaged(average: Any, values: Any, number: jax.Array, decay: float) -> Any:
+    """The moving average after step `number` (from 1): average * d + values * (1 - d).
+
+    d is at most number / (number + 10): a young average follows closely, else the random start
+    would stay in it for long.
+    """
+    decay = jnp.minimum(decay, number / (number + 10.0))
+    return jax.tree.map(lambda old, new: old * decay + new * (1 - decay), average, values)
+
+
+def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
+    """Masks [B, J] of eq. 7 (labelled) and eq. 8 (known), padded persons out of both."""
+    present = batch["weight"][:, None] > 0
+    return batch["labelled"] & present, batch["known"] & present

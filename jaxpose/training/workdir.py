@@ -1,0 +1,131 @@
+"""A run's folder: one launch at a time, and the config that it belongs to."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+from jaxpose.checkpoints import store
+from jaxpose.errors import JaxposeError
+from jaxpose.paths import local_path
+
+NAMED = 6  # fields, in an error
+# What may change between two starts of one run, by the first part of the name or the whole of it.
+FREE_FIELDS = (
+    "num_epochs", "log_every_steps", "checkpoint_every_minutes", "max_minutes", "data_dir",
+    "workers", "report", "eval", "test",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
+    """Create or enter a workdir and hold it: config checked and written, a second launch refused.
+
+    The config is compared with the one in the folder only if the folder holds a checkpoint: a start
+    that failed before its first checkpoint leaves nothing to resume, and a corrected command
+    replaces its config.
+
+    Args:
+      workdir: created where it is missing.
+      config: plain and JSON-serialisable.
+
+    Raises:
+      JaxposeError: it cannot be written, another launch holds it, or it is of another config.
+    """
+    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
+    if jax.process_index() != 0:
+        yield workdir
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / ".lock").open("a+")
+    except OSError as error:
+        raise JaxposeError(
+            f"workdir {workdir} cannot be written ({error.strerror}); choose another --workdir"
+        ) from error
+    with lock:
+        _hold(lock, workdir)
+        try:
+            _check_and_write(workdir / "config.json", config)
+            yield workdir
+        finally:
+            lock.seek(0)
+            lock.truncate()
+
+
+def _hold(lock, workdir: pathlib.Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows; there the second launch is not noticed
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise JaxposeError(
+            f"another launch (process {lock.read().strip() or 'unknown'}) works in {workdir}; wait "
+            "for it, or choose another --workdir"
+        ) from None
+    except OSError:  # a network file system without locks
+        return
+    lock.seek(0)
+    lock.truncate()
+    lock.write(str(os.getpid()))
+    lock.flush()
+
+
+def _check_and_write(path: pathlib.Path, config: dict) -> None:
+    """Refuse a run of another config, then record this one."""
+    text = json.dumps(config, indent=1, sort_keys=True) + "\n"
+    if path.exists() and _has_checkpoint(path.parent):
+        changed = differences(_read_config(path), json.loads(text))
+        if changed:
+            more = f" (and {len(changed) - NAMED} more)" if len(changed) > NAMED else ""
+            raise JaxposeError(
+                f"workdir {path.parent} is of another config: {'; '.join(changed[:NAMED])}{more}. "
+                "Start with that config, or choose another --workdir"
+            )
+    temporary = path.with_suffix(".json.new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise JaxposeError(
+            f"{path} cannot be written ({error.strerror}); free space or choose another --workdir"
+        ) from error
+
+
+def _has_checkpoint(workdir: pathlib.Path) -> bool:
+    folders = (workdir / "checkpoints" / kind for kind in store.KINDS)
+    return any(store.checkpoint_steps(folder) for folder in folders)
+
+
+def _read_config(path: pathlib.Path) -> dict:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError(f"it holds a {type(config).__name__}")
+    except (OSError, ValueError) as error:
+        raise JaxposeError(
+            f"{path} is not a valid config ({error}); restore the run's config or choose another "
+            "--workdir"
+        ) from error
+    return config
+
+
+def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """Lines that name the fields in which two configs differ, but for the free ones."""
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+        name = prefix + key
+        if name in FREE_FIELDS:
+            continue
+        a, b = old.get(key, "absent"), new.get(key, "absent")
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, name + ".")
+        elif a != b:
+            lines.append(f"{name} is {a!r} there and {b!r} here")
+    return lines

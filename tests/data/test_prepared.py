@@ -1,0 +1,153 @@
+"""Prepared data sets: opened with their metadata, their annotations, what happens without them."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from jaxpose.data.batches import evaluation_batches
+from jaxpose.data.prepared import annotations, open_split
+from jaxpose.errors import JaxposeError
+from jaxpose.geometry import LSP_RULE, PICTURE_RULE, crop_to_image, example_crop
+from jaxpose.skeleton import LSP, MPII
+from tests.support.drawn_people import NETWORK, PEOPLE, training
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_annotations_stack_everything_but_pictures():
+    stacked = annotations(PEOPLE)
+    assert "image" not in stacked
+    assert stacked["keypoints"].shape == (11, 4, 2) and stacked["scale"].dtype == np.float32
+    assert stacked["image_name"][10] == "im0010.png"
+    assert stacked["person"].tolist() == [i % 3 for i in range(11)]
+    np.testing.assert_array_equal(stacked["picture_size"], stacked["box"][:, 2:])
+
+
+def test_annotations_by_the_networks_joints():
+    stacked = annotations(PEOPLE, NETWORK)
+    own = annotations(PEOPLE)
+    np.testing.assert_array_equal(stacked["keypoints"][:, 1], own["keypoints"][:, 0])
+    np.testing.assert_array_equal(stacked["keypoints"][:, 3], own["keypoints"][:, 1])
+    assert not stacked["labelled"][:, 2].any() and not stacked["keypoints"][:, 2].any()
+    assert stacked["labelled"].dtype == bool
+
+
+class _Gone:
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        raise OSError("file gone\nmore of it")
+
+
+def test_files_deleted_during_training_end_in_one_line():
+    batches = training([(PEOPLE._replace(source=_Gone()), 1.0)])
+    with pytest.raises(JaxposeError, match=r"cannot be read \(file gone\); are its") as caught:
+        next(batches)
+    batches.close()
+    assert "\n" not in str(caught.value)
+
+
+def test_data_set_that_is_not_prepared_names_the_command(tmp_path):
+    with pytest.raises(JaxposeError) as caught:
+        open_split("lsp/person_centric", "train", data_dir=str(tmp_path))
+    command = f"python -m tfds_builders lsp/person_centric --source PATH --data_dir {tmp_path}"
+    assert str(caught.value).endswith(f"run: {command}")
+
+
+@pytest.mark.parametrize("named", [None, "elsewhere"])
+def test_the_default_folder_is_that_of_the_builders(tmp_path, monkeypatch, named):
+    """In a fresh process, since TFDS reads the environment when it is imported."""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    environment.pop("TFDS_DATA_DIR", None)
+    expected = tmp_path / "tensorflow_datasets"
+    if named:
+        expected = tmp_path / named
+        environment["TFDS_DATA_DIR"] = str(expected)
+    code = (
+        "from tfds_builders.lsp.lsp_dataset_builder import Builder\n"
+        "from jaxpose.data.prepared import default_data_dir\n"
+        "print(Builder().data_dir_root)\nprint(default_data_dir())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [str(expected)] * 2, done.stderr
+
+
+def test_a_data_set_that_is_in_no_default_folder_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(JaxposeError) as caught:
+        open_split("lspet", "train", data_dir="")
+    assert str(caught.value) == (
+        f"data set 'lspet' is not prepared in {tmp_path}; name the folder that holds it by "
+        "--config.data_dir, or run: python -m tfds_builders lspet --source PATH"
+    )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """LSP's dummy data, prepared as a person would."""
+    from tfds_builders.__main__ import main
+
+    folder = tmp_path_factory.mktemp("data")
+    source = pathlib.Path(__file__).parents[2] / "tfds_builders" / "lsp" / "dummy_data"
+    assert main(["lsp", "--source", str(source), "--data_dir", str(folder)]) == 0
+    return folder
+
+
+def test_prepared_split_opens_with_its_metadata(data_dir):
+    split = open_split("lsp/person_centric", "train", data_dir=str(data_dir))
+    assert len(split.source) == 2 and split.joints == LSP.joints
+    assert split.flip_pairs == LSP.flip_pairs and split.annotated == (True,) * 14
+    stacked = annotations(split, MPII.joints)
+    assert sorted(stacked["image_name"]) == ["im0001.jpg", "im0002.jpg"]
+    assert stacked["labelled"].sum(axis=1).tolist() == [14, 14]
+    np.testing.assert_array_equal(stacked["picture_size"], stacked["box"][:, 2:])
+
+
+def test_prepared_split_gives_the_crops_of_its_annotations(data_dir):
+    split = open_split("lsp/person_centric", "test", data_dir=str(data_dir))
+    for rule in (LSP_RULE, PICTURE_RULE):
+        (batch,) = evaluation_batches(
+            split, joints=MPII.joints, image_size=64, batch_size=1, rule=rule
+        )
+        example = {name: values[0] for name, values in annotations(split).items()}
+        expected = crop_to_image(example_crop(example, rule))
+        np.testing.assert_allclose(batch["crop_to_image"][0], expected)
+
+
+def test_unknown_split_is_named(data_dir):
+    with pytest.raises(JaxposeError, match="no split 'trian'; it has: test, train, validation"):
+        open_split("lsp/person_centric", "trian", data_dir=str(data_dir))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.6, None])
+def test_data_files_that_vanish_or_shrink_end_in_one_line(data_dir, tmp_path, keep):
+    copy = tmp_path / "data"
+    shutil.copytree(data_dir, copy)
+    (file,) = copy.glob("lsp/person_centric/*/*train.array_record*")
+    split = open_split("lsp/person_centric", "train", data_dir=str(copy))
+    if keep is None:
+        file.unlink()
+    else:
+        os.truncate(file, int(keep * file.stat().st_size))
+    batches = training([(split, 1.0)], batch_size=2)
+    with pytest.raises(JaxposeError, match="lsp/person_centric train cannot be read"):
+        next(batches)
+    batches.close()
+
+
+def test_missing_configuration_is_named(tmp_path):
+    folder = tmp_path / "lsp" / "person_centric" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{}")
+    with pytest.raises(JaxposeError, match="name one: lsp/person_centric"):
+        open_split("lsp", "train", data_dir=str(tmp_path))
+    with pytest.raises(JaxposeError, match="is not a whole prepared data set"):
+        open_split("lsp/person_centric", "train", data_dir=str(tmp_path))

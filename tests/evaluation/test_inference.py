@@ -1,0 +1,290 @@
+"""A whole split through a network that finds coloured dots: its answers are known beforehand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxpose import geometry
+from jaxpose.data.prepared import annotations
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation import inference, scoring
+from jaxpose.geometry import PICTURE_RULE, CropRule
+from jaxpose.network import PoseNet, PoseOutput, initial_variables
+from jaxpose.skeleton import flip_permutation
+from tests.support.drawn_people import JOINTS, split_of
+
+NETWORK = ("left_wrist", "neck", "right_wrist", "nose")
+CHANNELS = (1, 2, 0)  # green, blue and red dots; the nose is always said to be in the middle
+PEOPLE = split_of(11)
+RULE = CropRule("scale", 1.1)
+
+
+class DotFinder:
+    """Stands in for a `PoseNet`: the mean position of each colour; block 0 is 0.1 to the right.
+
+    In a mirrored crop the red dot is the left wrist's, as a trained network would have it.
+    """
+
+    num_blocks, dtype = 2, jnp.float32
+
+    def apply(self, variables, images, *, train):
+        assert not train
+        mass = (images + 1) / 2 * variables["gain"]
+        size = images.shape[1]
+        ramp = (jnp.arange(size) + 0.5) / size
+        total = mass.sum((1, 2))
+        x = (mass.sum(1) * ramp[:, None]).sum(1) / total
+        y = (mass.sum(2) * ramp[:, None]).sum(1) / total
+        red_is_right = x[:, 0] < x[:, 1]  # drawn so: red is left of green
+        channels = jnp.where(red_is_right[:, None], jnp.array([1, 2, 0]), jnp.array([0, 2, 1]))
+        dots = jnp.take_along_axis(jnp.stack([x, y], -1), channels[..., None], axis=1)
+        middle = jnp.full((len(images), 1, 2), 0.5)
+        found = jnp.concatenate([dots, middle], axis=1)
+        shifted = found + jnp.array([0.1, 0.0])
+        confidence = jnp.broadcast_to(jnp.array([0.0, 50.0, -50.0, 0.0]), found.shape[:2])
+        return PoseOutput(jnp.stack([shifted, found]), jnp.stack([confidence] * 2), None)
+
+
+NET = DotFinder()
+SMALL = PoseNet(num_joints=4, num_blocks=2, width=18, kernel_size=3)
+FLIPPED = tuple(flip_permutation(NETWORK).tolist())
+
+
+def answers(split=PEOPLE, **changes):
+    arguments = dict(joints=NETWORK, image_size=96, batch_size=4, rule=RULE)
+    return inference.predict_split(NET, {"gain": np.float32(1)}, split, **arguments | changes)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return answers()
+
+
+def truth_in_network_order(split=PEOPLE):
+    keypoints = annotations(split)["keypoints"]
+    return keypoints[:, [JOINTS.index(name) for name in NETWORK[:3]]]
+
+
+def test_every_person_is_answered_in_pixels_of_the_picture(plain):
+    assert plain.keypoints.shape == (2, 11, 4, 2) and plain.confidence.shape == (2, 11, 4)
+    np.testing.assert_allclose(plain.keypoints[-1, :, :3], truth_in_network_order(), atol=0.3)
+    assert plain.readable.all()
+
+
+def test_blocks_are_kept_apart(plain):
+    sides = annotations(PEOPLE)["scale"] * 1.1
+    moved = plain.keypoints[0] - plain.keypoints[1]
+    np.testing.assert_allclose(moved[..., 0], np.broadcast_to(0.1 * sides[:, None], (11, 4)), 1e-4)
+    np.testing.assert_allclose(moved[..., 1], 0, atol=1e-4)
+
+
+def test_confidence_is_a_probability(plain):
+    np.testing.assert_allclose(plain.confidence[1], np.tile([0.5, 1, 0, 0.5], (11, 1)), atol=1e-6)
+
+
+def test_labelled_and_in_the_crop(plain):
+    np.testing.assert_array_equal(plain.in_crop, np.tile([True, True, True, False], (11, 1)))
+
+
+@pytest.mark.parametrize("batch_size", [3, 11, 64])
+def test_the_batch_size_changes_no_answer(plain, batch_size):
+    """Also one that the devices do not divide, and one larger than the split."""
+    found = answers(batch_size=batch_size)
+    np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
+
+
+def test_a_mirrored_pass_agrees_with_the_plain_one(plain):
+    flipped = answers(flip_test=True)
+    np.testing.assert_allclose(flipped.keypoints[1], plain.keypoints[1], atol=0.3)
+    # Block 0's error points to the picture's right in both passes, and cancels.
+    np.testing.assert_allclose(flipped.keypoints[0], flipped.keypoints[1], atol=1e-3)
+
+
+@pytest.fixture
+def crops():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+
+
+def test_under_flip_test_the_mirrored_crop_has_the_mirrored_answer(crops):
+    """Of any network, such as one with drawn weights."""
+    answer = functools.partial(
+        inference.answer_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
+    )
+    keypoints, probability = answer(jnp.asarray(crops))
+    mirrored, mirrored_probability = answer(jnp.asarray(crops[:, :, ::-1]))
+    back = mirrored[:, :, FLIPPED] * np.array([-1, 1]) + np.array([1, 0])
+    np.testing.assert_allclose(back, keypoints, atol=1e-4)
+    np.testing.assert_allclose(mirrored_probability[:, :, FLIPPED], probability, atol=1e-4)
+
+
+def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
+    class Equivariant(DotFinder):
+        """Block 1 of the dot finder, which knows a mirrored crop from a plain one."""
+
+        def apply(self, *arguments, **options):
+            output = super().apply(*arguments, **options)
+            return PoseOutput(output.keypoints[1:], output.confidence[1:], None)
+
+    # Red left of green, as in every plain picture of these people.
+    crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
+    answer = functools.partial(
+        inference.answer_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
+    )
+    keypoints = answer()[0]
+    assert (keypoints[0, :, 2, 0] < keypoints[0, :, 0, 0]).all()
+    np.testing.assert_allclose(answer(flipped=FLIPPED)[0], keypoints, atol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 2])  # the other tests run on four
+def test_the_number_of_devices_changes_no_answer(plain, monkeypatch, devices):
+    for name in ("parallel", "replicate", "shard"):
+        on_some = functools.partial(getattr(inference, name), devices=jax.local_devices()[:devices])
+        monkeypatch.setattr(inference, name, on_some)
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+    inference.make_forward.cache_clear()
+    found = answers()
+    inference.make_forward.cache_clear()
+    np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
+    assert found.readable.all()
+
+
+def test_one_crop_is_the_plain_evaluation(plain):
+    np.testing.assert_array_equal(answers(num_crops=1).keypoints, plain.keypoints)
+
+
+def test_several_crops_are_averaged_in_pixels(plain):
+    several = answers(num_crops=3)
+    np.testing.assert_allclose(several.keypoints[1], plain.keypoints[1], atol=0.3)
+    assert not np.array_equal(several.keypoints, plain.keypoints)
+    np.testing.assert_array_equal(several.in_crop, plain.in_crop)
+
+
+def test_crop_sizes():
+    np.testing.assert_allclose(inference.crop_sizes(5), [1, 0.9, 1.1, 0.8, 1.2])
+    assert inference.crop_sizes(np.int64(1)) == [1]
+    for number in (0, 10, 2.5, 3.0, "3", None, float("nan")):
+        with pytest.raises(JaxposeError, match=f"num_crops is {number!r}; it must be 1 to 9"):
+            inference.crop_sizes(number)
+
+
+def test_a_picture_that_does_not_decode_is_counted():
+    persons = [dict(person) for person in PEOPLE.source]
+    persons[3]["image"] = persons[3]["image"][:200]
+    found = answers(PEOPLE._replace(source=persons))
+    np.testing.assert_array_equal(found.readable, np.arange(11) != 3)
+
+
+def test_unknown_crops_are_named():
+    with pytest.raises(JaxposeError, match="unknown crop 'square'; choose one of scale"):
+        geometry.crop_rule("square")
+    assert geometry.crop_rule("picture") == PICTURE_RULE
+
+
+def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
+    truth = annotations(PEOPLE)
+    truth |= {"zoom": np.full(11, 0.5, np.float32), "origin": np.tile([[10.0, 20.0]], (11, 1))}
+    truth["head_size"] = np.full(11, 8.0)
+    trained = ("right_wrist", "left_wrist")
+    found = inference.predictions_of(
+        plain, truth, joints=NETWORK, truth_joints=JOINTS, trained=trained
+    )
+    assert found.prediction_joints == trained and found.joints == JOINTS
+    expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
+    np.testing.assert_allclose(found.prediction, expected)
+    np.testing.assert_allclose(found.head_size, 16)
+    seen = truth["labelled"]
+    np.testing.assert_allclose(
+        found.ground_truth[seen], ([10, 20] + 2 * truth["keypoints"])[seen], rtol=1e-6
+    )
+    assert not found.ground_truth[~seen].any()
+
+
+def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
+    truth = annotations(PEOPLE)
+    options = {"joints": NETWORK, "truth_joints": JOINTS}
+    assert scoring.score_answers(plain, truth, **options) == {}
+    with_heads = {**truth, "head_size": np.full(11, 8.0)}
+    found = scoring.score_answers(plain, with_heads, **options)
+    assert list(found) == ["mpii-pckh"]
+    rates = {part: x["rate"] for part, x in found["mpii-pckh"]["parts"].items()}
+    assert (rates["right_wrist"], rates["upper_neck"]) == (100.0, 100.0)
+    shifted = scoring.score_answers(plain, with_heads, block=0, **options)
+    assert shifted["mpii-pckh"]["parts"]["right_wrist"]["rate"] < 100.0
+
+
+def test_the_mean_pose_is_put_into_every_crop():
+    pose = np.array([[0.25, 0.5], [0.75, 1.0], [0.5, 0.5], [0.0, 0.0]])
+    found = inference.mean_pose_answers(PEOPLE, pose, rule=RULE)
+    truth = annotations(PEOPLE)
+    corner = truth["center"] - 1.1 * truth["scale"][:, None] / 2
+    expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
+    np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
+    assert found.confidence.shape == (1, 11, 4)
+
+
+@pytest.fixture(scope="module")
+def readings():
+    """Of a network with drawn weights: its variables, and the answers with every reading."""
+    variables = initial_variables(SMALL, 3)
+    found = inference.predict_split(
+        SMALL,
+        variables,
+        PEOPLE,
+        joints=NETWORK,
+        image_size=32,
+        batch_size=8,
+        rule=RULE,
+        readings=True,
+    )
+    return variables, found
+
+
+def maps_of(variables, images):
+    images = jnp.asarray(images)
+    output = SMALL.apply(variables, inference.normalise(images), heatmaps=True)
+    return np.asarray(output.heatmaps)
+
+
+def test_other_readings_are_of_the_part_maps(crops):
+    variables = initial_variables(SMALL, 3)
+    found, _ = inference.read_crops(SMALL, variables, jnp.asarray(crops))
+    answer, _ = inference.answer_crops(SMALL, variables, jnp.asarray(crops))
+    np.testing.assert_allclose(found[0], answer, atol=1e-6)
+    parts = maps_of(variables, crops)[..., :4]  # [K, B, H, W, J]
+    size = parts.shape[2]
+    weights = np.exp(parts.astype(np.float64) - parts.max((2, 3), keepdims=True))
+    weights /= weights.sum((2, 3), keepdims=True)
+    ramp = (np.arange(size) + 0.5) / size
+    alone = np.stack([weights.sum(2).swapaxes(2, 3) @ ramp, weights.sum(3).swapaxes(2, 3) @ ramp])
+    np.testing.assert_allclose(found[1], np.moveaxis(alone, 0, -1), atol=1e-5)
+    flat = parts.reshape(*parts.shape[:2], size * size, 4).argmax(2)
+    np.testing.assert_allclose(found[2], np.stack([ramp[flat % size], ramp[flat // size]], -1))
+
+
+def test_a_split_is_read_in_every_way_in_one_pass(readings):
+    _, found = readings
+    assert list(found.readings) == [inference.PARTS_ALONE, inference.MAXIMUM]
+    for keypoints in found.readings.values():
+        assert keypoints.shape == found.keypoints.shape
+        assert np.abs(keypoints - found.keypoints).max() > 1e-3  # pixels; its maps are flat
+
+
+def test_without_context_maps_the_part_maps_are_the_answer():
+    net = SMALL.clone(num_context_maps=0)
+    assert inference.readings_of(net) == (inference.MAXIMUM,)
+
+
+def test_blocks_and_readings_are_scored_side_by_side(readings):
+    _, found = readings
+    truth = annotations(PEOPLE) | {"head_size": np.full(11, 8.0)}
+    options = {"joints": NETWORK, "truth_joints": JOINTS}
+    compared = scoring.compare_readings(found, truth, "mpii-pckh", **options)
+    names = ["block 1", "block 2", inference.PARTS_ALONE, inference.MAXIMUM]
+    assert list(compared) == names
+    assert compared["block 2"] == scoring.score_answers(found, truth, **options)["mpii-pckh"]
+    alone = found._replace(keypoints=found.readings[inference.PARTS_ALONE])
+    expected = scoring.score_answers(alone, truth, **options)["mpii-pckh"]
+    assert compared[inference.PARTS_ALONE] == expected

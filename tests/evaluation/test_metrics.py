@@ -1,0 +1,283 @@
+"""Counting: each metric against its definition person by person, and what all of them keep."""
+
+import functools
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from jaxpose.evaluation import metrics, protocols
+from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.skeleton import AUTHORS, LSP, MPII, joint_index
+
+THRESHOLDS = (0.1, 0.3, 0.5)
+
+
+def people(seed=0, persons=40, joints=LSP.joints):
+    """Persons of about 100 pixels, predictions off by about as much as the thresholds allow."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0, 100, (persons, len(joints), 2))
+    return Predictions(
+        prediction=truth + rng.normal(0, 10, truth.shape),
+        ground_truth=truth,
+        labelled=rng.random(truth.shape[:2]) < 0.9,
+        joints=joints,
+        prediction_joints=joints,
+        head_size=rng.uniform(10, 30, persons),
+    )
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+PROTOCOLS = protocols.PROTOCOLS.values()
+every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS, ids=[p.name for p in PROTOCOLS])
+
+
+@pytest.fixture(params=PROTOCOLS, ids=[p.name for p in PROTOCOLS])
+def score(request):
+    return functools.partial(protocols.score, request.param)
+
+
+# --- against the definitions -----------------------------------------------------------------
+
+
+def test_pck_is_the_definition_person_by_person():
+    data = people()
+    data.head_size[3] = 0.0
+    counts = metrics.pck(*data[:3], data.head_size, thresholds=THRESHOLDS)
+    for (t, limit), j in itertools.product(enumerate(THRESHOLDS), range(14)):
+        right = counted = missing = 0
+        for person, size in enumerate(data.head_size):
+            if size == 0:
+                continue
+            if not data.labelled[person, j]:
+                missing += 1
+                continue
+            counted += 1
+            distance = math.dist(data.prediction[person, j], data.ground_truth[person, j])
+            right += distance / size <= limit
+        assert (counts.correct[t, j], counts.counted[j]) == (right, counted)
+        assert counts.not_labelled[j] == missing
+    assert (counts.persons, counts.persons_left_out) == (40, 1)
+
+
+def test_torso_diagonal_runs_from_left_shoulder_to_right_hip():
+    truth = np.zeros((2, 14, 2))
+    truth[:, LSP.joints.index("left_shoulder")] = (3, 4)
+    labelled = np.ones((2, 14), bool)
+    labelled[1, LSP.joints.index("right_hip")] = False
+    assert metrics.torso_diagonal(truth, labelled, joints=LSP.joints).tolist() == [5.0, 0.0]
+
+
+def test_strict_pcp_is_the_definition_person_by_person():
+    data = people()
+    point = {name: index for index, name in enumerate(LSP.joints)}
+    counts = metrics.strict_pcp(*data[:3], joints=LSP.joints, fractions=THRESHOLDS)
+    for (t, limit), (s, ends) in itertools.product(
+        enumerate(THRESHOLDS), enumerate(metrics.STICKS.values())
+    ):
+        right = counted = 0
+        for person in range(len(data.prediction)):
+            if not all(data.labelled[person, point[name]] for end in ends for name in end):
+                continue
+            (a, b), (guess_a, guess_b) = (
+                [np.mean([pose[person, point[name]] for name in end], axis=0) for end in ends]
+                for pose in (data.ground_truth, data.prediction)
+            )
+            counted += 1
+            allowed = limit * math.dist(a, b)
+            right += math.dist(a, guess_a) <= allowed and math.dist(b, guess_b) <= allowed
+        assert (counts.correct[t, s], counts.counted[s]) == (right, counted)
+
+
+def test_a_distance_of_exactly_the_threshold_is_right():
+    truth = np.zeros((1, 1, 2))
+    guess = np.array([[[3.0, 4.0]]])
+    counts = metrics.pck(guess, truth, [[True]], [10.0], thresholds=[0.5, 0.4999999])
+    assert counts.correct.tolist() == [[1], [0]]
+
+
+def test_a_stick_without_length_is_wrong_even_if_both_ends_are_exact():
+    truth = np.zeros((1, 14, 2))
+    counts = metrics.strict_pcp(truth, truth, np.ones((1, 14), bool), joints=LSP.joints)
+    assert counts.correct.sum() == 0 and (counts.counted == 1).all()
+
+
+def test_one_end_off_spoils_a_stick():
+    truth = people().ground_truth[:1]
+    guess = truth.copy()
+    guess[0, LSP.joints.index("right_ankle")] += 1e4
+    counts = metrics.strict_pcp(guess, truth, np.ones((1, 14), bool), joints=LSP.joints)
+    wrong = [
+        stick for stick, right in zip(metrics.STICKS, counts.correct[0], strict=True) if not right
+    ]
+    assert wrong == ["right_lower_leg"]
+
+
+def test_area_under_a_straight_line_is_half_its_height():
+    assert metrics.area_under_curve(np.array([0.0, 20.0, 80.0]), [0.0, 0.1, 0.4]) == pytest.approx(
+        40
+    )
+
+
+def test_mean_pose_is_the_mean_over_those_who_have_the_joint():
+    data = people()
+    data.labelled[:, 5] = False
+    pose = metrics.mean_pose(data.ground_truth, data.labelled)
+    for joint in (0, 13):
+        having = [xy for xy, has in zip(data.ground_truth, data.labelled[:, joint]) if has]  # noqa: B905
+        np.testing.assert_allclose(pose[joint], np.mean(having, axis=0)[joint])
+    assert np.isnan(pose[5]).all()
+
+
+# --- what every metric keeps -----------------------------------------------------------------
+
+
+def test_the_truth_itself_scores_100(score):
+    data = people()
+    counts = score(data._replace(prediction=data.ground_truth))
+    assert (counts.correct == counts.counted).all() and counts.counted.sum() > 0
+
+
+def test_an_answer_far_away_scores_0(score):
+    data = people()
+    assert score(data._replace(prediction=data.ground_truth + 1e6)).correct.sum() == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e308])
+def test_an_answer_that_is_no_number_is_wrong_and_counted(score, value):
+    data = people()
+    counts = score(data._replace(prediction=np.full_like(data.prediction, value)))
+    assert counts.correct.sum() == 0
+    assert same(counts[1:], score(data)[1:])
+
+
+@pytest.mark.parametrize("cuts", [(1,), (13, 14, 39), (0, 40)])
+def test_parts_merge_to_the_whole_in_any_order(score, cuts):
+    data = people()
+    edges = (0, *cuts, len(data.prediction))
+    parts = [
+        score(data._replace(**{n: getattr(data, n)[a:b] for n in ARRAYS}))
+        for a, b in itertools.pairwise(edges)
+    ]
+    for order in itertools.permutations(parts):
+        assert same(functools.reduce(metrics.merge, order), score(data))
+
+
+ARRAYS = ("prediction", "ground_truth", "labelled", "head_size")
+
+
+def test_the_order_of_persons_does_not_matter(score):
+    data = people()
+    order = np.random.default_rng(1).permutation(len(data.prediction))
+    assert same(score(data._replace(**{n: getattr(data, n)[order] for n in ARRAYS})), score(data))
+
+
+def test_joints_are_read_by_name_whatever_their_order(score):
+    data = people()
+    order = np.random.default_rng(2).permutation(14)
+    shuffled = data._replace(
+        prediction=data.prediction[:, order[::-1]],
+        prediction_joints=tuple(np.array(LSP.joints)[order[::-1]].tolist()),
+        ground_truth=data.ground_truth[:, order],
+        labelled=data.labelled[:, order],
+        joints=tuple(np.array(LSP.joints)[order].tolist()),
+    )
+    assert same(score(shuffled), score(data))
+
+
+@pytest.mark.parametrize("joints", [MPII.joints, AUTHORS.joints], ids=["MPII", "AUTHORS"])
+def test_a_16_joint_answer_is_scored_on_14_joints_by_name(score, joints):
+    data = people()
+    wide = np.full((len(data.prediction), 16, 2), np.nan)
+    index = joint_index(joints, LSP.joints)
+    wide[:, index] = data.prediction
+    assert same(score(data._replace(prediction=wide, prediction_joints=joints)), score(data))
+
+
+def test_moving_everything_changes_nothing(score):
+    data = people()
+    moved = [getattr(data, name) + (300.0, -45.0) for name in ARRAYS[:2]]
+    assert same(score(data._replace(prediction=moved[0], ground_truth=moved[1])), score(data))
+
+
+@pytest.mark.parametrize("factor", [0.01, 1 / 3, 640.0])
+def test_the_unit_does_not_matter(score, factor):
+    data = people()
+    scaled = {n: getattr(data, n) * factor for n in ("prediction", "ground_truth", "head_size")}
+    assert same(score(data._replace(**scaled)), score(data))
+
+
+def test_a_rotation_changes_nothing(score):
+    data = people()
+    cos, sin = math.cos(0.7), math.sin(0.7)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    turned = {n: getattr(data, n) @ turn for n in ARRAYS[:2]}
+    assert same(score(data._replace(**turned)), score(data))
+
+
+def test_positions_without_a_label_are_never_read(score):
+    data = people()
+    filled = np.where(data.labelled[..., None], data.ground_truth, np.nan)
+    assert same(score(data._replace(ground_truth=filled)), score(data))
+
+
+def test_a_nearer_answer_never_scores_less(score):
+    data = people()
+    nearer = data.ground_truth + (data.prediction - data.ground_truth) / 2
+    assert (score(data._replace(prediction=nearer)).correct >= score(data).correct).all()
+
+
+def test_a_wider_threshold_never_scores_less(score):
+    assert (np.diff(score(people()).correct, axis=0) >= 0).all()
+
+
+def test_every_label_is_either_counted_or_left_out(score):
+    counts = score(people())
+    seen = counts.counted + counts.not_labelled
+    present = seen[seen > 0]
+    assert (present == counts.persons - counts.persons_left_out).all()
+    assert (counts.correct <= counts.counted).all()
+
+
+def test_a_person_without_any_label_adds_nothing_right_or_counted(score):
+    data = people()
+    data.labelled[7] = False
+    kept = np.arange(40) != 7
+    without = score(data._replace(**{n: getattr(data, n)[kept] for n in ARRAYS}))
+    counts = score(data)
+    assert same(counts[:2], without[:2]) and counts.persons == without.persons + 1
+
+
+def test_whole_numbers_without_a_sign_are_subtracted_as_numbers(score):
+    data = people()
+    whole = {n: np.round(np.abs(getattr(data, n))) for n in ARRAYS[:2]}
+    unsigned = {name: value.astype(np.uint8) for name, value in whole.items()}
+    assert same(score(data._replace(**unsigned)), score(data._replace(**whole)))
+
+
+def test_pck_itself_subtracts_whole_numbers_as_numbers():
+    truth, guess = np.full((1, 1, 2), 9, np.uint8), np.full((1, 1, 2), 10, np.uint8)
+    counts = metrics.pck(truth, guess, [[True]], [2.0], thresholds=[1.0])
+    assert counts.correct.tolist() == [[1]]
+
+
+def test_no_persons_give_zero_counts(score):
+    data = people()
+    counts = score(data._replace(**{n: getattr(data, n)[:0] for n in ARRAYS}))
+    assert counts.correct.sum() == counts.counted.sum() == counts.persons == 0
+    assert same(metrics.merge(counts, score(data)), score(data))
+
+
+def test_counts_are_whole_numbers(score):
+    assert all(np.asarray(field).dtype == np.int64 for field in score(people()))
+
+
+def test_counts_of_different_metrics_do_not_merge():
+    data = people()
+    counts = [protocols.score(protocol, data) for protocol in PROTOCOLS]
+    with pytest.raises(ValueError, match="different metrics"):
+        metrics.merge(counts[0], counts[2])

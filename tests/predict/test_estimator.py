@@ -1,0 +1,335 @@
+"""The estimator: what must not matter does not, and bad input gets one line."""
+
+import concurrent.futures
+import copy
+import io
+import multiprocessing as mp
+import pickle
+import threading
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxpose import geometry
+from jaxpose.checkpoints import store
+from jaxpose.errors import JaxposeError
+from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.skeleton import LSP, MPII, flip_permutation
+from tests.support import small_estimator
+from tests.support.small_estimator import METADATA
+
+
+@pytest.fixture(scope="module")
+def estimator():
+    return small_estimator.estimator()
+
+
+@pytest.fixture(scope="module")
+def picture():
+    small = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((180, 240), Image.BICUBIC))
+
+
+def test_positions_follow_the_box_of_a_larger_black_picture(estimator, picture):
+    box = [[40.0, 50.0, 90.0, 130.0]]
+    larger = np.zeros((400, 500, 3), np.uint8)
+    larger[70:310, 110:290] = picture
+    plain = estimator.predict(picture, box)
+    moved = estimator.predict(larger, np.add(box, [[110.0, 70.0, 0.0, 0.0]]))
+    assert np.ptp(plain.keypoints, axis=1).max() > 5  # the answers do differ among joints
+    np.testing.assert_allclose(moved.keypoints - [110.0, 70.0], plain.keypoints, atol=0.5)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_answers_do_not_depend_on_the_exif_orientation(estimator, picture, orientation, tmp_path):
+    as_stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: np.rot90,
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.ascontiguousarray(as_stored(picture))).save(path, exif=exif)
+    box = [[20, 30, 90, 150]]
+    np.testing.assert_array_equal(
+        estimator.predict(path, box).keypoints, estimator.predict(picture, box).keypoints
+    )
+
+
+def test_a_jpeg_answers_as_the_png_of_its_pixels(estimator, picture, tmp_path):
+    box = [[20, 30, 90, 150]]
+    png, jpeg = tmp_path / "photo.png", tmp_path / "photo.jpg"
+    Image.fromarray(picture).save(png)
+    Image.fromarray(picture).save(jpeg, quality=95)
+    found, again = estimator.predict(png, box), estimator.predict(jpeg, box)
+    np.testing.assert_allclose(again.keypoints, found.keypoints, atol=2.0)
+
+
+def pickled(estimator):
+    return pickle.loads(pickle.dumps(estimator))
+
+
+def test_threads_compile_each_program_once(picture):
+    estimator = PoseEstimator(small_estimator.variables(), METADATA)
+    alone = small_estimator.estimator().predict(picture, [[20, 30, 90, 150]])
+    answers = []
+    look = lambda: answers.append(estimator.predict(picture, [[20, 30, 90, 150]]))  # noqa: E731
+    threads = [threading.Thread(target=look) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 8 and len(estimator._programs) == 1
+    for answer in answers:
+        np.testing.assert_array_equal(answer.keypoints, alone.keypoints)
+
+
+def test_sizes_between_powers_of_two_share_a_program(estimator, picture):
+    boxes = np.tile([[20.0, 30.0, 90.0, 150.0]], (7, 1))
+    for count in (5, 6, 7):
+        estimator.predict(picture, boxes[:count])
+    sizes = {rows for kind, rows in estimator._programs if kind == "plain"}
+    assert sizes <= {1, 2, 4, 8, 16, 32} and 8 in sizes
+
+
+def test_maps_are_what_the_answer_was_read_off(estimator, picture):
+    box = [20.0, 30.0, 90.0, 150.0]
+    maps = estimator.maps(picture, box)
+    assert maps.heatmaps.shape == (8, 8, 48)
+    found = estimator.predict(picture, [box])
+    pixels = geometry.apply_affine(geometry.crop_to_image(maps.crop), maps.keypoints)
+    np.testing.assert_allclose(pixels, found.keypoints[0], atol=0.01)
+    np.testing.assert_allclose(maps.confidence, found.confidence[0], atol=1e-4)
+
+
+def test_the_prediction_names_its_joints(estimator, picture):
+    found = estimator.predict(picture, [[20, 30, 90, 150]])
+    assert found.joints == estimator.joints == MPII.joints
+    assert found.keypoints.shape == (1, 16, 2) and found.confidence.shape == (1, 16)
+
+
+def test_many_boxes_at_once_are_many_calls(estimator, picture):
+    rng = np.random.default_rng(1)
+    boxes = np.concatenate([rng.uniform(0, 90, (5, 2)), rng.uniform(40, 120, (5, 2))], axis=1)
+    together = estimator.predict(picture, boxes)
+    for i, box in enumerate(boxes):
+        alone = estimator.predict(picture, box[None])
+        np.testing.assert_allclose(together.keypoints[i], alone.keypoints[0], atol=1e-4 * 150)
+        np.testing.assert_allclose(together.confidence[i], alone.confidence[0], atol=1e-4)
+
+
+def test_no_box_gives_no_person(estimator, picture):
+    assert estimator.predict(picture, []).keypoints.shape == (0, 16, 2)
+
+
+def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(estimator, picture):
+    box = np.array([[30.0, 40.0, 100.0, 150.0]])
+    mirrored_box = box.copy()
+    mirrored_box[:, 0] = picture.shape[1] - box[:, 0] - box[:, 2]
+    plain = estimator.predict(picture, box, flip_test=True)
+    mirrored = estimator.predict(
+        np.ascontiguousarray(picture[:, ::-1]), mirrored_box, flip_test=True
+    )
+    back = mirrored.keypoints[:, flip_permutation(MPII.joints)]
+    back = back * [-1.0, 1.0] + [picture.shape[1], 0.0]
+    np.testing.assert_allclose(back, plain.keypoints, atol=0.1)
+
+
+def test_photos_are_turned_upright(estimator, picture):
+    turned = np.ascontiguousarray(np.rot90(picture))  # shown turned back by its EXIF
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(turned).save(file, "PNG", exif=exif)
+    np.testing.assert_array_equal(as_picture(Image.open(file)), picture)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16", "LA"])
+def test_pictures_of_every_mode_become_rgb(picture, mode):
+    grey = Image.fromarray(picture).convert("L")
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    else:
+        image = grey.convert(mode) if mode in ("L", "1", "LA") else Image.fromarray(picture)
+        image = image.convert(mode)
+    found = as_picture(image)
+    assert found.shape == picture.shape and found.dtype == np.uint8
+    if mode in ("L", "LA", "I;16"):
+        np.testing.assert_allclose(found[..., 0], np.asarray(grey), atol=1)
+
+
+def test_joints_without_training_are_not_returned(estimator, picture):
+    metadata = {**METADATA, "trained_joints": [n for n in MPII.joints if n in LSP.joints[:12]]}
+    some = PoseEstimator(small_estimator.variables(), metadata)
+    kept = [MPII.joints.index(name) for name in some.joints]
+    assert "pelvis" not in some.joints and len(some.joints) == 12
+    assert all(set(limb) <= set(some.joints) for limb in some.limbs)
+    everything = estimator.predict(picture, [[20, 20, 90, 150]])
+    np.testing.assert_array_equal(
+        some.predict(picture, [[20, 20, 90, 150]]).keypoints, everything.keypoints[:, kept]
+    )
+
+
+def test_whole_photo_looks_twice(estimator, picture):
+    first = estimator.predict(picture, passes=1)
+    assert first.boxes.tolist() == [[0.0, 0.0, 180.0, 240.0]]
+    second = estimator.predict(picture)
+    again = estimator.predict(picture, second.boxes)
+    np.testing.assert_allclose(second.keypoints, again.keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, pickled], ids=["deep", "flat", "pickle"]
+)
+def test_copies_answer_as_the_original(estimator, picture, copied, used):
+    """Before and after it has compiled programs, which are not copied."""
+    original = PoseEstimator(small_estimator.variables(), METADATA)
+    box = [[20, 30, 90, 150]]
+    if used:
+        original.predict(picture, box)
+    other = copied(original)
+    assert other._programs == {} and len(original._programs) == used
+    assert (other.joints, other.limbs, other.net) == (original.joints, original.limbs, original.net)
+    expected = estimator.predict(picture, box)
+    np.testing.assert_array_equal(other.predict(picture, box).keypoints, expected.keypoints)
+    np.testing.assert_array_equal(original.predict(picture, box).keypoints, expected.keypoints)
+
+
+def predicted_elsewhere(estimator, picture):
+    return estimator.predict(picture, [[20, 30, 90, 150]]).keypoints
+
+
+def test_a_spawned_process_takes_an_estimator(estimator, picture):
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
+        found = pool.submit(predicted_elsewhere, estimator, picture).result(timeout=120)
+    np.testing.assert_array_equal(found, predicted_elsewhere(estimator, picture))
+
+
+def opened_elsewhere(_, picture):
+    return small_estimator.estimator.__wrapped__().predict(picture)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+@pytest.mark.parametrize("use", [predicted_elsewhere, opened_elsewhere])
+def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, picture, use):
+    def child(pipe):
+        try:
+            pipe.send(use(estimator, picture))
+        except JaxposeError as error:
+            pipe.send(str(error))
+
+    ours, theirs = mp.Pipe()
+    process = mp.get_context("fork").Process(target=child, args=(theirs,))
+    process.start()
+    try:
+        assert ours.poll(60)
+        assert "forked after JAX was used" in ours.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*")
+def test_a_forked_pool_hands_the_error_on(estimator, picture):
+    with mp.get_context("fork").Pool(1) as pool:
+        result = pool.apply_async(predicted_elsewhere, (estimator, picture))
+        with pytest.raises(JaxposeError, match="forked after JAX was used"):
+            result.get(timeout=60)
+
+
+class Tensor:
+    """As other libraries have it: NumPy can read it, or it lies on a device."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        if self.array is None:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        return self.array
+
+
+@pytest.mark.parametrize("kind", [jnp.asarray, Tensor])
+def test_arrays_of_other_libraries_are_taken(estimator, picture, kind):
+    box = [[20, 30, 90, 150]]
+    np.testing.assert_array_equal(
+        estimator.predict(kind(picture), box).keypoints, estimator.predict(picture, box).keypoints
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (io.BytesIO(b"data"), r"a _io.BytesIO; give a path, a PIL image or an array"),
+        (b"data", r"is a bytes; give a path.*PIL.Image.open\(io.BytesIO\(data\)\)"),
+        (bytearray(b"data"), "is a bytearray; give a path"),
+        ([np.zeros((4, 4, 3), np.uint8)], "is a list; call this once for each image"),
+        (("a.jpg",), "is a tuple; call this once for each image"),
+        (None, "is a NoneType; give a path"),
+        (7, "is a int; give a path"),
+        (Tensor(None), "Tensor that NumPy cannot read; give an array in the CPU's memory"),
+        (jnp.zeros((3, 4, 4), jnp.uint8), r"uint8 \(3, 4, 4\); give uint8 \[height, width, 3\]"),
+    ],
+)
+def test_what_is_not_an_image_is_named(estimator, image, says):
+    with pytest.raises(JaxposeError, match=says) as raised:
+        estimator.predict(image)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "image, boxes, says",
+    [
+        ("nowhere.jpg", None, "no file nowhere.jpg"),
+        (np.zeros((4, 4, 3), np.float32), None, "float32"),
+        (np.zeros((0, 4, 3), np.uint8), None, r"\(0, 4, 3\)"),
+        (np.zeros((40, 40, 3), np.uint8), [[1, 2, 0, 4]], "no area"),
+        (np.zeros((40, 40, 3), np.uint8), [[1, 2, float("nan"), 4]], "no area"),
+        (np.zeros((40, 40, 3), np.uint8), [[50, 2, 3, 4]], "50,2,3,4 lies outside.*40x40"),
+        (np.zeros((40, 40, 3), np.uint8), [1, 2, 3, 4], "one x, y, width, height"),
+        (np.zeros((40, 40, 3), np.uint8), "box", "one x, y, width, height"),
+    ],
+)
+def test_bad_input_is_named(estimator, image, boxes, says):
+    with pytest.raises(JaxposeError, match=says):
+        estimator.predict(image, boxes)
+
+
+def test_a_broken_file_is_named(estimator, tmp_path):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    with pytest.raises(JaxposeError, match="broken.jpg cannot be read"):
+        estimator.predict(path)
+
+
+def test_a_heic_picture_is_told_apart(estimator, tmp_path):
+    path = tmp_path / "photo.HEIC"
+    path.write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(JaxposeError, match="photo.HEIC is a HEIC picture; turn it into JPEG"):
+        estimator.predict(path)
+
+
+def test_a_network_that_is_not_shipped_is_named():
+    with pytest.raises(JaxposeError, match="no network 'huge' comes with this package"):
+        PoseEstimator.from_pretrained("huge")
+
+
+def test_a_checkpoint_round_trip_keeps_the_answers(estimator, picture, tmp_path):
+    manager = store.open_manager(tmp_path / "checkpoints" / "best", keep=1)
+    store.save(manager, 3, small_estimator.variables(), METADATA, wait=True)
+    store.finish(manager)
+    loaded = PoseEstimator.from_checkpoint(tmp_path)
+    assert loaded.source == tmp_path / "checkpoints" / "best" / "3"
+    box = [[20, 20, 90, 150]]
+    np.testing.assert_array_equal(
+        loaded.predict(picture, box).keypoints, estimator.predict(picture, box).keypoints
+    )

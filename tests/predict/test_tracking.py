@@ -1,0 +1,188 @@
+"""Persons in videos: the box goes with them, comes back to them, and the filter calms them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from jaxpose.predict import Prediction
+from jaxpose.predict.tracking import follow, tracks_of
+
+JOINTS = tuple(f"joint_{i}" for i in range(8))
+SHAPE = np.array([(-1, -2), (1, -2), (-1, 0), (1, 0), (-1, 2), (1, 2), (0, -3), (0, 3)], np.float64)
+
+
+class Seer:
+    """An estimator that knows where everybody is, and sees who is inside a box of its own."""
+
+    joints = JOINTS
+
+    def __init__(self, *people):
+        self.people = [np.asarray(person, np.float64) for person in people]
+        self.looks = []  # boxes, or None for the whole frame
+
+    def predict(self, frame, boxes=None, **options):
+        self.looks.append(None if boxes is None else np.array(boxes))
+        if boxes is None:  # in two passes, as an estimator does
+            whole = np.array([0, 0, frame.shape[1], frame.shape[0]], np.float64)
+            points, _ = self._in(whole)
+            extent = np.ptp(points, axis=0)
+            boxes = [np.concatenate([points.min(axis=0), extent]) if extent.all() else whole]
+        rows = [self._in(np.asarray(box, np.float64)) for box in boxes]
+        return Prediction(
+            np.array([points for points, _ in rows]).reshape(-1, 8, 2),
+            np.array([sure for _, sure in rows], np.float32).reshape(-1, 8),
+            np.array(boxes, np.float64).reshape(-1, 4),
+            JOINTS,
+        )
+
+    def _in(self, box):
+        middle, reach = box[:2] + box[2:] / 2, 0.66 * max(box[2:])
+        for person in self.people:
+            inside = np.abs(person - middle).max(axis=-1) < reach
+            if inside.sum() >= 4:
+                return person, np.where(inside, 0.95, 0.1)
+        return np.tile(middle, (8, 1)), np.full(8, 0.05)
+
+
+def person(x, y, size=20.0):
+    return (x, y) + size * SHAPE
+
+
+FRAME = np.zeros((480, 640, 3), np.uint8)
+
+
+def test_a_person_who_walks_is_followed_with_few_looks_at_the_whole_frame():
+    seer, tracks = Seer(), tracks_of(None)
+    for i in range(60):
+        seer.people = [person(100 + 7 * i, 240 + 40 * math.sin(i / 6))]
+        tracks, found = follow(seer, FRAME, tracks, i / 30)
+        np.testing.assert_array_equal(found.keypoints[0], seer.people[0])
+    assert sum(look is None for look in seer.looks) <= 60 / 10
+
+
+def test_a_person_who_comes_closer_fills_the_box_all_along():
+    seer, tracks = Seer(), tracks_of(None)
+    for i in range(60):
+        seer.people = [person(320, 240, 12 + i)]
+        tracks, found = follow(seer, FRAME, tracks, i / 30)
+        assert found.confidence.min() > 0.9
+    assert sum(look is None for look in seer.looks) <= 60 / 10
+
+
+def test_a_person_who_jumps_is_found_in_the_same_frame():
+    seer, tracks = Seer(person(100, 200)), tracks_of(None)
+    tracks, _ = follow(seer, FRAME, tracks, 0.0)
+    seer.people = [person(500, 300)]
+    tracks, found = follow(seer, FRAME, tracks, 0.1)
+    np.testing.assert_array_equal(found.keypoints[0], seer.people[0])
+
+
+def test_nobody_is_looked_for_in_every_frame_and_found_when_there():
+    seer, tracks = Seer(), tracks_of(None)
+    for i in range(3):
+        tracks, found = follow(seer, FRAME, tracks, i / 30)
+        assert found.confidence.max() < 0.3
+    seer.people = [person(400, 200)]
+    _, found = follow(seer, FRAME, tracks, 1.0)
+    np.testing.assert_array_equal(found.keypoints[0], seer.people[0])
+
+
+def test_a_given_box_waits_for_a_person_who_was_lost():
+    seer, tracks = Seer(person(100, 200)), tracks_of([[60, 120, 80, 160]])
+    tracks, _ = follow(seer, FRAME, tracks, 0.0)
+    there = tracks[0].box
+    seer.people = []
+    for i in range(5):
+        tracks, found = follow(seer, FRAME, tracks, 0.1 * i)
+    np.testing.assert_array_equal(tracks[0].box, there)
+    assert all(look is not None for look in seer.looks)
+
+
+def test_the_more_probable_of_two_looks_wins():
+    """A box that drifted sees half a person; the look at the whole frame sees all of it."""
+    seer = Seer(person(320, 240))
+    drifted = tracks_of(None)[0]._replace(box=np.array([270.0, 120.0, 60.0, 90.0]), best=0.95)
+    tracks, found = follow(seer, FRAME, [drifted], 0.0)
+    assert seer.looks[-1] is None and found.confidence.min() > 0.9
+    middle = tracks[0].box[:2] + tracks[0].box[2:] / 2
+    np.testing.assert_allclose(middle, (320, 240))
+
+
+def test_a_given_person_is_found_again_nearby_and_nobody_far_away():
+    for place, found_again in (((130, 200), True), ((500, 300), False)):
+        seer, tracks = Seer(person(100, 200)), tracks_of([[60, 120, 80, 160]])
+        tracks, _ = follow(seer, FRAME, tracks, 0.0)
+        seer.people = [person(*place)]
+        _, found = follow(seer, FRAME, tracks, 0.1)
+        assert (found.confidence.mean() > 0.9) == found_again
+
+
+def test_two_persons_keep_their_order():
+    seer = Seer(person(150, 200), person(450, 240))
+    tracks = tracks_of([[400, 150, 100, 180], [100, 120, 100, 160]])
+    for i in range(20):
+        seer.people = [person(150 + 3 * i, 200), person(450, 240 + 2 * i)]
+        tracks, found = follow(seer, FRAME, tracks, i / 30)
+        np.testing.assert_array_equal(found.keypoints, seer.people[::-1])
+
+
+def test_no_person_gives_an_empty_prediction():
+    tracks, found = follow(Seer(person(100, 100)), FRAME, [], 0.0)
+    assert tracks == [] and found.keypoints.shape == (0, 8, 2) and found.boxes.shape == (0, 4)
+
+
+def test_the_box_changes_its_size_gently():
+    seer, tracks = Seer(person(320, 240, 20)), tracks_of(None)
+    tracks, _ = follow(seer, FRAME, tracks, 0.0)
+    before = max(tracks[0].box[2:])
+    seer.people = [person(320, 240, 26)]
+    tracks, _ = follow(seer, FRAME, tracks, 0.1)
+    assert max(tracks[0].box[2:]) == pytest.approx(1.1 * before)
+
+
+# The filter
+
+
+def smoothed(paths, smooth, rate=30.0):
+    """Keypoints [T, 8, 2] of people who stand at paths [T, 2]."""
+    seer, tracks, found = Seer(), tracks_of(None), []
+    for i, place in enumerate(paths):
+        seer.people = [person(*place)]
+        tracks, prediction = follow(seer, FRAME, tracks, i / rate, smooth=smooth)
+        found.append(prediction.keypoints[0])
+    return np.array(found)
+
+
+def test_jitter_at_rest_is_filtered_away():
+    noise = np.random.default_rng(0).normal(0, 1.0, (200, 2))
+    path = (320, 240) + noise
+    calm = smoothed(path, 1.0)[50:, 0] - person(320, 240)[0]
+    assert calm.std() < 0.4 * noise[50:].std()
+    assert abs(calm.mean()) < 0.3
+
+
+def test_a_fast_person_is_not_left_behind():
+    path = np.stack([100 + 10 * np.arange(40), np.full(40, 240)], axis=-1)  # 2.5 sides a second
+    lag = 10 * 39 + 100 - smoothed(path, 1.0)[-1].mean(axis=0)[0]
+    assert 0 <= lag < 10  # less than a frame
+
+
+def test_the_lower_the_calmer():
+    path = (320, 240) + np.random.default_rng(1).normal(0, 1.0, (100, 2))
+    moves = [np.abs(np.diff(smoothed(path, hz)[20:], axis=0)).mean() for hz in (0.3, 1.0, 5.0)]
+    assert moves[0] < moves[1] < moves[2]
+
+
+def test_the_filter_does_not_depend_on_the_frame_rate():
+    step = lambda n, rate: np.where(  # noqa: E731
+        np.arange(n)[:, None] < rate / 10, (300.0, 240.0), (301.0, 240.0)
+    )
+    slow = smoothed(step(30, 50), 0.5, 50.0)[-1, 0, 0]
+    fast = smoothed(step(120, 200), 0.5, 200.0)[-1, 0, 0]
+    assert slow == pytest.approx(fast, abs=0.05)
+
+
+def test_without_the_filter_nothing_is_changed():
+    path = (320, 240) + np.random.default_rng(2).normal(0, 2.0, (10, 2))
+    np.testing.assert_array_equal(smoothed(path, None)[:, 0], path + 20 * SHAPE[0])

@@ -1,0 +1,71 @@
+"""A run small enough for tests: a few drawn people on disk, the smallest network, twelve steps."""
+
+import contextlib
+import pathlib
+
+import jax
+import numpy as np
+
+import launch
+from jaxpose.checkpoints import store
+from jaxpose.training.metric_log import TIME_FIELDS, read_records
+from tests.support import kept_programs
+from tfds_builders import __main__ as builders
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STEPS_PER_EPOCH, NUM_STEPS = 6, 12
+PEOPLE = "synthetic_people/tiny"
+FIELDS = {
+    "data": f"(('{PEOPLE}', 1.0),)",
+    "validation": f"(('{PEOPLE}', 'validation', 'scale', 1.0),)",
+    "test": f"(('{PEOPLE}', 'test', 'scale'),)",
+    "network.width": "18",
+    "network.kernel_size": "3",
+    "image_size": "32",
+    "batch_size": "8",
+    "log_every_steps": "2",
+    "checkpoint_every_minutes": "1e-9",  # at every line of the log
+    "report": "False",
+}
+
+
+@contextlib.contextmanager
+def compiled_once(cache):
+    """Runs of this process compile the same programs: kept in a folder, they are compiled once."""
+    with kept_programs.kept_in(cache):
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+def prepare(data_dir) -> None:
+    """Draw the people."""
+    assert builders.main([PEOPLE, "--data_dir", str(data_dir)]) == 0
+
+
+def command(workdir, data_dir, *, mode="train", **fields) -> list[str]:
+    """Arguments of launch.py; a field's dots are written as two underscores."""
+    overrides = FIELDS | {"data_dir": str(data_dir)}
+    overrides |= {name.replace("__", "."): str(value) for name, value in fields.items()}
+    return [
+        str(ROOT / "launch.py"),
+        f"--config={ROOT / 'configs' / 'synthetic.py'}:tiny",
+        f"--workdir={workdir}",
+        f"--mode={mode}",
+        *(f"--config.{name}={value}" for name, value in overrides.items()),
+    ]
+
+
+def config(workdir, data_dir, **fields):
+    """The config that launch.py makes of that command."""
+    return launch.parse(command(workdir, data_dir, **fields)).config
+
+
+def end_of(workdir) -> tuple[dict[str, np.ndarray], list[dict]]:
+    """What is to be the same of two runs: the variables by checkpoint, and metrics.jsonl."""
+    variables = {which: store.load(workdir, which=which)[0] for which in ("latest", "best")}
+    records = read_records(pathlib.Path(workdir) / "metrics.jsonl")
+    for record in records:
+        for name in TIME_FIELDS:
+            record.pop(name, None)
+    return variables, records

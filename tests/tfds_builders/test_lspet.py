@@ -1,0 +1,76 @@
+"""LSPET's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
+
+import importlib.util
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from tfds_builders import draw_dummy_data
+from tfds_builders.errors import BuildError
+from tfds_builders.lspet import lspet_dataset_builder
+
+DUMMY_DATA = pathlib.Path(lspet_dataset_builder.__file__).parent / "dummy_data"
+SPLITS = {"train": 2, "validation": 1}
+
+
+def build(data_dir, source=DUMMY_DATA, **options):
+    builder = lspet_dataset_builder.Builder(data_dir=data_dir, sources=[source], **options)
+    builder.download_and_prepare(file_format="array_record")
+    return builder
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    builder = build(tmp_path_factory.mktemp("lspet"))
+    return {split: list(builder.as_data_source(split)) for split in builder.info.splits}
+
+
+def test_splits_hold_the_pictures_of_their_numbers(prepared):
+    names = {split: [e["image_name"].decode() for e in found] for split, found in prepared.items()}
+    assert names == {"train": ["im00001.jpg", "im00002.jpg"], "validation": ["im00020.jpg"]}
+
+
+def test_of_the_whole_release_9500_train_500_validate():
+    splits = [lspet_dataset_builder.split_of(number) for number in range(1, 10001)]
+    assert [splits.count(name) for name in SPLITS] == [9500, 500]
+
+
+def test_every_labelled_joint_lies_on_its_dot(prepared):
+    for example in prepared["train"]:
+        for joint in np.flatnonzero(example["labelled"]):
+            position = example["keypoints"][joint]
+            assert draw_dummy_data.shows(example["image"], joint, 14, position), joint
+
+
+def test_a_flag_of_zero_means_not_labelled_and_its_corner_is_dropped(prepared):
+    _, second = prepared["train"]
+    assert np.flatnonzero(~second["labelled"]).tolist() == [6]
+    assert second["keypoints"][6].tolist() == [0, 0]
+
+
+def test_labelled_joints_count_as_visible(prepared):
+    for example in prepared["train"] + prepared["validation"]:
+        assert np.array_equal(example["visible"], example["labelled"])
+
+
+def test_joints_of_other_pictures_are_refused(tmp_path):
+    joints = np.full((14, 3, 20), 500.0)
+    joints[:, 2] = 1
+    draw_dummy_data.write_leeds(tmp_path / "release", 5, (1, 2, 20), joints)
+    with pytest.raises(BuildError, match="outside the pictures"):
+        build(tmp_path / "data", tmp_path / "release")
+
+
+if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
+
+    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
+    def test_tfds_test_case():
+        pass
+
+else:
+
+    class TestTfds(tfds.testing.DatasetBuilderTestCase):
+        DATASET_CLASS = lspet_dataset_builder.Builder
+        SPLITS = SPLITS

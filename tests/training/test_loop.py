@@ -1,0 +1,317 @@
+"""A run from its first step to its tables: what it leaves, and that stopping it changes nothing."""
+
+import os
+import shutil
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxpose.checkpoints import store
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation import inference, scoring
+from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.training import loop, validation
+from jaxpose.training.config import check_config
+from jaxpose.training.metric_log import read_records
+from jaxpose.training.run import fresh_start, open_run, start_of
+from tests.support import tiny_run
+
+# ml_collections loads a config file in a way that importlib wants to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    with tiny_run.compiled_once(tmp_path_factory.mktemp("compiled")):
+        yield
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    tiny_run.prepare(folder)
+    return folder
+
+
+def run(workdir, people, **fields):
+    return loop.train(tiny_run.config(workdir, people, **fields), workdir)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, people):
+    """A run that nothing disturbed; copy it before going on with it."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    result = run(workdir, people)
+    assert (result["step"], result["num_steps"], result["stopped"]) == (12, 12, None)
+    assert 0 <= result["score"] <= 100
+    return workdir
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "copy")
+
+
+def assert_same_end(workdir, whole):
+    (ours, our_records), (theirs, their_records) = map(tiny_run.end_of, (workdir, whole))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert our_records == their_records
+
+
+def test_a_run_leaves_its_records(whole):
+    records = read_records(whole / "metrics.jsonl")
+    steps = {
+        kind: [r["step"] for r in records if r["kind"] == kind] for kind in ("train", "validation")
+    }
+    assert steps == {"train": [2, 4, 6, 8, 10, 12], "validation": [6, 12]}
+    for record in records:
+        assert record["seconds"] > 0
+        if record["kind"] == "train":
+            assert record["loss"] > 0 and record["gradient_norm"] > 0
+            weighted = record["coordinate_loss"] + 0.01 * record["probability_loss"]
+            np.testing.assert_allclose(record["loss"], weighted, rtol=1e-5)
+            assert record["epoch"] == record["step"] / tiny_run.STEPS_PER_EPOCH
+            assert 0 <= record["data_wait"] <= 1
+        else:
+            (row,) = record["rows"].values()
+            assert record["score"] == row["lsp-pck"]["total"]
+            assert len(row["lsp-pck"]["joints"]) == 14
+
+
+def test_a_run_leaves_its_checkpoints(whole):
+    latest, best = (
+        store.checkpoint_steps(whole / "checkpoints" / name) for name in ("latest", "best")
+    )
+    assert latest == [12, 10]
+    records = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"]
+    assert best == [max(records, key=lambda r: (r["score"], -r["step"]))["step"]]
+    metadata = store.read_metadata(store.find(whole))
+    assert metadata["network"]["width"] == 18 and metadata["image_size"] == 32
+    assert len(metadata["trained_joints"]) == 16
+    assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]
+
+
+def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
+    variables, metadata, _ = store.load(whole)
+    _, score = validation.validation_table(open_run(tiny_run.config(whole, people)), variables)
+    assert score == metadata["score"]
+    last = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"][-1]
+    np.testing.assert_allclose(score, last["best"], rtol=1e-6)
+
+
+def test_evaluation_scores_the_test_rows(copy, people):
+    report = scoring.evaluate_checkpoint(tiny_run.config(copy, people, mode="eval"), copy)
+    ((row, found),) = report["rows"].items()
+    assert row.startswith("synthetic_people/tiny:test (")
+    assert set(found) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
+    last, *others = report["blocks"][row].items()
+    assert last == ("block 1", found["lsp-pck"])
+    assert [name for name, _ in others] == [inference.PARTS_ALONE, inference.MAXIMUM]
+    assert report["unreadable"][row] == []
+    (file,) = (copy / "predictions").iterdir()
+    assert report["files"][row] == [str(file)]
+    predictions = read_predictions(file, default_joints=())
+    assert predictions.prediction.shape == (16, 16, 2)
+    assert (copy / "evaluation.json").is_file()
+
+
+def test_a_finished_run_has_nothing_to_do(copy, whole, people):
+    result = run(copy, people)
+    assert (result["step"], result["stopped"]) == (12, None)
+    assert_same_end(copy, whole)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, monkeypatch):
+    write_losses = loop.Loop.write_losses
+
+    def interrupted(self):
+        write_losses(self)
+        if self.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.Loop, "write_losses", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    result = run(tmp_path, people)
+    assert (result["step"], result["stopped"]) == (4, "preemption")
+    assert signal.getsignal(signal.SIGTERM) == before
+    monkeypatch.undo()
+    assert run(tmp_path, people)["step"] == 12
+    assert_same_end(tmp_path, whole)
+
+
+def test_waiting_for_pictures_is_written_and_said(tmp_path, people, monkeypatch, capfd):
+    train_batches = loop.train_batches
+
+    def slow(*args, **kwargs):
+        for batch in train_batches(*args, **kwargs):
+            time.sleep(0.5)
+            yield batch
+
+    monkeypatch.setattr(loop, "train_batches", slow)
+    run(tmp_path, people)
+    records = [r for r in read_records(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
+    assert records[-1]["data_wait"] > 0.5
+    assert "% of the time waiting for pictures" in capfd.readouterr().err
+
+
+def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, caplog):
+    """The run falls back to step 10 and does the rest again."""
+    for file in (copy / "checkpoints" / "latest" / "12" / "tree").rglob("d/*"):
+        file.write_bytes(b"")
+    assert run(copy, people)["step"] == 12
+    assert "12 cannot be read" in caplog.text
+    assert_same_end(copy, whole)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, people, monkeypatch):
+    train_batches = loop.train_batches
+
+    class Spoilt:
+        def __init__(self, batches):
+            self.batches, self.close = batches, batches.close
+
+        def __next__(self):
+            batch = next(self.batches)
+            return {**batch, "keypoints": batch["keypoints"] * np.float32("nan")}
+
+    monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Spoilt(train_batches(*a, **k)))
+    shutil.rmtree(copy / "checkpoints" / "latest" / "12")
+    with pytest.raises(JaxposeError, match="not finite at step 11") as caught:
+        run(copy, people)
+    assert "\n" not in str(caught.value)
+    assert store.checkpoint_steps(copy / "checkpoints" / "latest") == [10]
+
+
+def test_a_run_ends_after_the_epoch_that_passes_max_minutes(tmp_path, people):
+    result = run(tmp_path, people, max_minutes=1e-9)
+    assert (result["step"], result["stopped"]) == (6, "max_minutes")
+
+
+def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
+    result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
+    assert (result["step"], result["stopped"]) == (6, None)
+
+
+def test_without_a_validation_score_the_plateau_rests(tmp_path, people):
+    run(tmp_path, people, validation="()", plateau__patience=1)
+    state = start_of(open_run(tiny_run.config(tmp_path, people, validation="()")), tmp_path).state
+    assert float(state.plateau.scale) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"report": True, "test": "(('absent', 'test', 'scale'),)"}, "absent"),
+        ({"test": f"(('{tiny_run.PEOPLE}', 'test', 'scael'),)"}, "unknown crop 'scael'"),
+        ({"eval__num_crops": 0}, "num_crops is 0"),
+        ({"eval__checkpoint": "bset"}, "eval.checkpoint is 'bset'"),
+    ],
+)
+def test_what_the_end_cannot_score_is_said_at_the_start(tmp_path, people, fields, says):
+    with pytest.raises(JaxposeError, match=says):
+        run(tmp_path, people, **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"score": "pck"}, "score is 'pck'")],
+)
+def test_evaluation_checks_its_fields_too(whole, people, fields, says):
+    with pytest.raises(JaxposeError, match=says):
+        scoring.evaluate_checkpoint(tiny_run.config(whole, people, mode="eval", **fields), whole)
+
+
+def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
+    """More blocks, fewer joints: the rest is taken by name, and what is not is said."""
+    joints = "('left_wrist', 'right_wrist', 'nose')"
+    fields = {"network__num_blocks": 2, "joints": joints, "init_from": whole}
+    config = tiny_run.config(tmp_path, people, **fields)
+    state, trained, _, notes = fresh_start(open_run(config))
+    source, metadata, folder = store.load(whole)
+    left = metadata["joints"].index("left_wrist")
+    np.testing.assert_array_equal(
+        state.params["block1_b"]["heatmaps"][:, 0],
+        source["params"]["block1_b"]["heatmaps"][:, left],
+    )
+    np.testing.assert_array_equal(
+        state.params["stem"]["conv1"]["kernel"], source["params"]["stem"]["conv1"]["kernel"]
+    )
+    said = "\n".join(notes)
+    assert f"init_from {folder}" in said
+    assert "joints that the checkpoint lacks start fresh: nose" in said
+    assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
+    assert "joints that no training data have a label for: nose" in said
+    assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
+
+
+def test_joints_that_the_other_run_was_trained_on_count_as_trained(whole, people, tmp_path):
+    """Data that do not annotate the pelvis do not make the network forget it."""
+    for init_from, there in (("", False), (whole, True)):
+        run = open_run(tiny_run.config(tmp_path, people, init_from=init_from))
+        ((split, weight),) = run.training
+        annotated = tuple(name != "pelvis" for name in split.joints)
+        run = run._replace(training=[(split._replace(annotated=annotated), weight)])
+        assert ("pelvis" in fresh_start(run).trained) == there
+
+
+def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
+    config = tiny_run.config(tmp_path, people, network__width=36, init_from=whole)
+    # Scale-free numbers apart there is nothing of another width to take.
+    with pytest.raises(JaxposeError, match="nothing in .* fits this network"):
+        fresh_start(open_run(config))
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices; the next one that is: 8"),
+        ({"accumulation_steps": 4}, "not divisible by 4 devices times 4 accumulation steps.*: 16"),
+        ({"image_size": 72}, "image_size 72 is not divisible by 32; the next one that is: 96"),
+        ({"num_epochs": 0}, "num_epochs is 0; it must be 1 or more"),
+        ({"eval__batch_size": 0}, "eval.batch_size is 0"),
+        ({"ema": 1.0}, "ema is 1.0"),
+        ({"dtype": "float16"}, "dtype is 'float16'"),
+        ({"score": "pck"}, "score is 'pck'; choose one of"),
+        ({"data": "(('lsp',),)"}, r"config.data has \('lsp',\); write rows of \(name, weight\)"),
+        ({"data": "1"}, "config.data has 1"),
+        ({"validation": "(('lsp', 'test'),)"}, "config.validation has"),
+        ({"augmentation__scale": "(1.0,)"}, r"augmentation.scale is \(1.0,\)"),
+    ],
+)
+def test_configs_that_cannot_work(fields, says):
+    with pytest.raises(JaxposeError, match=says) as caught:
+        check_config(tiny_run.config("run", "data", **fields))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"network__width": 20}, "width is 20"),
+        ({"network__grid": "pixel"}, "'pixel'"),
+        ({"crop": "square"}, "unknown crop 'square'"),
+        ({"optimizer__name": "lion"}, "unknown optimizer 'lion'"),
+        ({"batch_size": 64}, "more than the persons of an epoch"),
+        ({"joints": "('a', 'a')"}, "occur twice"),
+    ],
+)
+def test_runs_that_cannot_be_opened(people, fields, says):
+    config = tiny_run.config("run", people, **fields)
+    with pytest.raises(JaxposeError, match=says) as caught:
+        fresh_start(open_run(config))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
+    run = open_run(tiny_run.config(whole, people))
+    without_heads = [{**person, "head_size": 0.0} for person in run.validation[0][0].source]
+    split = run.validation[0][0]._replace(source=without_heads)
+    run.config.unlock()
+    run.config.score = "mpii-pckh"
+    with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
+        validation.validation_table(
+            run._replace(validation=[(split, "scale", 1.0)]), store.load(whole)[0]
+        )

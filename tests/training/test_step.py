@@ -1,0 +1,269 @@
+"""The step: the same on any number of devices and parts, masks that mask, averages, a NaN named."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxpose import losses
+from jaxpose.network import PoseNet, initial_variables, normalise
+from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard, unreplicate
+from jaxpose.training import optimizer
+from jaxpose.training.state import create_train_state, evaluation_variables
+from jaxpose.training.step import make_train_step
+
+NET = PoseNet(
+    num_joints=3, num_blocks=1, num_context_maps=1, width=18, kernel_size=3, axis_name=DEVICES
+)
+RATE, WEIGHT, DECAY = 0.05, 0.1, 0.9
+BATCH = 16
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def batch_of(seed):
+    """A global batch in which some joints have no label and one person is padding."""
+    rng = np.random.default_rng(seed)
+    labelled = rng.random((BATCH, 3)) < 0.7
+    weight = np.ones(BATCH, np.float32)
+    weight[5] = 0
+    return {
+        "image": rng.integers(0, 256, (BATCH, 32, 32, 3), np.uint8),
+        "keypoints": np.where(labelled[..., None], rng.random((BATCH, 3, 2)), 0).astype(np.float32),
+        "labelled": labelled,
+        "known": labelled | (rng.random((BATCH, 3)) < 0.5),
+        "weight": weight,
+        "readable": weight > 0,
+    }
+
+
+def sgd():
+    return optimizer.make_optimizer("sgd", lambda step: RATE)
+
+
+@functools.cache
+def program(devices=1, *, accumulation_steps=1, frozen_norm=False, ema=False):
+    """(state before the first step, run), where run(state, batches) gives the state after them."""
+    chosen = jax.local_devices()[:devices]
+    step = make_train_step(
+        NET,
+        sgd(),
+        probability_weight=WEIGHT,
+        ema_decay=DECAY if ema else 0.0,
+        accumulation_steps=accumulation_steps,
+        frozen_norm=frozen_norm,
+    )
+    compiled = parallel(step, donate=True, devices=chosen)
+    plateau, _ = optimizer.make_plateau()
+    start = create_train_state(initial_variables(NET, 0), sgd(), plateau(), ema=ema)
+
+    def run(state, batches):
+        state = replicate(state, devices=chosen)
+        for batch in batches:
+            state = compiled(state, shard(batch, devices=chosen))
+        return unreplicate(state)
+
+    return types.SimpleNamespace(start=jax.tree.map(np.asarray, start), run=run)
+
+
+def assert_close(ours, theirs, tolerance):
+    def check(path, a, b):
+        np.testing.assert_allclose(a, b, atol=tolerance, err_msg=jax.tree_util.keystr(path))
+
+    jax.tree_util.tree_map_with_path(check, ours, theirs)
+
+
+FIVE = [batch_of(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    """The state after each of five steps on one device, EMA on, batch norm in training."""
+    alone = program(1, ema=True)
+    states = [alone.start]
+    for batch in FIVE:
+        states.append(alone.run(states[-1], [batch]))
+    return states
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_the_number_of_devices_changes_nothing(one_device, devices):
+    several = program(devices, ema=True)
+    end = several.run(several.start, FIVE)
+    moved = optax.tree.norm(jax.tree.map(np.subtract, end.params, several.start.params))
+    assert moved > 0.05
+    for part in ("params", "batch_stats", "ema", "sums"):
+        tolerance = 1e-5 if part != "sums" else 1e-4  # sums of five losses of about 1
+        assert_close(getattr(end, part), getattr(one_device[-1], part), tolerance)
+    assert (end.step, end.bad_step, end.unreadable) == (5, -1, 5)
+
+
+def test_the_average_is_what_numpy_says(one_device):
+    expected = {"params": one_device[0].params, "batch_stats": one_device[0].batch_stats}
+    for number, state in enumerate(one_device[1:], 1):
+        decay = min(DECAY, number / (number + 10))
+        expected = jax.tree.map(
+            lambda average, new, d=decay: average.astype(np.float64) * d + new * (1 - d),
+            expected,
+            {"params": state.params, "batch_stats": state.batch_stats},
+        )
+    assert_close(evaluation_variables(one_device[-1]), expected, 1e-6)
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    return program(1, frozen_norm=True)
+
+
+@pytest.fixture(scope="module")
+def after_one(frozen):
+    return frozen.run(frozen.start, FIVE[:1])
+
+
+def test_accumulated_parts_are_one_large_batch(frozen):
+    """4 x 4 = 16, where batch norm is frozen."""
+    parts = program(1, accumulation_steps=4, frozen_norm=True)
+    ours, theirs = parts.run(parts.start, FIVE), frozen.run(frozen.start, FIVE)
+    assert_close(ours.params, theirs.params, 1e-5)
+    assert_close(ours.sums, theirs.sums, 1e-4)
+
+
+def test_frozen_statistics_stay(frozen, after_one):
+    assert_close(after_one.batch_stats, frozen.start.batch_stats, 0)
+
+
+def test_losses_are_the_papers_over_what_is_labelled_and_known(frozen, after_one):
+    batch = FIVE[0]
+    start = {"params": frozen.start.params, "batch_stats": frozen.start.batch_stats}
+    output = jax.jit(NET.apply)(start, normalise(batch["image"]))
+    coordinate, probability = [], []
+    for b in range(BATCH):
+        for j in range(3):
+            logit = float(output.confidence[-1, b, j])
+            answer = np.asarray(output.keypoints[-1, b, j], np.float64)
+            if batch["weight"][b] and batch["labelled"][b, j]:
+                distance = answer - batch["keypoints"][b, j]
+                coordinate.append(np.abs(distance).sum() + (distance**2).sum())
+            if batch["weight"][b] and batch["known"][b, j]:
+                sign = 1 if batch["labelled"][b, j] else -1
+                probability.append(np.log1p(np.exp(-sign * logit)))
+    sums = after_one.sums
+    np.testing.assert_allclose(sums["coordinate_loss"], np.mean(coordinate), rtol=1e-5)
+    np.testing.assert_allclose(sums["probability_loss"], np.mean(probability), rtol=1e-5)
+    expected = np.mean(coordinate) + WEIGHT * np.mean(probability)
+    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-5)
+
+
+def test_gradient_norm_is_that_of_the_step_taken(frozen, after_one):
+    taken = jax.tree.map(np.subtract, frozen.start.params, after_one.params)
+    np.testing.assert_allclose(
+        after_one.sums["gradient_norm"], optax.tree.norm(taken) / RATE, rtol=1e-3
+    )
+
+
+def test_padded_persons_and_unlabelled_joints_change_nothing(frozen, after_one):
+    batch = {name: values.copy() for name, values in FIVE[0].items()}
+    padded = batch["weight"] == 0
+    batch["image"][padded] = 255
+    batch["labelled"][padded] = True
+    batch["known"][padded] = True
+    batch["keypoints"][~batch["labelled"]] = 7.0
+    changed = frozen.run(frozen.start, [batch])
+    assert_close(changed.params, after_one.params, 0)
+    assert_close(changed.sums, after_one.sums, 0)
+
+
+def test_a_batch_without_labels_moves_nothing(frozen):
+    batch = {**FIVE[0], "labelled": np.zeros((BATCH, 3), bool), "known": np.zeros((BATCH, 3), bool)}
+    end = frozen.run(frozen.start, [batch])
+    assert_close(end.params, frozen.start.params, 0)
+    assert end.bad_step == -1
+
+
+def test_the_plateau_scales_the_update(frozen, after_one):
+    plateau = frozen.start.plateau._replace(scale=np.float32(0.5))
+    half = frozen.run(frozen.start._replace(plateau=plateau), FIVE[:1])
+    expected = jax.tree.map(lambda a, b: (a + b) / 2, frozen.start.params, after_one.params)
+    assert_close(half.params, expected, 1e-6)
+
+
+def test_the_first_step_that_is_not_finite_is_kept(frozen):
+    broken = {**FIVE[2], "keypoints": np.full((BATCH, 3, 2), np.nan, np.float32)}
+    end = frozen.run(frozen.start, [*FIVE[:2], broken, *FIVE[3:]])
+    assert (end.bad_step, end.step) == (3, 5)
+
+
+def test_an_update_that_is_not_finite_counts_before_its_loss_is(frozen):
+    plateau = frozen.start.plateau._replace(scale=np.float32(1e38))
+    end = frozen.run(frozen.start._replace(plateau=plateau), FIVE[:1])
+    assert np.isfinite(end.sums["loss"])
+    assert end.bad_step == 1
+
+
+def test_replicate_and_shard_follow_the_devices():
+    devices = jax.local_devices()[:2]
+    tree = replicate({"x": np.arange(3.0)}, devices=devices)
+    assert tree["x"].shape == (2, 3)
+    assert {piece.device for piece in tree["x"].addressable_shards} == set(devices)
+    np.testing.assert_array_equal(unreplicate(tree)["x"], np.arange(3.0))
+    np.testing.assert_array_equal(
+        shard({"x": np.arange(4)}, devices=devices)["x"], [[0, 1], [2, 3]]
+    )
+    assert shard({"x": np.arange(8)})["x"].shape == (jax.local_device_count(), 2)
+
+
+def test_parallel_compiles_once_for_each_shape_of_the_batch_and_with_the_options():
+    traced = []
+
+    def product(matrix, batch):
+        traced.append(batch["x"].shape)
+        return batch["x"] @ matrix
+
+    program = parallel(product, devices=jax.local_devices()[:1])
+    matrix = np.random.default_rng(0).normal(size=(1, 64, 64)).astype(np.float32)
+    for rows in (8, 4, 8, 4):
+        batch = {"x": np.random.default_rng(rows).normal(size=(1, rows, 64)).astype(np.float32)}
+        np.testing.assert_allclose(program(matrix, batch), batch["x"] @ matrix, atol=1e-4)
+    assert traced == [(8, 64), (4, 64)]
+    (used,) = {str(compiled.as_text()).count("ynn") for compiled in program._compiled.values()}
+    assert used == 0
+
+
+def test_parallel_names_the_axis():
+    total = parallel(lambda x: jax.lax.psum(x, DEVICES), devices=jax.local_devices()[:2])
+    np.testing.assert_array_equal(total(jnp.array([1, 2])), [3, 3])
+
+
+def test_losses_of_contexts_and_maps_are_added_with_their_weights():
+    batch = FIVE[1]
+    step = make_train_step(
+        NET.clone(axis_name=None),
+        sgd(),
+        probability_weight=WEIGHT,
+        context_weight=0.3,
+        heatmap_weight=0.7,
+        frozen_norm=True,
+        axis_name=None,
+    )
+    start = program(1, frozen_norm=True).start
+    sums = jax.jit(step)(start, batch).sums
+    variables = {"params": start.params, "batch_stats": start.batch_stats}
+    output = NET.apply(variables, normalise(batch["image"]), heatmaps=True)
+    labelled = batch["labelled"] & (batch["weight"][:, None] > 0)
+    context = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
+    maps = losses.heatmap_divergence(output.heatmaps[..., :3], batch["keypoints"])
+    for name, values in (("context_loss", context), ("heatmap_loss", maps)):
+        np.testing.assert_allclose(sums[name], np.mean(values[-1][labelled]), rtol=1e-4)
+    weights = {"coordinate_loss": 1, "probability_loss": WEIGHT}
+    weights |= {"context_loss": 0.3, "heatmap_loss": 0.7}
+    total = sum(weight * sums[name] for name, weight in weights.items())
+    np.testing.assert_allclose(sums["loss"], total, rtol=1e-5)

@@ -1,0 +1,155 @@
+"""Writes docs/configuration.md; run `python -m tools.configuration` after a change of a config.
+
+Names, defaults and what a preset changes come from the files in configs/; what a field means comes
+from field_meanings.json, and a test fails where one is missing there.
+"""
+
+import importlib
+import json
+import pathlib
+import re
+import textwrap
+from typing import Any
+
+import ml_collections
+
+from configs import common
+from jaxpose.training.workdir import FREE_FIELDS
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
+PAGE = FOLDER.parent / "docs" / "configuration.md"
+
+HEAD = """\
+# Configuration
+
+This page is generated from the files in `configs/` by `python -m tools.configuration`; a test fails
+where it is out of date.
+
+A config is a Python file with `get_config(preset)` that returns a `ConfigDict`:
+`--config=configs/lsp_lspet.py:small` loads the file and gives it what stands after the colon. On
+the command line `--config.FIELD=VALUE` overrides a field, `--config.SECTION.FIELD=VALUE` one of a
+section. A field that does not exist is refused, as is a value of another type (a whole number will
+do for a decimal one). In Python, and in a notebook, it is a function like any other:
+
+```python
+from configs import lsp_lspet
+
+config = lsp_lspet.get_config("small")
+config.batch_size = 32
+print(config.network.width, config.image_size, config.batch_size)
+```
+
+A run's folder records its config, and re-running the command resumes the run. From its first
+checkpoint on only these fields may differ: {free}.
+
+## Fields
+
+Every config has these. The defaults are those of `configs/common.py`: the paper's (section 4.1)
+where the paper says something, ours where it does not.
+
+| field | default | meaning |
+|---|---|---|
+"""
+
+STARTED_FROM = ("lsp_lspet", "mpii")  # configs whose runs others start from: they come first
+
+MEANINGS = json.loads(pathlib.Path(__file__).with_name("field_meanings.json").read_text("utf-8"))
+
+
+def flat(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Every field of a config under its dotted name."""
+    found = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            found |= {f"{name}.{field}": inner for field, inner in flat(value).items()}
+        else:
+            found[name] = value
+    return found
+
+
+def fields() -> dict[str, Any]:
+    """The fields that every config has, with their defaults, in the file's order."""
+    defaults = flat(common.get_config())
+    source = (FOLDER / "common.py").read_text(encoding="utf-8")
+    first = {name: source.index(f"config.{name.split('.')[0]} =") for name in defaults}
+    section = {name: list(flat_order(source, name)) for name in defaults}
+    order = sorted(defaults, key=lambda name: (first[name], section[name]))
+    return {name: defaults[name] for name in order}
+
+
+def flat_order(source: str, name: str) -> list[int]:
+    """Where a section's field stands within the section."""
+    head, _, field = name.partition(".")
+    return [source.index(f"{field}=", source.index(f"config.{head} ="))] if field else []
+
+
+def presets(module: Any) -> list[str]:
+    """The presets of a config file, its default first, as its own error lists them."""
+    try:
+        module.get_config("?")
+    except ValueError as error:
+        named = re.split(r", | or ", str(error).rpartition("choose ")[2])
+        (default,) = module.get_config.__defaults__
+        return sorted(named, key=lambda preset: preset != default)
+    raise AssertionError(f"{module.__name__} takes any preset")
+
+
+def written(value: Any) -> str:
+    """A value as the page shows it."""
+    if value == common.MPII_JOINTS:
+        return "MPII's 16"
+    return f"`{value!r}`".replace("'", '"')
+
+
+def markdown(docstring: str) -> str:
+    """A docstring's paragraphs; indented ones are commands, lines indented by two are a list."""
+    parts = []
+    for paragraph in docstring.strip().split("\n\n"):
+        if paragraph.startswith("    "):
+            parts.append(f"```sh\n{textwrap.dedent(paragraph)}\n```")
+        else:
+            parts.append(
+                re.sub(r"(?m)^  (\w+):", r"- `\1`:", paragraph.replace(":\n  ", ":\n\n  ", 1))
+            )
+    return "\n\n".join(parts)
+
+
+def part_on(path: pathlib.Path) -> str:
+    """The page's section on one config file: its docstring, and what each preset changes."""
+    module = importlib.import_module(f"configs.{path.stem}")
+    lines = [f"## `configs/{path.name}`", "", markdown(module.__doc__), ""]
+    names = presets(module)
+    changed = {name: flat(module.get_config(name)) for name in names}
+    default = fields()
+    differing = [
+        field for field in default if any(changed[name][field] != default[field] for name in names)
+    ]
+    columns = [f"`:{name}`" + (" (default)" if name == names[0] else "") for name in names]
+    lines += [f"| field | {' | '.join(columns)} |", "|---" * (1 + len(names)) + "|"]
+    for field in differing:
+        row = " | ".join(written(changed[name][field]) for name in names)
+        lines.append(f"| `{field}` | {row} |")
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The whole of configuration.md."""
+    rows = [
+        f"| `{name}` | {written(default)} | {MEANINGS.get(name, '')} |\n"
+        for name, default in fields().items()
+    ]
+    files = [path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common")]
+    files.sort(key=lambda path: (path.stem not in STARTED_FROM, path.stem))
+    head = HEAD.replace("{free}", ", ".join(f"`{name}`" for name in FREE_FIELDS))
+    return head + "".join(rows) + "\n" + "\n".join(part_on(path) for path in files)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Write the page."""
+    del arguments
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""Scores a shipped network and writes the figures and pictures of docs/model_card.md.
+
+    python -m tools.model_card --data_dir DIR [--checkpoint PATH] [--photo FILE]
+
+needs lsp/person_centric, lsp/observer_centric and mpii/crops, prepared in DIR. The page's text is
+written by hand; what stands between its two marks is replaced, and so are the pictures. With a
+photo of a person the README's picture is drawn from it too.
+"""
+
+import argparse
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose import PoseEstimator, geometry
+from jaxpose.checkpoints import packed, store
+from jaxpose.data import prepared
+from jaxpose.data.images import decode
+from jaxpose.data.prepared import PreparedSplit, read_example
+from jaxpose.evaluation import calibration, inference, protocols
+from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.geometry import PICTURE_RULE, example_crop
+from jaxpose.network import PoseNet, make_net
+from jaxpose.optional import import_optional
+from jaxpose.predict import panels
+from jaxpose.runtime.compilation import use_compilation_cache
+from jaxpose.skeleton import joint_index
+from jaxpose.visualize import draw_skeleton
+
+FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs"
+PAGE = FOLDER / "model_card.md"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+PICTURES = {"test_people": 24, "worst_people": 12}  # how many persons each shows
+SIDE = 192  # pixels of a person in them
+COLUMNS = 6
+SEED = 0  # draws the test people
+CROPS = 5  # of the rows with several
+
+
+class Network(NamedTuple):
+    """A checkpoint, opened."""
+
+    net: PoseNet
+    variables: dict
+    described: dict[str, Any]
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Names of the network's joints."""
+        return tuple(self.described["joints"])
+
+
+def open_network(path: str | pathlib.Path) -> Network:
+    """The network of a checkpoint."""
+    variables, described, _ = store.load(path)
+    return Network(make_net(described["network"]), variables, described)
+
+
+def answers_of(network: Network, split: PreparedSplit, crop: str, **options) -> inference.Answers:
+    """The network's answers for a whole split."""
+    return inference.predict_split(
+        network.net,
+        network.variables,
+        split,
+        joints=network.joints,
+        image_size=network.described["image_size"],
+        batch_size=64,
+        rule=geometry.crop_rule(crop),
+        **options,
+    )
+
+
+def predictions_of(network: Network, split: PreparedSplit, answers, block=-1) -> Predictions:
+    """One block's answers beside the truth."""
+    return inference.predictions_of(
+        answers,
+        prepared.annotations(split),
+        joints=network.joints,
+        truth_joints=split.joints,
+        trained=tuple(network.described["trained_joints"]),
+        block=block,
+    )
+
+
+def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> Predictions:
+    """What `predict` says of each whole picture: a first look, then the box of what it found."""
+    estimator = PoseEstimator.from_checkpoint(path)
+    found = []
+    for index in range(len(split.source)):
+        image, _ = decode(read_example(split, index)["image"])
+        found.append(estimator.predict(image).keypoints[0])
+    truth = prepared.annotations(split)
+    return Predictions(
+        prediction=np.stack(found),
+        ground_truth=truth["keypoints"],
+        labelled=truth["labelled"],
+        joints=split.joints,
+        prediction_joints=estimator.joints,
+    )
+
+
+def scored(name: str, predictions: Predictions) -> dict[str, Any]:
+    """The result of one protocol."""
+    protocol = protocols.named(name)
+    return protocols.result(protocol, protocols.score(protocol, predictions))
+
+
+def table(name: str, rows: list[tuple[str, dict[str, Any]]]) -> str:
+    """A Markdown table in the paper's columns."""
+    protocol = protocols.named(name)
+    headers = ["", *(header for _, header, _ in protocol.columns), protocol.total]
+    lines = [f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
+    for label, found in rows:
+        rates = [*found["columns"].values(), found["total"]]
+        lines.append(f"| {label} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |")
+    return "\n".join(lines)
+
+
+def confidence_text(answers: inference.Answers) -> str:
+    """ROC area of "labelled in the crop" with its interval, and the reliability table."""
+    probability, present = answers.confidence[-1], answers.in_crop
+    known = np.ones_like(present)
+    area = calibration.pooled_roc_area(probability, present, known)
+    low, high = calibration.roc_interval(probability, present, known)
+    base = calibration.pooled_roc_area(calibration.base_rate_scores(present, known), present, known)
+    lines = [
+        f'Area under the ROC curve of "labelled in the crop", pooled over {present.shape[1]} '
+        f"joints of {len(present)} persons ({int((~present).sum())} of {present.size} joints are "
+        f"not): {area:.3f}, 95 % interval {low:.3f} to {high:.3f} (bootstrap over persons); each "
+        f"joint's base rate alone gives {base:.3f}.",
+        "",
+        "| probability | joints | mean probability | there |",
+        "|---|---|---|---|",
+    ]
+    for row in calibration.reliability(probability.ravel(), present.ravel()):
+        lines.append(
+            f"| {row.low:g} to {row.high:g} | {row.count} | {row.probability:.3f} | "
+            f"{row.present:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def figures(path: str | pathlib.Path, data_dir: str) -> str:
+    """All tables, as Markdown; the pictures are written on the way."""
+    network = open_network(path)
+    open_split = functools.partial(prepared.open_split, data_dir=data_dir)
+    test = open_split("lsp/person_centric", "test")
+    observed = open_split("lsp/observer_centric", "test")
+    people = open_split("mpii/crops", "validation")
+    plain = answers_of(network, test, "picture")
+    person_centric = predictions_of(network, test, plain)
+    rows = [
+        ("whole picture, one crop, one pass", person_centric),
+        ("`predict`: second pass on the box of the first", second_pass(path, test)),
+        ("flip test", _other(network, test, flip_test=True)),
+        (f"{CROPS} crops", _other(network, test, num_crops=CROPS)),
+        (f"flip test, {CROPS} crops", _other(network, test, flip_test=True, num_crops=CROPS)),
+        ("crop by the true joints' box (uses the truth)", _other(network, test, crop="joints")),
+    ]
+    centric = [
+        ("person-centric", person_centric),
+        ("observer-centric", predictions_of(network, observed, plain)),
+    ]
+    blocks = [
+        (f"block {k + 1}", predictions_of(network, test, plain, block=k))
+        for k in range(network.net.num_blocks)
+    ]
+    mpii = answers_of(network, people, "joints")
+    draw_pictures(network, test, plain, person_centric)
+
+    def score_rows(protocol, named):
+        return table(protocol, [(label, scored(protocol, found)) for label, found in named])
+
+    parts = [
+        "LSP test, person-centric, PCK@0.2, 1,000 persons:",
+        score_rows("lsp-pck", rows),
+        "By prediction block, whole picture, one crop, one pass:",
+        score_rows("lsp-pck", blocks),
+        "Both annotations, whole picture, one crop, one pass, PCK@0.2 and strict PCP:",
+        score_rows("lsp-pck", centric),
+        score_rows("lsp-pcp", centric),
+        f"MPII, {len(people.source)} validation persons, crop by the true joints' box, PCKh@0.5:",
+        score_rows("mpii-pckh", [("", predictions_of(network, people, mpii))]),
+        confidence_text(mpii),
+    ]
+    return "\n\n".join(parts)
+
+
+def _other(network: Network, split: PreparedSplit, *, crop: str = "picture", **options):
+    return predictions_of(network, split, answers_of(network, split, crop, **options))
+
+
+def draw_pictures(
+    network: Network, split: PreparedSplit, answers: inference.Answers, predictions: Predictions
+) -> None:
+    """People drawn by the seed, and those whose joints lie furthest off, relative to the torso."""
+    order = joint_index(predictions.prediction_joints, predictions.joints)
+    error = np.linalg.norm(
+        predictions.prediction[:, order] - predictions.ground_truth, axis=-1
+    ).mean(axis=1)
+    ends = [split.joints.index(name) for name in ("left_shoulder", "right_hip")]
+    torso = np.linalg.norm(
+        predictions.ground_truth[:, ends[0]] - predictions.ground_truth[:, ends[1]], axis=-1
+    )
+    chosen = {
+        "test_people": np.random.default_rng(SEED).permutation(len(error)),
+        "worst_people": np.argsort(-error / torso),
+    }
+    image_of = import_optional("PIL.Image", extra="predict")
+    for name, count in PICTURES.items():
+        tiles = [_tile(network, split, answers, int(i)) for i in chosen[name][:count]]
+        rows = [np.concatenate(tiles[i : i + COLUMNS], 1) for i in range(0, count, COLUMNS)]
+        image_of.fromarray(np.concatenate(rows, 0)).save(
+            FOLDER / "pictures" / f"{name}.webp", quality=80, method=6
+        )
+
+
+def _tile(network: Network, split: PreparedSplit, answers, index: int) -> np.ndarray:
+    """One person's whole picture in a square, with the predicted skeleton."""
+    cv2 = import_optional("cv2", extra="predict")
+    example = read_example(split, index)
+    image, _ = decode(example["image"])
+    crop = example_crop(example, PICTURE_RULE)
+    scale = SIDE / crop.side
+    size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
+    tile = np.full((SIDE, SIDE, 3), 255, np.uint8)
+    left, top = (SIDE - size[0]) // 2, (SIDE - size[1]) // 2
+    tile[top : top + size[1], left : left + size[0]] = cv2.resize(
+        image, size, interpolation=cv2.INTER_CUBIC
+    )
+    return draw_skeleton(
+        tile,
+        answers.keypoints[-1, index] * scale + (left, top),
+        joints=network.joints,
+        limbs=network.described["limbs"],
+    )
+
+
+def draw_first_picture(path: str | pathlib.Path, photo: str) -> None:
+    """The README's picture: a photo's skeleton and part maps."""
+    estimator = PoseEstimator.from_checkpoint(path)
+    box = estimator.predict(photo).boxes[0]
+    sheet = panels.all_part_maps(estimator, panels.look_at(estimator, photo, box))
+    image_of = import_optional("PIL.Image", extra="predict")
+    image_of.fromarray(sheet).save(FOLDER / "pictures" / "first.webp", quality=85, method=6)
+
+
+def write(page: pathlib.Path, text: str) -> None:
+    """Replace what stands between the page's two marks."""
+    whole = page.read_text(encoding="utf-8")
+    before, rest = whole.split(BEGIN)
+    after = rest.split(END)[1]
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--checkpoint", default="", help="by default the shipped network")
+    parser.add_argument("--photo", default="", help="of a person, for the README's picture")
+    parser.add_argument("--print", action="store_true", help="print it and leave the page alone")
+    arguments = parser.parse_args()
+    use_compilation_cache()
+    (FOLDER / "pictures").mkdir(exist_ok=True)
+    path = arguments.checkpoint or packed.path("small")
+    if arguments.photo:
+        draw_first_picture(path, arguments.photo)
+    text = figures(path, arguments.data_dir)
+    print(text)
+    if not arguments.print:
+        write(PAGE, text)
+
+
+if __name__ == "__main__":
+    main()

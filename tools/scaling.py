@@ -1,0 +1,201 @@
+"""Predicted time of a training step on many devices: the formulas and assumptions of scaling.md.
+
+Nothing here is measured: `python -m tools.scaling` computes the table from the network's own
+shapes, from data sheets and from the assumptions that `Hardware` and the constants below name.
+"""
+
+import argparse
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import PoseNet
+from jaxpose.network import initial_variables
+from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard
+from jaxpose.training.optimizer import make_optimizer, make_plateau, make_schedule
+from jaxpose.training.state import create_train_state
+from jaxpose.training.step import make_train_step
+
+PASSES = 3  # a training step computes what a forward pass does three times over
+READS_AND_WRITES = 9  # of every convolution's output in a training step: 3 forward, 6 backward
+SHARE = 0.5  # of the floor (operations or bytes, whichever is larger) that the program reaches
+LINK_SHARE = 0.7  # of a link's bandwidth that an all-reduce reaches
+KERNELS = 12  # programs that the device starts for each batch-normed layer, forward and backward
+SUMS_A_NORM = 1.5  # sums over the devices that wait for each other; `--count_sums 8` counts them
+IMAGES_A_CORE = 400.0  # that the input pipeline makes in a second
+
+
+class Hardware(NamedTuple):
+    """A device, its neighbours on fast links (an island), and its host.
+
+    Attributes:
+      operations: a second, in bfloat16, multiply and add counted apart.
+      memory: bytes a second of the device's memory.
+      island: devices joined by the fast links.
+      inside: bytes a second that a device sends within its island.
+      outside: bytes a second that a device sends to other islands, its share of the host's cards.
+      start: seconds to start one program on the device.
+      inside_latency: seconds of a small all-reduce within an island.
+      outside_latency: seconds more for each doubling of the islands.
+      host: devices of a host.
+      cores: of a host.
+    """
+
+    operations: float
+    memory: float
+    island: int
+    inside: float
+    outside: float
+    start: float
+    inside_latency: float
+    outside_latency: float
+    host: int
+    cores: int
+
+
+HARDWARE = {
+    # NVIDIA's data sheet of the H100 SXM; one 400 Gb/s card a GPU; the rest assumed.
+    "h100": Hardware(989e12, 3.35e12, 8, 450e9, 50e9, 3e-6, 20e-6, 10e-6, 8, 96),
+    # Google's page of TPU v5e; two 100 Gb/s cards a host of 8 chips; the rest assumed.
+    "v5e": Hardware(197e12, 819e9, 256, 200e9, 3.1e9, 1e-6, 20e-6, 20e-6, 8, 112),
+}
+
+
+class Network(NamedTuple):
+    """What a step of the paper's network costs for one picture, by its shapes."""
+
+    multiply_adds: int  # of a forward pass
+    outputs: int  # numbers that all convolutions of a forward pass write
+    parameters: int
+    norms: int  # batch-normed layers
+
+
+def level(name: str) -> int:
+    """By which factor a layer's output is smaller than the picture."""
+    block, layer = name.split("/")[:2]
+    if block == "stem":
+        if layer in ("conv1", "conv2", "conv3"):
+            return 2
+        return 8 if layer in ("conv5", "residual") else 4
+    if block.endswith("_b") or layer == "level1":
+        return 8
+    return 32 if layer.startswith("level3") else 16
+
+
+def measure(net: PoseNet, size: int = 256) -> Network:
+    """Count a network's operations, outputs, parameters and norms from its variables' shapes."""
+    images = jnp.zeros((1, size, size, 3))
+    shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), images)
+    multiply_adds = outputs = norms = 0
+    for path, leaf in jax.tree_util.tree_flatten_with_path(shapes["params"])[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name.endswith("/beta"):
+            norms += 1
+            continue
+        positions = (size // level(name)) ** 2
+        multiply_adds += positions * leaf.size
+        outputs += positions * leaf.shape[-1]
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    return Network(multiply_adds, outputs, parameters, norms)
+
+
+class Step(NamedTuple):
+    """Seconds of a training step: the device's work, sums over devices, and the input's."""
+
+    compute: float
+    gradients: float
+    norms: float
+    input: float
+
+    @property
+    def total(self) -> float:
+        """The input is made while the devices work; the sums are not hidden behind anything."""
+        return max(self.compute + self.gradients + self.norms, self.input)
+
+
+def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> Step:
+    """The step of `batch` pictures on each of some devices, in bfloat16."""
+    operations = 2 * PASSES * network.multiply_adds * batch / hardware.operations
+    traffic = 2 * READS_AND_WRITES * network.outputs * batch / hardware.memory
+    starts = KERNELS * network.norms * hardware.start
+    compute = max(operations, traffic) / SHARE + starts
+
+    inside = min(devices, hardware.island)
+    islands = math.ceil(devices / hardware.island)
+    size = 4 * network.parameters  # gradients are float32
+    gradients = 2 * size * (inside - 1) / inside / (LINK_SHARE * hardware.inside)
+    gradients += 2 * size / inside * (islands - 1) / islands / (LINK_SHARE * hardware.outside)
+    latency = hardware.inside_latency * (inside > 1)
+    latency += hardware.outside_latency * math.log2(islands)
+    images = batch * min(devices, hardware.host)
+    return Step(
+        compute=compute,
+        gradients=gradients + latency * (devices > 1),
+        norms=SUMS_A_NORM * network.norms * latency,
+        input=images / (IMAGES_A_CORE * hardware.cores),
+    )
+
+
+def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> str:
+    """A row for every batch and number of devices, times in milliseconds."""
+    network = measure(PoseNet())
+    lines = [
+        f"{hardware}; {network.multiply_adds / 1e9:.2f} G multiply-adds, "
+        f"{network.outputs / 1e6:.1f} M outputs, {network.parameters / 1e6:.2f} M parameters, "
+        f"{network.norms} norms",
+        "batch a device  devices  global  compute  gradients   norms   input    step  efficiency",
+    ]
+    for batch in batches:
+        alone = predict(network, HARDWARE[hardware], 1, batch)
+        for count in devices:
+            step = predict(network, HARDWARE[hardware], count, batch)
+            times = [step.compute, step.gradients, step.norms, step.input, step.total]
+            compute, gradients, norms, images, total = (f"{1e3 * t:.2f}" for t in times)
+            lines.append(
+                f"{batch:14} {count:8} {batch * count:7} {compute:>8} {gradients:>10} {norms:>7} "
+                f"{images:>7} {total:>7} {alone.total / step.total:11.0%}"
+            )
+    return "\n".join(lines)
+
+
+def count_sums(blocks: int) -> str:
+    """Compile a narrow network's training step for the devices at hand, and count its sums."""
+    net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=DEVICES)
+    variables = initial_variables(net, 0)
+    optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))
+    state = create_train_state(variables, optimizer, make_plateau()[0](), ema=False)
+    step = make_train_step(net, optimizer, probability_weight=0.01)
+    count = jax.local_device_count()
+    batch = {
+        "image": np.zeros((count, 32, 32, 3), np.uint8),
+        "keypoints": np.zeros((count, 3, 2), np.float32),
+        **{name: np.ones((count, 3), bool) for name in ("labelled", "known")},
+        "weight": np.ones(count, np.float32),
+        "readable": np.ones(count, bool),
+    }
+    state = replicate(jax.tree.map(np.asarray, state))
+    program = parallel(step).lower(state, shard(batch)).compile().as_text()
+    norms = measure(net).norms
+    return f"{program.count(' all-reduce(')} sums over {count} devices, {norms} norms"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m tools.scaling")
+    parser.add_argument("--hardware", choices=HARDWARE, default="h100")
+    parser.add_argument("--batch", type=int, nargs="+", default=[2, 16, 64])
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--count_sums", type=int, metavar="BLOCKS", help="compile, takes minutes")
+    options = parser.parse_args(arguments)
+    if options.count_sums:
+        print(count_sums(options.count_sums))
+        return
+    print(table(options.hardware, tuple(options.batch), tuple(options.devices)))
+
+
+if __name__ == "__main__":
+    main()

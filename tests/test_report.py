@@ -14,12 +14,14 @@ from PIL import Image
 
 from configs import common
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import protocols
 from jaxpose.evaluation.inference import PARTS_ALONE
 from jaxpose.evaluation.prediction_file import Predictions
 from jaxpose.evaluation.scoring import evaluate_checkpoint
+from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.report import Panel, Picture, Section, page, report_run, write_report
 from jaxpose.report.curves import Curve, line_chart
@@ -344,17 +346,17 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     config.test = (("leeds", "test", "picture"),)
     config.eval.batch_size = 8
     arguments = {"num_joints": 16, "num_blocks": 1, "num_context_maps": 2, "width": 18}
-    metadata = {
-        "network": arguments,
-        "joints": list(config.joints),
-        "flip_pairs": [],
-        "limbs": [],
-        "trained_joints": [j for j in config.joints if j not in ("pelvis", "thorax")],
-        "image_size": 32,
-        "crop": {},
-        "step": 3,
-        "seconds": 1.0,
-    }
+    metadata = CheckpointMetadata(
+        network=arguments,
+        joints=tuple(config.joints),
+        flip_pairs=(),
+        limbs=(),
+        trained_joints=tuple(j for j in config.joints if j not in ("pelvis", "thorax")),
+        image_size=32,
+        crop=MPII_RULE,
+        step=3,
+        seconds=1.0,
+    )
     manager = store.open_manager(tmp_path / "checkpoints" / "best", keep=1)
     variables = initial_variables(PoseNet(**arguments, dtype=jnp.float32), 0)
     store.save(manager, 3, variables, metadata, wait=True)

@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxpose import PoseEstimator, geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
@@ -44,18 +45,18 @@ class Network(NamedTuple):
 
     net: PoseNet
     variables: dict
-    described: dict[str, Any]
+    metadata: CheckpointMetadata
 
     @property
     def joints(self) -> tuple[str, ...]:
         """Names of the network's joints."""
-        return tuple(self.described["joints"])
+        return self.metadata.joints
 
 
 def open_network(path: str | pathlib.Path) -> Network:
     """The network of a checkpoint."""
-    variables, described, _ = store.load(path)
-    return Network(make_net(described["network"]), variables, described)
+    variables, metadata, _ = store.load(path)
+    return Network(make_net(metadata.network), variables, metadata)
 
 
 def answers_of(network: Network, split: PreparedSplit, crop: str, **options) -> inference.Answers:
@@ -65,7 +66,7 @@ def answers_of(network: Network, split: PreparedSplit, crop: str, **options) -> 
         network.variables,
         split,
         joints=network.joints,
-        image_size=network.described["image_size"],
+        image_size=network.metadata.image_size,
         batch_size=64,
         rule=geometry.crop_rule(crop),
         **options,
@@ -79,7 +80,7 @@ def predictions_of(network: Network, split: PreparedSplit, answers, block=-1) ->
         prepared.annotations(split),
         joints=network.joints,
         truth_joints=split.joints,
-        trained=tuple(network.described["trained_joints"]),
+        trained=network.metadata.trained_joints,
         block=block,
     )
 
@@ -234,7 +235,7 @@ def _tile(network: Network, split: PreparedSplit, answers, index: int) -> np.nda
         tile,
         answers.keypoints[-1, index] * scale + (left, top),
         joints=network.joints,
-        limbs=network.described["limbs"],
+        limbs=network.metadata.limbs,
     )
 
 

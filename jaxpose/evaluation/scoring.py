@@ -50,13 +50,13 @@ def evaluate_checkpoint(
     """
     check_evaluation(config)
     workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
-    variables, described, folder = store.load(path or workdir, which=config.eval.checkpoint)
-    net = make_net(described["network"], dtype=config.dtype)
-    joints, trained = tuple(described["joints"]), tuple(described["trained_joints"])
-    size = described["image_size"]
+    variables, metadata, folder = store.load(path or workdir, which=config.eval.checkpoint)
+    net = make_net(metadata.network, dtype=config.dtype)
+    joints, trained = metadata.joints, metadata.trained_joints
+    size = metadata.image_size
     like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     store.check_variables(variables, like, folder)
-    report = {"checkpoint": str(folder), "step": described["step"], "score": config.score}
+    report = {"checkpoint": str(folder), "step": metadata.step, "score": config.score}
     report |= {"rows": {}, "blocks": {}, "unreadable": {}, "files": {}}
     for split, crop in open_tests(config):
         answers = inference.predict_split(

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import answer_crops, crop_sizes
 from jaxpose.network import PoseNet, make_net, normalise
@@ -83,23 +84,22 @@ class PoseEstimator:
       dict(zip(found.joints, found.keypoints[0]))
     """
 
-    def __init__(self, variables: dict, metadata: dict, *, dtype: str = "float32"):
+    def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
         """Takes what `store.load` gives."""
-        all_joints = tuple(metadata["joints"])
-        self.joints = tuple(metadata["trained_joints"])
+        self.joints = metadata.trained_joints
         kept = set(self.joints)
         # Without a pelvis, say, the trunk is drawn along its outline.
-        limbs = [*map(tuple, metadata["limbs"]), *skeleton_of(self.joints).limbs]
+        limbs = [*metadata.limbs, *skeleton_of(self.joints).limbs]
         self.limbs = tuple(limb for limb in dict.fromkeys(limbs) if set(limb) <= kept)
-        self.flip_pairs = tuple((a, b) for a, b in metadata["flip_pairs"] if {a, b} <= kept)
-        self.image_size = int(metadata["image_size"])
-        self.channels = joint_index(all_joints, self.joints)
-        self.net: PoseNet = make_net(metadata["network"], dtype=dtype)
+        self.flip_pairs = tuple(pair for pair in metadata.flip_pairs if set(pair) <= kept)
+        self.image_size = metadata.image_size
+        self.channels = joint_index(metadata.joints, self.joints)
+        self.net: PoseNet = make_net(metadata.network, dtype=dtype)
         self.source: pathlib.Path | None = None
-        self._rule = geometry.CropRule(**metadata["crop"])
+        self._rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
-        self._mirror = flip_permutation(all_joints, metadata["flip_pairs"])
+        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs)
         self._start()
 
     def _start(self) -> None:

@@ -1,11 +1,12 @@
 """Test persons with what the network says of them, as the sections of a page."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxpose import geometry
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import batches, prepared
 from jaxpose.data.images import decode as decode_picture
 from jaxpose.data.prepared import read_example
@@ -57,7 +58,7 @@ def person_sections(
     config: "ml_collections.ConfigDict",
     net: PoseNet,
     variables: dict,
-    described: dict[str, Any],
+    metadata: CheckpointMetadata,
     split: prepared.PreparedSplit,
     rule: geometry.CropRule,
 ) -> list[Section]:
@@ -65,9 +66,9 @@ def person_sections(
     chosen = _choose(split, config.seed)
     if not chosen:
         return []
-    persons = _look_at(net, variables, described, split, rule, chosen, config.score)
-    trained = tuple(described["trained_joints"])
-    kept = joint_index(described["joints"], trained)
+    persons = _look_at(net, variables, metadata, split, rule, chosen, config.score)
+    trained = metadata.trained_joints
+    kept = joint_index(metadata.joints, trained)
     limbs = dict.fromkeys((*skeleton_of(trained).limbs, *split.limbs))  # an own skeleton's too
     clearest = int(np.argmax(persons.right))
     sections = [
@@ -89,19 +90,19 @@ def _choose(split: prepared.PreparedSplit, seed: int) -> list[int]:
 def _look_at(
     net: PoseNet,
     variables: dict,
-    described: dict[str, Any],
+    metadata: CheckpointMetadata,
     split: prepared.PreparedSplit,
     rule: geometry.CropRule,
     chosen: list[int],
     score: str,
 ) -> Persons:
     """The chosen persons through the network, in one batch of the ordinary way."""
-    joints = tuple(described["joints"])
+    joints = metadata.joints
     part = split._replace(source=[split.source[i] for i in chosen])
     (batch,) = batches.evaluation_batches(
         part,
         joints=joints,
-        image_size=described["image_size"],
+        image_size=metadata.image_size,
         batch_size=len(chosen),
         rule=rule,
     )
@@ -122,7 +123,7 @@ def _look_at(
         truth,
         joints=joints,
         truth_joints=split.joints,
-        trained=tuple(described["trained_joints"]),
+        trained=metadata.trained_joints,
     )
     right, counted = _counts(predictions, protocols.named(score))
     order = joint_index(split.joints, joints)

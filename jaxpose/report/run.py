@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxpose import __version__, geometry
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, metrics, scoring
@@ -44,16 +45,16 @@ def report_run(
       JaxposeError: data, checkpoint or page cannot be read or written.
     """
     workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
-    variables, described, folder = store.load(evaluation["checkpoint"])
-    net = make_net(described["network"], dtype=config.dtype)
+    variables, metadata, _ = store.load(evaluation["checkpoint"])
+    net = make_net(metadata.network, dtype=config.dtype)
     history = read_records(workdir / "metrics.jsonl")
     tests = [
         (prepared.open_split(name, part, data_dir=config.data_dir), geometry.crop_rule(crop))
         for name, part, crop in config.test
     ]
-    notes = _notes(config, described, evaluation, history, variables, [s for s, _ in tests])
+    notes = _notes(config, metadata, evaluation, history, variables, [s for s, _ in tests])
     try:
-        beside = _constant_answers(config, tests, list(evaluation["rows"]), described)
+        beside = _constant_answers(config, tests, list(evaluation["rows"]), metadata)
         notes.append(
             (
                 "mean pose, median pose",
@@ -64,22 +65,21 @@ def report_run(
     except JaxposeError as error:  # a checkpoint is scored where its training data are not
         beside = {}
         notes.append(("mean pose", f"not scored: {error}"))
-    network = described["network"]
-    size = described["image_size"]
+    size = metadata.image_size
     return write_report(
         workdir / "report.html",
         title=f"{workdir.name}: human pose regression",
         description=(
-            f"A pose network of {network['num_blocks']} prediction "
-            f"{'block' if network['num_blocks'] == 1 else 'blocks'} and width "
-            f"{network['width']} on crops of {size}x{size} pixels, after {described['step']} "
+            f"A pose network of {net.num_blocks} prediction "
+            f"{'block' if net.num_blocks == 1 else 'blocks'} and width "
+            f"{net.width} on crops of {size}x{size} pixels, after {metadata.step} "
             f"steps of training on {', '.join(dict.fromkeys(entry[0] for entry in config.data))}."
         ),
         rows=evaluation["rows"],
         blocks=evaluation["blocks"],
         beside=beside,
         history=history,
-        pictures=person_sections(config, net, variables, described, *tests[0]) if tests else [],
+        pictures=person_sections(config, net, variables, metadata, *tests[0]) if tests else [],
         notes=notes,
     )
 
@@ -88,7 +88,7 @@ def _constant_answers(
     config: "ml_collections.ConfigDict",
     tests: Sequence[tuple[prepared.PreparedSplit, geometry.CropRule]],
     rows: Sequence[str],
-    described: dict[str, Any],
+    metadata: CheckpointMetadata,
 ) -> dict[str, dict[str, Any]]:
     """What answers that look at no picture score: by their name and row, the protocols' results.
 
@@ -97,7 +97,7 @@ def _constant_answers(
     """
     training = {split.name: split for split, _ in open_training(config)[0]}
     found: dict[str, dict[str, Any]] = {"mean pose alone": {}, "median pose alone": {}}
-    joints = tuple(described["joints"])
+    joints = metadata.joints
     for (split, rule), row in zip(tests, rows, strict=True):
         splits = [training[split.name]] if split.name in training else list(training.values())
         for results, pose in zip(
@@ -108,7 +108,7 @@ def _constant_answers(
                 prepared.annotations(split),
                 joints=joints,
                 truth_joints=split.joints,
-                trained=tuple(described["trained_joints"]),
+                trained=metadata.trained_joints,
             )
     return found
 
@@ -152,18 +152,18 @@ def constant_poses(
     return metrics.mean_pose(points, labelled), median
 
 
-def _notes(config, described, evaluation, history, variables, tests) -> list[tuple[str, str]]:
+def _notes(config, metadata, evaluation, history, variables, tests) -> list[tuple[str, str]]:
     """Where the numbers come from."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     averages = sum(leaf.size for leaf in jax.tree.leaves(variables["batch_stats"]))
-    network = ", ".join(f"{name} {value}" for name, value in described["network"].items())
-    step = described["step"]
+    network = ", ".join(f"{name} {value}" for name, value in metadata.network.items())
+    step = metadata.step
     notes = [
         ("checkpoint", f"{pathlib.Path(evaluation['checkpoint']).parent.name}, step {step}"),
         ("network", f"{network}; {parameters:,} parameters, {averages:,} statistics of batch norm"),
         ("training data", "; ".join(" ".join(map(str, entry)) for entry in config.data)),
-        ("joints", ", ".join(described["trained_joints"])),
-        ("training", f"{described['seconds'] / 60:.1f} minutes to the checkpoint"),
+        ("joints", ", ".join(metadata.trained_joints)),
+        ("training", f"{metadata.seconds / 60:.1f} minutes to the checkpoint"),
     ]
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:

@@ -89,15 +89,15 @@ def test_a_run_leaves_its_checkpoints(whole):
     records = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"]
     assert best == [max(records, key=lambda r: (r["score"], -r["step"]))["step"]]
     metadata = store.read_metadata(store.find(whole))
-    assert metadata["network"]["width"] == 18 and metadata["image_size"] == 32
-    assert len(metadata["trained_joints"]) == 16
+    assert metadata.network["width"] == 18 and metadata.image_size == 32
+    assert len(metadata.trained_joints) == 16
     assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]
 
 
 def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
     variables, metadata, _ = store.load(whole)
     _, score = validation.validation_table(open_run(tiny_run.config(whole, people)), variables)
-    assert score == metadata["score"]
+    assert score == metadata.score
     last = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"][-1]
     np.testing.assert_allclose(score, last["best"], rtol=1e-6)
 
@@ -231,7 +231,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     config = tiny_run.config(tmp_path, people, **fields)
     state, trained, _, notes = fresh_start(open_run(config))
     source, metadata, folder = store.load(whole)
-    left = metadata["joints"].index("left_wrist")
+    left = metadata.joints.index("left_wrist")
     np.testing.assert_array_equal(
         state.params["block1_b"]["heatmaps"][:, 0],
         source["params"]["block1_b"]["heatmaps"][:, left],

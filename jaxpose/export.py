@@ -20,7 +20,7 @@ from jaxpose import __version__
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import answer_crops
+from jaxpose.evaluation.inference import predict_crops
 from jaxpose.network import initial_variables, make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator
@@ -124,7 +124,7 @@ def crop_program(
     kept = joint_index(metadata.joints, metadata.trained_joints)
 
     def pose(images):
-        keypoints, confidence = answer_crops(net, variables, images)
+        keypoints, confidence = predict_crops(net, variables, images)
         return keypoints[-1][:, kept], confidence[-1][:, kept]
 
     return pose

@@ -29,7 +29,7 @@ from jaxpose.training.metric_log import RunLog
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
 from jaxpose.training.state import empty_sums, evaluation_variables
 from jaxpose.training.step import make_train_step
-from jaxpose.training.validation import validation_table
+from jaxpose.training.validation import validate
 from jaxpose.training.workdir import prepare_workdir
 
 if TYPE_CHECKING:
@@ -282,7 +282,8 @@ class Loop:
         """Score the validation rows, tell the plateau, keep the variables if they are the best."""
         run = self.run
         variables = unreplicate(evaluation_variables(self.state))
-        table, score = validation_table(run, variables, trained=self.trained)
+        validation = validate(run, variables, trained=self.trained)
+        score = validation.score
         best = float(unreplicate(self.state.best_score))
         if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate
             plateau = run.plateau_update(unreplicate(self.state.plateau), score)
@@ -301,7 +302,7 @@ class Loop:
                 "epoch": epoch,
                 "score": score,
                 "best": best,
-                "rows": table,
+                "rows": validation.rows_to_json(),
                 "seconds": round(self.seconds(), 1),
             },
         )

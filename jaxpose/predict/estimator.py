@@ -28,7 +28,7 @@ _jax_process: int | None = None  # the process in which an estimator first used 
 
 
 class Prediction(NamedTuple):
-    """What `PoseEstimator.predict` finds for N boxes of one photo.
+    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them.
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.

@@ -30,7 +30,7 @@ STRIDE = 32  # the deepest level of a block is the picture's size / 32
 
 
 class PoseOutput(NamedTuple):
-    """What the network says of a batch, one row a prediction block; the last is the prediction.
+    """A network's output for a batch, one row a prediction block; the last is the prediction.
 
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.

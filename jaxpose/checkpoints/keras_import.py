@@ -20,6 +20,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet
@@ -138,7 +139,7 @@ def convert(
     joints: Sequence[str] | None = None,
     num_joints: int | None = None,
     num_context_maps: int | None = None,
-) -> tuple[dict[str, Any], pathlib.Path]:
+) -> tuple[CheckpointMetadata, pathlib.Path]:
     """Turns the authors' weights file into a checkpoint of ours.
 
     Args:
@@ -166,17 +167,17 @@ def convert(
     if len(joints) != arguments["num_joints"]:
         raise JaxposeError(f"{len(joints)} joint names for {arguments['num_joints']} joints")
     skeleton = skeleton_of(joints)
-    metadata = {
-        "network": arguments,
-        "joints": list(joints),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "limbs": [list(pair) for pair in skeleton.limbs],
-        "trained_joints": list(joints),
-        "image_size": PAPER_IMAGE_SIZE,
-        "crop": MPII_RULE._asdict(),
-        "step": 0,
-        "source": os.path.basename(path),
-    }
+    metadata = CheckpointMetadata(
+        network=arguments,
+        joints=skeleton.joints,
+        flip_pairs=skeleton.flip_pairs,
+        limbs=skeleton.limbs,
+        trained_joints=skeleton.joints,
+        image_size=PAPER_IMAGE_SIZE,
+        crop=MPII_RULE,
+        step=0,
+        source=os.path.basename(path),
+    )
     manager = store.open_manager(folder, keep=1)
     store.save(manager, 0, variables, metadata)
     store.finish(manager)

@@ -1,5 +1,7 @@
 """Errors that a user can fix, and wording that several modules share."""
 
+from jaxpose._compat import is_refused_pickle
+
 
 class JaxposeError(Exception):
     """Bad input or a missing thing: one line that says what is wrong and what to do.
@@ -15,7 +17,6 @@ class UsageError(JaxposeError):
 
 def npz_fault(error: Exception) -> str:
     """Why NumPy cannot read an .npz file, in one line; without its advice to unpickle the file."""
-    text = str(error)
-    if "allow_pickle" in text:
+    if is_refused_pickle(error):
         return "it holds Python objects, which are never loaded"
-    return (text.splitlines() or [type(error).__name__])[0][:160]
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A module imports from those before it, never from those after it.
 ORDER = """
-    errors paths optional heatmaps depthwise losses skeleton coco geometry layers network
+    _compat errors paths optional heatmaps depthwise losses skeleton coco geometry layers network
     visualize runtime data checkpoints evaluation training predict report export demo cli
 """.split()
 

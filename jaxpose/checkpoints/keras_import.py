@@ -199,7 +199,7 @@ def _opened(h5py, path):
         return h5py.File(path, "r")
     except OSError as error:
         # HDF5 opens a cut-off file not at all, so none of its groups can be read.
-        reason = "the file is cut off" if "truncated" in str(error) else "it is no HDF5 file"
+        reason = "the file is cut off" if _compat.is_cut_off_hdf5(error) else "it is no HDF5 file"
         raise _misfit(path, "Stem", reason) from error
 
 

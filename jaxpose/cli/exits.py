@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from jaxpose._compat import is_closed_event_loop
 from jaxpose.errors import JaxposeError, UsageError
 
 
@@ -72,7 +73,7 @@ def silence_library_logs() -> None:
     show = sys.unraisablehook
 
     def show_others(unraisable):
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not is_closed_event_loop(unraisable.exc_value):
             show(unraisable)
 
     sys.unraisablehook = show_others

@@ -5,6 +5,7 @@ import re
 
 from absl import flags
 
+from jaxpose import _compat
 from jaxpose.cli.exits import ConfigFileError
 from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.optional import import_optional
@@ -108,26 +109,21 @@ def _raised_by_config(error: Exception, files: set[str]) -> BaseException | None
 def _translated(error: Exception, argv: list[str]) -> Exception:
     """What the user is told of an exception of absl or ml_collections; others stay as they are."""
     if isinstance(error, AttributeError):
-        if "get_config" in str(error):
+        if _compat.lacks_get_config(error):
             return UsageError(f"the file of --config has no function get_config; {HELP}")
-        return UsageError(_unknown_field(str(error), argv))
+        return UsageError(_unknown_field(error, argv))
     if not isinstance(error, flags.Error | OSError | ValueError | TypeError | KeyError):
         return error
-    # The last line of the message of a config file that does not load gives the reason.
-    text = error.args[0] if isinstance(error, KeyError) else error
-    lines = str(text).strip().splitlines() or [repr(error)]
-    reason = lines[-1].strip().removeprefix("ValueError: ")
     kind = JaxposeError if isinstance(error, OSError) else UsageError
-    return kind(f"{reason}; {HELP} {FIELDS}")
+    return kind(f"{_compat.config_error_reason(error)}; {HELP} {FIELDS}")
 
 
-def _unknown_field(message: str, argv: list[str]) -> str:
-    """What is wrong with a field, from the message of ml_collections, which may be a repr."""
-    field = re.search(r"\w+", message)[0]
+def _unknown_field(error: AttributeError, argv: list[str]) -> str:
+    """Name the field in full, which ml_collections names without its section."""
+    field, close = _compat.unknown_config_field(error)
     given = (re.match(r"--(?:no)?config\.([\w.]+)", argument) for argument in argv)
     names = [match[1] for match in given if match]
     full = next((name for name in names if name.rpartition(".")[2] == field), field)
-    close = re.search(r'Did you mean "(\w+)"', message)
     section = full.removesuffix(field)
-    advice = f"; did you mean {section}{close[1]}?" if close else ""
+    advice = f"; did you mean {section}{close}?" if close else ""
     return f"the config has no field '{full}'{advice}; the fields are in configs/common.py"

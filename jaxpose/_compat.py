@@ -72,13 +72,15 @@ def is_closed_event_loop(error: BaseException | None) -> bool:
     return str(error) == "Event loop is closed"
 
 
-def is_refused_pickle(error: Exception) -> bool:
-    """Whether NumPy refused an .npz or .npy file because it holds pickled Python objects.
+def npz_error_reason(error: Exception) -> str:
+    """Why NumPy cannot read an .npz file, in one line.
 
-    NumPy 2 raises ValueError with advice to pass ``allow_pickle``. Remove when it has a type of its
-    own.
+    For pickled Python objects NumPy 2 raises ValueError with advice to pass ``allow_pickle``.
+    Remove when it has a type of its own for them.
     """
-    return "allow_pickle" in str(error)
+    if "allow_pickle" in str(error):
+        return "it holds Python objects, which are never loaded"
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def is_cut_off_hdf5(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tfds_builders.sources import Files, ReadError
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxpose import _compat
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import MPII_RULE

@@ -14,7 +14,8 @@ from typing import Any
 import flax
 import numpy as np
 
-from jaxpose.errors import JaxposeError, npz_fault
+from jaxpose._compat import npz_error_reason
+from jaxpose.errors import JaxposeError
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -98,4 +99,6 @@ def unpack(path: str | os.PathLike) -> tuple[dict, dict[str, Any]]:
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give a packed checkpoint") from None
     except _DAMAGE as error:
-        raise JaxposeError(f"{path} is not a packed checkpoint ({npz_fault(error)})") from None
+        raise JaxposeError(
+            f"{path} is not a packed checkpoint ({npz_error_reason(error)})"
+        ) from None

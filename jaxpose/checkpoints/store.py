@@ -15,9 +15,7 @@ import errno
 import functools
 import json
 import logging
-import os
 import pathlib
-import re
 import shutil
 import zlib
 from typing import Any

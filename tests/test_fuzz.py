@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import launch
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.cli.launch_flags import parse
 from jaxpose.data.images import decode
 from jaxpose.evaluation import prediction_file, protocols
 from jaxpose.predict import as_picture
@@ -353,10 +353,10 @@ VALUES = st.one_of(
 def test_overrides_of_a_config(overrides):
     argv = tiny_run.command("run", "data") + [f"--config.{name}={text}" for name, text in overrides]
 
-    def parse():
-        check_config(launch.parse(argv).config)
+    def check():
+        check_config(parse(argv).config)
 
-    attempt(parse)
+    attempt(check)
 
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**6), 10**6)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxpose import _compat
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
@@ -200,7 +201,7 @@ def _opened(h5py, path):
         return h5py.File(path, "r")
     except OSError as error:
         # HDF5 opens a cut-off file not at all, so none of its groups can be read.
-        reason = "the file is cut off" if "truncated" in str(error) else "it is no HDF5 file"
+        reason = "the file is cut off" if _compat.is_cut_off_hdf5(error) else "it is no HDF5 file"
         raise _misfit(path, "Stem", reason) from error
 
 

@@ -13,8 +13,9 @@ import zlib
 import flax
 import numpy as np
 
+from jaxpose._compat import npz_error_reason
 from jaxpose.checkpoints.metadata import CheckpointMetadata
-from jaxpose.errors import JaxposeError, npz_fault
+from jaxpose.errors import JaxposeError
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -97,4 +98,6 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give a packed checkpoint") from None
     except _DAMAGE as error:
-        raise JaxposeError(f"{path} is not a packed checkpoint ({npz_fault(error)})") from None
+        raise JaxposeError(
+            f"{path} is not a packed checkpoint ({npz_error_reason(error)})"
+        ) from None

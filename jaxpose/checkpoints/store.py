@@ -15,9 +15,7 @@ import errno
 import functools
 import json
 import logging
-import os
 import pathlib
-import re
 import shutil
 import zlib
 from typing import Any
@@ -25,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpose import _compat
 from jaxpose.checkpoints import packed
 from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError
@@ -63,9 +62,7 @@ def open_manager(folder: pathlib.Path, *, keep: int):
         manager = ocp.CheckpointManager(folder, options=options)
     except OSError as error:
         raise _save_error(folder, error) from error
-    # It would ask the runtime too, from a thread of its own and by another count: processes then
-    # miss the step that they settled on.
-    manager.reached_preemption = lambda step: False
+    _compat.disable_orbax_preemption(manager)
     return manager
 
 
@@ -110,7 +107,7 @@ def _delete_from(manager, step: int) -> None:
 
 def _list_files(folder: pathlib.Path) -> None:
     """Write down the files of the checkpoint that is about to get its name."""
-    for unnamed in folder.glob("*.orbax-checkpoint-tmp*"):
+    for unnamed in folder.glob(_compat.ORBAX_UNFINISHED):
         found = {name: (file.stat().st_size, _crc(file)) for name, file in _files(unnamed).items()}
         (unnamed / FILES).write_text(json.dumps(found), encoding="utf-8")
 
@@ -170,13 +167,8 @@ def _reason(error: Exception) -> str:
         texts.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(texts)
-    of_system = re.search(r": ([^:\[\n]+) \[os_error_code", text)
-    if of_system:
-        return of_system[1]
-    for number in SYSTEM_ERRORS:
-        if os.strerror(number) in text:
-            return os.strerror(number)
-    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
+    of_system = _compat.tensorstore_reason(text) or _compat.system_error_reason(text, SYSTEM_ERRORS)
+    return of_system or (str(error).strip().splitlines() or [repr(error)])[0][:160]
 
 
 def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata] | None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpose.errors import JaxposeError, npz_fault
+from jaxpose._compat import npz_error_reason
+from jaxpose.errors import JaxposeError
 
 
 class LabeledPredictions(NamedTuple):
@@ -156,7 +157,9 @@ def _load(path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
     except _DAMAGE as error:
-        raise JaxposeError(f"{path} cannot be read ({npz_fault(error)}); {_AS_NPZ}") from None
+        raise JaxposeError(
+            f"{path} cannot be read ({npz_error_reason(error)}); {_AS_NPZ}"
+        ) from None
 
 
 def _names(arrays, key, default) -> tuple[str, ...]:

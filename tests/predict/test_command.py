@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed
+from jaxpose.cli import exits
 from jaxpose.predict import PoseEstimator
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
@@ -401,7 +402,7 @@ class ClosedPipe(io.StringIO):
 
 def test_the_json_is_written_before_the_results_are_printed(photo, network, monkeypatch):
     monkeypatch.setattr(sys, "stdout", ClosedPipe())
-    monkeypatch.setattr(cli, "_forget_output", lambda: None)
+    monkeypatch.setattr(exits, "_discard_output", lambda: None)
     assert predict(photo, "--json", network=network) == 1
     with open("predictions/keypoints.json") as file:
         assert len(json.load(file)["annotations"]) == 1

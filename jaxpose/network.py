@@ -20,7 +20,7 @@ import numpy as np
 from jaxpose import layers
 from jaxpose.depthwise import depthwise_conv
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import aggregate_context, joint_logit, soft_argmax
+from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
@@ -280,7 +280,7 @@ class PoseNet(nn.Module):
     alpha: float = 0.8
     width: int = PAPER_WIDTH
     kernel_size: int = 5
-    grid: str = "half_pixel"
+    grid: Grid = "half_pixel"
     temperature: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -317,9 +317,8 @@ class PoseNet(nn.Module):
             )(x)
             maps.append(raw)
         raw = jnp.stack(maps)
-        reading = {"grid": self.grid, "temperature": self.temperature}
         part, context, context_logits, confidence = read_maps(
-            raw, num_joints=self.num_joints, **reading
+            raw, num_joints=self.num_joints, grid=self.grid, temperature=self.temperature
         )
         keypoints = aggregate_context(part, context, context_logits, alpha=self.alpha)
         own = None
@@ -422,7 +421,7 @@ def decode(
     *,
     num_joints: int,
     alpha: float = 0.8,
-    grid: str = "half_pixel",
+    grid: Grid = "half_pixel",
     temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Raw heat maps [..., H, W, M] to keypoints [..., J, 2] and confidence logits [..., J].
@@ -437,7 +436,7 @@ def decode(
 
 
 def read_maps(
-    heatmaps: jax.Array, *, num_joints: int, grid: str = "half_pixel", temperature: float = 1.0
+    heatmaps: jax.Array, *, num_joints: int, grid: Grid = "half_pixel", temperature: float = 1.0
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Read positions and logits off every raw heat map [..., H, W, M] (channels as in `decode`).
 

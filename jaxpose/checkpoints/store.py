@@ -222,7 +222,7 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
     )
 
 
-def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
+def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
     """The checkpoint that a path or a name stands for.
 
     Args:
@@ -252,7 +252,7 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
     )
 
 
-def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, pathlib.Path]:
+def load(path: str | os.PathLike, *, which: str = "best") -> tuple[dict, dict, pathlib.Path]:
     """Variables of a checkpoint for prediction.
 
     Args:

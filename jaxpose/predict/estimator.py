@@ -104,7 +104,7 @@ class PoseEstimator:
 
     def _start(self) -> None:
         """What belongs to this process and is neither copied nor pickled."""
-        self._programs = {}
+        self._programs: dict[tuple[str, int], jax.stages.Compiled] = {}
         self._compiling = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,8 +167,8 @@ class PoseEstimator:
         height, width = picture.shape[:2]
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is not None:
-            boxes = check_boxes(boxes, (width, height))
-            return self._look(picture, boxes, [self.crop_of(box) for box in boxes], **options)
+            checked = check_boxes(boxes, (width, height))
+            return self._look(picture, checked, [self.crop_of(box) for box in checked], **options)
         whole = np.array([[0.0, 0.0, width, height]])
         crop = geometry.example_crop({"picture_size": (width, height)}, geometry.PICTURE_RULE)
         first = self._look(picture, whole, [crop], **options)

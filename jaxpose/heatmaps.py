@@ -303,7 +303,7 @@ def _of_map(reduce, array):
 
 
 def _over_map(value, array):
-    """value [..., 1, 1] in every cell of array [..., H, W]."""
+    """Copy value [..., 1, 1] to every cell of array [..., H, W]."""
     return jnp.tile(value, (1,) * (array.ndim - 2) + array.shape[-2:])
 
 

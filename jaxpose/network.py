@@ -374,7 +374,8 @@ def make_net(
     Args:
       arguments: of `PoseNet`, by name.
       dtype: name of the computation's type.
-      axis_name, rematerialise: as `PoseNet` has them.
+      axis_name: as in `PoseNet`.
+      rematerialise: as in `PoseNet`.
 
     Raises:
       JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.

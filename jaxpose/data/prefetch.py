@@ -109,8 +109,10 @@ def _end(iterator, workers: bool) -> None:
 
 
 def _end_deleting_threads() -> None:
-    """Ends Grain's threads that free shared memory, which it leaves running: freeing goes on
-    without them, in whatever thread drops a batch."""
+    """End Grain's threads that free shared memory, which it leaves running.
+
+    Without them, the thread that drops a batch frees it.
+    """
     try:
         from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
 

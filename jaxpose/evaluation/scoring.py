@@ -201,8 +201,9 @@ def compare_readings(
 
     Args:
       answers: of the whole split.
-      truth, options: as `score_answers` has them.
+      truth: as in `score_answers`.
       protocol: its name; the truth allows it.
+      **options: further arguments of `score_answers`.
 
     Returns:
       {"block 1": result, ..., "block K", and the answers' `readings` by name}.

@@ -78,9 +78,10 @@ class PoseEstimator:
       source: the checkpoint that was read, None if the network came otherwise.
 
     Example:
-      estimator = PoseEstimator.from_checkpoint("runs/demo")
-      found = estimator.predict("photo.jpg", boxes=[[120, 40, 200, 420]])
-      dict(zip(found.joints, found.keypoints[0]))
+      >>> estimator = PoseEstimator.from_pretrained("small")
+      >>> image = np.zeros((240, 320, 3), np.uint8)  # or the path of a photo
+      >>> estimator.predict(image, boxes=[[120, 20, 100, 200]]).keypoints.shape  # [N, J, 2]
+      (1, 16, 2)
     """
 
     def __init__(self, variables: dict, metadata: dict, *, dtype: str = "float32"):
@@ -201,7 +202,7 @@ class PoseEstimator:
         )
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
-        """The checkpoint's crop rule, with the box in place of what training cut by."""
+        """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
         x, y, width, height = box
         size = max(width, height)
         example = {"box": box, "center": (x + width / 2, y + height / 2), "scale": size}
@@ -228,9 +229,14 @@ class PoseEstimator:
     def predict_crops(
         self, images: np.ndarray, *, flip_test: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Keypoints float64 [N, J, 2] in [0, 1] and confidence [N, J] of crops uint8 [N, S, S, 3].
+        """Predict crops, in batches of 1, 2, 4, ... so that few programs are compiled.
 
-        Crops go through in batches of 1, 2, 4, ... so that few programs are compiled.
+        Args:
+          images: uint8 [N, S, S, 3], RGB.
+          flip_test: average with the prediction for the mirrored crop.
+
+        Returns:
+          Keypoints float64 [N, J, 2] in [0, 1] and confidence float32 [N, J].
         """
         keypoints = np.zeros((len(images), len(self.joints), 2))
         confidence = np.zeros((len(images), len(self.joints)), np.float32)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # what type checkers read; at run time _HOME says the same
     from jaxpose.network import PoseNet as PoseNet
     from jaxpose.network import PoseOutput as PoseOutput
     from jaxpose.predict import PoseEstimator as PoseEstimator
+    from jaxpose.runtime.compilation import compiler_options as compiler_options
 
 __version__ = "0.1.0"
 
@@ -26,6 +27,7 @@ _HOME = {
     "PoseNet": "network",
     "PoseOutput": "network",
     "aggregate_context": "heatmaps",
+    "compiler_options": "runtime.compilation",
     "depthwise_conv": "depthwise",
     "joint_logit": "heatmaps",
     "joint_probability": "heatmaps",

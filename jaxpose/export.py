@@ -112,7 +112,8 @@ def crop_program(
     """The function that is exported: traceable, the variables are its constants.
 
     Args:
-      variables, metadata: as `store.load` gives them.
+      variables: as returned by `store.load`.
+      metadata: as returned by `store.load`.
       portable: as `PoseNet` has it.
 
     Returns:

@@ -27,6 +27,8 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
+Grid = Literal["half_pixel", "align_corners", "paper"]
+
 _GRIDS = {  # position of index i among n cells
     "half_pixel": lambda i, n: (i + 0.5) / n,
     "align_corners": lambda i, n: i / (n - 1).clip(1),
@@ -42,7 +44,7 @@ def soft_argmax(
     heatmap: ArrayLike,
     *,
     temperature: ArrayLike = 1.0,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
 ) -> jax.Array:
     """Expected position of a heat map's softmax: the differentiable argmax (eqs. 1 to 4).
 
@@ -301,7 +303,7 @@ def _of_map(reduce, array):
 
 
 def _over_map(value, array):
-    """value [..., 1, 1] in every cell of array [..., H, W]."""
+    """Copy value [..., 1, 1] to every cell of array [..., H, W]."""
     return jnp.tile(value, (1,) * (array.ndim - 2) + array.shape[-2:])
 
 
@@ -331,10 +333,10 @@ def _check_temperature(temperature, dtype):
 
 
 def _maps(heatmap: ArrayLike) -> jax.Array:
-    (heatmap,) = _common_dtype(heatmap)
-    if heatmap.ndim < 2:
-        raise ValueError(f"heatmap has shape {heatmap.shape}; give [..., H, W]")
-    return heatmap
+    (maps,) = _common_dtype(heatmap)
+    if maps.ndim < 2:
+        raise ValueError(f"heatmap has shape {maps.shape}; give [..., H, W]")
+    return maps
 
 
 # Explicit types and ranks, so that the functions work under JAX's "strict" dtype promotion and with
@@ -343,12 +345,12 @@ def _maps(heatmap: ArrayLike) -> jax.Array:
 
 def _common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
     """The arrays as float64 where one of them is, else as float32."""
-    arrays = [jnp.asarray(array) for array in arrays]
-    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in arrays)
-    return [array.astype(jnp.float64 if wide else jnp.float32) for array in arrays]
+    given = [jnp.asarray(array) for array in arrays]
+    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in given)
+    return [array.astype(jnp.float64 if wide else jnp.float32) for array in given]
 
 
-def _same_rank(*arrays: ArrayLike) -> list[jax.Array]:
+def _same_rank(*arrays: jax.Array) -> list[jax.Array]:
     """The arrays with axes of size one in front of those that have fewer."""
     rank = max(array.ndim for array in arrays)
     return [

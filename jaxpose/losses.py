@@ -98,7 +98,7 @@ def masked_mean(
     Args:
       values: [...], such as [K, B, J].
       mask: bool, of the values' last axes, such as [B, J]; leading axes are summed.
-      count: the number to divide by, such as that of a whole batch of which this is a part; by
+      count: scalar to divide by, such as the count of a whole batch of which this is a part; by
         default that of `mask`.
       axis_name: the number is summed over the devices of this axis. The values are not: the
         results of the devices add up to the mean over all, and so do their gradients.
@@ -118,7 +118,19 @@ def masked_mean(
 
 
 def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
-    """How many are under the mask, at least 1; with `axis_name` over all its devices."""
+    """Count the true entries of a mask, at least 1.
+
+    Args:
+      mask: bool [...].
+      axis_name: the count is summed over the devices of this axis.
+
+    Returns:
+      Scalar, int32.
+
+    Example:
+      >>> int(masked_count(jnp.array([True, False, True])))
+      2
+    """
     count = jnp.sum(mask)
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)

@@ -1,6 +1,6 @@
-"""Correct a data set's labels by what a trained network predicts for many views of each person.
+r"""Correct a data set's labels by what a trained network predicts for many views of each person.
 
-    python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \\
+    python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \
         --output corrections.tsv
 
 Every training person is shown to the network as crops of several sizes, rotations and both mirror

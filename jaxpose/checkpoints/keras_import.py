@@ -148,7 +148,8 @@ def convert(
       folder: a new or an empty one; ``store.load`` and every command take it.
       joints: names in the file's channel order. By default the authors' 16; another number gets
         ``joint_0``, ``joint_1``, ..., which no protocol knows.
-      num_joints, num_context_maps: as in ``load``.
+      num_joints: J, as in ``load``.
+      num_context_maps: C, as in ``load``.
 
     Returns:
       (metadata that was recorded, the checkpoint's folder).

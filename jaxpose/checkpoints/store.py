@@ -214,7 +214,7 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
     )
 
 
-def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
+def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
     """The checkpoint that a path or a name stands for.
 
     Args:
@@ -245,7 +245,7 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
 
 
 def load(
-    path: str | pathlib.Path, *, which: str = "best"
+    path: str | os.PathLike, *, which: str = "best"
 ) -> tuple[dict, CheckpointMetadata, pathlib.Path]:
     """Variables of a checkpoint for prediction.
 

@@ -55,7 +55,8 @@ def predict_crops(
     """Predict the keypoints of a batch of crops.
 
     Args:
-      net, variables: the network.
+      net: the network.
+      variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
       flipped: the order of joints in a mirror (`flip_permutation`); with it the prediction is
         averaged with the mirrored prediction for the mirrored crops.
@@ -135,7 +136,8 @@ def predict_split(
     """Run every person of a split, each once, over all devices of all processes.
 
     Args:
-      net, variables: the network; variables without a device axis.
+      net: the network.
+      variables: its {"params", "batch_stats"}, without a device axis.
       split: from `prepared.open_split`.
       joints: the network's joint names.
       image_size: side of the crops in pixels.

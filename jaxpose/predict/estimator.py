@@ -79,9 +79,10 @@ class PoseEstimator:
       source: the checkpoint that was read, None if the network came otherwise.
 
     Example:
-      estimator = PoseEstimator.from_checkpoint("runs/demo")
-      found = estimator.predict("photo.jpg", boxes=[[120, 40, 200, 420]])
-      dict(zip(found.joints, found.keypoints[0]))
+      >>> estimator = PoseEstimator.from_pretrained("small")
+      >>> image = np.zeros((240, 320, 3), np.uint8)  # or the path of a photo
+      >>> estimator.predict(image, boxes=[[120, 20, 100, 200]]).keypoints.shape  # [N, J, 2]
+      (1, 16, 2)
     """
 
     def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
@@ -104,7 +105,7 @@ class PoseEstimator:
 
     def _start(self) -> None:
         """What belongs to this process and is neither copied nor pickled."""
-        self._programs = {}
+        self._programs: dict[tuple[str, int], jax.stages.Compiled] = {}
         self._compiling = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,9 +168,9 @@ class PoseEstimator:
         height, width = picture.shape[:2]
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is not None:
-            boxes = check_boxes(boxes, (width, height))
+            checked = check_boxes(boxes, (width, height))
             return self._predict_boxes(
-                picture, boxes, [self.crop_of(box) for box in boxes], **options
+                picture, checked, [self.crop_of(box) for box in checked], **options
             )
         whole = np.array([[0.0, 0.0, width, height]])
         crop = geometry.example_crop({"picture_size": (width, height)}, geometry.PICTURE_RULE)
@@ -203,7 +204,7 @@ class PoseEstimator:
         )
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
-        """The checkpoint's crop rule, with the box in place of what training cut by."""
+        """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
         x, y, width, height = box
         size = max(width, height)
         example = {"box": box, "center": (x + width / 2, y + height / 2), "scale": size}
@@ -230,9 +231,14 @@ class PoseEstimator:
     def predict_crops(
         self, images: np.ndarray, *, flip_test: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Keypoints float64 [N, J, 2] in [0, 1] and confidence [N, J] of crops uint8 [N, S, S, 3].
+        """Predict crops, in batches of 1, 2, 4, ... so that few programs are compiled.
 
-        Crops go through in batches of 1, 2, 4, ... so that few programs are compiled.
+        Args:
+          images: uint8 [N, S, S, 3], RGB.
+          flip_test: average with the prediction for the mirrored crop.
+
+        Returns:
+          Keypoints float64 [N, J, 2] in [0, 1] and confidence float32 [N, J].
         """
         keypoints = np.zeros((len(images), len(self.joints), 2))
         confidence = np.zeros((len(images), len(self.joints)), np.float32)

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,6 +96,23 @@ def test_the_batch_size_changes_no_answer(plain, batch_size):
     """Also one that the devices do not divide, and one larger than the split."""
     found = predict(batch_size=batch_size)
     np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
+
+
+@pytest.fixture
+def traced_once(monkeypatch):
+    """Fail where the program of a forward pass is traced a second time."""
+    chex.clear_trace_counter()
+    inference.make_forward.cache_clear()
+    once = chex.assert_max_traces(inference.answer_crops, n=1)
+    monkeypatch.setattr(inference, "answer_crops", once)
+    yield
+    inference.make_forward.cache_clear()
+
+
+def test_a_split_is_predicted_by_one_program(traced_once):
+    """Whatever its length, and for all sizes of the crops."""
+    answers(num_crops=3)
+    answers(split_of(6))
 
 
 def test_a_mirrored_pass_agrees_with_the_plain_one(plain):

@@ -6,14 +6,18 @@ import shutil
 import signal
 import time
 
+import chex
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, scoring
 from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.runtime import devices
+from jaxpose.runtime.devices import DEVICES, parallel
 from jaxpose.training import loop, validation
 from jaxpose.training.config import check_config
 from jaxpose.training.metric_log import read_records
@@ -93,6 +97,33 @@ def test_a_run_leaves_its_checkpoints(whole):
     assert metadata.network["width"] == 18 and metadata.image_size == 32
     assert len(metadata.trained_joints) == 16
     assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]
+
+
+@pytest.mark.parametrize("options", [True, False], ids=["compiler options", "plain pmap"])
+def test_a_run_traces_its_step_once_and_keeps_the_state_on_the_devices(
+    tmp_path, people, monkeypatch, options
+):
+    """Over two epochs, log lines, validation and checkpoints; other platforms use plain pmap."""
+    if not options:
+        monkeypatch.setattr(devices, "compiler_options", lambda: None)
+    placement = NamedSharding(Mesh(jax.local_devices(), DEVICES), PartitionSpec(DEVICES))
+    calls = []
+
+    def guarded(function, **arguments):
+        program = parallel(chex.assert_max_traces(function, n=1), **arguments)
+
+        def step(state, batch):
+            calls.append(1)
+            batch = jax.device_put(batch, placement)
+            with jax.transfer_guard("disallow"):
+                return program(state, batch)
+
+        return step
+
+    chex.clear_trace_counter()
+    monkeypatch.setattr(loop, "parallel", guarded)
+    run(tmp_path / "guarded", people)
+    assert len(calls) == tiny_run.NUM_STEPS
 
 
 def test_the_best_checkpoint_scores_what_the_log_says(whole, people):

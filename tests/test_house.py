@@ -12,8 +12,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A module imports from those before it, never from those after it.
 ORDER = """
-    _compat errors paths optional heatmaps depthwise losses skeleton coco geometry layers network
-    visualize runtime data checkpoints evaluation training predict report export demo cli
+    _compat errors paths optional heatmaps heatmap_targets peaks depthwise losses skeleton coco
+    geometry layers network visualize runtime data checkpoints evaluation training predict report
+    export demo cli
 """.split()
 
 
@@ -59,10 +60,21 @@ def test_arrows_point_upwards_only():
             assert rooms(path) <= allowed, path
 
 
-@pytest.mark.parametrize("module", ["heatmaps", "depthwise"])
-def test_what_strangers_lift_out_imports_jax_only(module):
-    roots = {name.split(".")[0] for name in imports(ROOT / "jaxpose" / f"{module}.py")}
-    assert roots - set(sys.stdlib_module_names) <= {"jax", "jaxlib", "numpy"}
+@pytest.mark.parametrize(
+    ("module", "beside"),
+    [
+        ("heatmaps", set()),
+        ("depthwise", set()),
+        ("heatmap_targets", {"heatmaps"}),
+        ("peaks", {"heatmaps"}),
+        ("losses", {"heatmaps", "heatmap_targets"}),
+    ],
+)
+def test_what_strangers_lift_out_imports_jax_only(module, beside):
+    path = ROOT / "jaxpose" / f"{module}.py"
+    roots = {name.split(".")[0] for name in imports(path)}
+    assert roots - set(sys.stdlib_module_names) - {"jaxpose"} <= {"jax", "jaxlib", "numpy"}
+    assert rooms(path) == beside
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import errno
 import functools
 import json
 import logging
+import os
 import pathlib
 import shutil
 import zlib

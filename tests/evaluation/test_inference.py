@@ -111,8 +111,8 @@ def traced_once(monkeypatch):
 
 def test_a_split_is_predicted_by_one_program(traced_once):
     """Whatever its length, and for all sizes of the crops."""
-    answers(num_crops=3)
-    answers(split_of(6))
+    predict(num_crops=3)
+    predict(split_of(6))
 
 
 def test_a_mirrored_pass_agrees_with_the_plain_one(plain):

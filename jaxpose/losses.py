@@ -6,6 +6,7 @@ number a joint, to be averaged by `masked_mean`. Needs JAX, `jaxpose.heatmaps` a
 `jaxpose.heatmap_targets`.
 """
 
+import functools
 import math
 from typing import Literal
 
@@ -192,12 +193,12 @@ def heatmap_divergence(
     if kind not in ("jensen_shannon", "kl"):
         raise ValueError(f"kind={kind!r} is unknown; give jensen_shannon or kl")
     heatmap, target = common_dtype(heatmap, target)
-    options = {"spatial_ndim": spatial_ndim, "where": where}
-    log_p = spatial_log_softmax(heatmap, temperature=temperature, **options)
+    log_softmax = functools.partial(spatial_log_softmax, spatial_ndim=spatial_ndim, where=where)
+    log_p = log_softmax(heatmap, temperature=temperature)
     log_q = gaussian_log_density(target, heatmap.shape[-spatial_ndim:], sigma, grid=grid)
     log_q = jnp.broadcast_to(log_q, jnp.broadcast_shapes(log_q.shape, log_p.shape))
     if where is not None:
-        log_q = spatial_log_softmax(log_q, **options)
+        log_q = log_softmax(log_q)
     # exp of it is 0; a product of 0 with -inf would be NaN.
     log_p, log_q = (jnp.where(x == -jnp.inf, _LOG_OF_ZERO, x) for x in same_rank(log_p, log_q))
     axes = tuple(range(-spatial_ndim, 0))

@@ -10,6 +10,7 @@ columns (the picture's / 8).
 
 import functools
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -379,7 +380,7 @@ class PoseNet(nn.Module):
 
 
 def make_net(
-    arguments: dict[str, Any],
+    arguments: Mapping[str, Any],
     *,
     dtype: str = "float32",
     axis_name: str | None = None,

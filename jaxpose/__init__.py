@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers read; at run time _HOME says the same
+    from jaxpose.checkpoints.metadata import CheckpointMetadata as CheckpointMetadata
     from jaxpose.depthwise import depthwise_conv as depthwise_conv
     from jaxpose.errors import JaxposeError as JaxposeError
     from jaxpose.heatmap_targets import gaussian_heatmap as gaussian_heatmap
@@ -36,16 +37,21 @@ if TYPE_CHECKING:  # what type checkers read; at run time _HOME says the same
     from jaxpose.peaks import find_peaks as find_peaks
     from jaxpose.peaks import hard_argmax as hard_argmax
     from jaxpose.predict import PoseEstimator as PoseEstimator
+    from jaxpose.predict import Prediction as Prediction
+    from jaxpose.runtime.compilation import compiler_options as compiler_options
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "CheckpointMetadata": "checkpoints.metadata",
     "JaxposeError": "errors",
     "Peaks": "peaks",
     "PoseEstimator": "predict",
     "PoseNet": "network",
     "PoseOutput": "network",
+    "Prediction": "predict",
     "aggregate_context": "heatmaps",
+    "compiler_options": "runtime.compilation",
     "convert_grid": "heatmaps",
     "coordinate_loss": "losses",
     "depthwise_conv": "depthwise",

@@ -19,6 +19,7 @@ Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the
     (0, 1)                        (1, 1)
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -28,6 +29,8 @@ import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
+
+Grid = Literal["half_pixel", "align_corners", "paper"]
 
 _GRIDS = {  # position of index i among n cells
     "half_pixel": lambda i, n: (i + 0.5) / n,
@@ -54,7 +57,7 @@ def soft_argmax(
     heatmap: ArrayLike,
     *,
     temperature: ArrayLike = 1.0,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -136,7 +139,7 @@ def soft_argmax(
 def soft_argmax_with_covariance(
     heatmap: ArrayLike,
     *,
-    size: ArrayLike | None = None,
+    size: ArrayLike | Sequence[float] | None = None,
     temperature: ArrayLike = 1.0,
     grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
     spatial_ndim: int = 2,
@@ -705,14 +708,14 @@ def _central(array, lines, apart, ramps, position, keep=lambda line: line):
 
 
 def _of_map(reduce, array, ndim):
-    """reduce over the last ndim axes with keepdims=True: [..., H, W] to [..., 1, 1]."""
+    """Reduce over the last ndim axes with keepdims=True: [..., H, W] to [..., 1, 1]."""
     for axis in range(1, ndim + 1):
         array = jnp.stack([reduce(array, axis=-axis)], axis=-1)
     return array
 
 
 def _over_map(value, array, ndim):
-    """value [..., 1, 1] in every cell of array [..., H, W]."""
+    """Value [..., 1, 1] in every cell of array [..., H, W]."""
     return jnp.tile(value, (1,) * (array.ndim - ndim) + array.shape[-ndim:])
 
 
@@ -793,12 +796,12 @@ def common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
       >>> [array.dtype.name for array in common_dtype(jnp.int8(1), 0.5)]
       ['float32', 'float32']
     """
-    arrays = [jnp.asarray(array) for array in arrays]
-    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in arrays)
-    return [array.astype(jnp.float64 if wide else jnp.float32) for array in arrays]
+    given = [jnp.asarray(array) for array in arrays]
+    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in given)
+    return [array.astype(jnp.float64 if wide else jnp.float32) for array in given]
 
 
-def same_rank(*arrays: ArrayLike) -> list[jax.Array]:
+def same_rank(*arrays: jax.Array) -> list[jax.Array]:
     """The arrays with axes of size one in front of those that have fewer axes.
 
     Args:

@@ -6,6 +6,7 @@ number a joint, to be averaged by `masked_mean`. Needs JAX, `jaxpose.heatmaps` a
 `jaxpose.heatmap_targets`.
 """
 
+import functools
 import math
 from typing import Literal
 
@@ -192,12 +193,12 @@ def heatmap_divergence(
     if kind not in ("jensen_shannon", "kl"):
         raise ValueError(f"kind={kind!r} is unknown; give jensen_shannon or kl")
     heatmap, target = common_dtype(heatmap, target)
-    options = {"spatial_ndim": spatial_ndim, "where": where}
-    log_p = spatial_log_softmax(heatmap, temperature=temperature, **options)
+    log_softmax = functools.partial(spatial_log_softmax, spatial_ndim=spatial_ndim, where=where)
+    log_p = log_softmax(heatmap, temperature=temperature)
     log_q = gaussian_log_density(target, heatmap.shape[-spatial_ndim:], sigma, grid=grid)
     log_q = jnp.broadcast_to(log_q, jnp.broadcast_shapes(log_q.shape, log_p.shape))
     if where is not None:
-        log_q = spatial_log_softmax(log_q, **options)
+        log_q = log_softmax(log_q)
     # exp of it is 0; a product of 0 with -inf would be NaN.
     log_p, log_q = (jnp.where(x == -jnp.inf, _LOG_OF_ZERO, x) for x in same_rank(log_p, log_q))
     axes = tuple(range(-spatial_ndim, 0))
@@ -266,7 +267,7 @@ def masked_mean(
     Args:
       values: [...], such as [K, B, J].
       mask: bool, of the values' last axes, such as [B, J]; leading axes are summed.
-      count: the number to divide by, such as that of a whole batch of which this is a part; by
+      count: scalar to divide by, such as the count of a whole batch of which this is a part; by
         default that of `mask`.
       axis_name: the number is summed over the devices of this axis. The values are not: the
         results of the devices add up to the mean over all, and so do their gradients.
@@ -286,7 +287,19 @@ def masked_mean(
 
 
 def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
-    """How many are under the mask, at least 1; with `axis_name` over all its devices."""
+    """Count the true entries of a mask, at least 1.
+
+    Args:
+      mask: bool [...].
+      axis_name: the count is summed over the devices of this axis.
+
+    Returns:
+      Scalar, int32.
+
+    Example:
+      >>> int(masked_count(jnp.array([True, False, True])))
+      2
+    """
     count = jnp.sum(mask)
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)

@@ -1,6 +1,5 @@
 """Refined maxima against closed forms, and peaks against a search through all cells."""
 
-import doctest
 import itertools
 
 import jax
@@ -8,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jaxpose.peaks
 from jaxpose import find_peaks, gaussian_heatmap, hard_argmax
 
 RNG = np.random.default_rng(5)
@@ -160,9 +158,3 @@ def test_the_threshold_may_be_traced():
 def test_errors_name_the_bad_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_examples_of_the_docstrings_run():
-    result = doctest.testmod(jaxpose.peaks)
-    assert result.attempted > 8
-    assert result.failed == 0

@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error}; mend it and run the same command again", file=sys.stderr)
         return 1
-    except RuntimeError as error:  # array_record's way of saying so
-        if "No space left" not in str(error) and "quota exceeded" not in str(error):
+    except RuntimeError as error:
+        if not _is_full_disk(error):
             raise
         print("error: the disk is full; free some space and run it again", file=sys.stderr)
         return 1
@@ -57,6 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: interrupted; nothing was prepared", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_full_disk(error: RuntimeError) -> bool:
+    """Whether array_record could not write for lack of space.
+
+    array_record 0.8 raises a plain RuntimeError with the system's message. Remove when it raises
+    OSError with an ``errno``. (jaxpose/_compat.py holds such matches of jaxpose, which the builders
+    do not import.)
+    """
+    return "No space left" in str(error) or "quota exceeded" in str(error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,16 +92,48 @@ def _parser() -> argparse.ArgumentParser:
         "several may be given",
     )
     coco = parser.add_argument_group("coco")
+    coco.add_argument("--name", dest="config_name", default="", help="the data set is coco/NAME")
     coco.add_argument(
         "--images", default="", help="folder of the images (default: that of the annotation file)"
     )
-    coco.add_argument("--name", dest="config_name", default="", help="the data set is coco/NAME")
+    coco.add_argument(
+        "--split",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="annotation files of several splits, such as train=A.json validation=B.json",
+    )
     coco.add_argument(
         "--holdout",
         type=float,
         default=0.0,
         metavar="FRACTION",
-        help="this fraction of the images makes the split validation",
+        help="this fraction of the training images makes the split validation",
+    )
+    coco.add_argument(
+        "--category", metavar="NAME", help="default: person, or the one with keypoints"
+    )
+    coco.add_argument(
+        "--flip_pair",
+        nargs=2,
+        action="append",
+        metavar=("RIGHT", "LEFT"),
+        help="joints that a mirror exchanges; may be repeated (default: from left and right in "
+        "their names)",
+    )
+    coco.add_argument(
+        "--min_joints",
+        type=int,
+        default=1,
+        metavar="N",
+        help="persons with fewer labeled joints make no example (default: 1)",
+    )
+    coco.add_argument(
+        "--min_side",
+        type=float,
+        default=0.0,
+        metavar="PIXELS",
+        help="nor do those whose box is smaller (default: 0)",
     )
     parser.add_argument(
         "--corrections",
@@ -129,10 +171,11 @@ def build(options: argparse.Namespace) -> None:
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     config, more = configure(module, name, config, options)
-    if module.Builder.NEEDS_SOURCE and not options.source:
+    if module.Builder.NEEDS_SOURCE and not (options.source or options.split):
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
 
     tfds.disable_progress_bar()  # ours knows the number of persons
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every configuration of ours
     place = {"config": config, "data_dir": options.data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)
     if path.exists() and not options.overwrite:
@@ -150,6 +193,10 @@ def build(options: argparse.Namespace) -> None:
     print(f"{builder.info.full_name} is prepared in {path}")
     for line in builder.report.lines():
         print(f"  {line}")
+    if name == "coco":
+        pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
+        print(f"  joints: {', '.join(config.joint_set.joints)}")
+        print(f"  exchanged by a mirror: {pairs}")
     print(f"  (all of it, with every name: {path / REPORT})")
 
 
@@ -160,12 +207,8 @@ def configure(module, name: str, config: str, options: argparse.Namespace):
       BuildError: there is no such configuration.
     """
     if name == "coco":
-        if not options.source:
-            return None, {}
-        found = module.configure(
-            options.source[0], name=options.config_name or config, holdout=options.holdout
-        )
-        return found, {"images": options.images}
+        given = options.source or options.split
+        return (module.configure(options, config) if given else None), {}
     configs = {known.name: known.name for known in module.Builder.BUILDER_CONFIGS}
     more = {}
     if name == "lspet":
@@ -181,6 +224,10 @@ def configure(module, name: str, config: str, options: argparse.Namespace):
 def _expand_paths(options: argparse.Namespace) -> None:
     """Expand ``~`` in every path, in place, and refuse addresses."""
     options.source = [str(local_path(path, "--source")) for path in options.source]
+    for place, text in enumerate(options.split):
+        split, _, path = text.partition("=")
+        if path:
+            options.split[place] = f"{split}={local_path(path, '--split')}"
     for option in PATHS:
         if path := getattr(options, option):
             setattr(options, option, str(local_path(path, f"--{option}")))

@@ -1,5 +1,6 @@
 """Joint names, left-right pairs and limbs of the data sets, in their releases' order."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,9 +20,23 @@ class JointSet(NamedTuple):
 
 
 def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(right_X, left_X) for every X of which `names` have both."""
-    parts = [name.removeprefix("right_") for name in names if name.startswith("right_")]
-    return tuple((f"right_{part}", f"left_{part}") for part in parts if f"left_{part}" in names)
+    """(right, left) pairs of names that differ in the side alone.
+
+    A side is a word `right` or `left`, or a letter `r` or `l` that stands alone: `left_ear`,
+    `ear-left`, `LeftEar`, `l_ear`.
+    """
+    by_words = {_words(name): name for name in names}
+    pairs = []
+    for words, name in by_words.items():
+        left = tuple({"right": "left", "r": "l"}.get(word, word) for word in words)
+        if left != words and left in by_words:
+            pairs.append((name, by_words[left]))
+    return tuple(pairs)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a name, in lower case: split at capitals and at everything but letters."""
+    return tuple(word.lower() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+", name))
 
 
 _LEGS = ("ankle", "knee", "hip")

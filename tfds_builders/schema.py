@@ -16,7 +16,7 @@ from tfds_builders.joints import JointSet
 def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.features.FeaturesDict:
     """The features of an example with J joints.
 
-    Arguments:
+    Args:
       num_joints: J.
       extra: further features of one data set, by name.
 
@@ -52,22 +52,29 @@ def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.fe
 
 
 def metadata(
-    joint_set: JointSet, *, release: str, annotated: Sequence[bool] | None = None
+    joint_set: JointSet,
+    *,
+    release: str,
+    annotated: Sequence[bool] | None = None,
+    sigmas: Sequence[float] = (),
 ) -> tfds.core.MetadataDict:
     """What a prepared data set says of itself, in its own files.
 
-    Arguments:
+    Args:
       joint_set: joint names in the order of the features, flip pairs and limbs.
       release: which data these are, in words.
       annotated: per joint, whether the data set labels it at all; by default all are.
+      sigmas: of OKS, one a joint; left out of the metadata where they are not known.
 
     Returns:
-      `MetadataDict` with joint_names, flip_pairs, limbs, release, annotated.
+      `MetadataDict` with joint_names, flip_pairs, limbs, release, annotated, oks_sigmas.
     """
+    known = {"oks_sigmas": list(sigmas)} if sigmas else {}
     return tfds.core.MetadataDict(
         joint_names=list(joint_set.joints),
         flip_pairs=[list(pair) for pair in joint_set.flip_pairs],
         limbs=[list(limb) for limb in joint_set.limbs],
         release=release,
         annotated=[True] * len(joint_set.joints) if annotated is None else list(annotated),
+        **known,
     )

@@ -134,7 +134,10 @@ def test_the_longer_part_of_a_path_decides(tmp_path):
         ("a.jpg,1,2,3,4\na.jpg,1,2,x,4\n", "line 2 has a box that is not four numbers"),
         ("a.jpg,1,2,0,4\n", "a.jpg: box 1,2,0,4 has no area"),
         ('{"a.jpg": [[1, 2, 3]]}', "a.jpg: boxes have shape"),
-        ('{"a.jpg": [[1' + "0" * 400 + ", 2, 3, 4]]}", "a.jpg: boxes have shape"),
+        (
+            '{"a.jpg": [[1' + "0" * 400 + ", 2, 3, 4]]}",
+            "a.jpg: a box has a number that is too large",
+        ),
         ('{"a.jpg": ', "is not valid JSON"),
         ('{"a.jpg": [], "a.jpg": [[1, 2, 3, 4]]}', "has the key 'a.jpg' twice"),
         ("[1, 2]", r"results\[0\] is a number without an image_id"),

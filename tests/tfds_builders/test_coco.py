@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxpose.data.prepared import open_split
+from tfds_builders import joints
 from tfds_builders.__main__ import main
 
 CATEGORY = {
@@ -83,13 +84,88 @@ def test_what_makes_no_example_is_counted(tmp_path, capsys):
         annotation(4, 1, keypoints=[0] * 9),
         annotation(5, 1, keypoints=[]),
         annotation(6, 77),
+        annotation(7, 1, bbox=[0, 0, 5, 5]),
+        annotation(8, 1, category_id=9),
+        annotation(9, 2),
     ]
-    assert prepare(tmp_path, annotations, ["a.png"]) == 0
+    options = ["--min_joints", "2", "--min_side", "10"]
+    images = write_images(tmp_path / "images", ["a.png"])
+    path = write_annotations(tmp_path, annotations, ["a.png", "gone.png"])
+    where = ["--images", str(images), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where, *options]) == 0
     out = capsys.readouterr().out
     assert "train: 1 persons" in out
-    for reason in ("crowd", "marked ignore", "no labeled joint", "without keypoints"):
-        assert f"1 person left out, {reason}" in out
-    assert "image not in the file: annotation 6" in out
+    for reason, entry in (
+        ("crowd", 1),
+        ("ignore", 2),
+        ("fewer than 2 labeled joints", 3),
+        ("no usable keypoints", 4),
+        ("smaller than 10 pixels", 6),
+    ):
+        (line,) = [x for x in out.splitlines() if f"left out, {reason}: " in x]
+        assert f"annotations[{entry}]" in line and "1 person" in line
+    for entry in (5, 7):  # an image and a category that the file does not have
+        assert f"annotations[{entry}]" in out
+    assert "1 file missing: gone.png (missing)" in out
+    assert "exchanged by a mirror: right_ear - left_ear" in out
+
+
+def test_splits_categories_and_flip_pairs_by_option(tmp_path):
+    images = write_images(tmp_path / "images", ["a.png", "b.png"])
+    cat = {"id": 2, "name": "cat", "keypoints": ["top", "bottom"], "skeleton": [[1, 2]]}
+    paths = []
+    for split, name in (("train", "a.png"), ("test", "b.png")):
+        content = {
+            "images": [{"id": "x", "file_name": name}],
+            "annotations": [
+                {"id": 1, "image_id": "x", "category_id": 2, "keypoints": [1, 2, 2, 9, 9, 1]},
+                annotation(2, "x"),
+            ],
+            "categories": [CATEGORY, cat],
+        }
+        path = tmp_path / f"{split}.json"
+        path.write_text(json.dumps(content))
+        paths.append(f"{split}={path}")
+    options = ["--name", "cats", "--category", "cat", "--flip_pair", "top", "bottom"]
+    data = str(tmp_path / "data")
+    where = ["--images", str(images), "--data_dir", data]
+    assert main(["coco", "--split", *paths, *options, *where]) == 0
+    for split, name in (("train", "a.png"), ("test", "b.png")):
+        opened = open_split("coco/cats", split, data_dir=data)
+        assert opened.joints == ("top", "bottom") and opened.flip_pairs == (("top", "bottom"),)
+        (example,) = opened.source
+        assert example["image_name"] in (name, name.encode())
+        np.testing.assert_array_equal(example["keypoints"], [[1.5, 2.5], [9.5, 9.5]])
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("nose", "left_eye", "right_eye"), [("right_eye", "left_eye")]),
+        (("ear-left", "ear-right", "left"), [("ear-right", "ear-left")]),
+        (("LeftPaw", "RightPaw", "tail"), [("RightPaw", "LeftPaw")]),
+        (("l_eye", "r_eye", "rear"), [("r_eye", "l_eye")]),
+        (("hoof 1 right", "hoof 2 right", "hoof 2 left"), [("hoof 2 right", "hoof 2 left")]),
+    ],
+)
+def test_flip_pairs_follow_from_the_names(names, pairs):
+    assert list(joints.flip_pairs(names)) == pairs
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--flip_pair", "nose", "tail"], "no joint is called 'tail'"),
+        (["--name", "a/b"], "--name 'a/b' does not fit"),
+        (["--holdout", "1"], "--holdout 1.0 does not fit"),
+        (["--category", "cat"], "has no category 'cat'"),
+        (["--split", "validation"], "--split 'validation' does not fit"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(tmp_path, capsys, options, says):
+    assert prepare(tmp_path, [annotation(1, 1)], ["a.png"], *options) == 1
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    assert says in line
 
 
 def test_images_of_one_source_are_in_one_split(tmp_path):
@@ -112,9 +188,9 @@ def test_images_of_one_source_are_in_one_split(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("nonsense", "cannot be read as JSON"),
-        ("[]", "lacks images, annotations or categories"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}', "0 categor"),
+        ("nonsense", "is not valid JSON"),
+        ("[]", "names no joints"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}', "no joints"),
     ],
 )
 def test_a_file_of_another_form_is_one_line(tmp_path, capsys, content, says):

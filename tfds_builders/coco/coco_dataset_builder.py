@@ -1,41 +1,80 @@
-"""Persons (or anything with keypoints) from a JSON file in COCO's format and its images."""
+"""Persons (or anything with keypoints) from JSON files in COCO's format and their images."""
 
+import argparse
 import collections
-import json
 import pathlib
 import re
 import zlib
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxpose import coco
+from jaxpose.errors import JaxposeError
 from tfds_builders import joints, pictures, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SIGMAS = (
+    0.026,
+    0.025,
+    0.025,
+    0.035,
+    0.035,
+    0.079,
+    0.079,
+    0.072,
+    0.072,
+    0.062,
+    0.062,
+    0.107,
+    0.107,
+    0.087,
+    0.087,
+    0.089,
+    0.089,
+)  # of OKS, for COCO's 17 joints (fmt: skip)
 
 
 class CocoConfig(tfds.core.BuilderConfig):
-    """One annotation file.
+    """What is made of the annotation files.
 
     Attributes:
-      joint_set: names, flip pairs and limbs of its category.
-      holdout: fraction of the source images that makes the split "validation".
+      files: path of the annotation file of each split.
+      images: folder of the images; "" is that of the annotation file.
+      category: name of the category, None for the one with keypoints.
+      joint_set: names, flip pairs and limbs of the category.
+      sigmas: of OKS, one a joint, or () where they are not known.
+      holdout: fraction of the source images of "train" that makes the split "validation".
+      min_joints: annotations with fewer labeled joints make no example.
+      min_side: neither do those whose box's longer side is shorter, in pixels.
     """
 
-    def __init__(self, *, joint_set: joints.JointSet, holdout: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        files: Mapping[str, str],
+        joint_set: joints.JointSet,
+        images: str = "",
+        category: str | None = None,
+        sigmas: Sequence[float] = (),
+        holdout: float = 0.0,
+        min_joints: int = 1,
+        min_side: float = 0.0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        self.files = dict(files)
+        self.images = images
+        self.category = category
         self.joint_set = joint_set
+        self.sigmas = tuple(sigmas)
         self.holdout = holdout
-
-
-class Person(NamedTuple):
-    """An annotation, as the file has it, with its image's entry."""
-
-    annotation: dict[str, Any]
-    image: dict[str, Any]
+        self.min_joints = min_joints
+        self.min_side = min_side
 
 
 class Builder(pose_builder.PoseBuilder):
@@ -45,153 +84,186 @@ class Builder(pose_builder.PoseBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the annotation file and its images into the folder."
 
-    def __init__(self, *, images: str = "", **kwargs: Any):
-        self.images = images
-        super().__init__(**kwargs)
-
     def _info(self) -> tfds.core.DatasetInfo:
-        joint_set = self.builder_config.joint_set
+        config = self.builder_config
         extra = {
             "area": tfds.features.Scalar(np.float32, doc="of the person, in square pixels"),
             "annotation_id": tfds.features.Text(doc="id of the annotation in the file"),
             "image_id": tfds.features.Text(doc="id of the image in the file"),
         }
         return self.dataset_info_from_configs(
-            features=schema.features(len(joint_set.joints), extra),
-            metadata=schema.metadata(joint_set, release=self.builder_config.description),
+            features=schema.features(len(config.joint_set.joints), extra),
+            metadata=schema.metadata(
+                config.joint_set, release=config.description, sigmas=config.sigmas
+            ),
             homepage="https://cocodataset.org",
             disable_shuffling=True,
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        content = read_annotations(self.sources[0])
-        folder = Folder(pathlib.Path(self.images or pathlib.Path(self.sources[0]).parent))
-        persons = self._persons(content, set(folder.names))
-        splits = collections.defaultdict(list)
-        for person in persons:
-            splits[split_of(person.image, self.builder_config.holdout)].append(person)
+        config = self.builder_config
+        splits: dict[str, tuple[Folder, list[tuple[coco.Annotation, str]]]] = {}
+        for split, path in config.files.items():
+            folder = Folder(pathlib.Path(config.images or pathlib.Path(path).parent))
+            for annotation, name in self._annotations(path, folder):
+                target = split
+                if split == "train" and config.holdout:
+                    target = split_of(annotation.image, config.holdout)
+                splits.setdefault(target, (folder, []))[1].append((annotation, name))
+        if not splits:
+            raise BuildError(f"{', '.join(config.files.values())}: no annotation makes an example")
         return {
-            split: self.counted(
-                split, self._generate_examples(folder, splits[split]), len(splits[split])
-            )
-            for split in sorted(splits)
+            split: self.counted(split, self._generate_examples(folder, found), len(found))
+            for split, (folder, found) in sorted(splits.items())
         }
 
-    def _persons(self, content: dict[str, Any], names: set[str]) -> list[Person]:
-        """The annotations that make examples; the others are counted by reason."""
-        images = {image["id"]: image for image in content["images"]}
-        count = 3 * len(self.builder_config.joint_set.joints)
-        persons, missing = [], {}
-        for annotation in content["annotations"]:
-            who = f"annotation {annotation.get('id')}"
-            image = images.get(annotation.get("image_id"))
-            if annotation.get("iscrowd"):
-                self.report.leave_out("crowd", who)
-            elif annotation.get("ignore"):
-                self.report.leave_out("marked ignore", who)
-            elif image is None:
-                self.report.leave_out("image not in the file", who)
-            elif image["file_name"] not in names:
-                missing[image["file_name"]] = None
-            elif len(annotation.get("keypoints", ())) != count:
-                self.report.leave_out("without keypoints", who)
-            elif not any(annotation["keypoints"][2::3]):
-                self.report.leave_out("no labeled joint", who)
-            else:
-                persons.append(Person(annotation, image))
-        for name in missing:
-            self.refuse_if_strict(f"{name} is not among the images")
-        self.report.missing += missing
-        return persons
+    def _annotations(self, path: str, folder: Folder) -> list[tuple[coco.Annotation, str]]:
+        """The annotations of a file that make examples, each with the name of its image.
 
-    def _generate_examples(self, files: Files, persons: list[Person]):
+        The others are counted by reason.
+        """
+        config = self.builder_config
+        selected = select(path, config.category)
+        if selected.category is None or selected.category.joints != config.joint_set.joints:
+            raise BuildError(f"{path} has other joints than {next(iter(config.files.values()))}")
+        for reason, entries in selected.dropped.items():
+            for entry in entries:
+                self.refuse_if_strict(f"{path}: {entry}: {reason}")
+                self.report.leave_out(reason, entry)
+        names = [annotation.image.file_name for annotation in selected.annotations]
+        found, lacking = coco.find_files(names, folder.path)
+        for name, reason in lacking.items():
+            self.refuse_if_strict(f"{name} is {reason} below {folder.path}")
+            self.report.missing.append(f"{name} ({reason})")
+        kept = []
+        for annotation in selected.annotations:
+            labeled = int((annotation.visibility > 0).sum())
+            if annotation.image.file_name in lacking:
+                self.report.leave_out("image file missing", annotation.name)
+            elif labeled < config.min_joints:
+                self.report.leave_out(
+                    f"fewer than {config.min_joints} labeled joints", annotation.name
+                )
+            elif annotation.box[2:].max() < config.min_side:
+                self.report.leave_out(f"smaller than {config.min_side:g} pixels", annotation.name)
+            else:
+                file = found[annotation.image.file_name]
+                kept.append((annotation, file.relative_to(folder.path).as_posix()))
+        return kept
+
+    def _generate_examples(self, files: Files, found: list[tuple[coco.Annotation, str]]):
         by_image = collections.defaultdict(list)
-        for person in persons:
-            by_image[person.image["file_name"]].append(person)
+        for annotation, name in found:
+            by_image[name].append(annotation)
         requests = [(name, files, name) for name in by_image]
         key = 0
         for name, picture in self.read_pictures(requests, lambda data, _: pictures.prepare(data)):
-            for number, person in enumerate(by_image[name]):
-                yield key, _example(picture, name, number, person)
+            for number, annotation in enumerate(by_image[name]):
+                yield key, _example(picture, name, number, annotation)
                 key += 1
 
 
-def configure(source: str, *, name: str = "", holdout: float = 0.0) -> CocoConfig:
-    """The configuration that an annotation file asks for.
+def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
+    """The configuration that the command's options and the annotation file ask for.
 
     Args:
-      source: path of the JSON file.
-      name: of the configuration: the data set becomes `coco/NAME`; by default the file's stem.
-      holdout: fraction of the source images that makes the split "validation", from 0 to below 1.
+      options: of `python -m tfds_builders`.
+      config: name of the configuration where `--name` is not given: the data set becomes
+        `coco/NAME`. By default it is the first file's stem.
 
     Raises:
-      BuildError: the file is no keypoint annotation, or the name or the fraction is not usable.
+      BuildError: a file has no keypoint annotations, or an option does not fit.
     """
-    name = name or pathlib.Path(source).stem
+    files = _files(options.source, options.split)
+    first = next(iter(files.values()))
+    name = options.config_name or config or pathlib.Path(first).stem
     if not _NAME.fullmatch(name):
         raise BuildError(f"--name {name!r} does not fit; use letters, digits, _ and -")
-    if not 0 <= holdout < 1:
-        raise BuildError(f"--holdout {holdout} does not fit; use a fraction from 0 to below 1")
-    content = read_annotations(source)
-    categories = [c for c in content["categories"] if c.get("keypoints")]
-    if len(categories) != 1:
+    if not 0 <= options.holdout < 1:
+        raise BuildError(f"--holdout {options.holdout} does not fit; use a fraction below 1")
+    if options.holdout and "validation" in files:
+        raise BuildError("--holdout makes the split validation, which --split gives already")
+    category = select(first, options.category).category
+    if category is None or not category.joints:
         raise BuildError(
-            f"{source} has {len(categories)} categories with keypoints; it must have one"
+            f"{first} names no joints; its categories need keypoints (and skeleton), as COCO has"
         )
-    (category,) = categories
-    names = tuple(category["keypoints"])
-    limbs = [(names[a - 1], names[b - 1]) for a, b in category.get("skeleton", ())]
+    pairs = joints.flip_pairs(category.joints)
+    if options.flip_pair is not None:
+        pairs = tuple(tuple(pair) for pair in options.flip_pair)
+        unknown = [joint for pair in pairs for joint in pair if joint not in category.joints]
+        if unknown:
+            raise BuildError(
+                f"--flip_pair: no joint is called {unknown[0]!r}; the joints are "
+                f"{', '.join(category.joints)}"
+            )
+    coco_joints = len(category.joints) == len(_SIGMAS) and category.joints[0] == "nose"
     return CocoConfig(
         name=name,
         version="1.0.0",
-        description=str(content.get("info", {}).get("description") or name),
-        joint_set=joints.JointSet(names, joints.flip_pairs(names), tuple(limbs)),
-        holdout=holdout,
+        description=f"{name}: {category.name} in COCO's format",
+        files=files,
+        images=options.images,
+        category=category.name,
+        joint_set=joints.JointSet(category.joints, pairs, category.limbs),
+        sigmas=_SIGMAS if coco_joints else (),
+        holdout=options.holdout,
+        min_joints=options.min_joints,
+        min_side=options.min_side,
     )
 
 
-def read_annotations(source: str) -> dict[str, Any]:
-    """The content of an annotation file.
+def _files(sources: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
+    """The annotation file of each split, from `--source FILE` and `--split NAME=FILE ...`."""
+    files = {"train": sources[0]} if sources else {}
+    if len(sources) > 1:
+        raise BuildError("--source takes one annotation file; give more as --split NAME=FILE")
+    for text in splits:
+        split, _, path = text.partition("=")
+        if not _NAME.fullmatch(split) or not path:
+            raise BuildError(f"--split {text!r} does not fit; write train=FILE.json")
+        if split in files:
+            raise BuildError(f"the split {split} is given twice")
+        files[split] = path
+    return files
+
+
+def select(path: str, category: str | None) -> coco.Selection:
+    """The annotations of a file that have keypoints.
 
     Raises:
-      BuildError: it cannot be read, or is not in COCO's format.
+      BuildError: it cannot be read, is not in COCO's format, or lacks the category.
     """
     try:
-        content = json.loads(pathlib.Path(source).expanduser().read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BuildError(f"--source {source} cannot be read as JSON ({error})") from error
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
-        raise BuildError(f"{source} lacks images, annotations or categories; give COCO's format")
-    return content
+        return coco.select(coco.read_coco(path), category=category, needs=("box", "keypoints"))
+    except JaxposeError as error:
+        raise BuildError(str(error)) from error
 
 
-def split_of(image: dict[str, Any], holdout: float) -> str:
+def split_of(image: coco.Image, holdout: float) -> str:
     """The split of an image: all images of one source image are in the same one."""
-    source = str(image.get("source_picture") or image["file_name"])
-    number = zlib.crc32(source.encode("utf-8", "backslashreplace"))  # any file name
-    return "validation" if number % 1000 < 1000 * holdout else "train"
+    source = str(image.entry.get("source_picture") or image.file_name)
+    return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
 
 
-def _example(picture: pictures.Picture, name: str, number: int, person: Person) -> dict[str, Any]:
-    annotation = person.annotation
-    points = np.array(annotation["keypoints"], np.float32).reshape(-1, 3)
-    labelled = points[:, 2] > 0
-    # COCO's coordinates are pixel indices; the center of pixel 0 lies at 0.5.
-    keypoints = np.where(labelled[:, None], points[:, :2] + 0.5, 0)
-    box = np.array(annotation["bbox"], np.float32)
+def _example(
+    picture: pictures.Picture, name: str, number: int, annotation: coco.Annotation
+) -> dict[str, Any]:
+    labelled = annotation.visibility > 0
+    box = annotation.box.astype(np.float32)
     return {
         "image": picture.data,
         "image_name": name,
         "person": number,
-        "keypoints": keypoints.astype(np.float32),
+        "keypoints": np.where(labelled[:, None], annotation.keypoints, 0).astype(np.float32),
         "labelled": labelled,
-        "visible": points[:, 2] == 2,
+        "visible": annotation.visibility == 2,
         "box": box,
         "center": box[:2] + box[2:] / 2,
         "scale": box[2:].max(),
         "head_size": np.float32(0),
         "separated": True,
-        "area": np.float32(annotation.get("area") or box[2] * box[3]),
-        "annotation_id": str(annotation.get("id")),
-        "image_id": str(annotation["image_id"]),
+        "area": np.float32(annotation.area or box[2] * box[3]),
+        "annotation_id": "" if annotation.id is None else str(annotation.id),
+        "image_id": str(annotation.image.id),
     }

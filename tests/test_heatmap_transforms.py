@@ -485,7 +485,8 @@ def test_transforms(name, transform):
 def test_sharded_batches(name, axis_type):
     case = CASES[name]
     mesh = jax.make_mesh((2,), ("b",), axis_types=(axis_type,))
-    with jax.enable_x64(True):
+    # A constant gradient carries no sharding of its own: the mesh comes from the context.
+    with jax.enable_x64(True), jax.set_mesh(mesh):
         inputs = jax.device_put(case.inputs, NamedSharding(mesh, P("b")))
         found = jax.jit(lambda x: flat_batch(case.function(x)))(inputs)
         slopes = jax.jit(over_batch(jax.grad(scalar(case))))(inputs)

@@ -62,6 +62,13 @@ def test_paper_adds_the_papers_rows(predictions, capsys):
     assert re.search(r"Our method \(regression\) +97.5 +93.3 .* 91.1\n", out)
 
 
+def test_separated_scores_the_persons_that_the_file_marks(predictions, capsys):
+    arrays = dict(np.load(predictions, allow_pickle=False))
+    np.savez(predictions, separated=np.arange(5) > 1, **arrays)
+    assert cli.main(["score", "lsp-pck", str(predictions), "--separated"]) == 0
+    assert "3 persons: whole picture, separated persons" in capsys.readouterr().out
+
+
 def test_json_holds_the_result_and_the_papers_rows(predictions, capsys):
     cli.main(["score", "lsp-pcp", str(predictions), "--json", "--paper"])
     found = json.loads(capsys.readouterr().out)

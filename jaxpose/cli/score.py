@@ -19,6 +19,11 @@ def add(commands) -> None:
     parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.add_argument("--json", action="store_true", help="every rate and count as JSON")
     parser.add_argument("--paper", action="store_true", help="add the rows of the paper's tables")
+    parser.add_argument(
+        "--separated",
+        action="store_true",
+        help="score only the persons that the array separated marks: MPII's single-person subset",
+    )
     parser.set_defaults(run=run)
 
 
@@ -28,9 +33,12 @@ def run(arguments) -> None:
 
     protocol = protocols.named(arguments.protocol)
     predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
-    found = protocols.result(protocol, protocols.score(protocol, predictions))
+    counts = protocols.score(protocol, predictions, separated_only=arguments.separated)
+    found = protocols.result(protocol, counts)
+    subset = ["separated persons"] if arguments.separated else []
+    description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:
-        record = {**found.to_json(), "description": predictions.description}
+        record = {**found.to_json(), "description": description}
         if arguments.paper:
             record["paper"] = tables.paper_dicts(protocol)
         print(json.dumps(record, indent=1, allow_nan=False))
@@ -39,7 +47,7 @@ def run(arguments) -> None:
         tables.text(
             found,
             label=os.path.basename(arguments.file),
-            description=predictions.description,
+            description=description,
             paper=arguments.paper,
         )
     )

@@ -235,6 +235,7 @@ def labeled_predictions(
         prediction_joints=trained_joints,
         head_size=head_size,
         description=description,
+        separated=truth["separated"],
     )
 
 

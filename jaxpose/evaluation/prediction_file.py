@@ -24,6 +24,7 @@ class LabeledPredictions(NamedTuple):
         has the truth's).
       head_size: [N] pixels, or None (``head_size``; PCKh needs it).
       description: for the table's title, such as the crop that was used (``description``).
+      separated: bool [N], MPII's sufficiently separated persons, or None (``separated``).
     """
 
     prediction: np.ndarray
@@ -33,8 +34,10 @@ class LabeledPredictions(NamedTuple):
     prediction_joints: tuple[str, ...]
     head_size: np.ndarray | None = None
     description: str = ""
+    separated: np.ndarray | None = None
 
 
+_OF_PERSONS = ("prediction", "ground_truth", "labelled", "head_size", "separated")
 MOST_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _AS_NPZ = (
@@ -87,6 +90,7 @@ def read_predictions(
                 prediction_joints=_names(arrays, "prediction_joint_names", joints),
                 head_size=arrays.get("head_size"),
                 description=str(arrays.get("description", "")),
+                separated=arrays.get("separated"),
             )
         )
     except JaxposeError as error:
@@ -99,14 +103,12 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
     Raises:
       JaxposeError: names the array that does not fit.
     """
-    prediction, truth, labelled, joints, prediction_joints, head_size, _ = predictions
+    prediction, truth, labelled, joints, prediction_joints, head_size, _, separated = predictions
     persons = len(truth) if np.ndim(truth) else 0
     truth = _array(truth, "ground_truth", persons, joints, points=True)
     prediction = _array(prediction, "prediction", persons, prediction_joints, points=True)
     labelled = _array(labelled, "labelled", persons, joints)
-    if not np.isin(labelled, (0, 1)).all():
-        raise JaxposeError("labelled has values other than 0 and 1; make it bool")
-    labelled = labelled.astype(bool)
+    labelled = _bool(labelled, "labelled")
     bad = np.argwhere(labelled & ~np.isfinite(truth).all(axis=-1))
     if len(bad):
         person, joint = bad[0]
@@ -116,9 +118,36 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
         )
     if head_size is not None:
         head_size = _array(head_size, "head_size", persons)
+    if separated is not None:
+        separated = _bool(_array(separated, "separated", persons), "separated")
     return predictions._replace(
-        prediction=prediction, ground_truth=truth, labelled=labelled, head_size=head_size
+        prediction=prediction,
+        ground_truth=truth,
+        labelled=labelled,
+        head_size=head_size,
+        separated=separated,
     )
+
+
+def select_persons(
+    predictions: LabeledPredictions, index: np.ndarray | slice
+) -> LabeledPredictions:
+    """Keep the predictions for some of the N persons.
+
+    Args:
+      predictions: of N persons.
+      index: anything that indexes their axis, such as a bool [N] or a slice.
+    """
+    arrays = {name: getattr(predictions, name) for name in _OF_PERSONS}
+    return predictions._replace(
+        **{name: array[index] for name, array in arrays.items() if array is not None}
+    )
+
+
+def _bool(array: np.ndarray, name: str) -> np.ndarray:
+    if not np.isin(array, (0, 1)).all():
+        raise JaxposeError(f"{name} has values other than 0 and 1; make it bool")
+    return array.astype(bool)
 
 
 def _array(array, name, persons, joints=None, *, points=False) -> np.ndarray:

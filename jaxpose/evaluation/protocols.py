@@ -12,7 +12,11 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import metrics
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import LabeledPredictions, check_predictions
+from jaxpose.evaluation.prediction_file import (
+    LabeledPredictions,
+    check_predictions,
+    select_persons,
+)
 from jaxpose.skeleton import LSP, MPII, joint_index
 
 
@@ -217,15 +221,27 @@ def named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score(protocol: Protocol, predictions: LabeledPredictions) -> metrics.Counts:
+def score(
+    protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
+) -> metrics.Counts:
     """Counts of the protocol's parts, joints matched by name.
 
     A joint that the truth does not annotate or that the prediction lacks is left out.
 
+    Args:
+      protocol: of `PROTOCOLS`.
+      predictions: of N persons, with their truth.
+      separated_only: count only the sufficiently separated persons, MPII's single-person subset.
+
     Raises:
-      JaxposeError: arrays disagree, or the protocol's normaliser is missing.
+      JaxposeError: arrays disagree, or the protocol's normaliser or ``separated`` is missing.
     """
-    prediction, truth, labelled, joints, names, head_size, _ = check_predictions(predictions)
+    predictions = check_predictions(predictions)
+    if separated_only:
+        if predictions.separated is None:
+            raise JaxposeError("there is no array 'separated' (bool, one a person); add it")
+        predictions = select_persons(predictions, predictions.separated)
+    prediction, truth, labelled, joints, names, head_size, *_ = predictions
     in_truth = joint_index(joints, protocol.joints)
     in_prediction = joint_index(names, protocol.joints)
     present = labelled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)

@@ -12,7 +12,7 @@ from jaxpose.data.images import decode as decode_picture
 from jaxpose.data.prepared import read_example
 from jaxpose.evaluation import inference, protocols
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.prediction_file import LabeledPredictions, select_persons
 from jaxpose.network import PoseNet, normalise
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
@@ -146,13 +146,7 @@ def _counts(
     right, counted = [], []
     at = protocol.thresholds.index(protocol.threshold)
     for i in range(len(predictions.prediction)):
-        one = predictions._replace(
-            **{
-                name: getattr(predictions, name)[i : i + 1]
-                for name in ("prediction", "ground_truth", "labelled", "head_size")
-            }
-        )
-        counts = protocols.score(protocol, one)
+        counts = protocols.score(protocol, select_persons(predictions, slice(i, i + 1)))
         right.append(int(counts.correct[at].sum()))
         counted.append(int(counts.counted.sum()))
     return right, counted

@@ -11,6 +11,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.prediction_file import (
     LabeledPredictions,
     read_predictions,
+    select_persons,
     write_predictions,
 )
 from jaxpose.skeleton import LSP, MPII
@@ -41,15 +42,25 @@ def test_what_is_written_is_read(tmp_path):
         prediction_joints=LSP.joints,
         head_size=rng.random(5),
         description="whole picture",
+        separated=np.array([True, False, True, True, False]),
     )
     write_predictions(tmp_path / "a.npz", written)
     for ours, theirs in zip(read(tmp_path / "a.npz"), written, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_file_without_head_sizes_has_none(tmp_path):
+def test_a_file_without_head_sizes_or_separated_persons_has_none(tmp_path):
     write_predictions(tmp_path / "a.npz", read(saved(tmp_path)))
-    assert read(tmp_path / "a.npz").head_size is None
+    found = read(tmp_path / "a.npz")
+    assert found.head_size is None and found.separated is None
+
+
+def test_persons_are_selected_from_every_array(tmp_path):
+    whole = read(saved(tmp_path, head_size=np.arange(3.0)))
+    some = select_persons(whole, np.array([True, False, True]))
+    for name in ("prediction", "ground_truth", "labelled", "head_size"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[[0, 2]])
+    assert some.separated is None and some.joints == whole.joints
 
 
 def test_labels_and_names_have_defaults(tmp_path):
@@ -93,6 +104,8 @@ WRONG = {
     "labels above 1": (dict(labelled=np.full((3, 14), 2)), "other than 0 and 1"),
     "labels NaN": (dict(labelled=np.full((3, 14), np.nan)), "other than 0 and 1"),
     "head sizes": (dict(head_size=np.ones((3, 1))), r"head_size.*\[persons\]"),
+    "separated in a table": (dict(separated=np.ones((3, 1))), r"separated.*\[persons\]"),
+    "separated above 1": (dict(separated=np.full(3, 2)), "separated has values other than 0 and 1"),
     "a single number": (dict(ground_truth=np.float64(1)), "ground_truth has shape"),
     "truth NaN": (
         dict(ground_truth=np.where(np.arange(14)[:, None] == 12, np.nan, np.zeros((3, 14, 2)))),

@@ -123,6 +123,24 @@ def test_the_json_of_a_result_has_the_documented_keys(name):
         assert tuple(row.values()) == table.parts[part]
 
 
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_the_single_person_subset_counts_separated_persons_alone(name):
+    predictions = spoil(perfect(), *MPII.joints, persons=slice(0, 3))
+    separated = np.arange(10) >= 4
+    protocol = protocols.named(name)
+    marked = predictions._replace(separated=separated)
+    counts = protocols.score(protocol, marked, separated_only=True)
+    table = protocols.result(protocol, counts)
+    assert (table.persons, table.total) == (6, 100.0)
+    assert found(name, marked) == found(name, predictions)
+    assert found(name, predictions).persons == 10 and found(name, predictions).total < 100.0
+
+
+def test_the_single_person_subset_needs_to_know_who_is_separated():
+    with pytest.raises(JaxposeError, match="no array 'separated'"):
+        protocols.score(protocols.MPII_PCKH, perfect(), separated_only=True)
+
+
 def test_pck_without_its_normalisers_joints_is_refused():
     predictions = perfect(LSP.joints)
     short = LSP.joints[:6]

@@ -117,6 +117,7 @@ def test_examples_of_docstrings_run(name):
 
 
 def test_every_exported_function_and_network_has_an_example():
-    plain = {"JaxposeError", "PoseOutput"}  # an error, and a result that the network's example has
+    # An error, and results that the examples of the network and of the estimator have.
+    plain = {"JaxposeError", "PoseOutput", "Prediction"}
     for name in set(jaxpose.__all__) - plain:
         assert ">>> " in inspect.getdoc(getattr(jaxpose, name)), name

@@ -97,6 +97,9 @@ def evaluate_checkpoint(
       workdir: of the run, or any folder for the results.
       path: a checkpoint folder or another workdir; by default `workdir`'s best.
 
+    Returns:
+      The results by row; a row without labels has none.
+
     Raises:
       JaxposeError: config, checkpoint or data cannot be used.
     """

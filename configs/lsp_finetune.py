@@ -1,7 +1,7 @@
-"""LSP from an MPII network: the paper's Tables 1 to 4 (section 4.1).
+r"""LSP from an MPII network: the paper's Tables 1 to 4 (section 4.1).
 
     python -m tfds_builders lsp/person_centric --source PATH
-    python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp \\
+    python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp \
         --config.init_from=runs/mpii
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp --mode=eval
 

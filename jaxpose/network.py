@@ -10,6 +10,7 @@ columns (the picture's / 8).
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +21,7 @@ import numpy as np
 from jaxpose import layers
 from jaxpose.depthwise import depthwise_conv
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import aggregate_context, joint_logit, soft_argmax
+from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
@@ -30,7 +31,7 @@ SIZE_MULTIPLE = 32  # of a picture's sides: the deepest level of a block has 1 /
 
 
 class PoseOutput(NamedTuple):
-    """What the network says of a batch, one row a prediction block; the last is the prediction.
+    """A network's output for a batch, one row a prediction block; the last is the prediction.
 
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
@@ -47,11 +48,11 @@ class PoseOutput(NamedTuple):
 
 
 def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """RGB in 0..255 (uint8 or float, any shape) to [-1, 1], the network's input."""
+    """Map RGB images [...] in 0..255 (uint8 or float) to [-1, 1], the network's input."""
     return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
 
 
-def uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -> jax.Array:
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -> jax.Array:
     """Uniform numbers within +-limit, drawn by NumPy from a JAX key.
 
     The same on every backend, and nothing to compile: XLA takes longer for JAX's own random numbers
@@ -69,15 +70,27 @@ def uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) ->
 
 
 def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Glorot uniform of a [..., C in, C out] kernel: limit sqrt(6 / (fan in + fan out))."""
+    """Draw a kernel, Glorot uniform: within sqrt(6 / (fan in + fan out)).
+
+    Args:
+      key: scalar, of `jax.random`.
+      shape: (..., C in, C out), the window first.
+      dtype: of the kernel.
+    """
     *window, fan_in, fan_out = shape
-    return uniform(key, shape, dtype, (6.0 / (math.prod(window) * (fan_in + fan_out))) ** 0.5)
+    return _uniform(key, shape, dtype, (6.0 / (math.prod(window) * (fan_in + fan_out))) ** 0.5)
 
 
 def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
-    """Glorot uniform of a [kh, kw, C] kernel with Keras's fans: kh * kw * C in, kh * kw out."""
+    """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fans: kh * kw * C in, kh * kw out.
+
+    Args:
+      key: scalar, of `jax.random`.
+      shape: (kh, kw, C).
+      dtype: of the kernel.
+    """
     rows, columns, channels = shape
-    return uniform(key, shape, dtype, (6.0 / (rows * columns * (channels + 1))) ** 0.5)
+    return _uniform(key, shape, dtype, (6.0 / (rows * columns * (channels + 1))) ** 0.5)
 
 
 class BatchNorm(nn.Module):
@@ -113,7 +126,10 @@ class BatchNorm(nn.Module):
 
 
 def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
-    """`layers.max_pool` as Flax has it, which converters recognise."""
+    """`layers.max_pool` of x [B, H, W, C] as Flax has it, which converters recognize.
+
+    Returns [B, ceil(H / strides), ceil(W / strides), C].
+    """
     shape = {"window_shape": (window, window), "strides": (strides, strides)}
     return nn.max_pool(x, **shape, padding="SAME")
 
@@ -276,6 +292,13 @@ class PoseNet(nn.Module):
     [-1, 1] (`normalise`), height and width divisible by 32; returns a `PoseOutput`. In training
     `net.apply(..., train=True, mutable=["batch_stats"])` returns (output, new statistics).
 
+    Example:
+      >>> net = PoseNet(num_joints=3, num_blocks=2, num_context_maps=1, width=18)
+      >>> images = normalise(jnp.zeros((1, 64, 64, 3)))
+      >>> variables = jax.eval_shape(net.init, jax.random.key(0), images)  # net.init draws them
+      >>> jax.eval_shape(net.apply, variables, images).keypoints.shape  # [K, B, J, 2]
+      (2, 1, 3, 2)
+
     Attributes:
       num_joints: J, the part maps of a block.
       num_blocks: K; each predicts, the last is the answer.
@@ -298,7 +321,7 @@ class PoseNet(nn.Module):
     alpha: float = 0.8
     width: int = PAPER_WIDTH
     kernel_size: int = 5
-    grid: str = "half_pixel"
+    grid: Grid = "half_pixel"
     temperature: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -335,9 +358,8 @@ class PoseNet(nn.Module):
             )(x)
             maps.append(raw)
         raw = jnp.stack(maps)
-        reading = {"grid": self.grid, "temperature": self.temperature}
         part, context, context_logits, confidence = read_maps(
-            raw, num_joints=self.num_joints, **reading
+            raw, num_joints=self.num_joints, grid=self.grid, temperature=self.temperature
         )
         keypoints = aggregate_context(part, context, context_logits, alpha=self.alpha)
         own = None
@@ -382,7 +404,7 @@ class PoseNet(nn.Module):
 
 
 def make_net(
-    arguments: dict[str, Any],
+    arguments: Mapping[str, Any],
     *,
     dtype: str = "float32",
     axis_name: str | None = None,
@@ -393,7 +415,8 @@ def make_net(
     Args:
       arguments: of `PoseNet`, by name.
       dtype: name of the computation's type.
-      axis_name, rematerialise: as `PoseNet` has them.
+      axis_name: as in `PoseNet`.
+      rematerialise: as in `PoseNet`.
 
     Raises:
       JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.
@@ -414,6 +437,10 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     """The variables of `net.init` for a seed, without running the network.
 
     The same on every backend and for any number of devices.
+
+    Args:
+      net: whose parameters the modules define.
+      seed: of the key that Flax derives each parameter's key from.
 
     Returns:
       {"params", "batch_stats"} of NumPy float32 arrays.
@@ -438,10 +465,10 @@ def decode(
     *,
     num_joints: int,
     alpha: float = 0.8,
-    grid: str = "half_pixel",
+    grid: Grid = "half_pixel",
     temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Raw heat maps [..., H, W, M] to keypoints [..., J, 2] and confidence logits [..., J].
+    """Decode heatmaps [..., H, W, M] into keypoints [..., J, 2] and confidence logits [..., J].
 
     M = J * (C + 1): J part maps, then the context maps grouped by joint (channel J + j * C + i is
     map i of joint j). Sections 3.2.1-3.2.3; with C = 0 the part maps' positions are the answer.
@@ -453,9 +480,9 @@ def decode(
 
 
 def read_maps(
-    heatmaps: jax.Array, *, num_joints: int, grid: str = "half_pixel", temperature: float = 1.0
+    heatmaps: jax.Array, *, num_joints: int, grid: Grid = "half_pixel", temperature: float = 1.0
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Read positions and logits off every raw heat map [..., H, W, M] (channels as in `decode`).
+    """Decode each of heatmaps [..., H, W, M] alone: positions and logits (channels as in `decode`).
 
     Returns:
       Positions of the part maps [..., J, 2], positions of the context maps [..., J, C, 2], logits

@@ -250,8 +250,8 @@ def test_damaged_checkpoints(saved, tmp_path):
         found = attempt(store.restore_newest, folder, test_store.state())
         if found is not REFUSED:
             state, metadata = found
-            steps.append(metadata["step"])
-            test_store.assert_same(state, test_store.state(metadata["step"]))
+            steps.append(metadata.step)
+            test_store.assert_same(state, test_store.state(metadata.step))
         attempt(store.load, folder / "3")
         file.write_bytes(before)
     assert set(steps) == {2, 3}

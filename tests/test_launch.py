@@ -10,12 +10,11 @@ import pytest
 
 import launch
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import METADATA_KEYS
 from jaxpose.network import initial_variables, make_net
 from jaxpose.training import optimizer
 from jaxpose.training.state import create_train_state
 from jaxpose.training.workdir import prepare_workdir
-from tests.support import tiny_run
+from tests.support import small_estimator, tiny_run
 
 # ml_collections loads a config file in a way that importlib wants to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -196,8 +195,7 @@ def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
     sgd = optimizer.make_optimizer("sgd", lambda step: 0.1)
     state = create_train_state(variables, sgd, optimizer.make_plateau()[0](), ema=False)
     manager = store.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
-    described = dict.fromkeys(METADATA_KEYS)
-    store.save(manager, 1, state._replace(step=np.int32(1)), described)
+    store.save(manager, 1, state._replace(step=np.int32(1)), small_estimator.METADATA)
     store.finish(manager)
     fails(capsys, tiny_run.command(tmp_path, people), "batch_stats/block1_a/level1/main/norm/mean")
 

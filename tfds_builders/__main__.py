@@ -175,6 +175,7 @@ def build(options: argparse.Namespace) -> None:
         raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
 
     tfds.disable_progress_bar()  # ours knows the number of persons
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every configuration of ours
     place = {"config": config, "data_dir": options.data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)
     if path.exists() and not options.overwrite:

@@ -206,7 +206,7 @@ def read_all(
 ) -> Iterator[tuple[Tag, str, Result | ReadError]]:
     """Reads files one after the other and processes them in threads, a few ahead.
 
-    Arguments:
+    Args:
       requests: (tag, files, name); sorted here into the order in which reading is fastest.
       process: takes a file's bytes and its tag, in a thread; may raise ReadError.
 

@@ -15,6 +15,7 @@ import errno
 import functools
 import json
 import logging
+import os
 import pathlib
 import shutil
 import zlib
@@ -25,7 +26,7 @@ import numpy as np
 
 from jaxpose import _compat
 from jaxpose.checkpoints import packed
-from jaxpose.checkpoints.metadata import FORMAT, METADATA_KEYS, check_metadata, parse_metadata
+from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
@@ -66,7 +67,9 @@ def open_manager(folder: pathlib.Path, *, keep: int):
     return manager
 
 
-def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -> None:
+def save(
+    manager, step: int, tree: Any, metadata: CheckpointMetadata, *, wait: bool = False
+) -> None:
     """Save a tree of host arrays under a step; the write goes on in the background.
 
     The checkpoint appears under its name only when it is whole. `wait` returns after that. What the
@@ -77,16 +80,14 @@ def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -
       JaxposeError: the folder cannot be written (disk full, no permission); what was there stays.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
-    missing = [key for key in METADATA_KEYS if key not in metadata]
-    assert not missing, missing
-    metadata = {"format": FORMAT, **metadata}
-    metadata["checksum"] = checksum(tree, metadata)
+    record = metadata.to_json()
+    record["checksum"] = checksum(tree, record)
     try:
         _delete_from(manager, step)
         manager.save(
             step,
             args=ocp.args.Composite(
-                tree=ocp.args.StandardSave(tree), metadata=ocp.args.JsonSave(metadata)
+                tree=ocp.args.StandardSave(tree), metadata=ocp.args.JsonSave(record)
             ),
             force=True,
         )
@@ -126,10 +127,10 @@ def _crc(file: pathlib.Path) -> int:
     return found
 
 
-def checksum(tree: Any, metadata: dict) -> int:
-    """CRC-32 over a tree's names and values and its metadata: disks do flip bits."""
-    described = {key: value for key, value in metadata.items() if key != "checksum"}
-    found = zlib.crc32(json.dumps(described, sort_keys=True).encode())
+def checksum(tree: Any, record: dict[str, Any]) -> int:
+    """CRC-32 over a tree's names and values and its metadata's JSON: disks do flip bits."""
+    covered = {key: value for key, value in record.items() if key != "checksum"}
+    found = zlib.crc32(json.dumps(covered, sort_keys=True).encode())
     for name, leaf in sorted(_named_leaves(tree).items()):
         found = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(name.encode(), found))
     return found
@@ -171,7 +172,7 @@ def _reason(error: Exception) -> str:
     return of_system or (str(error).strip().splitlines() or [repr(error)])[0][:160]
 
 
-def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:
+def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata] | None:
     """The newest readable checkpoint of a folder as (tree, metadata); None where there is none.
 
     One that cannot be read is named in a warning and the one before it is taken.
@@ -214,7 +215,7 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
     )
 
 
-def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
+def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
     """The checkpoint that a path or a name stands for.
 
     Args:
@@ -244,7 +245,9 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
     )
 
 
-def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, pathlib.Path]:
+def load(
+    path: str | os.PathLike, *, which: str = "best"
+) -> tuple[dict, CheckpointMetadata, pathlib.Path]:
     """Variables of a checkpoint for prediction.
 
     Args:
@@ -261,8 +264,7 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     folder = find(path, which=which)
     try:
         if folder.suffix == ".npz":
-            variables, metadata = packed.unpack(folder)
-            return variables, check_metadata(metadata, METADATA_KEYS, folder), folder
+            return *packed.unpack(folder), folder
         tree, metadata = _read(folder, None)
         if "opt_state" in tree and tree.get("ema"):
             tree = tree["ema"]
@@ -276,14 +278,14 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     return variables, metadata, folder
 
 
-def read_metadata(folder: pathlib.Path) -> dict:
+def read_metadata(folder: pathlib.Path) -> CheckpointMetadata:
     """A checkpoint's metadata.
 
     Raises:
       JaxposeError: there is none, it cannot be read, or it is of a newer jaxpose.
     """
     try:
-        return parse_metadata(folder)
+        return CheckpointMetadata.from_json(read_json(folder), folder)
     except (OSError, ValueError) as error:
         raise JaxposeError(
             f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
@@ -295,14 +297,15 @@ def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
     _check_leaves(_shapes(variables), like, folder)
 
 
-def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
+def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
     """(tree, metadata) of one checkpoint, as it was saved.
 
     Raises:
       JaxposeError: it is of another network, or of a newer jaxpose.
       Exception: of any other kind: it is broken.
     """
-    metadata = parse_metadata(folder)
+    record = read_json(folder)
+    metadata = CheckpointMetadata.from_json(record, folder)
     _check_files(folder)
     ocp = import_optional("orbax.checkpoint", extra="train")
     path = (folder / "tree").absolute()
@@ -313,7 +316,7 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
         _check_leaves(_shapes(stored), like, folder)
         like = jax.tree.map(np.asarray, like)
         tree = handler.restore(path, args=ocp.args.StandardRestore(like))
-    if checksum(tree, metadata) != metadata["checksum"]:
+    if checksum(tree, record) != record.get("checksum"):
         raise ValueError("its content is not what was saved")
     return tree, metadata
 

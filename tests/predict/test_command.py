@@ -23,13 +23,13 @@ from jaxpose.visualize import PRESENCE_THRESHOLD
 from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
 
-TRAINED = [name for name in small_estimator.METADATA["joints"] if name not in ("pelvis", "thorax")]
+TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pelvis", "thorax")]
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = {**small_estimator.METADATA, "trained_joints": TRAINED}
+    metadata = small_estimator.METADATA._replace(trained_joints=tuple(TRAINED))
     path = tmp_path_factory.mktemp("network") / "small.npz"
     return str(packed.pack(small_estimator.variables(), metadata, path))
 
@@ -289,7 +289,7 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     from jaxpose.network import PoseNet, initial_variables
 
     arguments = {**small_estimator.NETWORK, "num_context_maps": 0}
-    metadata = {**small_estimator.METADATA, "network": arguments}
+    metadata = small_estimator.METADATA._replace(network=arguments)
     packed.pack(initial_variables(PoseNet(**arguments), 0), metadata, "plain.npz")
     assert cli.main(["visualize", "plain.npz", photo]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3

@@ -9,7 +9,7 @@ columns (the picture's / 8).
 """
 
 import functools
-import zlib
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
 MOMENTUM = 0.99
 READING = {"grid", "temperature"}  # the soft-argmax's arguments
-STRIDE = 32  # the deepest level of a block is the picture's size / 32
+SIZE_MULTIPLE = 32  # of a picture's sides: the deepest level of a block has 1 / 32 of them
 
 
 class PoseOutput(NamedTuple):
@@ -52,6 +52,35 @@ def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
 
 
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -> jax.Array:
+    """Uniform numbers within +-limit, drawn by NumPy from a JAX key.
+
+    The same on every backend, and nothing to compile: XLA takes longer for JAX's own random numbers
+    in the shapes of this network (20 shapes, 5 to 20 s on two CPU cores) than for a training step.
+    """
+
+    def draw(words):
+        rng = np.random.default_rng(np.asarray(words))
+        return rng.uniform(-limit, limit, shape).astype(dtype)
+
+    words = jax.random.key_data(key)
+    if isinstance(words, jax.core.Tracer):  # under jit
+        return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, dtype), words)
+    return draw(words)
+
+
+def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Draw a kernel, Glorot uniform: within sqrt(6 / (fan in + fan out)).
+
+    Args:
+      key: scalar, of `jax.random`.
+      shape: (..., C in, C out), the window first.
+      dtype: of the kernel.
+    """
+    *window, fan_in, fan_out = shape
+    return _uniform(key, shape, dtype, (6.0 / (math.prod(window) * (fan_in + fan_out))) ** 0.5)
+
+
 def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
     """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fans: kh * kw * C in, kh * kw out.
 
@@ -61,8 +90,7 @@ def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) ->
       dtype: of the kernel.
     """
     rows, columns, channels = shape
-    limit = (6.0 / (rows * columns * (channels + 1))) ** 0.5
-    return jax.random.uniform(key, shape, dtype, -limit, limit)
+    return _uniform(key, shape, dtype, (6.0 / (rows * columns * (channels + 1))) ** 0.5)
 
 
 class BatchNorm(nn.Module):
@@ -79,21 +107,21 @@ class BatchNorm(nn.Module):
     def __call__(self, x):
         channels = (x.shape[-1],)
         beta = self.param("beta", nn.initializers.zeros, channels, jnp.float32)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
-        variance = self.variable("batch_stats", "variance", jnp.ones, channels, jnp.float32)
+        mean = self.variable("batch_stats", "mean", np.zeros, channels, np.float32)
+        variance = self.variable("batch_stats", "variance", np.ones, channels, np.float32)
+        if self.is_initializing():  # the variables are all that is wanted
+            return x
         if not self.train:
             scale = jax.lax.rsqrt(variance.value + EPSILON)
             shift = beta - mean.value * scale
             wide = x.astype(jnp.float32)
             wide = wide * layers.per_channel(scale, x) + layers.per_channel(shift, x)
             return wide.astype(x.dtype)
-        axis_name = None if self.is_initializing() else self.axis_name
         y, batch_mean, batch_variance = layers.batch_norm(
-            x, beta, epsilon=EPSILON, axis_name=axis_name
+            x, beta, epsilon=EPSILON, axis_name=self.axis_name
         )
-        if not self.is_initializing():
-            mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
-            variance.value = MOMENTUM * variance.value + (1 - MOMENTUM) * batch_variance
+        mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
+        variance.value = MOMENTUM * variance.value + (1 - MOMENTUM) * batch_variance
         return y
 
 
@@ -118,7 +146,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+        kernel = self.param("kernel", glorot, shape, jnp.float32)
         kernel = kernel.astype(self.dtype)
         if self.kernel_size == (1, 1) and self.strides == 1:
             x = layers.pointwise_conv(x, kernel[0, 0])
@@ -141,9 +169,7 @@ class SeparableNorm(nn.Module):
         channels = x.shape[-1]
         size = self.kernel_size
         depthwise = self.param("depthwise", depthwise_glorot, (size, size, channels), jnp.float32)
-        pointwise = self.param(
-            "pointwise", nn.initializers.glorot_uniform(), (channels, self.features), jnp.float32
-        )
+        pointwise = self.param("pointwise", glorot, (channels, self.features), jnp.float32)
         implementation = "conv" if self.portable else None
         x = depthwise_conv(x, depthwise.astype(self.dtype), implementation=implementation)
         x = layers.pointwise_conv(x, pointwise.astype(self.dtype))
@@ -249,9 +275,7 @@ class BlockB(nn.Module):
     @nn.compact
     def __call__(self, x):
         features = self.separable(self.width, name="separable")(nn.relu(x))
-        kernel = self.param(
-            "heatmaps", nn.initializers.glorot_uniform(), (self.width, self.num_maps), jnp.float32
-        )
+        kernel = self.param("heatmaps", glorot, (self.width, self.num_maps), jnp.float32)
         heatmaps = layers.pointwise_conv(nn.relu(features), kernel.astype(self.dtype))
         self.sow("intermediates", "separable_output", features)
         if self.last:
@@ -345,7 +369,7 @@ class PoseNet(nn.Module):
 
     def _check(self, images):
         """Raise a JaxposeError for arguments or images that cannot work."""
-        shape = images.shape
+        shape, by = images.shape, SIZE_MULTIPLE
         wrong = None
         if self.width <= 0 or self.width % 18:
             wrong = (
@@ -363,17 +387,17 @@ class PoseNet(nn.Module):
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
         elif not jnp.issubdtype(images.dtype, jnp.floating):
             wrong = f"images are {images.dtype}; `normalise` them to [-1, 1]"
-        elif (shape[1] % STRIDE or shape[2] % STRIDE) and not all(
+        elif (shape[1] % by or shape[2] % by) and not all(
             isinstance(size, int) for size in shape[1:3]
         ):
             wrong = (
-                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; name its "
-                f"factors, as in `jax.export.symbolic_shape('b, {STRIDE}*h, {STRIDE}*w, 3')`"
+                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {by}; name its "
+                f"factors, as in `jax.export.symbolic_shape('b, {by}*h, {by}*w, 3')`"
             )
-        elif shape[1] % STRIDE or shape[2] % STRIDE:
+        elif shape[1] % by or shape[2] % by:
             wrong = (
-                f"image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; resize or crop to "
-                f"{-(-shape[1] // STRIDE) * STRIDE}x{-(-shape[2] // STRIDE) * STRIDE}"
+                f"image size {shape[1]}x{shape[2]} is not divisible by {by}; resize or crop to "
+                f"{-(-shape[1] // by) * by}x{-(-shape[2] // by) * by}"
             )
         if wrong:
             raise JaxposeError(wrong)
@@ -410,28 +434,30 @@ def make_net(
 
 
 def initial_variables(net: PoseNet, seed: int) -> dict:
-    """The variables that `net.init` draws (Glorot uniform kernels, zero shifts), without compiling.
+    """The variables of `net.init` for a seed, without running the network.
 
-    Drawn on the host from (seed, the variable's name), so they are the same on every backend.
+    The same on every backend and for any number of devices.
+
+    Args:
+      net: whose parameters the modules define.
+      seed: of the key that Flax derives each parameter's key from.
 
     Returns:
       {"params", "batch_stats"} of NumPy float32 arrays.
     """
-    images = jax.ShapeDtypeStruct((1, STRIDE, STRIDE, 3), jnp.float32)
-    shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), images)
+    net = net.clone(rematerialise=False)  # which would hide the values from here
+    images = jax.ShapeDtypeStruct((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), jnp.float32)
+    key = jax.random.key(seed, impl="threefry2x32")
+    variables = {}
 
-    def draw(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if len(leaf.shape) == 1:
-            return np.full(leaf.shape, float(name.endswith("/variance")), np.float32)
-        *window, fan_in, fan_out = leaf.shape
-        if name.endswith("/depthwise"):  # [kh, kw, C] with one output a channel
-            window, fan_in, fan_out = leaf.shape[:2], leaf.shape[2], 1
-        limit = (6.0 / (np.prod(window) * (fan_in + fan_out))) ** 0.5
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        return rng.uniform(-limit, limit, leaf.shape).astype(np.float32)
+    def init(images):
+        variables.update(net.init(key, images, train=False))
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    # Keys and variables, which do not depend on the images, are computed at once; the network is
+    # traced alone. `lazy_init` does the same, but compiles 60 programs for it.
+    with jax.ensure_compile_time_eval():
+        jax.eval_shape(init, images)
+    return jax.tree.map(np.asarray, variables)
 
 
 def decode(

@@ -27,6 +27,7 @@ JOINTS_OF_FIG_5 = (
     "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
     "left_knee", "left_wrist",
 )  # fmt: skip
+JOINTS_OF_FIG_6 = 3  # as many as Fig. 6 shows of a person's context maps
 PRESENCE_THRESHOLD = 0.5  # a joint of a lower probability is not drawn, and has v = 0 in COCO files
 DIMMED = 0.45  # of a picture's brightness beneath its maps
 PERSON_OVER_LINE = 60  # a skeleton's lines are as wide as the person's longer side over this

@@ -190,14 +190,24 @@ def test_initial_variables_are_what_init_draws():
 
 
 @pytest.mark.slow
-def test_flax_draws_within_the_same_limits():
-    """`net.init` itself, which takes XLA longer than a training step."""
-    net = TINY.clone(num_blocks=1)
-    drawn = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-    ours = by_name(initial_variables(net, 0))
-    for name, values in by_name(drawn).items():
-        if values.size > 500:
-            np.testing.assert_allclose(np.std(ours[name]), np.std(values), rtol=0.1, err_msg=name)
+@pytest.mark.parametrize("rematerialise", [False, True])
+def test_initial_variables_are_those_of_a_compiled_init(rematerialise):
+    net = TINY.clone(num_blocks=1, rematerialise=rematerialise)
+    init = jax.jit(functools.partial(net.init, train=True))
+    theirs = init(jax.random.key(3), jnp.zeros((2, 64, 32, 3)))
+    jax.tree.map(np.testing.assert_array_equal, initial_variables(net, 3), dict(theirs))
+
+
+def test_initial_variables_do_not_depend_on_device_or_options():
+    net = TINY.clone(num_blocks=1, num_context_maps=0)
+    expected = initial_variables(net, 7)
+    with jax.default_device(jax.devices()[-1]), jax.default_prng_impl("rbg"), jax.enable_x64(True):
+        jax.tree.map(np.testing.assert_array_equal, initial_variables(net, 7), expected)
+    jax.tree.map(
+        np.testing.assert_array_equal, initial_variables(net.clone(portable=True), 7), expected
+    )
+    half = net.clone(dtype=jnp.bfloat16, rematerialise=True, axis_name="devices")
+    jax.tree.map(np.testing.assert_array_equal, initial_variables(half, 7), expected)
 
 
 def test_initial_variables_follow_the_seed():

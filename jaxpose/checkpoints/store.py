@@ -278,20 +278,6 @@ def load(
     return variables, metadata, folder
 
 
-def read_metadata(folder: pathlib.Path) -> CheckpointMetadata:
-    """A checkpoint's metadata.
-
-    Raises:
-      JaxposeError: there is none, it cannot be read, or it is of a newer jaxpose.
-    """
-    try:
-        return CheckpointMetadata.from_json(read_json(folder), folder)
-    except (OSError, ValueError) as error:
-        raise JaxposeError(
-            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
-        ) from error
-
-
 def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
     """Raise a JaxposeError that names the leaves in which two trees of variables differ."""
     _check_leaves(_shapes(variables), like, folder)

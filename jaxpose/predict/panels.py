@@ -8,6 +8,7 @@ from jaxpose import geometry
 from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
 from jaxpose.predict.images import as_picture
 from jaxpose.visualize import (
+    JOINTS_OF_FIG_6,
     PRESENCE_THRESHOLD,
     draw_skeleton,
     moved_most,
@@ -19,7 +20,6 @@ from jaxpose.visualize import (
 SIZE = 256  # pixels of a shown crop's side
 SINGLE_SIZE = 190  # of a single map's; two pairs beside each other are as wide as three crops
 PAIRS_OF_FIG_5 = 2
-JOINTS_OF_FIG_6 = 3
 
 
 class Person(NamedTuple):

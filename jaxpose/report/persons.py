@@ -17,6 +17,7 @@ from jaxpose.network import PoseNet, normalise
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
 from jaxpose.visualize import (
+    JOINTS_OF_FIG_6,
     PRESENCE_THRESHOLD,
     draw_skeleton,
     moved_most,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 PERSONS = 12
 SIZE = 256  # pixels of a shown crop's side
-JOINTS_OF_FIG_6 = 3
 
 
 class Persons(NamedTuple):

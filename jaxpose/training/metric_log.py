@@ -11,9 +11,6 @@ import time
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
-# Differ between runs that are else identical.
-TIME_FIELDS = ("time", "seconds", "images_per_second", "data_wait")
-
 
 class RunLog:
     """Writes one JSON line per record; `metrics.jsonl` is the truth, TensorBoard a copy of it.

@@ -93,7 +93,7 @@ def test_a_run_leaves_its_checkpoints(whole):
     assert latest == [12, 10]
     records = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"]
     assert best == [max(records, key=lambda r: (r["score"], -r["step"]))["step"]]
-    metadata = store.read_metadata(store.find(whole))
+    metadata = store.load(whole)[1]
     assert metadata.network["width"] == 18 and metadata.image_size == 32
     assert len(metadata.trained_joints) == 16
     assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]

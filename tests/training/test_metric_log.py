@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.training.metric_log import TIME_FIELDS, RunLog, read_records
+from jaxpose.training.metric_log import RunLog, read_records
+from tests.support import tiny_run
 
 
 def written(workdir, steps, *, start=0, **values):
@@ -29,7 +30,7 @@ def test_a_record_a_line(tmp_path):
     first = json.loads(lines[0])
     assert first.keys() == {"kind", "step", "time", "loss", "rows"}
     assert (first["kind"], first["step"], first["rows"]) == ("train", 2, {"lsp": {"total": 0.5}})
-    assert set(TIME_FIELDS) & first.keys() == {"time"}
+    assert set(tiny_run.TIME_FIELDS) & first.keys() == {"time"}
 
 
 def test_resuming_cuts_back_to_the_restored_step(tmp_path):

@@ -23,6 +23,7 @@ Presets:
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
@@ -62,5 +63,5 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
             config.network.num_blocks = 4
             config.image_size = 192
     else:
-        raise ValueError(f"no preset {preset!r}; choose small, medium or full")
+        raise UsageError(f"no preset {preset!r}; choose small, medium or full")
     return config

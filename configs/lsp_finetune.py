@@ -14,12 +14,13 @@ prepare lsp/observer_centric for it).
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "person_centric") -> ml_collections.ConfigDict:
     """The config of a preset: "person_centric" or "observer_centric"."""
     if preset not in ("person_centric", "observer_centric"):
-        raise ValueError(f"no preset {preset!r}; choose person_centric or observer_centric")
+        raise UsageError(f"no preset {preset!r}; choose person_centric or observer_centric")
     config = common.get_config()
     name = f"lsp/{preset}"
     config.data = ((name, 1.0),)

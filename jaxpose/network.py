@@ -10,6 +10,7 @@ columns (the picture's / 8).
 
 import functools
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -30,7 +31,7 @@ STRIDE = 32  # the deepest level of a block is the picture's size / 32
 
 
 class PoseOutput(NamedTuple):
-    """What the network says of a batch, one row a prediction block; the last is the prediction.
+    """A network's output for a batch, one row a prediction block; the last is the prediction.
 
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
@@ -379,7 +380,7 @@ class PoseNet(nn.Module):
 
 
 def make_net(
-    arguments: dict[str, Any],
+    arguments: Mapping[str, Any],
     *,
     dtype: str = "float32",
     axis_name: str | None = None,

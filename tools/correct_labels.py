@@ -103,9 +103,9 @@ class Teacher:
 
     def __init__(self, path: str, split: PreparedSplit, *, which: str, dtype: str):
         variables, metadata, _ = store.load(path, which=which)
-        net = make_net(metadata["network"], dtype=dtype)
-        names = metadata["joints"]
-        self.size = metadata["image_size"]
+        net = make_net(metadata.network, dtype=dtype)
+        names = metadata.joints
+        self.size = metadata.image_size
         self.order = joint_index(names, split.joints)
         mirror = flip_permutation(names, skeleton_of(names).flip_pairs)
 

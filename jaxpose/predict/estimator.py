@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import answer_crops, crop_sizes
+from jaxpose.evaluation.inference import crop_sizes, predict_crops
 from jaxpose.network import PoseNet, make_net, normalise
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_picture
@@ -27,7 +28,7 @@ _jax_process: int | None = None  # the process in which an estimator first used 
 
 
 class Prediction(NamedTuple):
-    """What `PoseEstimator.predict` finds for N boxes of one photo.
+    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them.
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
@@ -84,23 +85,22 @@ class PoseEstimator:
       (1, 16, 2)
     """
 
-    def __init__(self, variables: dict, metadata: dict, *, dtype: str = "float32"):
+    def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
         """Takes what `store.load` gives."""
-        all_joints = tuple(metadata["joints"])
-        self.joints = tuple(metadata["trained_joints"])
+        self.joints = metadata.trained_joints
         kept = set(self.joints)
         # Without a pelvis, say, the trunk is drawn along its outline.
-        limbs = [*map(tuple, metadata["limbs"]), *skeleton_of(self.joints).limbs]
+        limbs = [*metadata.limbs, *skeleton_of(self.joints).limbs]
         self.limbs = tuple(limb for limb in dict.fromkeys(limbs) if set(limb) <= kept)
-        self.flip_pairs = tuple((a, b) for a, b in metadata["flip_pairs"] if {a, b} <= kept)
-        self.image_size = int(metadata["image_size"])
-        self.channels = joint_index(all_joints, self.joints)
-        self.net: PoseNet = make_net(metadata["network"], dtype=dtype)
+        self.flip_pairs = tuple(pair for pair in metadata.flip_pairs if set(pair) <= kept)
+        self.image_size = metadata.image_size
+        self.channels = joint_index(metadata.joints, self.joints)
+        self.net: PoseNet = make_net(metadata.network, dtype=dtype)
         self.source: pathlib.Path | None = None
-        self._rule = geometry.CropRule(**metadata["crop"])
+        self._rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
-        self._mirror = flip_permutation(all_joints, metadata["flip_pairs"])
+        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs)
         self._start()
 
     def _start(self) -> None:
@@ -169,16 +169,18 @@ class PoseEstimator:
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is not None:
             checked = check_boxes(boxes, (width, height))
-            return self._look(picture, checked, [self.crop_of(box) for box in checked], **options)
+            return self._predict_boxes(
+                picture, checked, [self.crop_of(box) for box in checked], **options
+            )
         whole = np.array([[0.0, 0.0, width, height]])
         crop = geometry.example_crop({"picture_size": (width, height)}, geometry.PICTURE_RULE)
-        first = self._look(picture, whole, [crop], **options)
+        first = self._predict_boxes(picture, whole, [crop], **options)
         if passes == 1:
             return first
         box = box_around(first.keypoints[0], first.confidence[0], (width, height))
         if box is None:
             return first
-        return self._look(picture, box[None], [self.crop_of(box)], **options)
+        return self._predict_boxes(picture, box[None], [self.crop_of(box)], **options)
 
     def maps(self, image: Any, box: Sequence[float]) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
@@ -209,7 +211,7 @@ class PoseEstimator:
         source = "scale" if self._rule.source == "scale" else "box"
         return geometry.example_crop(example, self._rule._replace(source=source))
 
-    def _look(self, picture, boxes, crops, *, flip_test, num_crops) -> Prediction:
+    def _predict_boxes(self, picture, boxes, crops, *, flip_test, num_crops) -> Prediction:
         sizes = crop_sizes(num_crops)
         views = [crop._replace(side=crop.side * size) for crop in crops for size in sizes]
         images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
@@ -262,9 +264,9 @@ class PoseEstimator:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
                 function = {
-                    "plain": functools.partial(_answer, self.net, flipped=None),
-                    "mirrored": functools.partial(_answer, self.net, flipped=self._mirror),
-                    "maps": functools.partial(_answer_and_maps, self.net),
+                    "plain": functools.partial(_predict, self.net, flipped=None),
+                    "mirrored": functools.partial(_predict, self.net, flipped=self._mirror),
+                    "maps": functools.partial(_predict_with_maps, self.net),
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
@@ -285,13 +287,13 @@ def _check_process() -> None:
         )
 
 
-def _answer(net, variables, crops, *, flipped):
+def _predict(net, variables, crops, *, flipped):
     """Keypoints [B, J, 2] and probabilities [B, J] of the last block."""
-    keypoints, confidence = answer_crops(net, variables, crops, flipped=flipped)
+    keypoints, confidence = predict_crops(net, variables, crops, flipped=flipped)
     return keypoints[-1], confidence[-1]
 
 
-def _answer_and_maps(net, variables, crops):
+def _predict_with_maps(net, variables, crops):
     output = net.apply(variables, normalise(crops, net.dtype), train=False, heatmaps=True)
     confidence = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
     return output.keypoints[-1], confidence, output.heatmaps[-1].astype(jnp.float32)

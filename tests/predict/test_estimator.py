@@ -180,7 +180,8 @@ def test_pictures_of_every_mode_become_rgb(picture, mode):
 
 
 def test_joints_without_training_are_not_returned(estimator, picture):
-    metadata = {**METADATA, "trained_joints": [n for n in MPII.joints if n in LSP.joints[:12]]}
+    trained = tuple(name for name in MPII.joints if name in LSP.joints[:12])
+    metadata = METADATA._replace(trained_joints=trained)
     some = PoseEstimator(small_estimator.variables(), metadata)
     kept = [MPII.joints.index(name) for name in some.joints]
     assert "pelvis" not in some.joints and len(some.joints) == 12

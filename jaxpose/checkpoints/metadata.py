@@ -47,7 +47,7 @@ class CheckpointMetadata(NamedTuple):
         Returns:
           A dict with ``format`` and the fields by name.
         """
-        record = {"format": FORMAT}
+        record: dict[str, Any] = {"format": FORMAT}
         for name, value in self._asdict().items():
             if name not in self._field_defaults or value != self._field_defaults[name]:
                 record[name] = value

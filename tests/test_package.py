@@ -260,6 +260,13 @@ def test_newer_pythons_get_a_newer_jax():
     assert [int(part) for part in newer.split(".")] > [int(part) for part in older.split(".")]
 
 
+def test_every_dependency_has_its_license_listed():
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE)
+    listed = {canonicalize_name(name) for row in rows for name in re.split(r", | \(", row)}
+    wanted = PROJECT["dependencies"] + [line for lines in EXTRAS.values() for line in lines]
+    assert distributions(wanted) <= listed
+
+
 # Wheel and sdist
 
 

@@ -226,7 +226,7 @@ def variance_loss(
       heatmap: logits [..., J, H, W].
       sigma: wanted standard deviation, in cells; a scalar, or an array that broadcasts to
         [..., J, N].
-      temperature: positive, as in ``soft_argmax``.
+      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
 

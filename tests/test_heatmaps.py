@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import jax
@@ -8,7 +9,18 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
-from jaxpose.heatmaps import aggregate_context, joint_logit, joint_probability, soft_argmax
+from jaxpose.heatmaps import (
+    aggregate_context,
+    convert_grid,
+    joint_logit,
+    joint_probability,
+    local_soft_argmax,
+    soft_argmax,
+    soft_argmax_with_covariance,
+    spatial_expectation,
+    spatial_log_softmax,
+    spatial_softmax,
+)
 
 RNG = np.random.default_rng(0)
 RANDOM = RNG.normal(0, 3, (3, 4, 5, 7))
@@ -524,3 +536,217 @@ def test_sharded_maps(axis_type, spec):
     np.testing.assert_allclose(found, soft_argmax(maps), rtol=0, atol=1e-6)
     gradients = (jax.jit(jax.grad(function))(each) for each in (sharded, maps))
     np.testing.assert_allclose(*gradients, rtol=0, atol=1e-6)
+
+
+# Masks
+
+
+def test_where_excludes_cells_like_minus_infinity():
+    mask = RNG.random(RANDOM.shape) < 0.6
+    mask[..., 0, 0] = True
+    excluded = np.where(mask, RANDOM, -np.inf).astype(np.float32)
+    found = soft_argmax(RANDOM.astype(np.float32), where=mask)
+    np.testing.assert_allclose(found, reference(excluded), atol=1e-6)
+    over_maps = jax.vmap(lambda h, m: soft_argmax(h, where=m), in_axes=(0, 0))
+    np.testing.assert_array_equal(over_maps(RANDOM.astype(np.float32), mask), found)
+
+
+def test_where_may_hide_nan_and_infinity():
+    heatmap = jnp.asarray(RANDOM[0, 0], jnp.float32)
+    mask = jnp.ones((5, 7), bool).at[1, 2:5].set(False)
+    spoilt = heatmap.at[1, 2:5].set(jnp.array([jnp.nan, jnp.inf, -jnp.inf]))
+    read = jax.value_and_grad(lambda h: soft_argmax(h, where=mask).sum())
+    for found, expected in zip(read(spoilt), read(heatmap), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_where_broadcasts_to_the_maps():
+    columns = jnp.arange(7) < 3
+    narrow = reference(RANDOM[..., :3]) * [3 / 7, 1]
+    np.testing.assert_allclose(soft_argmax(RANDOM, where=columns), narrow, atol=1e-6)
+
+
+@pytest.mark.parametrize("function", [soft_argmax, soft_argmax_with_covariance, local_soft_argmax])
+def test_a_map_without_cells_under_the_mask_counts_as_flat(function):
+    mask = jnp.zeros((2, 5, 7), bool).at[1].set(True)
+    read = lambda h: function(h, where=mask)  # noqa: E731
+    found = read(RANDOM[0, :2])
+    first = found[0] if function is soft_argmax_with_covariance else found
+    np.testing.assert_allclose(first[0], [0.5, 0.5], atol=1e-6)
+    slope = jax.jacrev(read)(jnp.asarray(RANDOM[0, :2], jnp.float32))
+    for leaf in jax.tree.leaves(slope):
+        assert np.isfinite(leaf).all()
+        assert not leaf[0].any()
+
+
+# Mean and covariance
+
+
+@pytest.mark.parametrize("size", [8, 64, 256])
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 5.0])
+def test_covariance_of_narrow_peaks_keeps_its_digits(size, sigma):
+    """Relative to the variances: a difference of uncentered moments would lose them all."""
+    rows, columns = np.mgrid[:size, :size]
+    for x, y in [(0.5, 0.5), (0.02, 0.97), (0.71, 0.13)]:
+        dx, dy = columns + 0.5 - x * size, rows + 0.5 - y * size
+        heatmap = np.float32(-(dx**2 + dy**2 + dx * dy) / (2 * sigma**2))
+        p = softmax(heatmap)
+        away = np.stack([columns, rows]) + 0.5
+        away = (away - (p * away).sum((1, 2))[:, None, None]) / size
+        expected = np.einsum("hw,ihw,jhw->ij", p, away, away)
+        _, found = soft_argmax_with_covariance(heatmap)
+        deviations = np.sqrt(np.diag(expected))
+        error = (found - expected) / np.outer(deviations, deviations)
+        assert abs(error).max() < 5e-5
+
+
+def test_the_mean_beside_the_covariance_is_the_soft_argmax():
+    for options in ({}, {"grid": "paper"}, {"temperature": 0.4}, {"spatial_ndim": 3}):
+        mean, covariance = soft_argmax_with_covariance(RANDOM, **options)
+        np.testing.assert_array_equal(mean, soft_argmax(RANDOM, **options))
+        np.testing.assert_array_equal(covariance, covariance.swapaxes(-1, -2))
+
+
+def test_a_size_for_each_map_gives_its_pixels():
+    sizes = np.float32([[640, 480], [100, 50], [7, 5]])
+    mean, covariance = soft_argmax_with_covariance(RANDOM[:, 0])
+    in_pixels = soft_argmax_with_covariance(RANDOM[:, 0], size=sizes)
+    np.testing.assert_allclose(in_pixels[0], mean * sizes, rtol=1e-6)
+    area = sizes[:, :, None] * sizes[:, None]
+    np.testing.assert_allclose(in_pixels[1], covariance * area, rtol=1e-6)
+
+
+def test_covariance_on_align_corners_is_wider_by_the_spacing():
+    _, half_pixel = soft_argmax_with_covariance(ONE)
+    _, align_corners = soft_argmax_with_covariance(ONE, grid="align_corners")
+    spacing = np.array([7 / 6, 5 / 4])
+    np.testing.assert_allclose(align_corners, half_pixel * np.outer(spacing, spacing), rtol=1e-5)
+
+
+# Other numbers of axes
+
+
+def test_order_of_three_axes_is_x_y_z():
+    volume = np.zeros((4, 6, 9), np.float32)
+    volume[3, 1, 7] = 1e4
+    found = soft_argmax(volume, spatial_ndim=3)
+    np.testing.assert_allclose(found, [7.5 / 9, 1.5 / 6, 3.5 / 4], rtol=1e-6)
+
+
+def test_a_map_of_one_row_reads_like_a_line():
+    line = RANDOM[0, 0].astype(np.float32)
+    found = soft_argmax(line, spatial_ndim=1)
+    assert found.shape == (5, 1)
+    np.testing.assert_allclose(found[:, 0], soft_argmax(line[:, None])[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+def test_float32_sums_of_lines_and_volumes_do_not_drift(ndim):
+    shape = {1: (512,), 3: (48, 64, 56)}[ndim]
+    for corner in itertools.product((0, -1), repeat=ndim):
+        for peak in (0.5, 5.0, 11.0):
+            heatmap = np.zeros(shape)
+            heatmap[corner] = peak
+            p = np.exp(heatmap) / np.exp(heatmap).sum()
+            others = [tuple(i for i in range(ndim) if i != k) for k in reversed(range(ndim))]
+            sides = [p.sum(axes) for axes in others]
+            expected = [(s * grid_of("half_pixel", s.size)).sum() for s in sides]
+            found = soft_argmax(np.float32(heatmap), spatial_ndim=ndim)
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+# Window, softmax, expectation
+
+
+def test_local_soft_argmax_ignores_what_lies_outside_its_window():
+    heatmap = jnp.asarray(RNG.normal(size=(12, 14)), jnp.float32).at[3, 4].set(9.0)
+    other = heatmap.at[9, 10].set(8.9)
+    for window in (1, 3, 7):
+        near = local_soft_argmax(heatmap, window=window)
+        np.testing.assert_array_equal(local_soft_argmax(other, window=window), near)
+    slope = jax.grad(lambda h: local_soft_argmax(h, window=3)[0])(other)
+    assert np.argwhere(slope).min(0).tolist() == [2, 3]
+    assert np.argwhere(slope).max(0).tolist() == [4, 5]
+
+
+def test_a_window_of_one_cell_is_the_argmax_and_a_wide_one_the_soft_argmax():
+    found = local_soft_argmax(RANDOM, window=1)
+    flat = RANDOM.reshape(3, 4, -1).argmax(-1)
+    expected = np.stack([(flat % 7 + 0.5) / 7, (flat // 7 + 0.5) / 5], -1)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    wide = local_soft_argmax(RANDOM, window=13)
+    np.testing.assert_allclose(wide, soft_argmax(RANDOM), rtol=1e-6)
+
+
+def test_softmax_and_expectation_are_the_two_steps_of_the_soft_argmax():
+    for options in ({"spatial_ndim": 1}, {}, {"spatial_ndim": 3}):
+        p = spatial_softmax(RANDOM, temperature=0.6, **options)
+        found = spatial_expectation(p, **options)
+        expected = soft_argmax(RANDOM, temperature=0.6, **options)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        log_p = spatial_log_softmax(RANDOM, temperature=0.6, **options)
+        np.testing.assert_allclose(jnp.exp(log_p), p, rtol=1e-5)
+
+
+def test_softmax_under_a_mask():
+    mask = RNG.random((5, 7)) < 0.5
+    p = spatial_softmax(RANDOM, where=mask)
+    assert (np.asarray(p)[..., ~mask] == 0).all()
+    np.testing.assert_allclose(p.sum((-2, -1)), 1, rtol=1e-6)
+    log_p = spatial_log_softmax(RANDOM, where=mask)
+    assert (np.asarray(log_p)[..., ~mask] == -np.inf).all()
+    np.testing.assert_allclose(np.exp(log_p), p, rtol=1e-5)
+
+
+# Grids of other libraries: where cell i of n lies, as each of them defines it
+
+CELLS = {
+    "half_pixel": lambda n: (np.arange(n) + 0.5) / n,
+    "align_corners": lambda n: np.linspace(0, 1, n),
+    "paper": lambda n: np.arange(1, n + 1) / n,
+    "index": lambda n: np.arange(n),
+    "kornia": lambda n: np.linspace(-1, 1, n),
+    "dsntnn": lambda n: np.linspace(-(n - 1) / n, (n - 1) / n, n),
+    "integral_regression": lambda n: np.arange(n) / n - 0.5,
+    "torch_align_corners": lambda n: np.linspace(-1, 1, n),
+    "torch": lambda n: ((np.arange(n) + 0.5) / n * 2) - 1,
+}
+
+
+@pytest.mark.parametrize("source", CELLS)
+@pytest.mark.parametrize("target", CELLS)
+def test_every_cell_lies_where_both_libraries_say(source, target):
+    shape = (2, 9, 6)
+    for axis, size in enumerate(reversed(shape)):
+        positions = np.zeros((size, 3), np.float32)
+        positions[:, axis] = CELLS[source](size)
+        found = convert_grid(positions, shape, source=source, target=target)
+        np.testing.assert_allclose(found[:, axis], CELLS[target](size), atol=1e-5)
+
+
+@pytest.mark.parametrize("grid", ["half_pixel", "align_corners", "paper"])
+def test_decoding_on_one_grid_converts_to_any_other(grid):
+    found = convert_grid(soft_argmax(ONE, grid=grid), (5, 7), source=grid, target="index")
+    expected = 7 * reference(ONE)[0] - 0.5, 5 * reference(ONE)[1] - 0.5
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: soft_argmax(jnp.zeros((4, 4)), spatial_ndim=4), "spatial_ndim=4 is not 1, 2 or 3"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), spatial_ndim=3), r"give \[\.\.\., D, H, W\]"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), where=jnp.ones(3, bool)), r"\(3,\) does not broad"),
+        (lambda: soft_argmax(jnp.zeros((4, 4)), where=jnp.ones((4, 4))), "where has dtype float32"),
+        (lambda: local_soft_argmax(jnp.zeros((4, 4)), window=4), "window=4"),
+        (lambda: local_soft_argmax(jnp.zeros((4, 4)), window=2.5), "window=2.5"),
+        (lambda: soft_argmax_with_covariance(jnp.zeros((4, 4)), size=4), r"size has shape \(\)"),
+        (lambda: spatial_softmax(jnp.zeros((4, 4)), temperature=0), "temperature=0"),
+        (lambda: spatial_expectation(jnp.zeros((4, 4)), grid="kornia"), "grid='kornia'"),
+        (lambda: convert_grid(jnp.zeros(2), (4,), source="index", target="paper"), "do not fit"),
+        (lambda: convert_grid(jnp.zeros(1), (4,), source="cell", target="paper"), "'cell' is unk"),
+    ],
+)
+def test_errors_of_the_family_name_the_bad_value(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

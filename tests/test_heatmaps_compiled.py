@@ -12,7 +12,12 @@ import pytest
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxpose.heatmaps import aggregate_context, joint_logit, soft_argmax
+from jaxpose.heatmaps import (
+    aggregate_context,
+    joint_logit,
+    soft_argmax,
+    soft_argmax_with_covariance,
+)
 
 SHAPE = (4, 6, 5, 8)  # batch, rows, columns, maps
 COMMUNICATION = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|send|recv"
@@ -35,10 +40,11 @@ def cells(shape):
     return math.prod(int(size) for size in re.fullmatch(r"f32\[(.*)\]", shape)[1].split(","))
 
 
-def nestings(depth):
+def nestings(depth, read=soft_argmax):
     """vmap of vmap of ..., each batch axis at its front, in its middle or at its end."""
+    one = read
     for places in itertools.product((0, 1, -1), repeat=depth):
-        read = soft_argmax
+        read = one
         for place in places:
             read = jax.vmap(read, in_axes=place)
         yield read
@@ -53,6 +59,14 @@ def reads_all_maps_at_once(program):
 @pytest.mark.parametrize("read", [read for depth in (0, 1, 2) for read in nestings(depth)])
 def test_any_nesting_of_vmap_is_one_exponential_over_all_maps(read):
     reads_all_maps_at_once(compiled(read))
+
+
+@pytest.mark.parametrize("function", [soft_argmax, soft_argmax_with_covariance])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_one_exponential_for_lines_and_volumes_with_and_without_covariance(function, ndim):
+    read = partial(function, spatial_ndim=ndim)
+    for nested in (read, *nestings(1, read), *nestings(4 - ndim, read)):
+        reads_all_maps_at_once(compiled(nested))
 
 
 @pytest.mark.parametrize(

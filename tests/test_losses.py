@@ -7,12 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxpose
 from jaxpose.losses import (
     coordinate_loss,
+    euclidean_loss,
     heatmap_divergence,
     masked_count,
     masked_mean,
+    oks_loss,
     probability_loss,
+    variance_loss,
+    wing_loss,
 )
 
 BLOCKS, PERSONS, JOINTS = 3, 8, 5
@@ -184,3 +189,98 @@ def test_strict_promotion_gives_the_same_numbers(flag, dtype):
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == theirs.dtype
         assert ours == theirs
+
+
+def test_euclidean_loss_has_no_gradient_at_the_target():
+    value, slope = jax.value_and_grad(euclidean_loss)(jnp.array([0.3, 0.4]), jnp.array([0.3, 0.4]))
+    assert value == 0
+    assert slope.tolist() == [0, 0]
+    assert np.isfinite(jax.hessian(euclidean_loss)(jnp.zeros(2), jnp.zeros(2))).all()
+
+
+def test_wing_loss_is_continuous_where_its_parts_meet():
+    below, above = (wing_loss(jnp.array([x, 0.0]), jnp.zeros(2)) for x in (9.9999, 10.0001))
+    np.testing.assert_allclose(below, above, rtol=1e-4)
+    np.testing.assert_allclose(
+        wing_loss(jnp.array([25.0, 0.0]), jnp.zeros(2)) - above, 15, rtol=1e-4
+    )
+
+
+def test_oks_loss_is_one_minus_coco_s_similarity():
+    """Against the expression of COCO's own evaluation, for two persons of three joints."""
+    rng = np.random.default_rng(1)
+    truth, found = 100 * rng.random((2, 2, 3, 2))
+    area, sigmas = np.array([4000.0, 900.0]), np.array([0.026, 0.062, 0.107])
+    variances = (2 * sigmas) ** 2
+    distance = ((found - truth) ** 2).sum(-1)
+    expected = 1 - np.exp(-distance / variances / (area[:, None] + np.spacing(1)) / 2)
+    np.testing.assert_allclose(oks_loss(found, truth, area, sigmas), expected, rtol=1e-5)
+
+
+def test_oks_loss_of_padding_is_finite():
+    loss = lambda x: oks_loss(x, jnp.zeros((3, 2)), 0.0, jnp.full(3, 0.05)).sum()  # noqa: E731
+    value, slope = jax.value_and_grad(loss)(jnp.array([[0.0, 0.0], [1e-3, 0.0], [50.0, 9.0]]))
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("kind", ["jensen_shannon", "kl"])
+def test_divergence_vanishes_for_the_gaussian_itself(kind):
+    target = jnp.array([0.3, 0.6])
+    log_q = jnp.log(jaxpose.gaussian_heatmap(target, (12, 16), 1.5))
+    mask = np.random.default_rng(0).random((12, 16)) < 0.7
+    for where in (None, mask):
+        value = heatmap_divergence(log_q + 7, target, sigma=1.5, kind=kind, where=where)
+        np.testing.assert_allclose(value, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["jensen_shannon", "kl"])
+def test_divergence_of_excluded_cells_is_finite(kind):
+    heatmap = jnp.zeros((2, 6, 6)).at[:, 2:4].set(-jnp.inf)
+    target = jnp.array([[0.5, 0.5], [9.0, -9.0]])
+    loss = lambda h: heatmap_divergence(h, target, kind=kind).sum()  # noqa: E731
+    value, slope = jax.value_and_grad(loss)(heatmap)
+    assert np.isfinite(value)
+    assert np.isfinite(slope).all()
+
+
+def test_regularizers_of_volumes_and_lines_are_numpys():
+    rng = np.random.default_rng(2)
+    for shape in ((9,), (4, 5, 6)):
+        options = {"spatial_ndim": len(shape)}
+        heatmap, target = rng.normal(size=(2, *shape)), rng.random((2, len(shape)))
+        divergence = heatmap_divergence(heatmap, target, kind="kl", sigma=0.8, **options)
+        variance = variance_loss(heatmap, sigma=0.8, **options)
+        for b in range(2):
+            p = np.exp(heatmap[b]) / np.exp(heatmap[b]).sum()
+            index = np.meshgrid(*map(np.arange, shape), indexing="ij")[::-1]  # x first
+            centers = target[b] * shape[::-1] - 0.5
+            q = np.exp(-sum((i - c) ** 2 for i, c in zip(index, centers, strict=True)) / 1.28)
+            q /= q.sum()
+            np.testing.assert_allclose(divergence[b], (p * np.log(p / q)).sum(), rtol=1e-5)
+            spread = [(p * i**2).sum() - (p * i).sum() ** 2 for i in index]
+            expected = sum((v - 0.64) ** 2 for v in spread)
+            np.testing.assert_allclose(variance[b], expected, rtol=1e-4)
+
+
+def test_regularizers_are_averaged_over_the_labeled_joints():
+    """An unlabeled joint's map changes neither the mean nor its gradient."""
+    heatmap = jnp.asarray(np.random.default_rng(3).normal(size=(2, 3, 5, 6)), jnp.float32)
+    target = jnp.full((2, 3, 2), 0.4)
+    labeled = jnp.array([[True, True, False], [False, True, True]])
+
+    def loss(heatmap):
+        losses = heatmap_divergence(heatmap, target) + 0.1 * variance_loss(heatmap)
+        return masked_mean(losses, labeled)
+
+    value, slope = jax.value_and_grad(loss)(heatmap)
+    spoilt = jnp.where(labeled[..., None, None], heatmap, 100 * heatmap)
+    other, spoilt_slope = jax.value_and_grad(loss)(spoilt)
+    assert value == other
+    np.testing.assert_allclose(slope, spoilt_slope, atol=1e-8)
+    assert not np.asarray(slope)[~np.asarray(labeled)].any()
+
+
+def test_an_unknown_kind_of_divergence_is_named():
+    with pytest.raises(ValueError, match="kind='js'"):
+        heatmap_divergence(jnp.zeros((4, 4)), jnp.zeros(2), kind="js")

@@ -62,9 +62,9 @@ TERMS = (
     # One word for each concept.
     Term(r"pictures?", "image", ("tfds_builders/coco/*", "tests/tfds_builders/test_coco.py")),
     Term(r"picture_size", "stored_size"),
-    Term(r"much_waiting|coldest|forgotten|thinnest", "a name of what the constant is"),
-    Term(r"most_(?:bytes|pixels|crops|causes|change|lines|memory|persons|stretched)", "MAX_..."),
-    Term(r"fewest_(?:sure|unreadable)", "MIN_..."),
+    Term(r"(?-i:MUCH_WAITING|COLDEST|FORGOTTEN|THINNEST)", "a name of what the constant is"),
+    Term(r"(?-i:MOST_(?:BYTES|PIXELS|CROPS|CAUSES|CHANGE|LINES|MEMORY|PERSONS))", "MAX_..."),
+    Term(r"(?-i:FEWEST_(?:SURE|UNREADABLE))", "MIN_..."),
     Term(r"read_ahead", "prefetch"),
     Term(r"(?:compare_)?readings(?:_of)?", "decodings"),
     Term(r"(?:score|mean_pose|constant)_answers|answer_crops|answers_of", "predictions"),

@@ -45,9 +45,8 @@ class _OldSpelling:
 
     def __getitem__(self, index):
         example = dict(PEOPLE.source[index])
-        labelled = example.pop("labelled")
-        old = {"labelled": labelled}  # old spelling
-        return {**example, **old}
+        flags = example.pop("labelled")
+        return example | {"labelled": flags}  # old spelling
 
 
 def test_data_sets_with_the_labels_under_their_old_name_are_read():

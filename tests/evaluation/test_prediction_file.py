@@ -55,11 +55,10 @@ def test_labels_and_names_have_defaults(tmp_path):
 
 
 def test_files_with_the_labels_under_their_old_name_are_read(tmp_path):
-    labelled = np.arange(3 * 14).reshape(3, 14) % 2 == 0
+    flags = np.arange(3 * 14).reshape(3, 14) % 2 == 0
     path = saved(tmp_path)
-    old = {"labelled": labelled}  # old spelling
-    np.savez(path, **LSP_ARRAYS, **old)
-    np.testing.assert_array_equal(read(path).labelled, labelled)
+    np.savez(path, **LSP_ARRAYS, **{"labelled": flags})  # old spelling
+    np.testing.assert_array_equal(read(path).labelled, flags)
     write_predictions(path, read(path))
     with np.load(path) as written:
         assert "labelled" in written.files

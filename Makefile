@@ -31,6 +31,7 @@ test-all: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda
 # and tpu (gigabytes) stay out of it; needs uv.
@@ -41,5 +42,5 @@ lock:
 
 # Runs, data and the environment stay.
 clean:
-	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

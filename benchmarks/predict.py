@@ -30,8 +30,9 @@ from PIL import Image
 
 from jaxpose import PoseEstimator
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import FORMAT
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
+from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables, make_net, normalise
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.skeleton import MPII
@@ -43,7 +44,7 @@ CALLS = 15
 BOX = [200.0, 150.0, 200.0, 500.0]
 
 
-def network(path: str | None, *, image_size: int, **size) -> tuple[dict, dict]:
+def network(path: str | None, *, image_size: int, **size) -> tuple[dict, CheckpointMetadata]:
     """Variables and metadata of a checkpoint, or of an untrained network of that size."""
     if path is not None:
         return store.load(path)[:2]
@@ -51,17 +52,16 @@ def network(path: str | None, *, image_size: int, **size) -> tuple[dict, dict]:
     variables = initial_variables(PoseNet(**arguments), 0)
     # Sharper maps than fresh ones, so that the joints are not all in the middle of the crop.
     variables["params"][f"block{size['num_blocks']}_b"]["heatmaps"] *= 100.0
-    metadata = {
-        "format": FORMAT,
-        "network": arguments,
-        "joints": MPII.joints,
-        "trained_joints": MPII.joints,
-        "flip_pairs": MPII.flip_pairs,
-        "limbs": MPII.limbs,
-        "image_size": image_size,
-        "crop": {"source": "scale", "enlargement": 1.25, "shift": 0.075},
-        "step": 0,
-    }
+    metadata = CheckpointMetadata(
+        network=arguments,
+        joints=MPII.joints,
+        trained_joints=MPII.joints,
+        flip_pairs=MPII.flip_pairs,
+        limbs=MPII.limbs,
+        image_size=image_size,
+        crop=MPII_RULE,
+        step=0,
+    )
     return variables, metadata
 
 
@@ -90,9 +90,9 @@ def median_seconds(*functions: Callable[[], object]) -> list[float]:
     return [float(np.median(times)) for times in seconds]
 
 
-def latency(variables: dict, metadata: dict) -> None:
+def latency(variables: dict, metadata: CheckpointMetadata) -> None:
     estimator = PoseEstimator(variables, metadata)
-    net = make_net(metadata["network"])
+    net = make_net(metadata.network)
     bare = jax.jit(lambda v, x: net.apply(v, normalise(x), train=False)[:2])
     on_device = jax.device_put(variables)
     image, box = picture(), [BOX]

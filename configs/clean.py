@@ -21,6 +21,7 @@ Presets:
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "base") -> ml_collections.ConfigDict:
@@ -72,5 +73,5 @@ def get_config(preset: str = "base") -> ml_collections.ConfigDict:
         config.optimizer.learning_rate = 1.5e-3
         config.optimizer.weight_decay = 0.01
     else:
-        raise ValueError(f"no preset {preset!r}; choose small or base")
+        raise UsageError(f"no preset {preset!r}; choose small or base")
     return config

@@ -1,13 +1,13 @@
-"""LSP, LSPET and MPII's training persons together: the recipe of the network that ships.
+r"""LSP, LSPET and MPII's training persons together: the recipe of the network that ships.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
     python -m tfds_builders mpii/crops --source PATH MORE
     python launch.py --config=configs/lsp_lspet.py:small --workdir=runs/lsp_small
-    python launch.py --config=configs/combined.py:small --workdir=runs/small \\
+    python launch.py --config=configs/combined.py:small --workdir=runs/small \
         --config.init_from=runs/lsp_small
-    python launch.py --config=configs/combined.py:small --workdir=runs/small128 \\
-        --config.init_from=runs/small --config.image_size=128 --config.num_epochs=7 \\
+    python launch.py --config=configs/combined.py:small --workdir=runs/small128 \
+        --config.init_from=runs/small --config.image_size=128 --config.num_epochs=7 \
         --config.optimizer.learning_rate=7e-4 --config.augmentation.rotation=40
 
 Every crop is cut by LSP's rule (the joints' box, its longer side / 0.76). Clean labels count: LSP's
@@ -23,6 +23,7 @@ Presets:
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
@@ -62,5 +63,5 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
             config.network.num_blocks = 4
             config.image_size = 192
     else:
-        raise ValueError(f"no preset {preset!r}; choose small, medium or full")
+        raise UsageError(f"no preset {preset!r}; choose small, medium or full")
     return config

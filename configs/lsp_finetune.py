@@ -1,7 +1,7 @@
-"""LSP from an MPII network: the paper's Tables 1 to 4 (section 4.1).
+r"""LSP from an MPII network: the paper's Tables 1 to 4 (section 4.1).
 
     python -m tfds_builders lsp/person_centric --source PATH
-    python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp \\
+    python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp \
         --config.init_from=runs/mpii
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp --mode=eval
 
@@ -14,12 +14,13 @@ prepare lsp/observer_centric for it).
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "person_centric") -> ml_collections.ConfigDict:
     """The config of a preset: "person_centric" or "observer_centric"."""
     if preset not in ("person_centric", "observer_centric"):
-        raise ValueError(f"no preset {preset!r}; choose person_centric or observer_centric")
+        raise UsageError(f"no preset {preset!r}; choose person_centric or observer_centric")
     config = common.get_config()
     name = f"lsp/{preset}"
     config.data = ((name, 1.0),)

@@ -13,6 +13,7 @@ Presets:
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
@@ -49,5 +50,5 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         config.log_every_steps = 100
         config.eval.batch_size = 64
     else:
-        raise ValueError(f"no preset {preset!r}; choose small or full")
+        raise UsageError(f"no preset {preset!r}; choose small or full")
     return config

@@ -13,6 +13,7 @@ took three days on one Tesla K20. Not run to its end here: the release is not at
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
@@ -29,5 +30,5 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         config.log_every_steps = 1
         config.eval.batch_size = 8
     elif preset != "full":
-        raise ValueError(f"no preset {preset!r}; choose full or tiny")
+        raise UsageError(f"no preset {preset!r}; choose full or tiny")
     return config

@@ -11,6 +11,7 @@ or its two steps by hand:
 import ml_collections
 
 from configs import common
+from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "small") -> ml_collections.ConfigDict:
@@ -44,5 +45,5 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
         config.eval.batch_size = 8
         config.log_every_steps = 2
     elif preset != "small":
-        raise ValueError(f"no preset {preset!r}; choose small or tiny")
+        raise UsageError(f"no preset {preset!r}; choose small or tiny")
     return config

@@ -174,7 +174,7 @@ def _sum_dtype(x):
 
 
 def _padded(x, kernel_shape):
-    """x with a border of zeros, as an array in memory.
+    """Pad x with a border of zeros, stored as an array in memory.
 
     Without the barrier XLA recomputes the padding, and its input, for every tap, which takes twice
     as long on a CPU.

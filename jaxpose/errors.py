@@ -1,4 +1,4 @@
-"""Errors that a user can fix, and wording that several modules share."""
+"""Errors that a user can fix."""
 
 
 class JaxposeError(Exception):
@@ -11,11 +11,3 @@ class JaxposeError(Exception):
 
 class UsageError(JaxposeError):
     """A command line that cannot be parsed or contradicts itself; the exit status is 2."""
-
-
-def npz_fault(error: Exception) -> str:
-    """Why NumPy cannot read an .npz file, in one line; without its advice to unpickle the file."""
-    text = str(error)
-    if "allow_pickle" in text:
-        return "it holds Python objects, which are never loaded"
-    return (text.splitlines() or [type(error).__name__])[0][:160]

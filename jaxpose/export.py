@@ -18,8 +18,9 @@ import numpy as np
 
 from jaxpose import __version__
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import answer_crops
+from jaxpose.evaluation.inference import predict_crops
 from jaxpose.network import initial_variables, make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator
@@ -75,11 +76,11 @@ def export_network(
     if out.is_dir() or not out.parent.is_dir():
         raise JaxposeError(f"{out} is no name of a file in a folder that exists; give one")
     variables, metadata, folder = store.load(path, which=which)
-    like = initial_variables(make_net(metadata["network"]), 0)
+    like = initial_variables(make_net(metadata.network), 0)
     store.check_variables(variables, like, folder)
     make, load = FORMATS[format]
     data = make(variables, metadata)
-    shape = (CHECKED, metadata["image_size"], metadata["image_size"], 3)
+    shape = (CHECKED, metadata.image_size, metadata.image_size, 3)
     crops = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     difference = max(
         float(np.abs(found - expected).max())
@@ -105,40 +106,43 @@ def _replace(path: pathlib.Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def crop_program(variables: dict, metadata: dict[str, Any], *, portable: bool = False) -> Callable:
+def crop_program(
+    variables: dict, metadata: CheckpointMetadata, *, portable: bool = False
+) -> Callable:
     """The function that is exported: traceable, the variables are its constants.
 
     Args:
-      variables, metadata: as `store.load` gives them.
+      variables: as returned by `store.load`.
+      metadata: as returned by `store.load`.
       portable: as `PoseNet` has it.
 
     Returns:
       Takes crops uint8 [B, S, S, 3]; returns keypoints float32 [B, J, 2], (x, y) with (0, 0) and
       (1, 1) the crop's corners, and confidence float32 [B, J], the probability that the joint is in
-      the crop; the J joints are ``metadata["trained_joints"]``.
+      the crop; the J joints are ``metadata.trained_joints``.
     """
-    net = make_net(metadata["network"]).clone(portable=portable)
-    kept = joint_index(metadata["joints"], metadata["trained_joints"])
+    net = make_net(metadata.network).clone(portable=portable)
+    kept = joint_index(metadata.joints, metadata.trained_joints)
 
     def pose(images):
-        keypoints, confidence = answer_crops(net, variables, images)
+        keypoints, confidence = predict_crops(net, variables, images)
         return keypoints[-1][:, kept], confidence[-1][:, kept]
 
     return pose
 
 
-def description(variables: dict, metadata: dict[str, Any]) -> dict[str, Any]:
+def description(variables: dict, metadata: CheckpointMetadata) -> dict[str, Any]:
     """What a caller of the program has to know; plain and JSON-serialisable.
 
     The crop of a person's box (x, y, width, height) is a square whose side is ``enlargement`` times
     the box's longer side, its centre the box's, ``shift`` times the longer side further down.
     """
     estimator = PoseEstimator(variables, metadata)
-    rule, size, joints = metadata["crop"], estimator.image_size, len(estimator.joints)
+    rule, size, joints = metadata.crop, estimator.image_size, len(estimator.joints)
     shapes = (["batch", joints, 2], ["batch", joints])
     return {
         "jaxpose": __version__,
-        "step": metadata["step"],
+        "step": metadata.step,
         "input": {"name": INPUT, "dtype": "uint8", "shape": ["batch", size, size, 3]},
         "outputs": [
             {"name": name, "dtype": "float32", "shape": shape}
@@ -149,19 +153,19 @@ def description(variables: dict, metadata: dict[str, Any]) -> dict[str, Any]:
         "limbs": [list(limb) for limb in estimator.limbs],
         "flip_pairs": [list(pair) for pair in estimator.flip_pairs],
         "crop": {
-            "enlargement": rule["enlargement"],
-            "shift": rule["shift"] if rule["source"] == "scale" else 0.0,
+            "enlargement": rule.enlargement,
+            "shift": rule.shift if rule.source == "scale" else 0.0,
         },
     }
 
 
-def to_jax(variables: dict, metadata: dict[str, Any]) -> bytes:
+def to_jax(variables: dict, metadata: CheckpointMetadata) -> bytes:
     """The program as an artifact of `jax.export`, for any batch size and all of `PLATFORMS`.
 
     ``jax.export.deserialize(bytearray(data)).call(images)`` runs it, with jax and flatbuffers.
     """
     import_optional("flatbuffers", extra="export")
-    size = metadata["image_size"]
+    size = metadata.image_size
     (batch,) = jax.export.symbolic_shape("batch")
     crops = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
     program = jax.jit(crop_program(variables, metadata))
@@ -174,10 +178,10 @@ def load_jax(data: bytes) -> Program:
     return jax.jit(jax.export.deserialize(bytearray(data)).call)
 
 
-def to_onnx(variables: dict, metadata: dict[str, Any]) -> bytes:
+def to_onnx(variables: dict, metadata: CheckpointMetadata) -> bytes:
     """The program as an ONNX model: input ``images``, outputs ``keypoints`` and ``confidence``."""
     logging.getLogger("onnx_ir.serde").setLevel(logging.ERROR)  # a warning for every shape
-    size = metadata["image_size"]
+    size = metadata.image_size
     try:
         jax2onnx = import_optional("jax2onnx", extra="onnx")
         model = jax2onnx.to_onnx(

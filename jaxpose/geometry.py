@@ -174,8 +174,9 @@ def crop_to_image(crop: Crop) -> np.ndarray:
       float64 [2, 3]: (u, v) in [0, 1] x [0, 1] goes to ``matrix @ (u, v, 1)`` = (x, y).
 
     Example:
-      >>> crop_to_image(Crop((50.0, 40.0), 20.0)).tolist()
-      [[20.0, 0.0, 40.0], [0.0, 20.0, 30.0]]
+      >>> matrix = crop_to_image(Crop((50.0, 40.0), 20.0))
+      >>> apply_affine(matrix, np.array([[0.0, 0.0], [0.5, 0.5]])).tolist()
+      [[40.0, 30.0], [50.0, 40.0]]
     """
     angle = np.deg2rad(crop.rotation)
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -187,7 +188,7 @@ def crop_to_image(crop: Crop) -> np.ndarray:
 
 
 def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Maps points.
+    """Map points by affine maps.
 
     Args:
       matrix: [..., 2, 3].
@@ -201,7 +202,13 @@ def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def invert_affine(matrix: np.ndarray) -> np.ndarray:
-    """The inverse of affine maps [..., 2, 3], as float64 [..., 2, 3].
+    """Invert affine maps.
+
+    Args:
+      matrix: [..., 2, 3].
+
+    Returns:
+      float64 [..., 2, 3].
 
     Raises:
       numpy.linalg.LinAlgError: a map has no inverse.

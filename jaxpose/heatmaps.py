@@ -1,15 +1,17 @@
 """Soft-argmax, joint probability and aggregation of context maps: section 3.2 of the paper.
 
 Luvizon, Tabia, Picard, "Human Pose Regression by Combining Indirect Part Detection and Contextual
-Information", 2019, equations 1 to 6. This file needs JAX and nothing else: copy it, or write
-``from jaxpose import soft_argmax``, which loads no other part of the package.
+Information", 2019, equations 1 to 6, and the functions that belong with them: mean with covariance,
+a local window, softmax and expectation by themselves, maps of one to three dimensions. This file
+needs JAX and nothing else: copy it, or write ``from jaxpose import soft_argmax``, which loads no
+other part of the package.
 
 Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the right, y down:
 
     (0, 0)                        (1, 0)
        +------+------+------+------+      one map of H = 3 rows and W = 4 columns;
        |  *   |  *   |  *   |  *   |      a cell is 1/W wide and 1/H high, and with
-       +------+------+------+------+      grid="half_pixel" its position is its centre:
+       +------+------+------+------+      grid="half_pixel" its position is its center:
        |  *   |  *   |  *   |  *   |      column i, row j at ((i + 0.5) / W, (j + 0.5) / H)
        +------+------+------+------+
        |  *   |  *   |  *   |  *   |
@@ -17,6 +19,7 @@ Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the
     (0, 1)                        (1, 1)
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
@@ -27,22 +30,36 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
+Grid = Literal["half_pixel", "align_corners", "paper"]
+
 _GRIDS = {  # position of index i among n cells
     "half_pixel": lambda i, n: (i + 0.5) / n,
     "align_corners": lambda i, n: i / (n - 1).clip(1),
     "paper": lambda i, n: (i + 1) / n,
+}
+_FOREIGN_GRIDS = {  # what `convert_grid` knows beyond these
+    "index": lambda i, n: 1.0 * i,
+    "dsntnn": lambda i, n: (2 * i + 1) / n - 1,
+    "integral_regression": lambda i, n: i / n - 0.5,
+    "kornia": lambda i, n: 2 * i / (n - 1).clip(1) - 1,
+    "torch_align_corners": lambda i, n: 2 * i / (n - 1).clip(1) - 1,
+    "torch": lambda i, n: (2 * i + 1) / n - 1,
 }
 
 # In derivatives, logits over temperature are not let below this: they stay finite where a logit is
 # -inf, and the weight exp(-1000) is 0 in float32 and float64.
 _LOWEST_LOGIT = -1e3
 
+_AXES = {1: "[..., W]", 2: "[..., H, W]", 3: "[..., D, H, W]"}
+
 
 def soft_argmax(
     heatmap: ArrayLike,
     *,
     temperature: ArrayLike = 1.0,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
 ) -> jax.Array:
     """Expected position of a heat map's softmax: the differentiable argmax (eqs. 1 to 4).
 
@@ -61,29 +78,36 @@ def soft_argmax(
         the logits: below 1 the result moves toward the highest cell, above 1 toward the mean of
         the grid. It may be traced and learned; only concrete values are checked.
       grid: where the cells lie. Over W columns, i = 0 to W - 1: "half_pixel" (i + 0.5) / W, the
-        centres of the cells; "align_corners" i / (W - 1), the first and last cell on the edges,
+        centers of the cells; "align_corners" i / (W - 1), the first and last cell on the edges,
         which the authors' weights need; "paper" (i + 1) / W, equation 3 to the letter.
+        ``convert_grid`` translates to the conventions of other libraries.
+      spatial_ndim: number N of trailing axes that belong to one map: 1 for [..., W], 2 for
+        [..., H, W], 3 for volumes [..., D, H, W].
+      where: booleans that broadcast to ``heatmap``; cells where it is False take no part. A map
+        without any True cell gives the mean of the grid, with gradient 0.
 
     Returns:
-      [..., 2] (x, y), normalised by the map's size; float32, or float64 for a float64 map.
-      Multiply by (width, height) of the picture that the map covers to have pixels.
+      [..., N]: (x,), (x, y) or (x, y, z), x along the last axis of the map, normalized by the map's
+      size; float32, or float64 for a float64 map. Multiply by the (width, height) of the image that
+      the map covers to get pixels.
 
     Raises:
-      ValueError: fewer than two axes, a map without cells, an unknown grid, or a temperature that
-        is not traced and not positive in the type of the result.
+      ValueError: too few axes, a map without cells, an unknown grid, a mask of another shape or
+        type, or a temperature that is not traced and not positive in the type of the result.
 
     It works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan, pmap and
-    shard_map, and needs no communication while H and W lie on one device.
+    shard_map, and needs no communication while the axes of a map lie on one device.
 
     Three things to know:
 
-    - It takes logits. Numbers that are already probabilities lie between 0 and 1, their softmax is
-      almost flat, and the answer is the middle of the map. Take their logarithm first.
-    - Every cell pulls. A peak of height h over a background at 0 holds e^h of e^h + H * W - 1
-      parts, and the answer lies between peak and middle accordingly: on a 32 x 32 map h = 7 leaves
-      half of the way. A network that is trained through it learns maps that are high enough; maps
-      made otherwise want a lower temperature.
-    - Two equal peaks give the point between them.
+    - It takes logits. Probabilities lie between 0 and 1, their softmax is almost flat, and the
+      result is close to the center of the map. Use ``spatial_expectation`` for them, or take their
+      logarithm first.
+    - Every cell counts. A peak of height h over a background at 0 holds e^h of e^h + H * W - 1
+      parts, and the result lies between peak and center accordingly: on a 32 x 32 map h = 7 leaves
+      half of the way. A network that is trained through it learns maps that are high enough; other
+      maps need a lower temperature, or ``local_soft_argmax``.
+    - Two equal peaks give the point between them; ``find_peaks`` finds both.
 
     Example:
       >>> import jax.numpy as jnp
@@ -96,22 +120,343 @@ def soft_argmax(
       >>> print(cell(soft_argmax(heatmap)))
       [24.  8.]
       >>> probability = jnp.exp(heatmap) / jnp.exp(heatmap).sum()
-      >>> print(cell(soft_argmax(probability)))  # wrong, probabilities: the middle of the map
+      >>> print(cell(soft_argmax(probability)))  # wrong, probabilities: the center of the map
       [15.5 15.5]
       >>> print(cell(soft_argmax(jnp.log(probability))))
       [24.  8.]
-      >>> print(cell(soft_argmax(heatmap / 4)))  # a low peak is pulled to the middle
+      >>> print(cell(soft_argmax(heatmap / 4)))  # a low peak is pulled to the center
       [20.9 10.7]
       >>> print(cell(soft_argmax(heatmap / 4, temperature=0.25)))
       [24.  8.]
+      >>> volume = jnp.zeros((4, 8, 8)).at[3, 0, 6].set(30.0)
+      >>> print(soft_argmax(volume, spatial_ndim=3))  # (x, y, z)
+      [0.8125 0.0625 0.875 ]
     """
-    heatmap = _maps(heatmap)
-    if 0 in heatmap.shape[-2:]:
-        raise ValueError(f"heatmap of shape {heatmap.shape} has no cells; give [..., H, W]")
-    if grid not in _GRIDS:
-        raise ValueError(f"grid={grid!r} is unknown; give one of {', '.join(_GRIDS)}")
-    _check_temperature(temperature, heatmap.dtype)
-    return _soft_argmax(heatmap, temperature, grid)
+    heatmap, where = _checked(heatmap, temperature, grid, spatial_ndim, where)
+    return _soft_argmax(heatmap, temperature, where, grid=grid, ndim=spatial_ndim)
+
+
+def soft_argmax_with_covariance(
+    heatmap: ArrayLike,
+    *,
+    size: ArrayLike | Sequence[float] | None = None,
+    temperature: ArrayLike = 1.0,
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and covariance of the position under a heat map's softmax.
+
+    The covariance is the map's second central moment, sum_ij p[j, i] (X[i] - x)(Y[j] - y) and so
+    on: a differentiable measure of how spread out the map is, and in which direction. Both results
+    come from one pass over the map.
+
+    Args:
+      heatmap: logits [..., H, W], as in ``soft_argmax``.
+      size: (width, height), or (width, height, depth), of the image that the map covers, in pixels;
+        [N], or [..., N] for one size a map. With it both results are in pixels; with the map's own
+        size they are in cells. None leaves them normalized.
+      temperature: positive, as in ``soft_argmax``.
+      grid: where the cells lie, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+      where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
+
+    Returns:
+      The mean position [..., N], equal to that of ``soft_argmax``, in the order (x, y, z), and the
+      symmetric covariance [..., N, N] in the same order and the square of its unit; float32, or
+      float64 for a float64 map.
+
+    Raises:
+      ValueError: as ``soft_argmax``, or a size that does not end in N.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxpose import soft_argmax_with_covariance
+      >>> heatmap = jnp.zeros((4, 8)).at[1, 2:4].set(50.0)  # two equal cells side by side
+      >>> mean, covariance = soft_argmax_with_covariance(heatmap)
+      >>> print(mean)
+      [0.375 0.375]
+      >>> mean, covariance = soft_argmax_with_covariance(heatmap, size=(640, 320))
+      >>> print(mean)
+      [240. 120.]
+      >>> print(np.asarray(covariance).round(1))  # 40 pixels to each side, only along x
+      [[1600.    0.]
+       [   0.    0.]]
+    """
+    heatmap, where = _checked(heatmap, temperature, grid, spatial_ndim, where)
+    mean, covariance = _soft_argmax(
+        heatmap, temperature, where, grid=grid, ndim=spatial_ndim, second=True
+    )
+    if size is None:
+        return mean, covariance
+    size = jnp.asarray(size).astype(mean.dtype)
+    if size.shape[-1:] != (spatial_ndim,):
+        raise ValueError(f"size has shape {size.shape}; give {spatial_ndim} numbers, width first")
+    area = size[..., :, None] * size[..., None, :]
+    return jnp.multiply(*same_rank(mean, size)), jnp.multiply(*same_rank(covariance, area))
+
+
+def local_soft_argmax(
+    heatmap: ArrayLike,
+    *,
+    window: int = 5,
+    temperature: ArrayLike = 1.0,
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """Soft-argmax over a window around each map's highest cell.
+
+    A second peak or a wide background outside the window has no influence. The window's place is
+    that of the maximum and has no derivative; within the window derivatives are those of
+    ``soft_argmax``.
+
+    Args:
+      heatmap: logits [..., H, W], as in ``soft_argmax``.
+      window: side of the window in cells, odd; it is cut off at the edges of the map.
+      temperature: positive, as in ``soft_argmax``.
+      grid: where the cells lie, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+      where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
+
+    Returns:
+      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. Of several equal maxima
+      the first in the order of memory counts.
+
+    Raises:
+      ValueError: as ``soft_argmax``, or a window that is not a positive odd number.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxpose import local_soft_argmax, soft_argmax
+      >>> heatmap = jnp.zeros((32, 32)).at[8, 24].set(9.0).at[20, 4].set(8.9)
+      >>> print((32 * soft_argmax(heatmap) - 0.5).round(1))  # between the peaks
+      [14.6 13.8]
+      >>> print((32 * local_soft_argmax(heatmap) - 0.5).round(1))
+      [24.  8.]
+    """
+    heatmap, where = _checked(heatmap, temperature, grid, spatial_ndim, where)
+    if not isinstance(window, int | np.integer) or window < 1 or window % 2 == 0:
+        raise ValueError(f"window={window!r} is not a positive odd number of cells; give 3 or 5")
+    near = _near_maximum(heatmap, where, int(window) // 2, spatial_ndim)
+    return _soft_argmax(heatmap, temperature, near, grid=grid, ndim=spatial_ndim)
+
+
+@partial(jax.jit, static_argnames=("radius", "ndim"))
+def _near_maximum(heatmap, where, radius, ndim):
+    """Mask of the cells within the radius of the first maximum, along each axis."""
+    heatmap = lax.stop_gradient(heatmap)
+    if where is not None:
+        heatmap = jnp.where(where, heatmap, -jnp.inf)
+    highest = argmax_index(heatmap, ndim)
+    mask = jnp.ones_like(heatmap, bool) if where is None else where
+    for axis in range(1, ndim + 1):
+        index = lax.broadcasted_iota(jnp.int32, heatmap.shape, heatmap.ndim - axis)
+        center = highest[..., axis - 1].reshape(heatmap.shape[:-ndim] + (1,) * ndim)
+        mask &= jnp.abs(index - _over_map(center, heatmap, ndim)) <= radius
+    return mask
+
+
+def argmax_index(heatmap: jax.Array, spatial_ndim: int = 2) -> jax.Array:
+    """Index of each map's first maximum, x first.
+
+    Args:
+      heatmap: [..., H, W].
+      spatial_ndim: number N of trailing axes that belong to one map.
+
+    Returns:
+      [..., N] int32: (column, row) for two axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(argmax_index(jnp.array([[0.0, 1.0, 7.0], [2.0, 3.0, 4.0]])))
+      [2 0]
+    """
+    sizes = heatmap.shape[-spatial_ndim:]
+    flat = jnp.argmax(heatmap.reshape(heatmap.shape[:-spatial_ndim] + (-1,)), axis=-1)
+    return jnp.stack(jnp.unravel_index(flat, sizes)[::-1], axis=-1).astype(jnp.int32)
+
+
+def spatial_softmax(
+    heatmap: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """Softmax over all cells of each map.
+
+    Args:
+      heatmap: logits [..., H, W], as in ``soft_argmax``.
+      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
+      spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
+      where: booleans that broadcast to ``heatmap``; cells where it is False get 0. A map without
+        any True cell is uniform.
+
+    Returns:
+      Probabilities [..., H, W] that sum to 1 over each map; float32, or float64 for a float64 map.
+
+    Raises:
+      ValueError: as ``soft_argmax``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxpose import spatial_softmax
+      >>> print(spatial_softmax(jnp.log(jnp.array([[1.0, 2.0], [3.0, 4.0]]))))
+      [[0.1 0.2]
+       [0.3 0.4]]
+    """
+    heatmap, where = _checked(heatmap, temperature, "half_pixel", spatial_ndim, where)
+    return _spatial_softmax(heatmap, temperature, where, ndim=spatial_ndim)
+
+
+@partial(jax.jit, static_argnames="ndim")
+def _spatial_softmax(heatmap, temperature, where, *, ndim):
+    weight = jnp.exp(_scaled_logits(heatmap, temperature, where, ndim))
+    return weight / _over_map(_of_map(jnp.sum, weight, ndim), weight, ndim)
+
+
+def spatial_log_softmax(
+    heatmap: ArrayLike,
+    *,
+    temperature: ArrayLike = 1.0,
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """Logarithm of ``spatial_softmax``, accurate where the probability underflows.
+
+    Args:
+      heatmap: logits [..., H, W], as in ``soft_argmax``.
+      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
+      spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
+      where: booleans that broadcast to ``heatmap``; cells where it is False get -inf.
+
+    Returns:
+      [..., H, W]; float32, or float64 for a float64 map.
+
+    Raises:
+      ValueError: as ``soft_argmax``.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxpose import spatial_log_softmax
+      >>> print(spatial_log_softmax(jnp.array([[0.0, -500.0]])))
+      [[   0. -500.]]
+    """
+    heatmap, where = _checked(heatmap, temperature, "half_pixel", spatial_ndim, where)
+    return _spatial_log_softmax(heatmap, temperature, where, ndim=spatial_ndim)
+
+
+@partial(jax.jit, static_argnames="ndim")
+def _spatial_log_softmax(heatmap, temperature, where, *, ndim):
+    logits = _scaled_logits(heatmap, temperature, where, ndim)
+    return logits - _over_map(jnp.log(_of_map(jnp.sum, jnp.exp(logits), ndim)), logits, ndim)
+
+
+def spatial_expectation(
+    probability: ArrayLike,
+    *,
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    spatial_ndim: int = 2,
+) -> jax.Array:
+    """Expected position under maps that are already probabilities.
+
+    ``spatial_expectation(spatial_softmax(heatmap))`` equals ``soft_argmax(heatmap)``, which is
+    faster.
+
+    Args:
+      probability: [..., H, W], each map with sum 1. It is not normalized here: the result is linear
+        in the map, and one with sum s gives s times the position.
+      grid: where the cells lie, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+
+    Returns:
+      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map.
+
+    Raises:
+      ValueError: too few axes, a map without cells or an unknown grid.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxpose import spatial_expectation
+      >>> print(spatial_expectation(jnp.array([[0.0, 0.5], [0.0, 0.5]])))
+      [0.75 0.5 ]
+    """
+    probability, _ = _checked(probability, 1.0, grid, spatial_ndim, None)
+    return _spatial_expectation(probability, grid=grid, ndim=spatial_ndim)
+
+
+@partial(jax.jit, static_argnames=("grid", "ndim"))
+def _spatial_expectation(probability, *, grid, ndim):
+    lines = _lines(probability, ndim, keep=lax.optimization_barrier)
+    ramps = _ramps(grid, probability, ndim)
+    sums = [
+        jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1)
+        for line, ramp in zip(lines, ramps, strict=True)
+    ]
+    return jnp.stack(sums, axis=-1)
+
+
+def convert_grid(
+    position: ArrayLike, shape: tuple[int, ...], *, source: str, target: str
+) -> jax.Array:
+    """Translate positions from one library's coordinates of a map to another's.
+
+    Position of cell i of n = W columns (rows and slices alike) in each convention:
+
+    ===================== ===================== ==================================================
+    name                  position              used by
+    ===================== ===================== ==================================================
+    half_pixel            (i + 1/2) / n         this package
+    align_corners         i / (n - 1)           the authors' code of the paper
+    paper                 (i + 1) / n           equation 3 of the paper
+    index                 i                     kornia with ``normalized_coordinates=False``, COCO
+    kornia                2 i / (n - 1) - 1     kornia with ``normalized_coordinates=True``
+    dsntnn                (2 i + 1) / n - 1     dsntnn
+    integral_regression   i / n - 1/2           integral regression (Sun et al., 2018)
+    torch_align_corners   2 i / (n - 1) - 1     ``grid_sample`` with ``align_corners=True``
+    torch                 (2 i + 1) / n - 1     ``grid_sample`` with ``align_corners=False``
+    ===================== ===================== ==================================================
+
+    Args:
+      position: [..., N] in the order (x, y, z).
+      shape: of the map, in the order of its axes: (W,), (H, W) or (D, H, W).
+      source: name of the convention that the positions are in.
+      target: name of the convention of the result.
+
+    Returns:
+      [..., N], at least float32.
+
+    Raises:
+      ValueError: an unknown name, or a shape that does not fit the positions.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxpose import convert_grid
+      >>> center_of_first_cell = jnp.array([0.125, 0.0625])  # on a map of 8 rows, 4 columns
+      >>> print(convert_grid(center_of_first_cell, (8, 4), source="half_pixel", target="index"))
+      [0. 0.]
+      >>> print(convert_grid(center_of_first_cell, (8, 4), source="half_pixel", target="dsntnn"))
+      [-0.75  -0.875]
+    """
+    grids = _GRIDS | _FOREIGN_GRIDS
+    for name in (source, target):
+        if name not in grids:
+            raise ValueError(f"grid {name!r} is unknown; give one of {', '.join(grids)}")
+    (position,) = common_dtype(position)
+    if position.shape[-1:] != (len(shape),) or min(shape, default=0) < 1:
+        raise ValueError(f"positions {position.shape} do not fit a map of shape {tuple(shape)}")
+    if source == target:
+        return position
+    # Every grid is affine in the index: two cells tell all.
+    cells = np.array(shape[::-1], np.int64)
+    zero, one = np.zeros(len(shape)), np.ones(len(shape))
+    start, end = grids[source](zero, cells), grids[target](zero, cells)
+    scale = (grids[target](one, cells) - end) / (grids[source](one, cells) - start)
+    scale, offset = (jnp.asarray(x, position.dtype) for x in (scale, end - start * scale))
+    position, scale, offset = same_rank(position, scale, offset)
+    return position * scale + offset
 
 
 def joint_logit(heatmap: ArrayLike) -> jax.Array:
@@ -194,25 +539,41 @@ def aggregate_context(
       >>> print(aggregate_context(part, context, jnp.array([[50.0, -50.0]])))
       [[0.52 0.5 ]]
     """
-    part, context, logits, alpha = _common_dtype(part, context, context_logits, alpha)
+    part, context, logits, alpha = common_dtype(part, context, context_logits, alpha)
     if context.shape[-2] == 0:
         return part
     # A logit of -inf would leave a joint whose maps all have it without weights.
     logits = jnp.maximum(logits, jnp.finfo(logits.dtype).min)
     weights = jax.nn.softmax(jax.nn.log_sigmoid(logits), axis=-1)
-    mean = jnp.sum(jnp.multiply(*_same_rank(weights[..., None], context)), axis=-2)
-    part, mean, alpha = _same_rank(part, mean, alpha)
+    mean = jnp.sum(jnp.multiply(*same_rank(weights[..., None], context)), axis=-2)
+    part, mean, alpha = same_rank(part, mean, alpha)
     return alpha * part + (1 - alpha) * mean
 
 
-@partial(jax.jit, static_argnames="grid")
-def _soft_argmax(heatmap: jax.Array, temperature: ArrayLike, grid: str) -> jax.Array:
+@partial(jax.jit, static_argnames=("grid", "ndim", "second"))
+def _soft_argmax(heatmap, temperature, where, *, grid, ndim, second=False):
+    """Position [..., N], and with ``second`` the covariance [..., N, N]."""
+    logits = _scaled_logits(heatmap, temperature, where, ndim)
+    _, _, position, *covariance = _expectation(grid, ndim, second, logits)
+    return (position, *covariance) if second else position
+
+
+def _scaled_logits(heatmap, temperature, where, ndim):
+    """Logits over temperature, at most 0, and 0 in the highest cell of each map."""
+    if where is not None:
+        heatmap = jnp.where(where, heatmap, -jnp.inf)
+    highest = _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap), ndim), heatmap, ndim)
     # The maximum goes before the division, which would round away what counts among logits of 1e4.
-    logits = heatmap - _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap)), heatmap)
+    if where is None:
+        logits = heatmap - highest
+    else:  # a map without a cell under the mask counts as flat: finite, and without a gradient
+        nothing = highest == -jnp.inf
+        logits = jnp.where(nothing, 0, heatmap - jnp.where(nothing, 0, highest))
     temperature = jnp.asarray(temperature, logits.dtype)
     if temperature.ndim:  # a scalar stays one, since an array of maps' size would be kept for it
-        logits, temperature = _same_rank(logits, temperature[..., None, None])
-    return _expectation(grid, _scaled(logits, temperature))[-1]
+        temperature = temperature.reshape(temperature.shape + (1,) * ndim)
+        logits, temperature = same_rank(logits, temperature)
+    return _scaled(logits, temperature)
 
 
 @jax.custom_jvp
@@ -237,55 +598,107 @@ def _scaled_tangent(primals, tangents):
     return scaled, jnp.broadcast_to(step / temperature, scaled.shape)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _expectation(grid, logits):
-    """Weights exp(logits) [..., H, W], their sum [...] and mean position [..., 2]; logits <= 0.
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _expectation(grid, ndim, second, logits):
+    """Weights exp(logits) [..., H, W], their sum [...] and mean position [..., N]; logits <= 0.
 
-    The inner custom vmap alone has no reverse mode; the outer custom jvp gives it one, of every
-    order, since its rule calls this function again.
+    With ``second`` the covariance [..., N, N] of the position, too. The inner custom vmap alone has
+    no reverse mode; the outer custom jvp gives it one, of every order, since its rule calls this
+    function again.
     """
     weight = jnp.exp(logits)
-    moments = _moments(grid)
-    for _ in logits.shape[:-2]:
+    moments = _moments(grid, ndim, second)
+    for _ in logits.shape[:-ndim]:
         moments = jax.vmap(moments)
     return weight, *moments(weight)
 
 
 @_expectation.defjvp
-def _tangent(grid, primals, tangents):
+def _tangent(grid, ndim, second, primals, tangents):
     (logits,), (step,) = primals, tangents
-    weight, total, position = _expectation(grid, logits)
-    x, y = _ramps(grid, logits)
+    weight, total, position, *covariance = _expectation(grid, ndim, second, logits)
+    ramps = _ramps(grid, logits, ndim)
     flow = weight * step
     # Rows and columns are summed first, so that the reverse mode is one pass over the maps.
-    columns, rows = jnp.sum(flow, axis=-2), jnp.sum(flow, axis=-1)
-    change = [
-        jnp.sum(line * jnp.subtract(*_same_rank(ramp, position[..., i, None])), axis=-1) / total
-        for i, (line, ramp) in enumerate(((columns, x), (rows, y)))
-    ]
-    return (weight, total, position), (flow, jnp.sum(columns, axis=-1), jnp.stack(change, axis=-1))
+    lines = _lines(flow, ndim)
+    inflow = jnp.sum(lines[0], axis=-1)
+    apart = _apart(ramps, position)
+    change = [jnp.sum(line * x, axis=-1) / total for line, x in zip(lines, apart, strict=True)]
+    changes = [flow, inflow, jnp.stack(change, axis=-1)]
+    if second:
+        # E[(X - x)(Y - y)] does not change with x and y, to first order.
+        central = _central(flow, lines, apart, ramps, position)
+        changes.append((central - covariance[0] * inflow[..., None, None]) / total[..., None, None])
+    return (weight, total, position, *covariance), tuple(changes)
 
 
-def _moments(grid):
-    """The function from one map of weights [H, W] to their sum and their mean position [2].
+def _moments(grid, ndim, second):
+    """The function from one map of weights [H, W] to their sum, mean position [N] and covariance.
 
-    Its batching rule is the same function on more axes, so that any nesting of vmap stays two sums
-    over all maps. Columns and rows are added up before the ramps weight them: nothing as large as
-    the maps is written, and no float32 sum is longer than H or W. The barrier keeps XLA from
-    merging the two steps into one sum over H * W cells, which is 2e-5 off on a 32 x 32 map.
+    Its batching rule is the same function on more axes, so that any nesting of vmap stays a few
+    sums over all maps. Columns and rows are added up before the ramps weight them: nothing as large
+    as the maps is written, and no float32 sum is longer than one side of the map. The barrier keeps
+    XLA from merging the two steps into one sum over H * W cells, 2e-5 off on a 32 x 32 map.
     """
 
     def moments(weight):
+        ramps = _ramps(grid, weight, ndim)
+        lines = _lines(weight, ndim, keep=lax.optimization_barrier)
         positions = []
-        for axis, ramp in zip((-2, -1), _ramps(grid, weight), strict=True):
-            line = lax.optimization_barrier(jnp.sum(weight, axis=axis))
+        for line, ramp in zip(lines, ramps, strict=True):
             total = jnp.sum(line, axis=-1)
-            positions.append(jnp.sum(jnp.multiply(*_same_rank(line, ramp)), axis=-1) / total)
-        return total, jnp.stack(positions, axis=-1)
+            positions.append(jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1) / total)
+        position = jnp.stack(positions, axis=-1)
+        if not second:
+            return total, position
+        apart = _apart(ramps, position)
+        central = _central(weight, lines, apart, ramps, position, keep=lax.optimization_barrier)
+        return total, position, central / total[..., None, None]
 
     one_map = jax.custom_batching.custom_vmap(moments)
-    one_map.def_vmap(lambda axis_size, in_batched, weight: (moments(weight), (True, True)))
+    results = (True,) * (3 if second else 2)
+    one_map.def_vmap(lambda axis_size, in_batched, weight: (moments(weight), results))
     return one_map
+
+
+def _lines(array, ndim, keep=lambda line: line):
+    """Sums of array [..., D, H, W] over all spatial axes but one: [..., W], [..., H], [..., D]."""
+    lines = []
+    for left in range(ndim - 1, -1, -1):
+        line = array
+        for _ in range(left):
+            line = keep(jnp.sum(line, axis=-2))
+        lines.append(line)
+        if left:
+            array = keep(jnp.sum(array, axis=-1))
+    return lines
+
+
+def _apart(ramps, position):
+    """X - x [..., W], Y - y [..., H] and so on."""
+    return [jnp.subtract(*same_rank(ramp, position[..., i, None])) for i, ramp in enumerate(ramps)]
+
+
+def _central(array, lines, apart, ramps, position, keep=lambda line: line):
+    """Sums [..., N, N] of array times (X - x)(X - x), (X - x)(Y - y) and so on.
+
+    Off the diagonal the last axis is summed first, with the weight X - 1/2, which needs no result
+    of another sum. What 1/2 differs from x goes line by line, so that nothing cancels late.
+    """
+    ndim = len(lines)
+    sums = [[None] * ndim for _ in range(ndim)]
+    for i in range(ndim):
+        sums[i][i] = jnp.sum(lines[i] * jnp.square(apart[i]), axis=-1)
+        if i == ndim - 1:
+            break
+        offset = jnp.asarray(0.5, array.dtype)
+        tilted = jnp.sum(jnp.multiply(*same_rank(array, ramps[i] - offset)), axis=-1)
+        middle = (position[..., i] - offset)[..., None]
+        tilts = _lines(keep(tilted), ndim - 1 - i, keep)
+        for j, tilt in enumerate(tilts, i + 1):
+            sums[i][j] = sums[j][i] = jnp.sum(apart[j] * (tilt - middle * lines[j]), axis=-1)
+        array = keep(jnp.sum(array, axis=-1))
+    return jnp.stack([jnp.stack(row, axis=-1) for row in sums], axis=-2)
 
 
 # vmap moves the batch axis of whatever it broadcasts to the front, and the maps with it: a copy of
@@ -294,20 +707,21 @@ def _moments(grid):
 # stay put.
 
 
-def _of_map(reduce, array):
-    """reduce(array, axis=(-2, -1), keepdims=True): [..., H, W] to [..., 1, 1]."""
-    rows = jnp.stack([reduce(array, axis=-1)], axis=-1)
-    return jnp.stack([reduce(rows, axis=-2)], axis=-1)
+def _of_map(reduce, array, ndim):
+    """Reduce over the last ndim axes with keepdims=True: [..., H, W] to [..., 1, 1]."""
+    for axis in range(1, ndim + 1):
+        array = jnp.stack([reduce(array, axis=-axis)], axis=-1)
+    return array
 
 
-def _over_map(value, array):
-    """value [..., 1, 1] in every cell of array [..., H, W]."""
-    return jnp.tile(value, (1,) * (array.ndim - 2) + array.shape[-2:])
+def _over_map(value, array, ndim):
+    """Value [..., 1, 1] in every cell of array [..., H, W]."""
+    return jnp.tile(value, (1,) * (array.ndim - ndim) + array.shape[-ndim:])
 
 
-def _ramps(grid, array):
-    """X [W] and Y [H] of the cells of array [..., H, W], in its type."""
-    return [_ramp(grid, size, array.dtype) for size in array.shape[:-3:-1]]
+def _ramps(grid, array, ndim):
+    """X [W], Y [H] and so on of the cells of array [..., H, W], in its type."""
+    return [_ramp(grid, size, array.dtype) for size in array.shape[: -ndim - 1 : -1]]
 
 
 def _ramp(grid, size, dtype):
@@ -330,26 +744,77 @@ def _check_temperature(temperature, dtype):
         )
 
 
-def _maps(heatmap: ArrayLike) -> jax.Array:
-    (heatmap,) = _common_dtype(heatmap)
-    if heatmap.ndim < 2:
-        raise ValueError(f"heatmap has shape {heatmap.shape}; give [..., H, W]")
+def _maps(heatmap: ArrayLike, ndim: int = 2) -> jax.Array:
+    if ndim not in _AXES:
+        raise ValueError(f"spatial_ndim={ndim!r} is not 1, 2 or 3")
+    (heatmap,) = common_dtype(heatmap)
+    if heatmap.ndim < ndim:
+        raise ValueError(f"heatmap has shape {heatmap.shape}; give {_AXES[ndim]}")
     return heatmap
+
+
+def _checked(heatmap, temperature, grid, ndim, where):
+    """The map, at least float32, and the mask in its shape; a ValueError for a bad argument."""
+    heatmap = _maps(heatmap, ndim)
+    if 0 in heatmap.shape[-ndim:]:
+        raise ValueError(f"heatmap of shape {heatmap.shape} has no cells; give {_AXES[ndim]}")
+    if grid not in _GRIDS:
+        raise ValueError(f"grid={grid!r} is unknown; give one of {', '.join(_GRIDS)}")
+    _check_temperature(temperature, heatmap.dtype)
+    return heatmap, _mask(where, heatmap)
+
+
+def _mask(where, heatmap):
+    if where is None:
+        return None
+    where = jnp.asarray(where)
+    if where.dtype != jnp.bool_:
+        raise ValueError(f"where has dtype {where.dtype}; give booleans, such as where > 0")
+    try:
+        return jnp.broadcast_to(where, heatmap.shape)
+    except ValueError:
+        raise ValueError(
+            f"where of shape {where.shape} does not broadcast to the heatmap's {heatmap.shape}"
+        ) from None
 
 
 # Explicit types and ranks, so that the functions work under JAX's "strict" dtype promotion and with
 # rank promotion switched off.
 
 
-def _common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
-    """The arrays as float64 where one of them is, else as float32."""
-    arrays = [jnp.asarray(array) for array in arrays]
-    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in arrays)
-    return [array.astype(jnp.float64 if wide else jnp.float32) for array in arrays]
+def common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
+    """The arrays as float64 where one of them is, else as float32.
+
+    Args:
+      *arrays: of any shape and type.
+
+    Returns:
+      The same number of arrays, of one type. A Python number never asks for float64.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> [array.dtype.name for array in common_dtype(jnp.int8(1), 0.5)]
+      ['float32', 'float32']
+    """
+    given = [jnp.asarray(array) for array in arrays]
+    wide = any(array.dtype == jnp.float64 and not array.weak_type for array in given)
+    return [array.astype(jnp.float64 if wide else jnp.float32) for array in given]
 
 
-def _same_rank(*arrays: ArrayLike) -> list[jax.Array]:
-    """The arrays with axes of size one in front of those that have fewer."""
+def same_rank(*arrays: jax.Array) -> list[jax.Array]:
+    """The arrays with axes of size one in front of those that have fewer axes.
+
+    Args:
+      *arrays: of any shapes.
+
+    Returns:
+      The same number of arrays, all with as many axes as the one with most.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> [array.shape for array in same_rank(jnp.zeros((2, 3)), jnp.zeros(3))]
+      [(2, 3), (1, 3)]
+    """
     rank = max(array.ndim for array in arrays)
     return [
         array if array.ndim == rank else array.reshape((1,) * (rank - array.ndim) + array.shape)

@@ -23,7 +23,7 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1x1 convolution: multiply x [..., I] by kernel [I, O] at every position."""
+    """1x1 convolution of x [..., I] by kernel [I, O]; returns [..., O]."""
     # Flat, since XLA:CPU transposes the whole cotangent for the kernel's gradient of a 4-d product.
     flat = jnp.dot(x.reshape(-1, x.shape[-1]), kernel)
     return flat.reshape(*x.shape[:-1], kernel.shape[-1])
@@ -72,7 +72,7 @@ def batch_norm(
 
 
 def per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Values [C] with the rank of x [..., C]; explicit, since rank promotion may be off."""
+    """Reshape values [C] to [1, ..., 1, C], the rank of x [..., C]; rank promotion may be off."""
     return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
 

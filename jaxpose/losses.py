@@ -1,10 +1,28 @@
 """The paper's losses, unreduced, and the one masked mean that reduces them (section 3.2).
 
-Every block of the network has both; `training.step` sums them over the blocks.
+Every block of the network has both; `training.step` sums them over the blocks. Further losses of
+coordinates (Euclidean, wing, OKS) and of heat maps (divergence, variance) have the same form: one
+number a joint, to be averaged by `masked_mean`. Needs JAX, `jaxpose.heatmaps` and
+`jaxpose.heatmap_targets`.
 """
+
+import functools
+import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxpose.heatmap_targets import gaussian_log_density
+from jaxpose.heatmaps import (
+    common_dtype,
+    same_rank,
+    soft_argmax_with_covariance,
+    spatial_log_softmax,
+)
+
+_LOG_OF_ZERO = -1e3
 
 
 def coordinate_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
@@ -44,46 +62,197 @@ def probability_loss(logit: jax.Array, labelled: jax.Array) -> jax.Array:
     return jax.nn.softplus(logit) - logit * target
 
 
-def heatmap_divergence(
-    heatmaps: jax.Array,
-    target: jax.Array,
-    *,
-    sigma: float = 1.0,
-    temperature: float = 1.0,
-) -> jax.Array:
-    """Jensen-Shannon divergence of each map's softmax from a Gaussian at the target.
-
-    It is 0 where the two agree and at most log 2 (0.693). As a regularizer it keeps a part map a
-    localized detector whose maximum and expectation agree (Nibali et al., "Numerical Coordinate
-    Regression with Convolutional Neural Networks", 2018, section 3.3.2).
+def euclidean_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
+    """Euclidean distance of every joint; its gradient at distance 0 is 0.
 
     Args:
-      heatmaps: logits [..., H, W, J].
-      target: [..., J, 2], (x, y) in [0, 1] on the half-pixel grid, broadcastable; anything finite
-        where there is no label.
-      sigma: of the Gaussian, in cells of the map.
-      temperature: divides the maps before the softmax.
+      prediction: [..., J, N] (x, y, z).
+      target: broadcastable to it, in the same unit; anything finite where there is no label.
 
     Returns:
-      [..., J] float32, to be averaged over the labeled joints (`masked_mean`).
+      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
 
     Example:
-      >>> flat = jnp.zeros((1, 1, 1))  # one cell holds everything, wherever the target is
-      >>> float(heatmap_divergence(flat, jnp.array([[0.5, 0.5]]))[0])
-      0.0
+      >>> float(euclidean_loss(jnp.array([3.0, 4.0]), jnp.array([0.0, 0.0])))
+      5.0
     """
-    heatmaps = jnp.asarray(heatmaps, jnp.float32) / temperature
-    rows, columns, _ = heatmaps.shape[-3:]
-    target = jnp.asarray(target, jnp.float32)
-    x = jnp.expand_dims(target[..., 0], (-3, -2)) * columns - 0.5
-    y = jnp.expand_dims(target[..., 1], (-3, -2)) * rows - 0.5
-    across = jnp.square(jnp.arange(columns, dtype=jnp.float32)[:, None] - x)
-    down = jnp.square(jnp.arange(rows, dtype=jnp.float32)[:, None, None] - y)
-    log_q = jax.nn.log_softmax(-(across + down) / (2 * sigma**2), axis=(-3, -2))
-    log_p = jax.nn.log_softmax(heatmaps, axis=(-3, -2))
-    log_m = jnp.logaddexp(log_p, log_q) - jnp.log(jnp.float32(2))
+    square = jnp.sum(jnp.square(_difference(prediction, target)), axis=-1)
+    apart = square > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+
+
+def wing_loss(
+    prediction: ArrayLike, target: ArrayLike, *, width: float = 10.0, epsilon: float = 2.0
+) -> jax.Array:
+    """Wing loss: logarithmic near the target, L1 beyond ``width`` (Feng et al., 2018).
+
+    With d the difference along one axis, summed over the axes::
+
+        width * log(1 + |d| / epsilon)   for |d| < width
+        |d| - width + width * log(1 + width / epsilon)   else
+
+    Args:
+      prediction: [..., J, N] (x, y, z).
+      target: broadcastable to it, in the same unit; anything finite where there is no label.
+      width: where the logarithmic part ends, in the unit of the positions. The defaults are the
+        paper's, for pixels of a 256 x 256 crop; divide both by 256 for normalized positions.
+      epsilon: how sharp the logarithmic part is, in the same unit.
+
+    Returns:
+      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
+
+    Example:
+      >>> round(float(wing_loss(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 3)
+      6.931
+    """
+    distance = jnp.abs(_difference(prediction, target))
+    beyond = width - width * math.log1p(width / epsilon)
+    near = width * jnp.log1p(distance / epsilon)
+    return jnp.sum(jnp.where(distance < width, near, distance - beyond), axis=-1)
+
+
+def oks_loss(
+    prediction: ArrayLike, target: ArrayLike, area: ArrayLike, sigmas: ArrayLike
+) -> jax.Array:
+    """One minus COCO's object keypoint similarity of every joint.
+
+    With d the distance in pixels: 1 - exp(-d^2 / (2 * area * (2 * sigma)^2)). A person's loss is
+    the mean over its labeled joints.
+
+    Args:
+      prediction: [..., J, 2] (x, y), in pixels or any other unit of length.
+      target: broadcastable to it, in the same unit; anything finite where there is no label.
+      area: [...], of each person's annotation in the square of that unit; broadcastable to the
+        leading axes, and 0 allowed where there is no label.
+      sigmas: [J], COCO's constant of each joint, such as 0.062 for a wrist.
+
+    Returns:
+      [..., J] in [0, 1], at least float32, to be averaged over the labeled joints (`masked_mean`).
+
+    Example:
+      >>> truth = jnp.array([[100.0, 50.0]])  # one wrist
+      >>> round(float(oks_loss(truth + 10, truth, 5000.0, jnp.array([0.062]))[0]), 3)
+      0.728
+    """
+    square = jnp.sum(jnp.square(_difference(prediction, target)), axis=-1)
+    square, area, sigmas = common_dtype(square, area, sigmas)
+    area = jnp.maximum(area, jnp.finfo(area.dtype).eps)
+    scale = jnp.multiply(*same_rank(area[..., None], 8 * jnp.square(sigmas)))
+    return -jnp.expm1(-jnp.divide(*same_rank(square, scale)))
+
+
+def heatmap_divergence(
+    heatmap: ArrayLike,
+    target: ArrayLike,
+    *,
+    sigma: ArrayLike = 1.0,
+    temperature: ArrayLike = 1.0,
+    kind: Literal["jensen_shannon", "kl"] = "jensen_shannon",
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """Divergence of each map's softmax from a Gaussian at the target.
+
+    As a regularizer it keeps a part map a localized detector whose maximum and expectation agree
+    (Nibali et al., "Numerical Coordinate Regression with Convolutional Neural Networks", 2018,
+    section 3.3.2).
+
+    Args:
+      heatmap: logits [..., J, H, W].
+      target: [..., J, N] (x, y), normalized, with the same leading axes or ones that broadcast;
+        anything finite where there is no label.
+      sigma: of the Gaussian, in cells of the map; a scalar or an array that broadcasts to
+        ``target``, as in ``gaussian_heatmap``.
+      temperature: positive, divides the maps before the softmax; a scalar, or an array that
+        broadcasts to the leading axes.
+      kind: "jensen_shannon", 0 where the two agree and at most log 2; "kl", the Kullback-Leibler
+        divergence KL(map || Gaussian), without an upper bound.
+      grid: where the cells lie, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+      where: booleans that broadcast to ``heatmap``; both distributions have only the cells where it
+        is True.
+
+    Returns:
+      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
+
+    Raises:
+      ValueError: an unknown kind, and as ``soft_argmax`` and ``gaussian_heatmap``.
+
+    Example:
+      >>> target = jnp.array([0.5, 0.5])
+      >>> flat = jnp.zeros((1, 1))  # one cell holds everything, wherever the target is
+      >>> float(heatmap_divergence(flat, target))
+      0.0
+      >>> wrong = jnp.zeros((9, 9)).at[0, 0].set(100.0)
+      >>> round(float(heatmap_divergence(wrong, target)), 3)  # log 2
+      0.693
+      >>> round(float(heatmap_divergence(wrong, target, kind="kl")), 2)
+      17.84
+    """
+    if kind not in ("jensen_shannon", "kl"):
+        raise ValueError(f"kind={kind!r} is unknown; give jensen_shannon or kl")
+    heatmap, target = common_dtype(heatmap, target)
+    log_softmax = functools.partial(spatial_log_softmax, spatial_ndim=spatial_ndim, where=where)
+    log_p = log_softmax(heatmap, temperature=temperature)
+    log_q = gaussian_log_density(target, heatmap.shape[-spatial_ndim:], sigma, grid=grid)
+    log_q = jnp.broadcast_to(log_q, jnp.broadcast_shapes(log_q.shape, log_p.shape))
+    if where is not None:
+        log_q = log_softmax(log_q)
+    # exp of it is 0; a product of 0 with -inf would be NaN.
+    log_p, log_q = (jnp.where(x == -jnp.inf, _LOG_OF_ZERO, x) for x in same_rank(log_p, log_q))
+    axes = tuple(range(-spatial_ndim, 0))
+    if kind == "kl":
+        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=axes)
+    log_m = jnp.logaddexp(log_p, log_q) - math.log(2)
     terms = jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m)
-    return jnp.sum(terms, axis=(-3, -2)) / 2
+    return jnp.sum(terms, axis=axes) / 2
+
+
+def variance_loss(
+    heatmap: ArrayLike,
+    *,
+    sigma: ArrayLike = 1.0,
+    temperature: ArrayLike = 1.0,
+    spatial_ndim: int = 2,
+    where: ArrayLike | None = None,
+) -> jax.Array:
+    """Squared difference between the variance of each map's softmax and sigma^2, over all axes.
+
+    A regularizer of the map's width alone, wherever its peak lies (Nibali et al., 2018, section
+    3.3.1).
+
+    Args:
+      heatmap: logits [..., J, H, W].
+      sigma: wanted standard deviation, in cells; a scalar, or an array that broadcasts to
+        [..., J, N].
+      temperature: positive, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+      where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
+
+    Returns:
+      [..., J], in cells to the fourth power, at least float32, to be averaged over the labeled
+      joints (`masked_mean`).
+
+    Raises:
+      ValueError: as ``soft_argmax``.
+
+    Example:
+      >>> two_cells = jnp.zeros((1, 8)).at[0, 2:4].set(100.0)  # variance 1/4 along x, 0 along y
+      >>> print(variance_loss(two_cells, sigma=0.5).round(4))
+      0.0625
+    """
+    heatmap, sigma = common_dtype(heatmap, sigma)
+    _, covariance = soft_argmax_with_covariance(
+        heatmap,
+        size=heatmap.shape[: -spatial_ndim - 1 : -1],
+        temperature=temperature,
+        spatial_ndim=spatial_ndim,
+        where=where,
+    )
+    variance = jnp.diagonal(covariance, axis1=-2, axis2=-1)
+    excess = jnp.subtract(*same_rank(variance, jnp.square(sigma)))
+    return jnp.sum(jnp.square(excess), axis=-1)
 
 
 def masked_mean(
@@ -98,7 +267,7 @@ def masked_mean(
     Args:
       values: [...], such as [K, B, J].
       mask: bool, of the values' last axes, such as [B, J]; leading axes are summed.
-      count: the number to divide by, such as that of a whole batch of which this is a part; by
+      count: scalar to divide by, such as the count of a whole batch of which this is a part; by
         default that of `mask`.
       axis_name: the number is summed over the devices of this axis. The values are not: the
         results of the devices add up to the mean over all, and so do their gradients.
@@ -118,7 +287,19 @@ def masked_mean(
 
 
 def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
-    """How many are under the mask, at least 1; with `axis_name` over all its devices."""
+    """Count the true entries of a mask, at least 1.
+
+    Args:
+      mask: bool [...].
+      axis_name: the count is summed over the devices of this axis.
+
+    Returns:
+      Scalar, int32.
+
+    Example:
+      >>> int(masked_count(jnp.array([True, False, True])))
+      2
+    """
     count = jnp.sum(mask)
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
@@ -135,3 +316,9 @@ def _alike(prediction, target):
     wider = floating and target.dtype.itemsize > prediction.dtype.itemsize
     dtype = target.dtype if wider else prediction.dtype
     return prediction.astype(dtype), jnp.broadcast_to(target.astype(dtype), prediction.shape)
+
+
+def _difference(prediction, target):
+    """Prediction minus target, at least float32, in the prediction's shape."""
+    prediction, target = common_dtype(prediction, target)
+    return prediction - jnp.broadcast_to(target, prediction.shape)

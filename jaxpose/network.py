@@ -10,6 +10,7 @@ columns (the picture's / 8).
 
 import functools
 import zlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,7 +21,7 @@ import numpy as np
 from jaxpose import layers
 from jaxpose.depthwise import depthwise_conv
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import aggregate_context, joint_logit, soft_argmax
+from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
@@ -30,7 +31,7 @@ STRIDE = 32  # the deepest level of a block is the picture's size / 32
 
 
 class PoseOutput(NamedTuple):
-    """What the network says of a batch, one row a prediction block; the last is the prediction.
+    """A network's output for a batch, one row a prediction block; the last is the prediction.
 
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
@@ -47,12 +48,18 @@ class PoseOutput(NamedTuple):
 
 
 def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """RGB in 0..255 (uint8 or float, any shape) to [-1, 1], the network's input."""
+    """Map RGB images [...] in 0..255 (uint8 or float) to [-1, 1], the network's input."""
     return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
 
 
 def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
-    """Glorot uniform of a [kh, kw, C] kernel with Keras's fans: kh * kw * C in, kh * kw out."""
+    """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fans: kh * kw * C in, kh * kw out.
+
+    Args:
+      key: scalar, of `jax.random`.
+      shape: (kh, kw, C).
+      dtype: of the kernel.
+    """
     rows, columns, channels = shape
     limit = (6.0 / (rows * columns * (channels + 1))) ** 0.5
     return jax.random.uniform(key, shape, dtype, -limit, limit)
@@ -91,7 +98,10 @@ class BatchNorm(nn.Module):
 
 
 def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
-    """`layers.max_pool` as Flax has it, which converters recognise."""
+    """`layers.max_pool` of x [B, H, W, C] as Flax has it, which converters recognize.
+
+    Returns [B, ceil(H / strides), ceil(W / strides), C].
+    """
     shape = {"window_shape": (window, window), "strides": (strides, strides)}
     return nn.max_pool(x, **shape, padding="SAME")
 
@@ -258,6 +268,13 @@ class PoseNet(nn.Module):
     [-1, 1] (`normalise`), height and width divisible by 32; returns a `PoseOutput`. In training
     `net.apply(..., train=True, mutable=["batch_stats"])` returns (output, new statistics).
 
+    Example:
+      >>> net = PoseNet(num_joints=3, num_blocks=2, num_context_maps=1, width=18)
+      >>> images = normalise(jnp.zeros((1, 64, 64, 3)))
+      >>> variables = jax.eval_shape(net.init, jax.random.key(0), images)  # net.init draws them
+      >>> jax.eval_shape(net.apply, variables, images).keypoints.shape  # [K, B, J, 2]
+      (2, 1, 3, 2)
+
     Attributes:
       num_joints: J, the part maps of a block.
       num_blocks: K; each predicts, the last is the answer.
@@ -280,7 +297,7 @@ class PoseNet(nn.Module):
     alpha: float = 0.8
     width: int = PAPER_WIDTH
     kernel_size: int = 5
-    grid: str = "half_pixel"
+    grid: Grid = "half_pixel"
     temperature: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
@@ -317,9 +334,8 @@ class PoseNet(nn.Module):
             )(x)
             maps.append(raw)
         raw = jnp.stack(maps)
-        reading = {"grid": self.grid, "temperature": self.temperature}
         part, context, context_logits, confidence = read_maps(
-            raw, num_joints=self.num_joints, **reading
+            raw, num_joints=self.num_joints, grid=self.grid, temperature=self.temperature
         )
         keypoints = aggregate_context(part, context, context_logits, alpha=self.alpha)
         own = None
@@ -364,7 +380,7 @@ class PoseNet(nn.Module):
 
 
 def make_net(
-    arguments: dict[str, Any],
+    arguments: Mapping[str, Any],
     *,
     dtype: str = "float32",
     axis_name: str | None = None,
@@ -375,7 +391,8 @@ def make_net(
     Args:
       arguments: of `PoseNet`, by name.
       dtype: name of the computation's type.
-      axis_name, rematerialise: as `PoseNet` has them.
+      axis_name: as in `PoseNet`.
+      rematerialise: as in `PoseNet`.
 
     Raises:
       JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.
@@ -422,10 +439,10 @@ def decode(
     *,
     num_joints: int,
     alpha: float = 0.8,
-    grid: str = "half_pixel",
+    grid: Grid = "half_pixel",
     temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Raw heat maps [..., H, W, M] to keypoints [..., J, 2] and confidence logits [..., J].
+    """Decode heatmaps [..., H, W, M] into keypoints [..., J, 2] and confidence logits [..., J].
 
     M = J * (C + 1): J part maps, then the context maps grouped by joint (channel J + j * C + i is
     map i of joint j). Sections 3.2.1-3.2.3; with C = 0 the part maps' positions are the answer.
@@ -437,9 +454,9 @@ def decode(
 
 
 def read_maps(
-    heatmaps: jax.Array, *, num_joints: int, grid: str = "half_pixel", temperature: float = 1.0
+    heatmaps: jax.Array, *, num_joints: int, grid: Grid = "half_pixel", temperature: float = 1.0
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Read positions and logits off every raw heat map [..., H, W, M] (channels as in `decode`).
+    """Decode each of heatmaps [..., H, W, M] alone: positions and logits (channels as in `decode`).
 
     Returns:
       Positions of the part maps [..., J, 2], positions of the context maps [..., J, C, 2], logits

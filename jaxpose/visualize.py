@@ -180,7 +180,8 @@ def heat_map(
       heatmap: [H, W], raw.
       softmaxed: show its softmax, from 0 to its highest cell; else the raw map, from its lowest to
         its highest.
-      size, image: as ``part_maps`` has them.
+      size: as in ``part_maps``.
+      image: as in ``part_maps``.
 
     Returns:
       uint8 RGB.

@@ -130,7 +130,7 @@ def test_commands_that_are_shown_exist():
 
 
 def test_flags_and_fields_that_are_shown_exist():
-    launch = (ROOT / "launch.py").read_text()
+    launch = (ROOT / "jaxpose" / "cli" / "launch_flags.py").read_text()
     used = re.findall(r"launch\.py((?:[^\n]*\\\n|\n {22}--)*[^\n]*)", shell_text())
     flags = set(re.findall(r"--([a-z][\w.]*)", "\n".join(used)))
     assert {"config", "coordinator", "config.batch_size"} <= flags

@@ -18,8 +18,10 @@ import pytest
 
 from jaxpose import cli, export, geometry
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
 from jaxpose.errors import JaxposeError
+from jaxpose.geometry import MPII_RULE, CropRule
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.predict import PoseEstimator, as_picture
 from jaxpose.skeleton import LSP, MPII
@@ -27,17 +29,16 @@ from jaxpose.skeleton import LSP, MPII
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE = 64
 NETWORK = {"num_joints": 16, "num_blocks": 1, "width": 18, "kernel_size": 5}
-METADATA = {
-    "format": 1,
-    "network": NETWORK,
-    "joints": list(MPII.joints),
-    "flip_pairs": [list(pair) for pair in MPII.flip_pairs],
-    "limbs": [list(pair) for pair in MPII.limbs],
-    "trained_joints": [name for name in MPII.joints if name in (*LSP.joints, "upper_neck")],
-    "image_size": SIZE,
-    "crop": {"source": "scale", "enlargement": 1.25, "shift": 0.075},
-    "step": 3,
-}
+METADATA = CheckpointMetadata(
+    network=NETWORK,
+    joints=MPII.joints,
+    flip_pairs=MPII.flip_pairs,
+    limbs=MPII.limbs,
+    trained_joints=tuple(n for n in MPII.joints if n in (*LSP.joints, "upper_neck")),
+    image_size=SIZE,
+    crop=MPII_RULE,
+    step=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_the_artifact_takes_any_batch_on_every_platform(artifact):
     assert artifact.platforms == ("cpu", "cuda", "tpu")
     (images,) = artifact.in_avals
     assert str(images) == f"uint8[batch,{SIZE},{SIZE},3]"
-    joints = len(METADATA["trained_joints"])
+    joints = len(list(METADATA.trained_joints))
     assert [str(out) for out in artifact.out_avals] == [
         f"float32[batch,{joints},2]", f"float32[batch,{joints}]"
     ]  # fmt: skip
@@ -198,7 +199,9 @@ def test_jax_and_flatbuffers_are_enough(artifact, estimator, crops, tmp_path):
 def test_the_description_names_what_the_program_says(exported, estimator):
     described = json.loads((exported[0] / "pose.jax.json").read_text())
     assert (described["format"], described["program"]) == ("jax", "pose.jax")
-    assert described["joints"] == METADATA["trained_joints"] and "pelvis" not in described["joints"]
+    assert (
+        described["joints"] == list(METADATA.trained_joints) and "pelvis" not in described["joints"]
+    )
     assert described["limbs"] == [list(limb) for limb in estimator.limbs]
     assert described["image_size"] == SIZE and described["input"]["shape"][1:] == [SIZE, SIZE, 3]
     joints = len(described["joints"])
@@ -210,7 +213,7 @@ def test_the_description_names_what_the_program_says(exported, estimator):
 
 @pytest.mark.parametrize("source", ["scale", "joints", "picture"])
 def test_its_crop_rule_is_the_estimators(source, estimator):
-    metadata = {**METADATA, "crop": {"source": source, "enlargement": 1.3, "shift": 0.06}}
+    metadata = METADATA._replace(crop=CropRule(source, 1.3, 0.06))
     variables = estimator._variables
     rule = export.description(variables, metadata)["crop"]
     for box in ([30.0, 40.0, 60.0, 110.0], [0.0, 0.0, 200.0, 50.0]):

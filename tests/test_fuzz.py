@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import launch
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.cli.launch_flags import parse
 from jaxpose.data.images import decode
 from jaxpose.evaluation import prediction_file, protocols
 from jaxpose.predict import as_picture
@@ -250,8 +250,8 @@ def test_damaged_checkpoints(saved, tmp_path):
         found = attempt(store.restore_newest, folder, test_store.state())
         if found is not REFUSED:
             state, metadata = found
-            steps.append(metadata["step"])
-            test_store.assert_same(state, test_store.state(metadata["step"]))
+            steps.append(metadata.step)
+            test_store.assert_same(state, test_store.state(metadata.step))
         attempt(store.load, folder / "3")
         file.write_bytes(before)
     assert set(steps) == {2, 3}
@@ -353,10 +353,10 @@ VALUES = st.one_of(
 def test_overrides_of_a_config(overrides):
     argv = tiny_run.command("run", "data") + [f"--config.{name}={text}" for name, text in overrides]
 
-    def parse():
-        check_config(launch.parse(argv).config)
+    def check():
+        check_config(parse(argv).config)
 
-    attempt(parse)
+    attempt(check)
 
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**6), 10**6)

@@ -1,4 +1,3 @@
-import doctest
 from functools import partial
 
 import jax
@@ -9,7 +8,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
-import jaxpose.heatmaps
 from jaxpose.heatmaps import aggregate_context, joint_logit, joint_probability, soft_argmax
 
 RNG = np.random.default_rng(0)
@@ -441,12 +439,6 @@ def test_aggregation_gradients_agree_with_differences():
 def test_errors_name_the_bad_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
-
-
-def test_examples_of_the_docstrings_run():
-    result = doctest.testmod(jaxpose.heatmaps)
-    assert result.attempted > 15
-    assert result.failed == 0
 
 
 SMALL = [jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.int4, jnp.uint4, jnp.int8, jnp.bool_]

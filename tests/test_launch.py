@@ -10,12 +10,11 @@ import pytest
 
 import launch
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import METADATA_KEYS
 from jaxpose.network import initial_variables, make_net
 from jaxpose.training import optimizer
 from jaxpose.training.state import create_train_state
 from jaxpose.training.workdir import prepare_workdir
-from tests.support import tiny_run
+from tests.support import small_estimator, tiny_run
 
 # ml_collections loads a config file in a way that importlib wants to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -36,9 +35,9 @@ def without_cache(monkeypatch):
 PHASES = {"loading JAX", "opening the data sets", "initializing the network"}
 
 
-def fails(capsys, argv, says):
-    """The command leaves with status 1 and one line of error, which has these words."""
-    assert launch.main(argv) == 1
+def fails(capsys, argv, says, status=1):
+    """The command exits with `status` and one line of error, which has these words."""
+    assert launch.main(argv) == status
     *before, line = capsys.readouterr().err.splitlines()
     assert {text.partition(":")[0] for text in before} <= PHASES | {"evaluating the test rows"}
     assert line.startswith("error: ")
@@ -73,7 +72,8 @@ def test_help_names_the_flags(capsys):
     ],
 )
 def test_fields(capsys, tmp_path, people, fields, says):
-    fails(capsys, tiny_run.command(tmp_path, people, **fields), says)
+    wrong_usage = "no field" in says or "many" in says
+    fails(capsys, tiny_run.command(tmp_path, people, **fields), says, 2 if wrong_usage else 1)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,67 @@ def test_fields(capsys, tmp_path, people, fields, says):
 def test_arguments(capsys, tmp_path, changes, says):
     arguments = {"--config": "configs/synthetic.py:tiny", "--workdir": str(tmp_path), **changes}
     given = [f"{name}={value}" for name, value in arguments.items() if value is not None]
-    fails(capsys, ["launch.py", *given], says)
+    fails(capsys, ["launch.py", *given], says, 1 if "No such file" in says else 2)
+
+
+def launch_file(tmp_path, capsys, text):
+    """Launch with a config file of that text; the status, stdout and stderr."""
+    (tmp_path / "mine.py").write_text(text)
+    argv = ["launch.py", f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}"]
+    status = launch.main(argv)
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("statement", "last"),
+    [
+        ("raise ValueError('a wrong value')", "ValueError: a wrong value"),
+        ("raise TypeError('a wrong type')", "TypeError: a wrong type"),
+        ("undefined", "NameError: name 'undefined' is not defined"),
+        ("[].missing", "AttributeError: 'list' object has no attribute 'missing'"),
+        ("{}['missing']", "KeyError: 'missing'"),
+        ("open('mine.py/missing')", "Not a directory: 'mine.py/missing'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+@pytest.mark.parametrize("place", ["get_config", "top level"])
+def test_an_exception_in_a_config_file_shows_its_own_traceback(
+    capsys, tmp_path, monkeypatch, statement, last, place
+):
+    monkeypatch.chdir(tmp_path)
+    indent = "    " if place == "get_config" else ""
+    start = "def get_config():" if place == "get_config" else "import math"
+    status, _, said = launch_file(tmp_path, capsys, f"{start}\n{indent}{statement}\n")
+    assert status == 1
+    lines = said.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].startswith(f'  File "{tmp_path}/mine.py", line 2')  # no frame of a library
+    assert lines[-1].endswith(last)
+    assert "error: " not in said and "ml_collections" not in said
+
+
+def test_a_config_file_that_does_not_compile_shows_the_line(capsys, tmp_path):
+    status, _, said = launch_file(tmp_path, capsys, "def get_config(:\n")
+    assert status == 1
+    assert f'File "{tmp_path}/mine.py", line 1' in said and "SyntaxError" in said.splitlines()[-1]
+
+
+def test_a_config_file_without_get_config_is_a_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)  # loaded into it again
+    status, _, said = launch_file(tmp_path, capsys, "")
+    assert status == 2 and said.startswith("error: the file of --config has no function get_config")
+
+
+def test_stdout_escapes_names_that_its_encoding_lacks(tmp_path):
+    workdir = tmp_path / "gr\u00f6\u00dfe"
+    code = f"import launch\nlaunch.run = lambda _: print({str(workdir)!r})\nlaunch.parse = id\n"
+    code += "import sys\nsys.exit(launch.main([]))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tiny_run.ROOT, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.rstrip().endswith(rb"gr\xf6\xdfe")
 
 
 def test_nothing_to_evaluate(capsys, tmp_path, people):
@@ -135,8 +195,7 @@ def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
     sgd = optimizer.make_optimizer("sgd", lambda step: 0.1)
     state = create_train_state(variables, sgd, optimizer.make_plateau()[0](), ema=False)
     manager = store.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
-    described = dict.fromkeys(METADATA_KEYS)
-    store.save(manager, 1, state._replace(step=np.int32(1)), described)
+    store.save(manager, 1, state._replace(step=np.int32(1)), small_estimator.METADATA)
     store.finish(manager)
     fails(capsys, tiny_run.command(tmp_path, people), "batch_stats/block1_a/level1/main/norm/mean")
 

@@ -138,7 +138,10 @@ def test_heatmap_divergence_is_numpys():
     maps, target = 2 * rng.normal(size=(2, 6, 5, 3)), rng.random((2, 3, 2))
     for sigma, temperature in [(1.0, 1.0), (0.7, 2.0)]:
         found = heatmap_divergence(
-            jnp.float32(maps), jnp.float32(target), sigma=sigma, temperature=temperature
+            jnp.float32(np.moveaxis(maps, -1, 1)),
+            jnp.float32(target),
+            sigma=sigma,
+            temperature=temperature,
         )
         assert found.shape == (2, 3)
         for b, j in np.ndindex(2, 3):
@@ -154,7 +157,7 @@ def test_heatmap_divergence_is_numpys():
 
 
 def test_heatmap_divergence_stays_finite_for_sharp_maps_and_far_targets():
-    maps = jnp.zeros((8, 8, 1)).at[0, 0].set(1e4)
+    maps = jnp.zeros((1, 8, 8)).at[0, 0, 0].set(1e4)
     value, slope = jax.value_and_grad(
         lambda maps: heatmap_divergence(maps, jnp.array([[0.95, 0.95]]), sigma=0.2)[0]
     )(maps)

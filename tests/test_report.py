@@ -14,12 +14,14 @@ from PIL import Image
 
 from configs import common
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import protocols
 from jaxpose.evaluation.inference import PARTS_ALONE
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.evaluation.scoring import evaluate_checkpoint
+from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.report import Panel, Picture, Section, page, report_run, write_report
 from jaxpose.report.curves import Curve, line_chart
@@ -36,7 +38,7 @@ def scored(seed):
     truth = rng.uniform(0, 100, (40, 14, 2))
     labelled = rng.random((40, 14)) < 0.9
     guess = truth + rng.normal(0, 12, truth.shape)
-    predictions = Predictions(guess, truth, labelled, LSP.joints, LSP.joints)
+    predictions = LabeledPredictions(guess, truth, labelled, LSP.joints, LSP.joints)
     return {
         name: protocols.result(protocol, protocols.score(protocol, predictions))
         for name, protocol in protocols.PROTOCOLS.items()
@@ -155,26 +157,26 @@ def test_whatever_a_text_holds_is_shown_not_run(tmp_path):
 @pytest.mark.parametrize("protocol", ["lsp-pck", "lsp-pcp"])
 def test_the_columns_are_the_rows(root, protocol):
     result, mean = ROWS[ROW][protocol], MEAN[ROW][protocol]
-    head, *body = tables(root, "columns")[f"{result['metric']}@{result['threshold']:g}"]
+    head, *body = tables(root, "columns")[f"{result.protocol.metric}@{result.protocol.threshold:g}"]
     assert head[1:-1] == [header for _, header, _ in protocols.PROTOCOLS[protocol].columns]
     assert [row[0] for row in body] == ["this network", "mean pose alone"]
     for row, found in zip(body, (result, mean), strict=True):
-        assert row[1:] == [f"{v:.2f}" for v in (*found["columns"].values(), found["total"])]
+        assert row[1:] == [f"{v:.2f}" for v in (*found.columns.values(), found.total)]
 
 
 @pytest.mark.parametrize("protocol", ["lsp-pck", "lsp-pcp"])
 def test_every_joint_has_its_rate_its_counts_and_the_mean_poses_rate(root, protocol):
     result, mean = ROWS[ROW][protocol], MEAN[ROW][protocol]
-    _, *body = tables(root, "each")[f"{result['metric']}@{result['threshold']:g}"]
+    _, *body = tables(root, "each")[f"{result.protocol.metric}@{result.protocol.threshold:g}"]
     expected = [
         [
             part.replace("_", " "),
             "",
-            f"{found['rate']:.2f}",
-            f"{mean['parts'][part]['rate']:.2f}",
-            f"{found['correct']} of {found['counted']}",
+            f"{found.rate:.2f}",
+            f"{mean.parts[part].rate:.2f}",
+            f"{found.correct} of {found.counted}",
         ]
-        for part, found in result["parts"].items()
+        for part, found in result.parts.items()
     ]
     assert body == expected
 
@@ -182,8 +184,8 @@ def test_every_joint_has_its_rate_its_counts_and_the_mean_poses_rate(root, proto
 def test_the_headline_has_the_totals(root):
     items = [words(item) for item in root.find(".//ul[@class='scores']")]
     for item, protocol in zip(items, ROWS[ROW], strict=True):
-        assert f"{ROWS[ROW][protocol]['total']:.2f}" in item
-        assert f"mean pose alone {MEAN[ROW][protocol]['total']:.2f}" in item
+        assert f"{ROWS[ROW][protocol].total:.2f}" in item
+        assert f"mean pose alone {MEAN[ROW][protocol].total:.2f}" in item
 
 
 def test_a_page_without_a_mean_pose_history_or_pictures_is_whole(tmp_path):
@@ -344,17 +346,17 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     config.test = (("leeds", "test", "picture"),)
     config.eval.batch_size = 8
     arguments = {"num_joints": 16, "num_blocks": 1, "num_context_maps": 2, "width": 18}
-    metadata = {
-        "network": arguments,
-        "joints": list(config.joints),
-        "flip_pairs": [],
-        "limbs": [],
-        "trained_joints": [j for j in config.joints if j not in ("pelvis", "thorax")],
-        "image_size": 32,
-        "crop": {},
-        "step": 3,
-        "seconds": 1.0,
-    }
+    metadata = CheckpointMetadata(
+        network=arguments,
+        joints=tuple(config.joints),
+        flip_pairs=(),
+        limbs=(),
+        trained_joints=tuple(j for j in config.joints if j not in ("pelvis", "thorax")),
+        image_size=32,
+        crop=MPII_RULE,
+        step=3,
+        seconds=1.0,
+    )
     manager = store.open_manager(tmp_path / "checkpoints" / "best", keep=1)
     variables = initial_variables(PoseNet(**arguments, dtype=jnp.float32), 0)
     store.save(manager, 3, variables, metadata, wait=True)
@@ -373,9 +375,9 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     assert not any(alt.startswith("im0002.png") for alt in alts)
     assert sum(alt.startswith("softmax of") for alt in alts) == 8
     assert sum("context map 2" in alt for alt in alts) == 3
-    (row,) = evaluation["rows"].values()
+    (row,) = evaluation.rows.values()
     _, ours, mean, median = tables(root, "columns")["PCK@0.2"]
-    assert ours[-1] == f"{row['lsp-pck']['total']:.2f}"
+    assert ours[-1] == f"{row.results['lsp-pck'].total:.2f}"
     assert (mean[0], median[0]) == ("mean pose alone", "median pose alone")
     _, block, alone, _ = tables(root, "columns alike")["PCK@0.2 by prediction block"]
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]

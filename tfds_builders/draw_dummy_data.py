@@ -88,7 +88,7 @@ def mat(variables: Mapping[str, Any], *, compressed: bool = True) -> bytes:
 def structs(elements: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> np.ndarray:
     """A 1 x n struct array of MATLAB; a field that an element lacks is empty in it.
 
-    Arguments:
+    Args:
       elements: the values by field.
       fields: their order; by default that of their first appearance.
     """
@@ -119,7 +119,7 @@ def small(number: float) -> np.ndarray | float:
 def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joints: np.ndarray):
     """Writes pictures and joints.mat.
 
-    Arguments:
+    Args:
       folder: of the release.
       digits: of the numbers in file names.
       numbers: of the pictures, from 1.
@@ -161,7 +161,7 @@ def draw_lspet(folder: pathlib.Path) -> None:
 def mpii_person(points: np.ndarray, **others: Any) -> dict[str, Any]:
     """A complete element of annorect.
 
-    Arguments:
+    Args:
       points: pixel indices from 0 of the 16 joints, (x, y).
       **others: further fields, or other values of those given here.
     """
@@ -188,7 +188,7 @@ def mpii_person(points: np.ndarray, **others: Any) -> dict[str, Any]:
 def mpii_release(images: Sequence[tuple[str, bool, Sequence[Mapping], Sequence[int]]]) -> dict:
     """The variable of MPII's annotation file.
 
-    Arguments:
+    Args:
       images: name, whether in training, elements of annorect, numbers from 1 of the sufficiently
         separated persons.
     """

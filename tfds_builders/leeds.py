@@ -30,7 +30,7 @@ class Release(NamedTuple):
 def find_release(found: list[Files], digits: int, release: str) -> Release:
     """The folder or archive with joints.mat and, beside it, images/imN.jpg.
 
-    Arguments:
+    Args:
       found: where to look, in this order.
       digits: of the number N in the pictures' names: 4 in LSP, 5 in LSPET.
       release: its name, for the message.
@@ -145,7 +145,7 @@ def numbers_by_split(
 ) -> dict[str, list[int]]:
     """The numbers of the pictures that have a file, by split; the others are reported by name.
 
-    Arguments:
+    Args:
       builder: whose report it is.
       release: where the pictures lie.
       count: of the annotated pictures.

@@ -89,7 +89,7 @@ EMPTY = Array("number", (0, 0), np.zeros(0))
 def read(data: bytes, variable: str, where: str) -> Array:
     """One variable of a .mat file.
 
-    Arguments:
+    Args:
       data: the file.
       variable: its name.
       where: the file's name, for messages.

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tfds_builders.sources import Files, ReadError
 
@@ -196,7 +196,7 @@ def _chunks_end_within(data: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    if "cannot identify" in str(error):
+    if isinstance(error, UnidentifiedImageError):
         return "no picture"
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -206,7 +206,7 @@ def read_all(
 ) -> Iterator[tuple[Tag, str, Result | ReadError]]:
     """Reads files one after the other and processes them in threads, a few ahead.
 
-    Arguments:
+    Args:
       requests: (tag, files, name); sorted here into the order in which reading is fastest.
       process: takes a file's bytes and its tag, in a thread; may raise ReadError.
 

@@ -14,7 +14,7 @@ from tfds_builders.sources import Files, ReadError, open_sources
 class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A TFDS builder that reads the user's own files, counts what it finds and says so.
 
-    Arguments:
+    Args:
       sources: folders, archives or files to read; by default TFDS's `manual_dir`.
       strict: end the build at the first file or person that cannot be used.
       progress: show a progress bar per split.
@@ -57,7 +57,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Texts are unchanged but for characters that UTF-8 lacks, which are escaped: file names may
         be bytes in any encoding.
 
-        Arguments:
+        Args:
           split: name of the split.
           examples: pairs of an integer key, which orders the split, and an example.
           total: length of the progress bar.
@@ -81,7 +81,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> Iterator[tuple[Any, Any]]:
         """(tag, result) of every picture that can be read; the others are counted by name.
 
-        Arguments:
+        Args:
           requests: (tag, files, name).
           process: takes a picture's bytes and its tag, in a thread; may raise ReadError.
 

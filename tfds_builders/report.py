@@ -40,7 +40,7 @@ class Report:
     def lines(self, names_shown: int | None = NAMES_SHOWN) -> list[str]:
         """The report, a finding a line; files and persons by name.
 
-        Arguments:
+        Args:
           names_shown: of each finding, at most; None for all.
         """
 

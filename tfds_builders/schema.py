@@ -16,7 +16,7 @@ from tfds_builders.joints import JointSet
 def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.features.FeaturesDict:
     """The features of an example with J joints.
 
-    Arguments:
+    Args:
       num_joints: J.
       extra: further features of one data set, by name.
 
@@ -60,7 +60,7 @@ def metadata(
 ) -> tfds.core.MetadataDict:
     """What a prepared data set says of itself, in its own files.
 
-    Arguments:
+    Args:
       joint_set: joint names in the order of the features, flip pairs and limbs.
       release: which data these are, in words.
       annotated: per joint, whether the data set labels it at all; by default all are.

@@ -125,7 +125,7 @@ def local_path(path: str, option: str) -> pathlib.Path:
 def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:
     """The folders and archives that the user named, and the archives in those folders.
 
-    Arguments:
+    Args:
       sources: paths of folders, archives or single files.
       archive_name: regular expression; archives within a folder are opened where their file name
         contains it.

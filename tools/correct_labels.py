@@ -1,6 +1,6 @@
-"""Correct a data set's labels by what a trained network predicts for many views of each person.
+r"""Correct a data set's labels by what a trained network predicts for many views of each person.
 
-    python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \\
+    python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \
         --output corrections.tsv
 
 Every training person is shown to the network as crops of several sizes, rotations and both mirror
@@ -103,9 +103,9 @@ class Teacher:
 
     def __init__(self, path: str, split: PreparedSplit, *, which: str, dtype: str):
         variables, metadata, _ = store.load(path, which=which)
-        net = make_net(metadata["network"], dtype=dtype)
-        names = metadata["joints"]
-        self.size = metadata["image_size"]
+        net = make_net(metadata.network, dtype=dtype)
+        names = metadata.joints
+        self.size = metadata.image_size
         self.order = joint_index(names, split.joints)
         mirror = flip_permutation(names, skeleton_of(names).flip_pairs)
 

@@ -10,17 +10,20 @@ photo of a person the README's picture is drawn from it too.
 import argparse
 import functools
 import pathlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxpose import PoseEstimator, geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
 from jaxpose.evaluation import calibration, inference, protocols
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.evaluation_set import evaluation_set_of
+from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.geometry import PICTURE_RULE, example_crop
 from jaxpose.network import PoseNet, make_net
 from jaxpose.optional import import_optional
@@ -44,55 +47,49 @@ class Network(NamedTuple):
 
     net: PoseNet
     variables: dict
-    described: dict[str, Any]
+    metadata: CheckpointMetadata
 
     @property
     def joints(self) -> tuple[str, ...]:
         """Names of the network's joints."""
-        return tuple(self.described["joints"])
+        return self.metadata.joints
 
 
 def open_network(path: str | pathlib.Path) -> Network:
     """The network of a checkpoint."""
-    variables, described, _ = store.load(path)
-    return Network(make_net(described["network"]), variables, described)
+    variables, metadata, _ = store.load(path)
+    return Network(make_net(metadata.network), variables, metadata)
 
 
-def answers_of(network: Network, split: PreparedSplit, crop: str, **options) -> inference.Answers:
-    """The network's answers for a whole split."""
+def predict(network: Network, split: PreparedSplit, crop: str, **options) -> inference.Predictions:
+    """The network's predictions for a whole split."""
     return inference.predict_split(
         network.net,
         network.variables,
         split,
         joints=network.joints,
-        image_size=network.described["image_size"],
+        image_size=network.metadata.image_size,
         batch_size=64,
         rule=geometry.crop_rule(crop),
         **options,
     )
 
 
-def predictions_of(network: Network, split: PreparedSplit, answers, block=-1) -> Predictions:
-    """One block's answers beside the truth."""
-    return inference.predictions_of(
-        answers,
-        prepared.annotations(split),
-        joints=network.joints,
-        truth_joints=split.joints,
-        trained=tuple(network.described["trained_joints"]),
-        block=block,
-    )
+def labeled(network: Network, split: PreparedSplit, predictions, block=-1) -> LabeledPredictions:
+    """One block's predictions with the truth."""
+    evaluation_set = evaluation_set_of(split, network.joints, network.metadata.trained_joints)
+    return inference.labeled_predictions(predictions, evaluation_set, block=block)
 
 
-def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> Predictions:
-    """What `predict` says of each whole picture: a first look, then the box of what it found."""
+def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:
+    """What `predict` finds in each whole image: a first pass, then the box of what it found."""
     estimator = PoseEstimator.from_checkpoint(path)
     found = []
     for index in range(len(split.source)):
         image, _ = decode(read_example(split, index)["image"])
         found.append(estimator.predict(image).keypoints[0])
     truth = prepared.annotations(split)
-    return Predictions(
+    return LabeledPredictions(
         prediction=np.stack(found),
         ground_truth=truth["keypoints"],
         labelled=truth["labelled"],
@@ -101,26 +98,26 @@ def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> Predictions:
     )
 
 
-def scored(name: str, predictions: Predictions) -> dict[str, Any]:
+def scored(name: str, predictions: LabeledPredictions) -> ProtocolResult:
     """The result of one protocol."""
     protocol = protocols.named(name)
     return protocols.result(protocol, protocols.score(protocol, predictions))
 
 
-def table(name: str, rows: list[tuple[str, dict[str, Any]]]) -> str:
+def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
     """A Markdown table in the paper's columns."""
     protocol = protocols.named(name)
     headers = ["", *(header for _, header, _ in protocol.columns), protocol.total]
     lines = [f"| {' | '.join(headers)} |", "|---" * len(headers) + "|"]
     for label, found in rows:
-        rates = [*found["columns"].values(), found["total"]]
+        rates = [*found.columns.values(), found.total]
         lines.append(f"| {label} | " + " | ".join(f"{rate:.1f}" for rate in rates) + " |")
     return "\n".join(lines)
 
 
-def confidence_text(answers: inference.Answers) -> str:
+def confidence_text(predictions: inference.Predictions) -> str:
     """ROC area of "labelled in the crop" with its interval, and the reliability table."""
-    probability, present = answers.confidence[-1], answers.in_crop
+    probability, present = predictions.confidence[-1], predictions.in_crop
     known = np.ones_like(present)
     area = calibration.pooled_roc_area(probability, present, known)
     low, high = calibration.roc_interval(probability, present, known)
@@ -149,8 +146,8 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
     test = open_split("lsp/person_centric", "test")
     observed = open_split("lsp/observer_centric", "test")
     people = open_split("mpii/crops", "validation")
-    plain = answers_of(network, test, "picture")
-    person_centric = predictions_of(network, test, plain)
+    plain = predict(network, test, "picture")
+    person_centric = labeled(network, test, plain)
     rows = [
         ("whole picture, one crop, one pass", person_centric),
         ("`predict`: second pass on the box of the first", second_pass(path, test)),
@@ -161,13 +158,13 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
     ]
     centric = [
         ("person-centric", person_centric),
-        ("observer-centric", predictions_of(network, observed, plain)),
+        ("observer-centric", labeled(network, observed, plain)),
     ]
     blocks = [
-        (f"block {k + 1}", predictions_of(network, test, plain, block=k))
+        (f"block {k + 1}", labeled(network, test, plain, block=k))
         for k in range(network.net.num_blocks)
     ]
-    mpii = answers_of(network, people, "joints")
+    mpii = predict(network, people, "joints")
     draw_pictures(network, test, plain, person_centric)
 
     def score_rows(protocol, named):
@@ -182,18 +179,21 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
         score_rows("lsp-pck", centric),
         score_rows("lsp-pcp", centric),
         f"MPII, {len(people.source)} validation persons, crop by the true joints' box, PCKh@0.5:",
-        score_rows("mpii-pckh", [("", predictions_of(network, people, mpii))]),
+        score_rows("mpii-pckh", [("", labeled(network, people, mpii))]),
         confidence_text(mpii),
     ]
     return "\n\n".join(parts)
 
 
 def _other(network: Network, split: PreparedSplit, *, crop: str = "picture", **options):
-    return predictions_of(network, split, answers_of(network, split, crop, **options))
+    return labeled(network, split, predict(network, split, crop, **options))
 
 
 def draw_pictures(
-    network: Network, split: PreparedSplit, answers: inference.Answers, predictions: Predictions
+    network: Network,
+    split: PreparedSplit,
+    found: inference.Predictions,
+    predictions: LabeledPredictions,
 ) -> None:
     """People drawn by the seed, and those whose joints lie furthest off, relative to the torso."""
     order = joint_index(predictions.prediction_joints, predictions.joints)
@@ -210,14 +210,16 @@ def draw_pictures(
     }
     image_of = import_optional("PIL.Image", extra="predict")
     for name, count in PICTURES.items():
-        tiles = [_tile(network, split, answers, int(i)) for i in chosen[name][:count]]
+        tiles = [_tile(network, split, found, int(i)) for i in chosen[name][:count]]
         rows = [np.concatenate(tiles[i : i + COLUMNS], 1) for i in range(0, count, COLUMNS)]
         image_of.fromarray(np.concatenate(rows, 0)).save(
             FOLDER / "pictures" / f"{name}.webp", quality=80, method=6
         )
 
 
-def _tile(network: Network, split: PreparedSplit, answers, index: int) -> np.ndarray:
+def _tile(
+    network: Network, split: PreparedSplit, found: inference.Predictions, index: int
+) -> np.ndarray:
     """One person's whole picture in a square, with the predicted skeleton."""
     cv2 = import_optional("cv2", extra="predict")
     example = read_example(split, index)
@@ -232,9 +234,9 @@ def _tile(network: Network, split: PreparedSplit, answers, index: int) -> np.nda
     )
     return draw_skeleton(
         tile,
-        answers.keypoints[-1, index] * scale + (left, top),
+        found.keypoints[-1, index] * scale + (left, top),
         joints=network.joints,
-        limbs=network.described["limbs"],
+        limbs=network.metadata.limbs,
     )
 
 

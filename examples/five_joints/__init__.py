@@ -1,0 +1,1 @@
+"""Train a network on a data set of your own: five joints of drawn stick figures."""

@@ -1,7 +1,9 @@
-"""Five joints of one's own: a small network on drawn stick figures (docs/own_data.md).
+r"""Five joints of one's own: a small network on drawn stick figures (docs/own_data.md).
+
+Prepare the data, then train::
 
     python -m examples.five_joints --data_dir runs/data
-    python launch.py --config=examples/five_joints/config.py --config.data_dir=runs/data \\
+    python launch.py --config=examples/five_joints/config.py --config.data_dir=runs/data \
         --workdir=runs/five_joints
 """
 

@@ -19,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jaxpose import _compat
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet
@@ -138,7 +140,7 @@ def convert(
     joints: Sequence[str] | None = None,
     num_joints: int | None = None,
     num_context_maps: int | None = None,
-) -> tuple[dict[str, Any], pathlib.Path]:
+) -> tuple[CheckpointMetadata, pathlib.Path]:
     """Turns the authors' weights file into a checkpoint of ours.
 
     Args:
@@ -146,7 +148,8 @@ def convert(
       folder: a new or an empty one; ``store.load`` and every command take it.
       joints: names in the file's channel order. By default the authors' 16; another number gets
         ``joint_0``, ``joint_1``, ..., which no protocol knows.
-      num_joints, num_context_maps: as in ``load``.
+      num_joints: J, as in ``load``.
+      num_context_maps: C, as in ``load``.
 
     Returns:
       (metadata that was recorded, the checkpoint's folder).
@@ -166,17 +169,17 @@ def convert(
     if len(joints) != arguments["num_joints"]:
         raise JaxposeError(f"{len(joints)} joint names for {arguments['num_joints']} joints")
     skeleton = skeleton_of(joints)
-    metadata = {
-        "network": arguments,
-        "joints": list(joints),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "limbs": [list(pair) for pair in skeleton.limbs],
-        "trained_joints": list(joints),
-        "image_size": PAPER_IMAGE_SIZE,
-        "crop": MPII_RULE._asdict(),
-        "step": 0,
-        "source": os.path.basename(path),
-    }
+    metadata = CheckpointMetadata(
+        network=arguments,
+        joints=skeleton.joints,
+        flip_pairs=skeleton.flip_pairs,
+        limbs=skeleton.limbs,
+        trained_joints=skeleton.joints,
+        image_size=PAPER_IMAGE_SIZE,
+        crop=MPII_RULE,
+        step=0,
+        source=os.path.basename(path),
+    )
     manager = store.open_manager(folder, keep=1)
     store.save(manager, 0, variables, metadata)
     store.finish(manager)
@@ -199,7 +202,7 @@ def _opened(h5py, path):
         return h5py.File(path, "r")
     except OSError as error:
         # HDF5 opens a cut-off file not at all, so none of its groups can be read.
-        reason = "the file is cut off" if "truncated" in str(error) else "it is no HDF5 file"
+        reason = "the file is cut off" if _compat.is_cut_off_hdf5(error) else "it is no HDF5 file"
         raise _misfit(path, "Stem", reason) from error
 
 

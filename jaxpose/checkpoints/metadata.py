@@ -1,33 +1,139 @@
-"""The metadata of a checkpoint: its format, and the keys that it must have."""
+"""`CheckpointMetadata`: what a checkpoint records beside its variables, and its JSON form."""
 
 import json
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jaxpose.errors import JaxposeError
+from jaxpose.geometry import CropRule
 
-FORMAT = 1
-METADATA_KEYS = (
-    "network", "joints", "flip_pairs", "limbs", "trained_joints", "image_size", "crop", "step"
-)  # fmt: skip
+FORMAT = 1  # of the JSON; a newer one is refused
 
 
-def parse_metadata(folder: pathlib.Path) -> dict:
-    """A checkpoint's metadata; a ValueError or OSError where it is broken."""
-    metadata = json.loads((folder / "metadata" / "metadata").read_text(encoding="utf-8"))
-    return check_metadata(metadata, (*METADATA_KEYS, "checksum"), folder)
+class CheckpointMetadata(NamedTuple):
+    """Everything that is needed to use a checkpoint's variables.
+
+    Attributes:
+      network: arguments of `PoseNet`, as `make_net` takes them.
+      joints: J names in the network's channel order.
+      flip_pairs: pairs of these names that a mirror exchanges.
+      limbs: pairs of these names that a drawing connects.
+      trained_joints: those of the joints that had a label in training; the others are not drawn,
+        scored or written out.
+      image_size: side of the network's crops in pixels.
+      crop: how a crop follows from an annotation.
+      step: training steps done.
+      seconds: spent on the run up to this step.
+      score: best validation score, in percent; None if the checkpoint was not chosen by one.
+      source: name of the file that the variables were imported from; empty otherwise.
+    """
+
+    network: Mapping[str, Any]
+    joints: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...]
+    limbs: tuple[tuple[str, str], ...]
+    trained_joints: tuple[str, ...]
+    image_size: int
+    crop: CropRule
+    step: int
+    seconds: float = 0.0
+    score: float | None = None
+    source: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values; fields that hold their default are left out.
+
+        Returns:
+          A dict with ``format`` and the fields by name.
+        """
+        record = {"format": FORMAT}
+        for name, value in self._asdict().items():
+            if name not in self._field_defaults or value != self._field_defaults[name]:
+                record[name] = value
+        pairs = {name: [list(pair) for pair in record[name]] for name in ("flip_pairs", "limbs")}
+        names = {name: list(record[name]) for name in ("joints", "trained_joints")}
+        plain = {"network": dict(self.network), "crop": self.crop._asdict()}
+        return {**record, **pairs, **names, **plain}
+
+    @classmethod
+    def from_json(cls, record: Any, path: pathlib.Path) -> "CheckpointMetadata":
+        """Read what `to_json` returns. Fields that this version does not know are ignored.
+
+        Args:
+          record: the parsed JSON.
+          path: of the checkpoint, for error messages.
+
+        Returns:
+          The metadata. Optional fields that the record lacks have their defaults.
+
+        Raises:
+          ValueError: a required field is missing, or a value has the wrong type.
+          JaxposeError: the record was written by a newer version.
+        """
+        if not isinstance(record, dict) or not _is_whole(record.get("format")):
+            raise ValueError("it has no metadata of a checkpoint")
+        if record["format"] > FORMAT:
+            raise JaxposeError(
+                f"checkpoint {path} has format {record['format']}, this jaxpose reads {FORMAT}; "
+                "install the jaxpose that wrote it"
+            )
+        known = {name: record[name] for name in cls._fields if name in record}
+        missing = [n for n in cls._fields if n not in known and n not in cls._field_defaults]
+        if missing:
+            raise ValueError(f"its metadata lacks {', '.join(missing)}")
+        for name in known:
+            if not _CHECKS[name](known[name]):
+                raise ValueError(f"its metadata has a malformed {name}: {str(known[name])[:60]}")
+        for name in ("joints", "trained_joints"):
+            known[name] = tuple(known[name])
+        for name in ("flip_pairs", "limbs"):
+            known[name] = tuple((a, b) for a, b in known[name])
+        strangers = set(known["trained_joints"]) - set(known["joints"])
+        if strangers:
+            raise ValueError(f"its trained_joints are not among its joints: {sorted(strangers)}")
+        known["crop"] = CropRule(**known["crop"])
+        return cls(**known)
 
 
-def check_metadata(metadata: Any, keys: tuple[str, ...], folder: pathlib.Path) -> dict:
-    """The metadata, if it has the keys and a format that we read; else a ValueError."""
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("format"), int):
-        raise ValueError("its metadata is no description of a checkpoint")
-    if metadata["format"] > FORMAT:
-        raise JaxposeError(
-            f"checkpoint {folder} has format {metadata['format']}, this jaxpose reads {FORMAT}; "
-            "install the jaxpose that wrote it"
-        )
-    missing = [key for key in keys if key not in metadata]
-    if missing:
-        raise ValueError(f"its metadata lacks {', '.join(missing)}")
-    return metadata
+def read_json(folder: pathlib.Path) -> Any:
+    """The JSON of a checkpoint folder's metadata; a ValueError or OSError where it is corrupt."""
+    return json.loads((folder / "metadata" / "metadata").read_text(encoding="utf-8"))
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_names(pair) and len(pair) == 2 for pair in value)
+
+
+def _is_crop(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("source"), str):
+        return False
+    numbers = {name: number for name, number in value.items() if name != "source"}
+    return set(value) <= set(CropRule._fields) and all(map(_is_number, numbers.values()))
+
+
+_CHECKS = {
+    "network": lambda value: isinstance(value, dict),
+    "joints": _is_names,
+    "flip_pairs": _is_pairs,
+    "limbs": _is_pairs,
+    "trained_joints": _is_names,
+    "image_size": lambda value: _is_whole(value) and value > 0,
+    "crop": _is_crop,
+    "step": _is_whole,
+    "seconds": _is_number,
+    "score": lambda value: value is None or _is_number(value),
+    "source": lambda value: isinstance(value, str),
+}

@@ -9,12 +9,13 @@ import os
 import pathlib
 import zipfile
 import zlib
-from typing import Any
 
 import flax
 import numpy as np
 
-from jaxpose.errors import JaxposeError, npz_fault
+from jaxpose._compat import npz_error_reason
+from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.errors import JaxposeError
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -47,14 +48,14 @@ def path(name: str) -> pathlib.Path:
     return file
 
 
-def pack(variables: dict, metadata: dict[str, Any], path: str | os.PathLike) -> pathlib.Path:
+def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike) -> pathlib.Path:
     """Write variables {"params", "batch_stats"} and a checkpoint's metadata as one file.
 
     Kernels are rounded to float16 (relative error up to 5e-4); shifts and statistics stay float32.
 
     Args:
       variables: as `store.load` gives them.
-      metadata: as `store.load` gives it; plain and JSON-serialisable.
+      metadata: as `store.load` gives it.
       path: ends in .npz; a file that is there is replaced in one move.
     """
     path = pathlib.Path(path)
@@ -68,18 +69,18 @@ def pack(variables: dict, metadata: dict[str, Any], path: str | os.PathLike) -> 
     wide = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if wide:
         raise JaxposeError(f"{wide[0]} has values that float16 cannot hold")
-    described = {key: value for key, value in metadata.items() if key != "checksum"}
+    record = np.array(json.dumps(metadata.to_json()))
     temporary = path.with_suffix(".new.npz")
-    np.savez_compressed(temporary, **arrays, **{METADATA: np.array(json.dumps(described))})
+    np.savez_compressed(temporary, **arrays, **{METADATA: record})
     os.replace(temporary, path)
     return path
 
 
-def unpack(path: str | os.PathLike) -> tuple[dict, dict[str, Any]]:
+def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
     """What `pack` wrote, as (variables of float32 arrays, metadata). Nothing in it is executed.
 
     Raises:
-      JaxposeError: the file is missing, damaged, or no packed checkpoint.
+      JaxposeError: the file is missing, corrupt, no packed checkpoint, or of a newer jaxpose.
     """
     try:
         # Opened here, since np.load leaves a file open that it cannot read.
@@ -89,13 +90,14 @@ def unpack(path: str | os.PathLike) -> tuple[dict, dict[str, Any]]:
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
-        metadata = json.loads(str(arrays.pop(METADATA)))
-        if not isinstance(metadata, dict):
-            raise ValueError("its metadata is no description of a checkpoint")
+        record = json.loads(str(arrays.pop(METADATA)))
+        metadata = CheckpointMetadata.from_json(record, pathlib.Path(path))
         flat = {name: value.astype(np.float32) for name, value in arrays.items()}
         variables = flax.traverse_util.unflatten_dict(flat, sep="/")
         return {kind: variables[kind] for kind in ("params", "batch_stats")}, metadata
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give a packed checkpoint") from None
     except _DAMAGE as error:
-        raise JaxposeError(f"{path} is not a packed checkpoint ({npz_fault(error)})") from None
+        raise JaxposeError(
+            f"{path} is not a packed checkpoint ({npz_error_reason(error)})"
+        ) from None

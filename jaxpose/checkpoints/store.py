@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import pathlib
-import re
 import shutil
 import zlib
 from typing import Any
@@ -25,8 +24,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxpose import _compat
 from jaxpose.checkpoints import packed
-from jaxpose.checkpoints.metadata import FORMAT, METADATA_KEYS, check_metadata, parse_metadata
+from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
@@ -63,13 +63,13 @@ def open_manager(folder: pathlib.Path, *, keep: int):
         manager = ocp.CheckpointManager(folder, options=options)
     except OSError as error:
         raise _save_error(folder, error) from error
-    # It would ask the runtime too, from a thread of its own and by another count: processes then
-    # miss the step that they settled on.
-    manager.reached_preemption = lambda step: False
+    _compat.disable_orbax_preemption(manager)
     return manager
 
 
-def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -> None:
+def save(
+    manager, step: int, tree: Any, metadata: CheckpointMetadata, *, wait: bool = False
+) -> None:
     """Save a tree of host arrays under a step; the write goes on in the background.
 
     The checkpoint appears under its name only when it is whole. `wait` returns after that. What the
@@ -80,16 +80,14 @@ def save(manager, step: int, tree: Any, metadata: dict, *, wait: bool = False) -
       JaxposeError: the folder cannot be written (disk full, no permission); what was there stays.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
-    missing = [key for key in METADATA_KEYS if key not in metadata]
-    assert not missing, missing
-    metadata = {"format": FORMAT, **metadata}
-    metadata["checksum"] = checksum(tree, metadata)
+    record = metadata.to_json()
+    record["checksum"] = checksum(tree, record)
     try:
         _delete_from(manager, step)
         manager.save(
             step,
             args=ocp.args.Composite(
-                tree=ocp.args.StandardSave(tree), metadata=ocp.args.JsonSave(metadata)
+                tree=ocp.args.StandardSave(tree), metadata=ocp.args.JsonSave(record)
             ),
             force=True,
         )
@@ -110,7 +108,7 @@ def _delete_from(manager, step: int) -> None:
 
 def _list_files(folder: pathlib.Path) -> None:
     """Write down the files of the checkpoint that is about to get its name."""
-    for unnamed in folder.glob("*.orbax-checkpoint-tmp*"):
+    for unnamed in folder.glob(_compat.ORBAX_UNFINISHED):
         found = {name: (file.stat().st_size, _crc(file)) for name, file in _files(unnamed).items()}
         (unnamed / FILES).write_text(json.dumps(found), encoding="utf-8")
 
@@ -129,10 +127,10 @@ def _crc(file: pathlib.Path) -> int:
     return found
 
 
-def checksum(tree: Any, metadata: dict) -> int:
-    """CRC-32 over a tree's names and values and its metadata: disks do flip bits."""
-    described = {key: value for key, value in metadata.items() if key != "checksum"}
-    found = zlib.crc32(json.dumps(described, sort_keys=True).encode())
+def checksum(tree: Any, record: dict[str, Any]) -> int:
+    """CRC-32 over a tree's names and values and its metadata's JSON: disks do flip bits."""
+    covered = {key: value for key, value in record.items() if key != "checksum"}
+    found = zlib.crc32(json.dumps(covered, sort_keys=True).encode())
     for name, leaf in sorted(_named_leaves(tree).items()):
         found = zlib.crc32(np.ascontiguousarray(leaf), zlib.crc32(name.encode(), found))
     return found
@@ -170,16 +168,11 @@ def _reason(error: Exception) -> str:
         texts.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(texts)
-    of_system = re.search(r": ([^:\[\n]+) \[os_error_code", text)
-    if of_system:
-        return of_system[1]
-    for number in SYSTEM_ERRORS:
-        if os.strerror(number) in text:
-            return os.strerror(number)
-    return (str(error).strip().splitlines() or [repr(error)])[0][:160]
+    of_system = _compat.tensorstore_reason(text) or _compat.system_error_reason(text, SYSTEM_ERRORS)
+    return of_system or (str(error).strip().splitlines() or [repr(error)])[0][:160]
 
 
-def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, dict] | None:
+def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata] | None:
     """The newest readable checkpoint of a folder as (tree, metadata); None where there is none.
 
     One that cannot be read is named in a warning and the one before it is taken.
@@ -222,7 +215,7 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
     )
 
 
-def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
+def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
     """The checkpoint that a path or a name stands for.
 
     Args:
@@ -252,7 +245,9 @@ def find(path: str | pathlib.Path, *, which: str = "best") -> pathlib.Path:
     )
 
 
-def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, pathlib.Path]:
+def load(
+    path: str | os.PathLike, *, which: str = "best"
+) -> tuple[dict, CheckpointMetadata, pathlib.Path]:
     """Variables of a checkpoint for prediction.
 
     Args:
@@ -269,8 +264,7 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     folder = find(path, which=which)
     try:
         if folder.suffix == ".npz":
-            variables, metadata = packed.unpack(folder)
-            return variables, check_metadata(metadata, METADATA_KEYS, folder), folder
+            return *packed.unpack(folder), folder
         tree, metadata = _read(folder, None)
         if "opt_state" in tree and tree.get("ema"):
             tree = tree["ema"]
@@ -284,14 +278,14 @@ def load(path: str | pathlib.Path, *, which: str = "best") -> tuple[dict, dict, 
     return variables, metadata, folder
 
 
-def read_metadata(folder: pathlib.Path) -> dict:
+def read_metadata(folder: pathlib.Path) -> CheckpointMetadata:
     """A checkpoint's metadata.
 
     Raises:
       JaxposeError: there is none, it cannot be read, or it is of a newer jaxpose.
     """
     try:
-        return parse_metadata(folder)
+        return CheckpointMetadata.from_json(read_json(folder), folder)
     except (OSError, ValueError) as error:
         raise JaxposeError(
             f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
@@ -303,14 +297,15 @@ def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
     _check_leaves(_shapes(variables), like, folder)
 
 
-def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
+def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
     """(tree, metadata) of one checkpoint, as it was saved.
 
     Raises:
       JaxposeError: it is of another network, or of a newer jaxpose.
       Exception: of any other kind: it is broken.
     """
-    metadata = parse_metadata(folder)
+    record = read_json(folder)
+    metadata = CheckpointMetadata.from_json(record, folder)
     _check_files(folder)
     ocp = import_optional("orbax.checkpoint", extra="train")
     path = (folder / "tree").absolute()
@@ -321,7 +316,7 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, dict]:
         _check_leaves(_shapes(stored), like, folder)
         like = jax.tree.map(np.asarray, like)
         tree = handler.restore(path, args=ocp.args.StandardRestore(like))
-    if checksum(tree, metadata) != metadata["checksum"]:
+    if checksum(tree, record) != record.get("checksum"):
         raise ValueError("its content is not what was saved")
     return tree, metadata
 

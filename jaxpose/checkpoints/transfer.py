@@ -6,6 +6,8 @@ from typing import NamedTuple
 import flax
 import numpy as np
 
+from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.network import PoseNet, make_net
 from jaxpose.skeleton import joint_index
 
 
@@ -24,7 +26,11 @@ class Transfer(NamedTuple):
 
 
 def transfer_variables(
-    variables: dict, network: dict, joints: tuple[str, ...], source: dict, metadata: dict
+    variables: dict,
+    net: PoseNet,
+    joints: tuple[str, ...],
+    source: dict,
+    metadata: CheckpointMetadata,
 ) -> tuple[dict, Transfer]:
     """Carry a checkpoint's variables over to a network that may differ in size or joints.
 
@@ -34,27 +40,25 @@ def transfer_variables(
 
     Args:
       variables: the new network's {"params", "batch_stats"}, freshly initialised.
-      network: its arguments (num_joints, num_context_maps, grid).
+      net: the new network.
       joints: its joint names.
       source: the checkpoint's variables.
-      metadata: the checkpoint's metadata (`joints`, `network`).
+      metadata: the checkpoint's metadata.
 
     Returns:
       (variables, Transfer).
     """
-    theirs = metadata["network"]
-    rows = channel_rows(
-        joints, network["num_context_maps"], tuple(metadata["joints"]), theirs["num_context_maps"]
-    )
-    index = joint_index(metadata["joints"], joints)
+    theirs = make_net(metadata.network)
+    rows = channel_rows(joints, net.num_context_maps, metadata.joints, theirs.num_context_maps)
+    index = joint_index(metadata.joints, joints)
     new_joints = [name for name, i in zip(joints, index, strict=True) if i < 0]
     notes = []
     if new_joints:
         notes.append(f"joints that the checkpoint lacks start fresh: {', '.join(new_joints)}")
-    if theirs["grid"] != network["grid"]:
+    if theirs.grid != net.grid:
         notes.append(
-            f"the checkpoint's grid is {theirs['grid']}, this network's {network['grid']}: its "
-            "answers shift by up to half a cell until training has made up for it"
+            f"the checkpoint's grid is {theirs.grid}, this network's {net.grid}: its "
+            "predictions shift by up to half a cell until training has made up for it"
         )
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     old = flax.traverse_util.flatten_dict(source, sep="/")

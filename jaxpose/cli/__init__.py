@@ -6,10 +6,7 @@ command that needs it.
 """
 
 import argparse
-import contextlib
-import io
 import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -17,7 +14,8 @@ from typing import NoReturn
 
 from jaxpose import __version__
 from jaxpose.cli import convert, demo, export, pack, predict, score, visualize
-from jaxpose.errors import JaxposeError, UsageError
+from jaxpose.cli.exits import run_command
+from jaxpose.errors import UsageError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,50 +63,19 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
     return spelled + waiting
 
 
-def _print_every_name() -> None:
-    """Escape characters of file names that the terminal's encoding lacks, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _forget_output() -> None:
-    """What stdout could not take goes nowhere; Python would try again, and fail, at exit."""
-    with contextlib.suppress(OSError, ValueError):  # a stdout without a file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit status.
+    """Run one command; return the exit status.
 
     Args:
       argv: arguments without the program's name; by default those of the process.
 
     Returns:
-      The exit status: 0; 1 after ``error: ...`` on stderr, or when stdout was closed early; 2 after
-      such a line about the arguments; 130 after Ctrl-C. Any other exception is a bug and shows its
-      traceback.
+      The exit status, as ``exits.run_command`` gives it.
     """
-    _print_every_name()
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our error has its reason
-    try:
-        try:
-            arguments = _parser().parse_args(_spelled(sys.argv[1:] if argv is None else argv))
-            arguments.run(arguments)
-        finally:
-            sys.stdout.flush()  # here, where a reader who left is caught, not at exit
-    except JaxposeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
-    except BrokenPipeError:
-        _forget_output()
-        return 1
-    except OSError as error:  # disk full, no permission
-        _forget_output()
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 0
+
+    def command():
+        arguments = _parser().parse_args(_spelled(sys.argv[1:] if argv is None else argv))
+        arguments.run(arguments)
+
+    return run_command(command)

@@ -30,6 +30,7 @@ def add(commands) -> None:
 def run(arguments) -> None:
     """Convert a file and print what was found in it."""
     from jaxpose.checkpoints import keras_import
+    from jaxpose.network import make_net
 
     if names_a_file(arguments.folder):
         raise JaxposeError(f"{arguments.folder} is the name of a file; give a folder")
@@ -41,9 +42,9 @@ def run(arguments) -> None:
         num_joints=arguments.num_joints,
         num_context_maps=arguments.num_context_maps,
     )
-    network = metadata["network"]
+    net = make_net(metadata.network)
     print(
-        f"{arguments.file}: {network['num_blocks']} blocks, {network['num_joints']} joints, "
-        f"{network['num_context_maps']} context maps a joint, width {network['width']}, grid "
-        f"{network['grid']}\njoints: {', '.join(metadata['joints'])}\ncheckpoint: {folder}"
+        f"{arguments.file}: {net.num_blocks} blocks, {net.num_joints} joints, "
+        f"{net.num_context_maps} context maps a joint, width {net.width}, grid "
+        f"{net.grid}\njoints: {', '.join(metadata.joints)}\ncheckpoint: {folder}"
     )

@@ -23,4 +23,4 @@ def run(arguments) -> None:
 
     variables, metadata, folder = store.load(arguments.checkpoint)
     file = packed.pack(variables, metadata, arguments.file)
-    print(f"{folder} (step {metadata['step']}) is packed in {file}, {file.stat().st_size:,} bytes")
+    print(f"{folder} (step {metadata.step}) is packed in {file}, {file.stat().st_size:,} bytes")

@@ -30,10 +30,10 @@ def run(arguments) -> None:
     predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
     found = protocols.result(protocol, protocols.score(protocol, predictions))
     if arguments.json:
-        found["description"] = predictions.description
+        record = {**found.to_json(), "description": predictions.description}
         if arguments.paper:
-            found["paper"] = tables.paper_dicts(protocol)
-        print(json.dumps(found, indent=1, allow_nan=False))
+            record["paper"] = tables.paper_dicts(protocol)
+        print(json.dumps(record, indent=1, allow_nan=False))
         return
     print(
         tables.text(

@@ -59,7 +59,8 @@ class NameIndex:
     def find(self, path: str | os.PathLike) -> Match:
         """The names that mean a file, by their last parts; the closest match wins."""
         file = _parse(os.path.abspath(path))
-        best, found = Match().rank, []
+        best = Match().rank
+        found: list[tuple[str, tuple[str, ...]]] = []
         for name, named in self._named.get(file.parts[-1] if file.parts else "", []):
             common = _common(named.parts, file.parts)
             full = common == len(named.parts)
@@ -108,7 +109,7 @@ def find_files(
     folder = pathlib.Path(folder)
     below = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in sorted(files)]
     fitting: dict[str, list[str]] = {}
-    rivals = set()
+    rivals: set[str] = set()
     for path, match in NameIndex(names).match(below).items():
         rivals.update(match.rivals)
         for name in match.names:

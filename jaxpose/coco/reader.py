@@ -222,8 +222,8 @@ class _Parser:
             elif frame is None or frame < 0 or frame % 1:
                 self.drop("image with an invalid frame", where)
             else:
-                size = [_number(entry.get(side)) for side in ("width", "height")]
-                size = (int(size[0]), int(size[1])) if all(size) else None
+                width, height = _number(entry.get("width")), _number(entry.get("height"))
+                size = (int(width), int(height)) if width and height else None
                 image = Image(entry["id"], name, size, int(frame), entry)
                 first, other = found.setdefault(key, (where, image))
                 if (other.file_name, other.frame) != (name, frame):
@@ -233,7 +233,8 @@ class _Parser:
         return {key: image for key, (_, image) in found.items()}
 
     def _annotations(self, entries: list, prefix: str, images, categories):
-        found, seen = [], {}
+        found: list[Annotation] = []
+        seen: dict[str, dict] = {}
         for index, entry in enumerate(entries):
             where = f"{prefix}[{index}]"
             if not isinstance(entry, dict):
@@ -272,7 +273,7 @@ class _Parser:
             except ValueError as error:
                 problem = str(error)
         box = as_box(entry.get("bbox"))
-        if box is None and keypoints is not None:
+        if box is None and keypoints is not None and visibility is not None:
             box = _extent(keypoints[visibility > 0])
             if box is not None:
                 self.change(KEYPOINT_BOX, where)
@@ -322,8 +323,8 @@ class _Parser:
             visibility = 2.0 * (visibility > 0)
         labeled = visibility > 0
         placed = np.isfinite(points).all(axis=1)
-        for joint in np.flatnonzero(labeled & ~placed):
-            self.change("keypoint without a position", f"{where}.keypoints[{width * joint}]")
+        for unplaced in np.flatnonzero(labeled & ~placed):
+            self.change("keypoint without a position", f"{where}.keypoints[{width * unplaced}]")
         labeled &= placed
         points = np.where(labeled[:, None], points + HALF_PIXEL, 0.0)
         return points, np.where(labeled, visibility, 0).astype(np.int8)
@@ -333,10 +334,10 @@ def as_box(value: Any) -> np.ndarray | None:
     """A box as float64 [4] (x, y, width, height), None if it is none or has no area."""
     if not isinstance(value, list) or len(value) != 4:
         return None
-    numbers = [_number(number) for number in value]
-    if None in numbers or min(numbers[2:]) <= 0:
+    box = _numbers(value)
+    if not np.isfinite(box).all() or box[2:].min() <= 0:
         return None
-    return np.array(numbers)
+    return box
 
 
 def _extent(points: np.ndarray) -> np.ndarray | None:

@@ -121,8 +121,13 @@ def evaluation_batches(
 
     Args:
       split: the split.
-      joints, image_size, batch_size, rule, workers, process_index, process_count: as
-        ``train_batches`` has them.
+      joints: as in ``train_batches``.
+      image_size: as in ``train_batches``.
+      batch_size: as in ``train_batches``.
+      rule: how a crop is cut.
+      workers: as in ``train_batches``.
+      process_index: as in ``train_batches``.
+      process_count: as in ``train_batches``.
 
     Returns:
       An iterator of ceil(N / batch_size) dicts as ``train_batches`` gives; the same number in

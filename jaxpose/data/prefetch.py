@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jaxpose import _compat
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
 _ENDLESS = 2**40  # steps; Grain wants a length
 _RESTARTS = 3  # of workers that were killed, before we give up
-_WORKER_DIED = "terminated unexpectedly"  # Grain has no type of its own for it
 
 
 class Batches:
@@ -73,7 +73,7 @@ class Batches:
                 batch = next(self._iterator)
             except Exception as error:
                 self.close()
-                if _WORKER_DIED not in str(error):
+                if not _compat.is_grain_worker_death(error):
                     raise
                 self._start_again(error)
             else:
@@ -105,22 +105,7 @@ def _end(iterator, workers: bool) -> None:
     """What is left to do when nobody wants another batch."""
     iterator.close()
     if workers:
-        _end_deleting_threads()
-
-
-def _end_deleting_threads() -> None:
-    """Ends Grain's threads that free shared memory, which it leaves running: freeing goes on
-    without them, in whatever thread drops a batch."""
-    try:
-        from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
-
-        pool = SharedMemoryArray._del_thread_pool
-        if pool is not None:
-            pool.close()
-            pool.join()  # before the pool is forgotten: what it still has to free counts on it
-            SharedMemoryArray._disable_async_del()
-    except (ImportError, AttributeError):  # another Grain, whose threads are its own affair
-        pass
+        _compat.end_grain_threads()
 
 
 def _mark_flags_as_parsed() -> None:

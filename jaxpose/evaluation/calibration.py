@@ -55,7 +55,8 @@ def base_rate_scores(present: np.ndarray, known: np.ndarray) -> np.ndarray:
     """What a network that looks at no picture could say: each joint's share of presence.
 
     Args:
-      present, known: bool [N, J].
+      present: bool [N, J], the joint is in the crop.
+      known: bool [N, J]; others are left out.
 
     Returns:
       float64 [N, J].
@@ -91,7 +92,8 @@ def roc_interval(
 
     Args:
       scores: [N, J].
-      present, known: bool [N, J].
+      present: bool [N, J].
+      known: bool [N, J]; others are left out.
       draws: bootstrap samples.
       level: of the interval.
       seed: of the draws.

@@ -2,7 +2,7 @@
 
 import functools
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.evaluation_set import EvaluationSet
+from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalise
 from jaxpose.runtime import processes
@@ -23,58 +24,63 @@ from jaxpose.skeleton import flip_permutation, joint_index
 
 MOST_CROPS = 9  # from 0.6 to 1.4 of the plain crop
 CROP_STEP = 0.1  # several crops differ in size by this share of the plain one
-COLDEST = 1e-30  # temperature at which the soft-argmax is the argmax
-# Other ways to read a network's maps than its own: what the context maps (the paper's Fig. 6) and
-# the expectation in place of the maximum are worth.
+ARGMAX_TEMPERATURE = 1e-30  # low enough for the soft-argmax to return the argmax
+# Other ways to decode a network's maps: they show what the context maps (the paper's Fig. 6) and
+# the expectation in place of the maximum contribute.
 PARTS_ALONE = "part maps alone, contexts off"
 MAXIMUM = "maximum of the part maps"
 
 
-class Answers(NamedTuple):
-    """What a network says of every person of a split, in the split's order.
+class Predictions(NamedTuple):
+    """A network's predictions for the N persons of a split, in the split's order.
 
     Attributes:
       keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored picture.
-      confidence: float32 [K, N, J], probability.
+      confidence: float32 [K, N, J], probability that the joint is in the crop.
       in_crop: bool [N, J], labelled and inside the (first) crop.
       readable: bool [N], the picture decoded.
-      readings: keypoints, as above, by another way to read the same maps; empty unless asked for.
+      decodings: keypoints, as above, by other ways to decode the same maps; empty unless asked for.
     """
 
     keypoints: np.ndarray
     confidence: np.ndarray
     in_crop: np.ndarray
     readable: np.ndarray
-    readings: Mapping[str, np.ndarray] = MappingProxyType({})
+    decodings: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
-def answer_crops(
+def predict_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """The network's answers for crops.
+    """Predict the keypoints of a batch of crops.
 
     Args:
-      net, variables: the network.
+      net: the network.
+      variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
-      flipped: the order of joints in a mirror (`flip_permutation`); with it the answer is averaged
-        with the mirrored answer for the mirrored crops.
+      flipped: the order of joints in a mirror (`flip_permutation`); with it the prediction is
+        averaged with the mirrored prediction for the mirrored crops.
 
     Returns:
       keypoints [K, B, J, 2] in [0, 1] and probabilities [K, B, J], both at least float32.
     """
 
-    def answer(images):
+    def predict(images):
         output = net.apply(variables, normalise(images, net.dtype), train=False)
         return output.keypoints, output.confidence
 
-    return _with_mirror(answer, images, flipped)
+    return _with_mirror(predict, images, flipped)
 
 
-def _with_mirror(answer, images, flipped):
-    """The function's keypoints [..., J, 2] and logits [..., J], as `answer_crops` returns them."""
-    keypoints, logits = answer(images)
+def _with_mirror(
+    predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    images: jax.Array,
+    flipped: Sequence[int] | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The function's keypoints [..., J, 2] and logits [..., J], as `predict_crops` returns them."""
+    keypoints, logits = predict(images)
     if flipped is not None:
-        mirrored, mirrored_logits = answer(images[:, :, ::-1])
+        mirrored, mirrored_logits = predict(images[:, :, ::-1])
         order = np.asarray(flipped)
         back = mirrored[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
         keypoints = (keypoints + back) / 2
@@ -82,35 +88,35 @@ def _with_mirror(answer, images, flipped):
     return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
-def readings_of(net: PoseNet) -> tuple[str, ...]:
-    """Names of the other ways to read this network's maps."""
+def decoding_names(net: PoseNet) -> tuple[str, ...]:
+    """Names of the other ways to decode this network's maps."""
     return (PARTS_ALONE, MAXIMUM) if net.num_context_maps else (MAXIMUM,)
 
 
-def read_crops(
+def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """As `answer_crops`, with keypoints [1 + R, K, B, J, 2]: the answer, then R `readings_of`."""
-    temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: COLDEST}
+    """As `predict_crops`, with the R `decoding_names` after the keypoints: [1 + R, K, B, J, 2]."""
+    temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: ARGMAX_TEMPERATURE}
 
-    def answer(images):
+    def predict(images):
         output = net.apply(variables, normalise(images, net.dtype), train=False, heatmaps=True)
         parts = output.heatmaps[..., : net.num_joints]
-        read = [
+        decoders = [
             functools.partial(soft_argmax, temperature=temperatures[name], grid=net.grid)
-            for name in readings_of(net)
+            for name in decoding_names(net)
         ]
-        others = [jax.vmap(one, in_axes=-1, out_axes=-2)(parts) for one in read]
+        others = [jax.vmap(decoder, in_axes=-1, out_axes=-2)(parts) for decoder in decoders]
         return jnp.stack([output.keypoints, *others]), output.confidence
 
-    return _with_mirror(answer, images, flipped)
+    return _with_mirror(predict, images, flipped)
 
 
 @functools.lru_cache(maxsize=16)
-def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, readings: bool = False):
-    """`answer_crops` (or `read_crops`) on all local devices, compiled once for a network."""
-    answer = read_crops if readings else answer_crops
-    return parallel(functools.partial(answer, net, flipped=flipped))
+def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False):
+    """`predict_crops` (or `decode_crops`) on all local devices, compiled once for a network."""
+    predict = decode_crops if decodings else predict_crops
+    return parallel(functools.partial(predict, net, flipped=flipped))
 
 
 def predict_split(
@@ -125,25 +131,26 @@ def predict_split(
     workers: int = 0,
     flip_test: bool = False,
     num_crops: int = 1,
-    readings: bool = False,
-) -> Answers:
+    decodings: bool = False,
+) -> Predictions:
     """Run every person of a split, each once, over all devices of all processes.
 
     Args:
-      net, variables: the network; variables without a device axis.
+      net: the network.
+      variables: its {"params", "batch_stats"}, without a device axis.
       split: from `prepared.open_split`.
       joints: the network's joint names.
       image_size: side of the crops in pixels.
-      batch_size: global; rounded up to a multiple of the devices, which changes no answer.
+      batch_size: global; rounded up to a multiple of the devices, which changes no prediction.
       rule: how a crop is cut.
       workers: processes that decode; 0 decodes in threads.
-      flip_test: average with the mirrored answer of the mirrored crop.
+      flip_test: average with the mirrored prediction for the mirrored crop.
       num_crops: crops of different size, averaged in the picture's pixels.
-      readings: read the maps in the other ways too (`readings_of`).
+      decodings: decode the maps in the other ways too (`decoding_names`).
     """
     flipped = tuple(flip_permutation(joints).tolist()) if flip_test else None
-    forward = make_forward(net, flipped=flipped, readings=readings)
-    others = readings_of(net) if readings else ()
+    forward = make_forward(net, flipped=flipped, decodings=decodings)
+    others = decoding_names(net) if decodings else ()
     variables = replicate(variables)
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     persons = len(split.source)
@@ -180,12 +187,12 @@ def predict_split(
     keypoints, confidence, in_crop, readable = (
         processes.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)
     )
-    return Answers(
+    return Predictions(
         keypoints=keypoints[0],
         confidence=confidence,
         in_crop=in_crop > 0,
         readable=readable > 0,
-        readings=dict(zip(others, keypoints[1:], strict=True)),
+        decodings=dict(zip(others, keypoints[1:], strict=True)),
     )
 
 
@@ -199,48 +206,58 @@ def crop_sizes(num_crops: int) -> list[float]:
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
 
 
-def predictions_of(
-    answers: Answers,
-    truth: dict[str, np.ndarray],
+def labeled_predictions(
+    predictions: Predictions,
+    evaluation_set: EvaluationSet,
     *,
-    joints: tuple[str, ...],
-    truth_joints: tuple[str, ...],
-    trained: tuple[str, ...] | None = None,
     block: int = -1,
     description: str = "",
-) -> Predictions:
-    """One block's answers beside the truth, in pixels of the release's pictures.
+) -> LabeledPredictions:
+    """One block's predictions of the trained joints with the truth, in pixels of the release.
 
-    Arguments as `score_answers` has them.
+    Args:
+      predictions: for all persons of the set.
+      evaluation_set: their truth.
+      block: which prediction block; the last is the prediction.
+      description: for the table's title.
     """
-    trained = joints if trained is None else trained
-    kept = joint_index(joints, trained)
+    joints, trained_joints, truth_joints, truth = evaluation_set
     head_size = truth["head_size"]
     if "zoom" in truth:
         head_size = head_size / truth["zoom"]
     positions = _to_release(truth, truth["keypoints"].astype(np.float64))
-    return Predictions(
-        prediction=_to_release(truth, answers.keypoints[block][:, kept]),
+    kept = joint_index(joints, trained_joints)
+    return LabeledPredictions(
+        prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
         ground_truth=np.where(truth["labelled"][..., None], positions, 0.0),
         labelled=truth["labelled"],
-        joints=tuple(truth_joints),
-        prediction_joints=tuple(trained),
+        joints=truth_joints,
+        prediction_joints=trained_joints,
         head_size=head_size,
         description=description,
     )
 
 
-def _to_release(truth: dict[str, np.ndarray], points: np.ndarray) -> np.ndarray:
+def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
     """Pixels of the stored pictures [N, J, 2] to pixels of the release's."""
     if "zoom" not in truth:
         return points
     return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
 
 
-def mean_pose_answers(
+def constant_predictions(
     split: prepared.PreparedSplit, pose: np.ndarray, *, rule: geometry.CropRule
-) -> Answers:
-    """Answers of a network that always says the same normalised pose [J, 2] in its crop."""
+) -> Predictions:
+    """Predict the same pose in every crop of a split, as a baseline.
+
+    Args:
+      split: from `prepared.open_split`.
+      pose: [J, 2] in [0, 1] of the crop.
+      rule: of the crops.
+
+    Returns:
+      One block's predictions, all joints with confidence 1.
+    """
     truth = prepared.annotations(split)
     persons = len(split.source)
     crops = [
@@ -250,7 +267,7 @@ def mean_pose_answers(
     matrices = np.stack([geometry.crop_to_image(crop) for crop in crops])
     points = geometry.apply_affine(matrices, np.broadcast_to(pose, (persons, *pose.shape)))
     shape = (persons, len(pose))
-    return Answers(
+    return Predictions(
         keypoints=points[None],
         confidence=np.ones((1, *shape), np.float32),
         in_crop=np.ones(shape, bool),

@@ -1,4 +1,4 @@
-"""PCK, PCKh and strict PCP as sums that merge: exact over batches, hosts and any order of them.
+"""PCK, PCKh and strict PCP as integer counts, which add up exactly over parts of a data set.
 
 PCK (with another normaliser PCKh): a joint is right if its distance to the truth, divided by the
 person's normaliser, is at most the threshold. Strict PCP: a stick is right if each of its two ends
@@ -20,8 +20,7 @@ from jaxpose.skeleton import joint_index
 class Counts(NamedTuple):
     """What was right of what was counted, for T thresholds and P parts (joints or sticks).
 
-    Integers throughout, so that a sum over parts of a data set equals the whole exactly. It is a
-    pytree of arrays: processes may gather and add it leaf by leaf.
+    Integers throughout, so that sums over parts of a data set equal the whole exactly.
 
     Attributes:
       correct: int64 [T, P], right at each threshold.
@@ -36,16 +35,6 @@ class Counts(NamedTuple):
     not_labelled: np.ndarray
     persons: np.ndarray
     persons_left_out: np.ndarray
-
-
-def merge(a: Counts, b: Counts) -> Counts:
-    """The counts of two disjoint sets of persons together, of the same parts and thresholds."""
-    if np.shape(a.correct) != np.shape(b.correct):
-        raise ValueError(
-            f"counts of {np.shape(a.correct)} and {np.shape(b.correct)} (thresholds, parts) "
-            "belong to different metrics"
-        )
-    return Counts(*(np.add(x, y) for x, y in zip(a, b, strict=True)))
 
 
 # Predictions may be infinite or NaN, which is wrong and no reason to warn.

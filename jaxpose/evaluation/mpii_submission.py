@@ -16,7 +16,7 @@ import numpy as np
 import scipy.io
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.skeleton import MPII, joint_index
 
 NAME = "pred_keypoints_mpii.mat"
@@ -28,7 +28,7 @@ def write(
     path: str | os.PathLike,
     images: Sequence[tuple[str, Sequence[tuple[float, float] | None]]],
     truth: Mapping[str, np.ndarray],
-    predictions: Predictions,
+    predictions: LabeledPredictions,
 ) -> None:
     """Write the file.
 

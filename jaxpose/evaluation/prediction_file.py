@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxpose.errors import JaxposeError, npz_fault
+from jaxpose._compat import npz_error_reason
+from jaxpose.errors import JaxposeError
 
 
-class Predictions(NamedTuple):
+class LabeledPredictions(NamedTuple):
     """N persons' predictions and truth; the file's arrays have the names that are set off here.
 
     Attributes:
@@ -40,7 +41,7 @@ _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"
 _AS_NPZ = (
     "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labelled=...)"
 )
-_ARRAYS = {field: _NAMES.get(field, field) for field in Predictions._fields}
+_ARRAYS = {field: _NAMES.get(field, field) for field in LabeledPredictions._fields}
 
 # What numpy raises for files that are cut off, encrypted, hold objects, or lie about their size.
 _DAMAGE = (
@@ -49,13 +50,15 @@ _DAMAGE = (
 )
 
 
-def write_predictions(path: str | os.PathLike, predictions: Predictions) -> None:
+def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) -> None:
     """Writes the file that ``read_predictions`` reads; ``path`` ends in .npz."""
     given = {field: value for field, value in predictions._asdict().items() if value is not None}
     np.savez_compressed(path, **{_ARRAYS[field]: np.asarray(given[field]) for field in given})
 
 
-def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str] = ()) -> Predictions:
+def read_predictions(
+    path: str | os.PathLike, *, default_joints: Sequence[str] = ()
+) -> LabeledPredictions:
     """Reads an .npz file of predictions; nothing in it is executed (no pickles).
 
     Args:
@@ -64,7 +67,7 @@ def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str] =
         theirs.
 
     Returns:
-      ``Predictions``, checked by ``check_predictions``.
+      `LabeledPredictions`, checked by ``check_predictions``.
 
     Raises:
       JaxposeError: the file is missing or damaged, lacks an array, or shapes disagree.
@@ -77,7 +80,7 @@ def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str] =
         joints = _names(arrays, "joint_names", default_joints)
         truth = arrays["ground_truth"]
         return check_predictions(
-            Predictions(
+            LabeledPredictions(
                 prediction=arrays["prediction"],
                 ground_truth=truth,
                 labelled=arrays.get("labelled", np.ones(truth.shape[:2], bool)),
@@ -91,7 +94,7 @@ def read_predictions(path: str | os.PathLike, *, default_joints: Sequence[str] =
         raise JaxposeError(f"{path}: {error}") from None
 
 
-def check_predictions(predictions: Predictions) -> Predictions:
+def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
     """The same with float64 positions and boolean labels, once shapes and values agree.
 
     Raises:
@@ -156,7 +159,9 @@ def _load(path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
     except _DAMAGE as error:
-        raise JaxposeError(f"{path} cannot be read ({npz_fault(error)}); {_AS_NPZ}") from None
+        raise JaxposeError(
+            f"{path} cannot be read ({npz_error_reason(error)}); {_AS_NPZ}"
+        ) from None
 
 
 def _names(arrays, key, default) -> tuple[str, ...]:

@@ -5,14 +5,14 @@ person-centric tables differ in the annotation alone, so they share a protocol.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import metrics
-from jaxpose.evaluation.prediction_file import Predictions, check_predictions
+from jaxpose.evaluation.evaluation_set import EvaluationSet
+from jaxpose.evaluation.prediction_file import LabeledPredictions, check_predictions
 from jaxpose.skeleton import LSP, MPII, joint_index
 
 
@@ -53,6 +53,90 @@ class Protocol(NamedTuple):
     reported: tuple[float, ...]
     has_curve: bool = False
     extras: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Metric and threshold, such as ``PCKh@0.5``."""
+        return f"{self.metric}@{self.threshold:g}"
+
+    @property
+    def part_kind(self) -> str:
+        """What the parts are: ``joint`` or ``stick``."""
+        return "stick" if self.normaliser == "stick" else "joint"
+
+
+class PartResult(NamedTuple):
+    """How one joint or stick did.
+
+    Attributes:
+      rate: percent right of those counted, None if there are none.
+      correct: how many are right.
+      counted: how many are counted.
+      not_labelled: how many are left out because they have no label.
+    """
+
+    rate: float | None
+    correct: int
+    counted: int
+    not_labelled: int
+
+
+class ProtocolResult(NamedTuple):
+    """The figures of one protocol for a set of persons. Rates are percentages, None where empty.
+
+    Attributes:
+      protocol: what was computed.
+      persons: number of persons.
+      persons_left_out: those without the protocol's normaliser; none of their parts is counted.
+      not_labelled: parts of the other persons that have no label.
+      columns: rate of each of the paper's columns, by key.
+      total: the paper's last column.
+      pooled: percent right of all entries of the columns' parts.
+      mean_of_rates: mean rate of the columns' parts. The total is this or `pooled`.
+      at_threshold: the total at each of the protocol's reported thresholds.
+      parts: figures of each joint or stick, by name.
+      area_under_curve: mean height of the total over the thresholds, if the protocol has a curve.
+      extras: further pooled rates, by the protocol's keys.
+    """
+
+    protocol: Protocol
+    persons: int
+    persons_left_out: int
+    not_labelled: int
+    columns: dict[str, float | None]
+    total: float | None
+    pooled: float | None
+    mean_of_rates: float | None
+    at_threshold: dict[float, float | None]
+    parts: dict[str, PartResult]
+    area_under_curve: float | None
+    extras: dict[str, float | None]
+
+    @property
+    def parts_left_out(self) -> list[str]:
+        """Names of the parts of which none was counted."""
+        return [name for name, part in self.parts.items() if part.counted == 0]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON values, the extras beside the rest."""
+        record = {
+            "protocol": self.protocol.name,
+            "metric": self.protocol.metric,
+            "threshold": self.protocol.threshold,
+            "persons": self.persons,
+            "persons_left_out": self.persons_left_out,
+            "not_labelled": self.not_labelled,
+            "columns": dict(self.columns),
+            "total": self.total,
+            "pooled": self.pooled,
+            "mean_of_rates": self.mean_of_rates,
+            "at_threshold": {f"{t:g}": rate for t, rate in self.at_threshold.items()},
+            "parts": {name: part._asdict() for name, part in self.parts.items()},
+            "parts_left_out": self.parts_left_out,
+        }
+        if self.protocol.has_curve:
+            record["area_under_curve"] = self.area_under_curve
+        return record | self.extras
 
 
 MPII_PCKH = Protocol(
@@ -133,11 +217,10 @@ def named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score(protocol: Protocol, predictions: Predictions) -> metrics.Counts:
+def score(protocol: Protocol, predictions: LabeledPredictions) -> metrics.Counts:
     """Counts of the protocol's parts, joints matched by name.
 
-    A joint that the truth does not annotate or that the prediction lacks is left out. Counts of any
-    two data sets under one protocol can be merged.
+    A joint that the truth does not annotate or that the prediction lacks is left out.
 
     Raises:
       JaxposeError: arrays disagree, or the protocol's normaliser is missing.
@@ -159,14 +242,15 @@ def score(protocol: Protocol, predictions: Predictions) -> metrics.Counts:
     return metrics.pck(*arrays, normaliser, thresholds=protocol.thresholds)
 
 
-def result(protocol: Protocol, counts: metrics.Counts) -> dict[str, Any]:
-    """All that a table says, as a dict of plain Python values; rates in percent, None where empty.
+def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
+    """All figures of a protocol, from the counts of its parts.
+
+    Args:
+      protocol: of `PROTOCOLS`.
+      counts: what `score` returns for it.
 
     Returns:
-      ``columns``: the paper's, by key, and ``total``; ``pooled`` and ``mean_of_rates``: the two
-      averages over the columns' parts, one of which is the total; ``parts``: rate and counts per
-      joint or stick; ``parts_left_out``: those of which none was counted; ``at_threshold``: the
-      total per threshold; ``persons``, ``persons_left_out``, ``not_labelled``: how many.
+      Rates in percent, None where nothing was counted.
     """
     place = {part: index for index, part in enumerate(protocol.parts)}
     at = protocol.thresholds.index(protocol.threshold)
@@ -175,39 +259,37 @@ def result(protocol: Protocol, counts: metrics.Counts) -> dict[str, Any]:
     pooled = metrics.pooled_rate(counts, averaged)
     mean = np.array([_mean(row[averaged]) for row in rate])
     total = pooled if protocol.pooled else mean
-    found = {
-        "protocol": protocol.name,
-        "metric": protocol.metric,
-        "threshold": protocol.threshold,
-        "persons": int(counts.persons),
-        "persons_left_out": int(counts.persons_left_out),
-        "not_labelled": int(counts.not_labelled.sum()),
-        "columns": {
+    area = math.nan
+    if protocol.has_curve:
+        area = metrics.area_under_curve(total, protocol.thresholds)
+    return ProtocolResult(
+        protocol=protocol,
+        persons=int(counts.persons),
+        persons_left_out=int(counts.persons_left_out),
+        not_labelled=int(counts.not_labelled.sum()),
+        columns={
             key: _number(_mean(rate[at, [place[part] for part in parts]]))
             for key, _, parts in protocol.columns
         },
-        "total": _number(total[at]),
-        "pooled": _number(pooled[at]),
-        "mean_of_rates": _number(mean[at]),
-        "at_threshold": {
-            f"{t:g}": _number(total[protocol.thresholds.index(t)]) for t in protocol.reported
-        },
-        "parts": {
-            part: {
-                "rate": _number(rate[at, index]),
-                "correct": int(counts.correct[at, index]),
-                "counted": int(counts.counted[index]),
-                "not_labelled": int(counts.not_labelled[index]),
-            }
+        total=_number(total[at]),
+        pooled=_number(pooled[at]),
+        mean_of_rates=_number(mean[at]),
+        at_threshold={t: _number(total[protocol.thresholds.index(t)]) for t in protocol.reported},
+        parts={
+            part: PartResult(
+                rate=_number(rate[at, index]),
+                correct=int(counts.correct[at, index]),
+                counted=int(counts.counted[index]),
+                not_labelled=int(counts.not_labelled[index]),
+            )
             for part, index in place.items()
         },
-        "parts_left_out": [part for part, index in place.items() if counts.counted[index] == 0],
-    }
-    if protocol.has_curve:
-        found["area_under_curve"] = _number(metrics.area_under_curve(total, protocol.thresholds))
-    for key, parts in protocol.extras:
-        found[key] = _number(metrics.pooled_rate(counts, [place[p] for p in parts])[at])
-    return found
+        area_under_curve=_number(area),
+        extras={
+            key: _number(metrics.pooled_rate(counts, [place[p] for p in parts])[at])
+            for key, parts in protocol.extras
+        },
+    )
 
 
 def _mean(values: np.ndarray) -> float:
@@ -220,10 +302,11 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def allowed_protocols(truth: dict[str, np.ndarray], truth_joints: Sequence[str]) -> list[str]:
-    """Names of the protocols that a truth can be scored by; none, where nothing is labelled."""
+def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:
+    """Names of the protocols that a truth can be scored by; none if nothing is labelled."""
+    truth = evaluation_set.truth
     names = []
-    if {"left_shoulder", "right_hip"} <= set(truth_joints):  # PCK's normaliser
+    if {"left_shoulder", "right_hip"} <= set(evaluation_set.truth_joints):  # PCK's normaliser
         names += ["lsp-pck", "lsp-pcp"]
     if (truth["head_size"] > 0).any():
         names.append("mpii-pckh")

@@ -2,8 +2,8 @@
 
 import json
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,10 @@ from jaxpose.checkpoints import store
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, mpii_submission, protocols, tables
-from jaxpose.evaluation.inference import PARTS_ALONE, Answers, predictions_of
-from jaxpose.evaluation.prediction_file import Predictions, write_predictions
-from jaxpose.evaluation.protocols import allowed_protocols
+from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
+from jaxpose.evaluation.inference import PARTS_ALONE, Predictions, labeled_predictions
+from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
+from jaxpose.evaluation.protocols import ProtocolResult, allowed_protocols
 from jaxpose.network import make_net
 from jaxpose.paths import local_path
 
@@ -33,68 +34,130 @@ ROWS = {
 }
 
 
+class RowEvaluation(NamedTuple):
+    """The results of one test row.
+
+    Attributes:
+      results: by protocol name; empty if no joint of the row has a label.
+      decodings: results of the config's protocol by prediction block, and by other ways to decode
+        the last block's maps (`compare_decodings`); empty likewise.
+      unreadable: names of the images that did not decode.
+      files: the prediction files that this process wrote.
+    """
+
+    results: dict[str, ProtocolResult]
+    decodings: dict[str, ProtocolResult]
+    unreadable: list[str]
+    files: list[pathlib.Path]
+
+
+class Evaluation(NamedTuple):
+    """The results of a checkpoint on a config's test rows.
+
+    Attributes:
+      checkpoint: folder or packed file.
+      step: of the checkpoint.
+      score: name of the config's protocol.
+      rows: by name (data set, split, crop), in the config's order.
+    """
+
+    checkpoint: pathlib.Path
+    step: int
+    score: str
+    rows: dict[str, RowEvaluation]
+
+    def to_json(self) -> dict[str, Any]:
+        """What evaluation.json holds, as plain JSON values."""
+        rows = self.rows.items()
+        return {
+            "checkpoint": str(self.checkpoint),
+            "step": self.step,
+            "score": self.score,
+            "rows": {name: results_to_json(row.results) for name, row in rows},
+            "blocks": {name: results_to_json(row.decodings) for name, row in rows},
+            "unreadable": {name: list(row.unreadable) for name, row in rows},
+            "files": {name: [str(file) for file in row.files] for name, row in rows},
+        }
+
+
+def results_to_json(results: Mapping[str, ProtocolResult]) -> dict[str, Any]:
+    """Results by name as plain JSON values."""
+    return {name: result.to_json() for name, result in results.items()}
+
+
 def evaluate_checkpoint(
     config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, path: str = ""
-) -> dict[str, Any]:
-    """Score a checkpoint on the config's test rows; predictions go to `workdir`/predictions.
+) -> Evaluation:
+    """Score a checkpoint on the config's test rows.
+
+    Writes `workdir`/evaluation.json, and the predictions below `workdir`/predictions.
 
     Args:
       config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size.
       workdir: of the run, or any folder for the results.
       path: a checkpoint folder or another workdir; by default `workdir`'s best.
 
-    Returns:
-      {"checkpoint", "step", "score", "rows": {row: {protocol: result}}, "blocks": {row:
-      `compare_readings`}, "unreadable": {row: [names of pictures that did not decode]},
-      "files": {row: [paths of the predictions]}}. A row without labels has no results.
+    Raises:
+      JaxposeError: config, checkpoint or data cannot be used.
     """
     check_evaluation(config)
     workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
-    variables, described, folder = store.load(path or workdir, which=config.eval.checkpoint)
-    net = make_net(described["network"], dtype=config.dtype)
-    joints, trained = tuple(described["joints"]), tuple(described["trained_joints"])
-    size = described["image_size"]
+    variables, metadata, folder = store.load(path or workdir, which=config.eval.checkpoint)
+    net = make_net(metadata.network, dtype=config.dtype)
+    size = metadata.image_size
     like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     store.check_variables(variables, like, folder)
-    report = {"checkpoint": str(folder), "step": described["step"], "score": config.score}
-    report |= {"rows": {}, "blocks": {}, "unreadable": {}, "files": {}}
+    rows = {}
     for split, crop in open_tests(config):
-        answers = inference.predict_split(
+        predictions = inference.predict_split(
             net,
             variables,
             split,
-            joints=joints,
+            joints=metadata.joints,
             image_size=size,
             batch_size=config.eval.batch_size,
             rule=geometry.crop_rule(crop),
             workers=config.workers,
             flip_test=config.eval.flip_test,
             num_crops=config.eval.num_crops,
-            readings=True,
+            decodings=True,
         )
-        truth = prepared.annotations(split)
-        options = {"joints": joints, "truth_joints": split.joints, "trained": trained}
-        row = f"{split.name}:{split.split} ({_how(config, crop)})"
-        found = score_answers(answers, truth, **options)
-        report["rows"][row] = found
-        report["blocks"][row] = {}
-        if truth["labelled"].any():
-            total_of_protocol(found, config.score, split)
-            report["blocks"][row] = compare_readings(answers, truth, config.score, **options)
-        report["unreadable"][row] = truth["image_name"][~answers.readable].tolist()
-        predictions = inference.predictions_of(answers, truth, description=row, **options)
-        report["files"][row] = []
-        if jax.process_index() == 0:
-            written = _write(workdir / "predictions", split, crop, truth, predictions)
-            report["files"][row] = [str(file) for file in written]
+        evaluation_set = evaluation_set_of(split, metadata.joints, metadata.trained_joints)
+        name = f"{split.name}:{split.split} ({_how(config, crop)})"
+        rows[name] = _evaluate_row(config, workdir, split, crop, name, predictions, evaluation_set)
+    evaluation = Evaluation(folder, metadata.step, config.score, rows)
     if jax.process_index() == 0:
-        text = json.dumps(report, indent=1)
+        text = json.dumps(evaluation.to_json(), indent=1)
         (workdir / "evaluation.json").write_text(text + "\n", encoding="utf-8")
-    return report
+    return evaluation
+
+
+def _evaluate_row(
+    config: "ml_collections.ConfigDict",
+    workdir: pathlib.Path,
+    split: prepared.PreparedSplit,
+    crop: str,
+    name: str,
+    predictions: Predictions,
+    evaluation_set: EvaluationSet,
+) -> RowEvaluation:
+    """Score one row's predictions and write them to their files."""
+    truth = evaluation_set.truth
+    results = score_predictions(predictions, evaluation_set)
+    decodings = {}
+    if truth["labelled"].any():
+        total_of_protocol(results, config.score, split)
+        decodings = compare_decodings(predictions, evaluation_set, config.score)
+    files = []
+    if jax.process_index() == 0:
+        labeled = labeled_predictions(predictions, evaluation_set, description=name)
+        files = _write(workdir / "predictions", split, crop, truth, labeled)
+    unreadable = truth["image_name"][~predictions.readable].tolist()
+    return RowEvaluation(results, decodings, unreadable, files)
 
 
 def _how(config: "ml_collections.ConfigDict", crop: str) -> str:
-    """How a row's answers came about, for its name."""
+    """How a row's predictions were made, for its name."""
     parts = [geometry.CROP_NAMES[crop]]
     if config.eval.num_crops > 1:
         parts.append(f"{config.eval.num_crops} crops")
@@ -107,8 +170,8 @@ def _write(
     folder: pathlib.Path,
     split: prepared.PreparedSplit,
     crop: str,
-    truth: dict[str, np.ndarray],
-    predictions: Predictions,
+    truth: Mapping[str, np.ndarray],
+    predictions: LabeledPredictions,
 ) -> list[pathlib.Path]:
     """The files of a row's predictions; of MPII's test persons one for its server too."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -162,105 +225,106 @@ def check_rows(config: "ml_collections.ConfigDict") -> None:
                 raise JaxposeError(f"config.{field} has {row!r}; write rows of {form}")
 
 
-def score_answers(
-    answers: Answers,
-    truth: dict[str, np.ndarray],
+def score_predictions(
+    predictions: Predictions,
+    evaluation_set: EvaluationSet,
     *,
-    joints: tuple[str, ...],
-    truth_joints: tuple[str, ...],
-    trained: tuple[str, ...] | None = None,
     block: int = -1,
     names: Sequence[str] | None = None,
-) -> dict[str, Any]:
-    """Results of the protocols, by name.
+) -> dict[str, ProtocolResult]:
+    """Score the predictions for a split by the protocols.
 
     Args:
-      answers: of the whole split.
-      truth: `prepared.annotations` of it, in stored pixels and `truth_joints`' order.
-      joints: the network's.
-      truth_joints: of the truth.
-      trained: joints that the network ever saw a label for; the others are not scored.
+      predictions: for all persons of the set.
+      evaluation_set: their truth.
       block: which prediction block; the last is the prediction.
       names: of the protocols; by default all that the truth allows.
+
+    Returns:
+      Results by protocol name.
     """
-    predictions = predictions_of(
-        answers, truth, joints=joints, truth_joints=truth_joints, trained=trained, block=block
-    )
-    names = allowed_protocols(truth, truth_joints) if names is None else names
+    labeled = labeled_predictions(predictions, evaluation_set, block=block)
+    names = allowed_protocols(evaluation_set) if names is None else names
     chosen = {name: protocols.PROTOCOLS[name] for name in names}
     return {
-        name: protocols.result(protocol, protocols.score(protocol, predictions))
+        name: protocols.result(protocol, protocols.score(protocol, labeled))
         for name, protocol in chosen.items()
     }
 
 
-def compare_readings(
-    answers: Answers, truth: dict[str, np.ndarray], protocol: str, **options: Any
-) -> dict[str, dict[str, Any]]:
-    """Results of one protocol by prediction block, and of the last block's other readings.
+def compare_decodings(
+    predictions: Predictions, evaluation_set: EvaluationSet, protocol: str
+) -> dict[str, ProtocolResult]:
+    """Score each prediction block, and the last block's maps decoded in other ways.
 
     Args:
-      answers: of the whole split.
-      truth, options: as `score_answers` has them.
+      predictions: for all persons of the set.
+      evaluation_set: their truth.
       protocol: its name; the truth allows it.
 
     Returns:
-      {"block 1": result, ..., "block K", and the answers' `readings` by name}.
+      Results by name: "block 1" to "block K", then the names of `predictions.decodings`.
     """
-    blocks = len(answers.keypoints)
-    ways = {f"block {k + 1}": (answers.keypoints, k) for k in range(blocks)}
-    ways |= {name: (keypoints, -1) for name, keypoints in answers.readings.items()}
+    blocks = len(predictions.keypoints)
+    ways = {f"block {k + 1}": (predictions.keypoints, k) for k in range(blocks)}
+    ways |= {name: (keypoints, -1) for name, keypoints in predictions.decodings.items()}
     return {
-        name: score_answers(
-            answers._replace(keypoints=keypoints), truth, names=(protocol,), block=block, **options
+        name: score_predictions(
+            predictions._replace(keypoints=keypoints),
+            evaluation_set,
+            names=(protocol,),
+            block=block,
         )[protocol]
         for name, (keypoints, block) in ways.items()
     }
 
 
 def total_of_protocol(
-    found: dict[str, Any], score: str, split: prepared.PreparedSplit
+    results: Mapping[str, ProtocolResult], score: str, split: prepared.PreparedSplit
 ) -> float | None:
-    """The total of the protocol that `config.score` names; None where it counted nobody."""
-    if score not in found:
+    """The total of the protocol that `config.score` names; None if it counted nothing.
+
+    Raises:
+      JaxposeError: the split was not scored by that protocol.
+    """
+    if score not in results:
         raise JaxposeError(
             f"{split.name}:{split.split} cannot be scored by {score}, but by "
-            f"{', '.join(found) or 'nothing'}; change config.score, or leave the row out"
+            f"{', '.join(results) or 'nothing'}; change config.score, or leave the row out"
         )
-    return found[score]["total"]
+    return results[score].total
 
 
-def report_text(report: dict[str, Any], *, paper: bool = False) -> str:
-    """The tables of `evaluate_checkpoint`'s report, as the command prints them."""
-    parts = [f"checkpoint {report['checkpoint']} (step {report['step']})"]
-    for row, found in report["rows"].items():
-        for result in found.values():
+def report_text(evaluation: Evaluation, *, paper: bool = False) -> str:
+    """The tables of an evaluation, as the command prints them."""
+    parts = [f"checkpoint {evaluation.checkpoint} (step {evaluation.step})"]
+    for name, row in evaluation.rows.items():
+        for result in row.results.values():
             parts.append(
-                tables.columns_text([("", result)], description=row, paper=paper)
+                tables.columns_text([("", result)], description=name, paper=paper)
                 + "\n\n"
                 + tables.beside_text(result)
             )
-        if found:
-            parts.append(_comparison_text(report["blocks"][row]))
+        if row.results:
+            parts.append(_comparison_text(row.decodings))
         else:
-            parts.append(f"{row}: no joint has a label, so nothing is scored")
-        parts += [f"predictions: {file}" for file in report["files"][row]]
-        unreadable = report["unreadable"][row]
-        if unreadable:
-            more = ", ..." if len(unreadable) > NAMED else ""
+            parts.append(f"{name}: no joint has a label, so nothing is scored")
+        parts += [f"predictions: {file}" for file in row.files]
+        if row.unreadable:
+            more = ", ..." if len(row.unreadable) > NAMED else ""
             parts.append(
-                f"{len(unreadable)} pictures did not decode and were answered as black: "
-                f"{', '.join(unreadable[:NAMED])}{more}"
+                f"{len(row.unreadable)} images did not decode and were replaced by black ones: "
+                f"{', '.join(row.unreadable[:NAMED])}{more}"
             )
     return "\n\n".join(parts)
 
 
-def _comparison_text(blocks: dict[str, dict[str, Any]]) -> str:
+def _comparison_text(decodings: Mapping[str, ProtocolResult]) -> str:
     """What each prediction block adds, and what the context maps do."""
-    text = tables.columns_text(list(blocks.items()), description="by prediction block")
-    last = [result for name, result in blocks.items() if name.startswith("block ")][-1]
-    alone = blocks.get(PARTS_ALONE)
-    if alone is None or None in (last["total"], alone["total"]):
+    text = tables.columns_text(list(decodings.items()), description="by prediction block")
+    last = [result for name, result in decodings.items() if name.startswith("block ")][-1]
+    alone = decodings.get(PARTS_ALONE)
+    if alone is None or None in (last.total, alone.total):
         return text
-    added = last["total"] - alone["total"]
+    added = last.total - alone.total
     return f"{text}\n\ncontext maps add {added:+.2f} to the last block, which was trained with them"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxpose.evaluation.protocols import PROTOCOLS, Protocol
+from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 
 
 class PaperTable(NamedTuple):
@@ -89,7 +89,7 @@ def paper_tables(protocol: Protocol) -> tuple[PaperTable, ...]:
 
 
 def paper_dicts(protocol: Protocol) -> list[dict[str, Any]]:
-    """The paper's tables of this protocol as plain values, keyed as in ``protocols.result``."""
+    """The paper's tables of this protocol as plain values, keyed as in `ProtocolResult`."""
     keys = [key for key, _, _ in protocol.columns]
     return [
         {
@@ -106,22 +106,21 @@ def paper_dicts(protocol: Protocol) -> list[dict[str, Any]]:
 
 
 def columns_text(
-    results: Sequence[tuple[str, dict[str, Any]]], *, description: str = "", paper: bool = False
+    results: Sequence[tuple[str, ProtocolResult]], *, description: str = "", paper: bool = False
 ) -> str:
     """The paper's columns, one line a result.
 
     Args:
-      results: (label, what ``protocols.result`` gave), of one protocol: several networks, or the
-        blocks of one.
+      results: (label, result) pairs of one protocol: several networks, or the blocks of one.
       description: said in the title, such as the data set and the crop.
       paper: the paper's own rows beneath.
     """
     first = results[0][1]
-    protocol = PROTOCOLS[first["protocol"]]
-    title = f"{_metric(first)}, {_plural(first['persons'], 'person')}"
+    protocol = first.protocol
+    title = f"{protocol.label}, {_plural(first.persons, 'person')}"
     rows = [["", *(header for _, header, _ in protocol.columns), protocol.total]]
     rows += [
-        [label, *(_rate(rate) for rate in found["columns"].values()), _rate(found["total"])]
+        [label, *(_rate(rate) for rate in found.columns.values()), _rate(found.total)]
         for label, found in results
     ]
     if paper:
@@ -135,53 +134,48 @@ def columns_text(
     return "\n".join([f"{title}: {description}" if description else title, "", *_aligned(rows)])
 
 
-def parts_text(found: dict[str, Any]) -> str:
+def parts_text(found: ProtocolResult) -> str:
     """Per joint or stick: rate, how many were right and counted, how many were not labelled."""
     rows = [["", "rate", "right", "counted", "not labelled"]]
-    for part, row in found["parts"].items():
-        numbers = (row["correct"], row["counted"], row["not_labelled"])
-        rows.append([part, _rate(row["rate"]), *(str(number) for number in numbers)])
+    for name, part in found.parts.items():
+        rows.append([name, _rate(part.rate), *(str(number) for number in part[1:])])
     return "\n".join(_aligned(rows))
 
 
-def beside_text(found: dict[str, Any]) -> str:
+def beside_text(found: ProtocolResult) -> str:
     """What goes beside the columns: the other averages, other thresholds, who was left out."""
-    protocol = PROTOCOLS[found["protocol"]]
+    protocol = found.protocol
     parts = sum(len(parts) for _, _, parts in protocol.columns)
-    kind = "stick" if protocol.normaliser == "stick" else "joint"
+    kind = protocol.part_kind
     averages = {
-        f"all entries of {parts} {kind}s pooled": found["pooled"],
-        f"mean of {parts} {kind} rates": found["mean_of_rates"],
+        f"all entries of {parts} {kind}s pooled": found.pooled,
+        f"mean of {parts} {kind} rates": found.mean_of_rates,
     }
-    averages |= {f"{key.replace('_', ' ')} (pooled)": found[key] for key, _ in protocol.extras}
-    for threshold, rate in found["at_threshold"].items():
-        if len(found["at_threshold"]) > 1:
-            averages[f"{found['metric']}@{threshold}"] = rate
+    averages |= {f"{key.replace('_', ' ')} (pooled)": rate for key, rate in found.extras.items()}
+    if len(found.at_threshold) > 1:
+        for threshold, rate in found.at_threshold.items():
+            averages[f"{protocol.metric}@{threshold:g}"] = rate
     if protocol.has_curve:
         top = protocol.thresholds[-1]
-        averages[f"area under the curve, thresholds 0 to {top:g}"] = found["area_under_curve"]
+        averages[f"area under the curve, thresholds 0 to {top:g}"] = found.area_under_curve
     lines = _aligned([[name, _rate(rate)] for name, rate in averages.items()])
     lacks = {"head_size": "head size", "torso_diagonal": "left shoulder or right hip"}
-    left_out = [_plural(found["not_labelled"], kind) + " without a label"]
+    left_out = [_plural(found.not_labelled, kind) + " without a label"]
     if protocol.normaliser in lacks:
-        persons = _plural(found["persons_left_out"], "person")
+        persons = _plural(found.persons_left_out, "person")
         left_out.append(f"{persons} without {lacks[protocol.normaliser]}")
     lines += ["", f"left out: {', '.join(left_out)}"]
-    if found["parts_left_out"]:
-        lines.append(f"not in any average: {', '.join(found['parts_left_out'])}")
+    if found.parts_left_out:
+        lines.append(f"not in any average: {', '.join(found.parts_left_out)}")
     return "\n".join(lines)
 
 
 def text(
-    found: dict[str, Any], *, label: str = "", description: str = "", paper: bool = False
+    found: ProtocolResult, *, label: str = "", description: str = "", paper: bool = False
 ) -> str:
-    """Everything that ``protocols.result`` found, as the command prints it."""
+    """All figures of a result, as the command prints them."""
     columns = columns_text([(label, found)], description=description, paper=paper)
     return "\n\n".join([columns, beside_text(found), parts_text(found)])
-
-
-def _metric(found: dict[str, Any]) -> str:
-    return f"{found['metric']}@{found['threshold']:g}"
 
 
 def _plural(number: int, noun: str) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import answer_crops, crop_sizes
+from jaxpose.evaluation.inference import crop_sizes, predict_crops
 from jaxpose.network import PoseNet, make_net, normalise
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_picture
@@ -27,7 +28,7 @@ _jax_process: int | None = None  # the process in which an estimator first used 
 
 
 class Prediction(NamedTuple):
-    """What `PoseEstimator.predict` finds for N boxes of one photo.
+    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them.
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
@@ -78,33 +79,33 @@ class PoseEstimator:
       source: the checkpoint that was read, None if the network came otherwise.
 
     Example:
-      estimator = PoseEstimator.from_checkpoint("runs/demo")
-      found = estimator.predict("photo.jpg", boxes=[[120, 40, 200, 420]])
-      dict(zip(found.joints, found.keypoints[0]))
+      >>> estimator = PoseEstimator.from_pretrained("small")
+      >>> image = np.zeros((240, 320, 3), np.uint8)  # or the path of a photo
+      >>> estimator.predict(image, boxes=[[120, 20, 100, 200]]).keypoints.shape  # [N, J, 2]
+      (1, 16, 2)
     """
 
-    def __init__(self, variables: dict, metadata: dict, *, dtype: str = "float32"):
+    def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
         """Takes what `store.load` gives."""
-        all_joints = tuple(metadata["joints"])
-        self.joints = tuple(metadata["trained_joints"])
+        self.joints = metadata.trained_joints
         kept = set(self.joints)
         # Without a pelvis, say, the trunk is drawn along its outline.
-        limbs = [*map(tuple, metadata["limbs"]), *skeleton_of(self.joints).limbs]
+        limbs = [*metadata.limbs, *skeleton_of(self.joints).limbs]
         self.limbs = tuple(limb for limb in dict.fromkeys(limbs) if set(limb) <= kept)
-        self.flip_pairs = tuple((a, b) for a, b in metadata["flip_pairs"] if {a, b} <= kept)
-        self.image_size = int(metadata["image_size"])
-        self.channels = joint_index(all_joints, self.joints)
-        self.net: PoseNet = make_net(metadata["network"], dtype=dtype)
+        self.flip_pairs = tuple(pair for pair in metadata.flip_pairs if set(pair) <= kept)
+        self.image_size = metadata.image_size
+        self.channels = joint_index(metadata.joints, self.joints)
+        self.net: PoseNet = make_net(metadata.network, dtype=dtype)
         self.source: pathlib.Path | None = None
-        self._rule = geometry.CropRule(**metadata["crop"])
+        self._rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
-        self._mirror = flip_permutation(all_joints, metadata["flip_pairs"])
+        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs)
         self._start()
 
     def _start(self) -> None:
         """What belongs to this process and is neither copied nor pickled."""
-        self._programs = {}
+        self._programs: dict[tuple[str, int], jax.stages.Compiled] = {}
         self._compiling = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,17 +168,19 @@ class PoseEstimator:
         height, width = picture.shape[:2]
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is not None:
-            boxes = check_boxes(boxes, (width, height))
-            return self._look(picture, boxes, [self.crop_of(box) for box in boxes], **options)
+            checked = check_boxes(boxes, (width, height))
+            return self._predict_boxes(
+                picture, checked, [self.crop_of(box) for box in checked], **options
+            )
         whole = np.array([[0.0, 0.0, width, height]])
         crop = geometry.example_crop({"picture_size": (width, height)}, geometry.PICTURE_RULE)
-        first = self._look(picture, whole, [crop], **options)
+        first = self._predict_boxes(picture, whole, [crop], **options)
         if passes == 1:
             return first
         box = box_around(first.keypoints[0], first.confidence[0], (width, height))
         if box is None:
             return first
-        return self._look(picture, box[None], [self.crop_of(box)], **options)
+        return self._predict_boxes(picture, box[None], [self.crop_of(box)], **options)
 
     def maps(self, image: Any, box: Sequence[float]) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
@@ -201,14 +204,14 @@ class PoseEstimator:
         )
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
-        """The checkpoint's crop rule, with the box in place of what training cut by."""
+        """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
         x, y, width, height = box
         size = max(width, height)
         example = {"box": box, "center": (x + width / 2, y + height / 2), "scale": size}
         source = "scale" if self._rule.source == "scale" else "box"
         return geometry.example_crop(example, self._rule._replace(source=source))
 
-    def _look(self, picture, boxes, crops, *, flip_test, num_crops) -> Prediction:
+    def _predict_boxes(self, picture, boxes, crops, *, flip_test, num_crops) -> Prediction:
         sizes = crop_sizes(num_crops)
         views = [crop._replace(side=crop.side * size) for crop in crops for size in sizes]
         images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
@@ -228,9 +231,14 @@ class PoseEstimator:
     def predict_crops(
         self, images: np.ndarray, *, flip_test: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Keypoints float64 [N, J, 2] in [0, 1] and confidence [N, J] of crops uint8 [N, S, S, 3].
+        """Predict crops, in batches of 1, 2, 4, ... so that few programs are compiled.
 
-        Crops go through in batches of 1, 2, 4, ... so that few programs are compiled.
+        Args:
+          images: uint8 [N, S, S, 3], RGB.
+          flip_test: average with the prediction for the mirrored crop.
+
+        Returns:
+          Keypoints float64 [N, J, 2] in [0, 1] and confidence float32 [N, J].
         """
         keypoints = np.zeros((len(images), len(self.joints), 2))
         confidence = np.zeros((len(images), len(self.joints)), np.float32)
@@ -256,9 +264,9 @@ class PoseEstimator:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
                 function = {
-                    "plain": functools.partial(_answer, self.net, flipped=None),
-                    "mirrored": functools.partial(_answer, self.net, flipped=self._mirror),
-                    "maps": functools.partial(_answer_and_maps, self.net),
+                    "plain": functools.partial(_predict, self.net, flipped=None),
+                    "mirrored": functools.partial(_predict, self.net, flipped=self._mirror),
+                    "maps": functools.partial(_predict_with_maps, self.net),
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
@@ -279,13 +287,13 @@ def _check_process() -> None:
         )
 
 
-def _answer(net, variables, crops, *, flipped):
+def _predict(net, variables, crops, *, flipped):
     """Keypoints [B, J, 2] and probabilities [B, J] of the last block."""
-    keypoints, confidence = answer_crops(net, variables, crops, flipped=flipped)
+    keypoints, confidence = predict_crops(net, variables, crops, flipped=flipped)
     return keypoints[-1], confidence[-1]
 
 
-def _answer_and_maps(net, variables, crops):
+def _predict_with_maps(net, variables, crops):
     output = net.apply(variables, normalise(crops, net.dtype), train=False, heatmaps=True)
     confidence = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
     return output.keypoints[-1], confidence, output.heatmaps[-1].astype(jnp.float32)

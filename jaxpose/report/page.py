@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.protocols import PROTOCOLS
+from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.visualize import joint_colors
@@ -62,11 +62,11 @@ def write_report(
     *,
     title: str,
     description: str,
-    rows: Mapping[str, Mapping[str, dict[str, Any]]],
+    rows: Mapping[str, Mapping[str, ProtocolResult]],
     history: Sequence[Mapping[str, Any]],
     pictures: Sequence[Section],
-    blocks: Mapping[str, Mapping[str, dict[str, Any]]] | None = None,
-    beside: Mapping[str, Mapping[str, Mapping[str, dict[str, Any]]]] | None = None,
+    blocks: Mapping[str, Mapping[str, ProtocolResult]] | None = None,
+    beside: Mapping[str, Mapping[str, Mapping[str, ProtocolResult]]] | None = None,
     notes: Sequence[tuple[str, str]] = (),
 ) -> pathlib.Path:
     """Write a page that a browser shows without a network: light or dark, wide or narrow.
@@ -75,11 +75,11 @@ def write_report(
       path: of the file; one that is there is replaced in one move.
       title: the page's heading.
       description: one paragraph beneath it.
-      rows: by row name (data set, split, crop) and protocol name, what `protocols.result` gave.
+      rows: results by row name (data set, split, crop) and protocol name.
       history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
       pictures: sections; all pictures together are compressed to at most 1.8 MB of text.
-      blocks: by row name, the results of one protocol by prediction block or way to read its maps.
-      beside: by name, such as "mean pose alone", other answers' results, each like `rows`.
+      blocks: by row name, the results of one protocol by prediction block or decoding.
+      beside: results of baselines by name, such as "mean pose alone", each like `rows`.
       notes: (term, text) pairs at the page's end.
 
     Returns:
@@ -124,28 +124,24 @@ def _rate(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.2f}"
 
 
-def _metric(result: dict[str, Any]) -> str:
-    return f"{result['metric']}@{result['threshold']:g}"
-
-
 def _headline(rows, beside) -> str:
     """The totals of the first row, large."""
     items = []
     for row, results in list(rows.items())[:1]:
         for protocol, result in results.items():
             others = "".join(
-                f'<span class="quiet">{_text(label)} {_rate(found["total"])}</span>'
+                f'<span class="quiet">{_text(label)} {_rate(found.total)}</span>'
                 for label, found in _beside(beside, row, protocol).items()
             )
             items.append(
-                f"<li><span>{_text(_metric(result))}</span><b>{_rate(result['total'])}</b>"
+                f"<li><span>{_text(result.protocol.label)}</span><b>{_rate(result.total)}</b>"
                 f"{others}</li>"
             )
     return "\n".join(['<ul class="scores">', *items, "</ul>"]) if items else ""
 
 
-def _beside(beside, row: str, protocol: str) -> dict[str, dict[str, Any]]:
-    """The other answers' results on one row by one protocol, by name."""
+def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
+    """The baselines' results on one row by one protocol, by name."""
     found = {label: rows.get(row, {}).get(protocol) for label, rows in beside.items()}
     return {label: result for label, result in found.items() if result is not None}
 
@@ -169,52 +165,48 @@ def _row(row: str, results, beside, blocks) -> str:
 
 
 def _columns(
-    results: Mapping[str, dict[str, Any]], caption: str = "", *, kind: str = "columns"
+    results: Mapping[str, ProtocolResult], caption: str = "", *, kind: str = "columns"
 ) -> str:
     """The paper's columns, a line a result; the persons counted are those of the first."""
     first = next(iter(results.values()))
-    protocol = PROTOCOLS[first["protocol"]]
+    protocol = first.protocol
     headers = [header for _, header, _ in protocol.columns] + [protocol.total]
-    left_out = f", {first['persons_left_out']} left out" if first["persons_left_out"] else ""
+    left_out = f", {first.persons_left_out} left out" if first.persons_left_out else ""
     note = (
-        f"Percent right; {first['persons']} persons{left_out}, {first['not_labelled']} "
-        f"{_kind(first)}s without a label."
+        f"Percent right; {first.persons} persons{left_out}, {first.not_labelled} "
+        f"{protocol.part_kind}s without a label."
     )
     body = []
     for label, found in results.items():
-        rates = [*found["columns"].values(), found["total"]]
+        rates = [*found.columns.values(), found.total]
         body.append([_text(label), *(_rate(rate) for rate in rates)])
-    caption = f"{_metric(first)} {caption}".strip()
+    caption = f"{protocol.label} {caption}".strip()
     return _table(caption, ["", *headers], body, kind=kind, note=note)
 
 
-def _kind(result: dict[str, Any]) -> str:
-    return "stick" if PROTOCOLS[result["protocol"]].normaliser == "stick" else "joint"
-
-
-def _parts(result: dict[str, Any], others: dict[str, dict[str, Any]]) -> str:
-    """Each joint or stick: its rate, as a bar too, the first other answer's, the counts."""
-    parts = {part: found for part, found in result["parts"].items() if found["counted"]}
+def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
+    """Each joint or stick: its rate, as a bar too, the first baseline's rate, the counts."""
+    parts = {part: found for part, found in result.parts.items() if found.counted}
     colors = joint_colors(tuple(parts))
     body = []
     for (part, found), color in zip(parts.items(), colors, strict=True):
         name = _text(part.replace("_", " "))
-        if _kind(result) == "joint":  # sticks have no colour in the pictures
+        if result.protocol.part_kind == "joint":  # sticks have no colour in the pictures
             name = f'<i class="chip" style="background: rgb({_list(color)})"></i>{name}'
-        bar = f"--rate: {found['rate'] or 0:.1f}%"
-        rates = [other["parts"][part]["rate"] for other in others.values()][:1]
+        bar = f"--rate: {found.rate or 0:.1f}%"
+        rates = [other.parts[part].rate for other in others.values()][:1]
         bar += "".join(f"; --beside: {rate or 0:.1f}%" for rate in rates)
         body.append(
             [
                 name,
                 f'<i class="{"bar marked" if rates else "bar"}" style="{bar}"></i>',
-                _rate(found["rate"]),
+                _rate(found.rate),
                 *(_rate(rate) for rate in rates),
-                f"{found['correct']} of {found['counted']}",
+                f"{found.correct} of {found.counted}",
             ]
         )
     headers = ["", "", "percent right", *map(_text, list(others)[:1]), "right of counted"]
-    return _table(_metric(result), headers, body, kind="each")
+    return _table(result.protocol.label, headers, body, kind="each")
 
 
 def _list(values) -> str:

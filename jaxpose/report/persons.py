@@ -1,16 +1,18 @@
 """Test persons with what the network says of them, as the sections of a page."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxpose import geometry
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import batches, prepared
 from jaxpose.data.images import decode as decode_picture
 from jaxpose.data.prepared import read_example
 from jaxpose.evaluation import inference, protocols
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.evaluation_set import EvaluationSet
+from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.network import PoseNet, normalise
 from jaxpose.report.page import Panel, Picture, Section
 from jaxpose.skeleton import joint_index, skeleton_of
@@ -57,7 +59,7 @@ def person_sections(
     config: "ml_collections.ConfigDict",
     net: PoseNet,
     variables: dict,
-    described: dict[str, Any],
+    metadata: CheckpointMetadata,
     split: prepared.PreparedSplit,
     rule: geometry.CropRule,
 ) -> list[Section]:
@@ -65,9 +67,9 @@ def person_sections(
     chosen = _choose(split, config.seed)
     if not chosen:
         return []
-    persons = _look_at(net, variables, described, split, rule, chosen, config.score)
-    trained = tuple(described["trained_joints"])
-    kept = joint_index(described["joints"], trained)
+    persons = _predict_persons(net, variables, metadata, split, rule, chosen, config.score)
+    trained = metadata.trained_joints
+    kept = joint_index(metadata.joints, trained)
     limbs = dict.fromkeys((*skeleton_of(trained).limbs, *split.limbs))  # an own skeleton's too
     clearest = int(np.argmax(persons.right))
     sections = [
@@ -86,22 +88,22 @@ def _choose(split: prepared.PreparedSplit, seed: int) -> list[int]:
     return [index for index, _ in zip(readable, range(PERSONS), strict=False)]
 
 
-def _look_at(
+def _predict_persons(
     net: PoseNet,
     variables: dict,
-    described: dict[str, Any],
+    metadata: CheckpointMetadata,
     split: prepared.PreparedSplit,
     rule: geometry.CropRule,
     chosen: list[int],
     score: str,
 ) -> Persons:
     """The chosen persons through the network, in one batch of the ordinary way."""
-    joints = tuple(described["joints"])
+    joints = metadata.joints
     part = split._replace(source=[split.source[i] for i in chosen])
     (batch,) = batches.evaluation_batches(
         part,
         joints=joints,
-        image_size=described["image_size"],
+        image_size=metadata.image_size,
         batch_size=len(chosen),
         rule=rule,
     )
@@ -111,20 +113,15 @@ def _look_at(
     keypoints = np.asarray(output.keypoints, np.float64)
     confidence = np.asarray(jax.nn.sigmoid(output.confidence.astype(np.float32)))
     truth = prepared.annotations(part)
-    answers = inference.Answers(
+    predictions = inference.Predictions(
         keypoints=geometry.apply_affine(batch["crop_to_image"], keypoints[-1])[None],
         confidence=confidence[-1:],
         in_crop=batch["labelled"],
         readable=batch["readable"],
     )
-    predictions = inference.predictions_of(
-        answers,
-        truth,
-        joints=joints,
-        truth_joints=split.joints,
-        trained=tuple(described["trained_joints"]),
-    )
-    right, counted = _counts(predictions, protocols.named(score))
+    evaluation_set = EvaluationSet(joints, metadata.trained_joints, split.joints, truth)
+    labeled = inference.labeled_predictions(predictions, evaluation_set)
+    right, counted = _counts(labeled, protocols.named(score))
     order = joint_index(split.joints, joints)
     positions = geometry.apply_affine(
         geometry.invert_affine(batch["crop_to_image"]), truth["keypoints"].astype(np.float64)
@@ -142,7 +139,9 @@ def _look_at(
     )
 
 
-def _counts(predictions: Predictions, protocol: protocols.Protocol) -> tuple[list[int], list[int]]:
+def _counts(
+    predictions: LabeledPredictions, protocol: protocols.Protocol
+) -> tuple[list[int], list[int]]:
     """Per person how many parts of the protocol are right, and of how many."""
     right, counted = [], []
     at = protocol.thresholds.index(protocol.threshold)
@@ -175,8 +174,7 @@ def _person_section(
 ) -> Section:
     panels = []
     drawn = {"joints": trained, "limbs": limbs}
-    metric = f"{protocol.metric}@{protocol.threshold:g}"
-    parts = "parts" if protocol.normaliser == "stick" else "joints"
+    parts = "parts" if protocol.part_kind == "stick" else "joints"
     for i, name in enumerate(persons.names):
         found = f"{persons.right[i]} of {persons.counted[i]} {parts} right"
         pictures = (
@@ -206,8 +204,9 @@ def _person_section(
     return Section(
         f"{len(panels)} test persons",
         "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
-        f"the same colour everywhere; right is counted by {metric}. A joint that the network gives "
-        f"a probability below {PRESENCE_THRESHOLD} of being in the picture is not drawn.",
+        f"the same colour everywhere; right is counted by {protocol.label}. A joint that the "
+        f"network gives a probability below {PRESENCE_THRESHOLD} of being in the picture is not "
+        "drawn.",
         panels,
     )
 

@@ -3,16 +3,20 @@
 import pathlib
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from jaxpose import __version__, geometry
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, metrics, scoring
+from jaxpose.evaluation.evaluation_set import evaluation_set_of
+from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.scoring import Evaluation
 from jaxpose.network import make_net
 from jaxpose.paths import local_path
 from jaxpose.report.page import write_report
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def report_run(
-    config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, evaluation: dict[str, Any]
+    config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, evaluation: Evaluation
 ) -> pathlib.Path:
     """Write `workdir`/report.html: scores, curves, and 12 persons of the first test row.
 
@@ -44,72 +48,70 @@ def report_run(
       JaxposeError: data, checkpoint or page cannot be read or written.
     """
     workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
-    variables, described, folder = store.load(evaluation["checkpoint"])
-    net = make_net(described["network"], dtype=config.dtype)
+    variables, metadata, _ = store.load(evaluation.checkpoint)
+    net = make_net(metadata.network, dtype=config.dtype)
     history = read_records(workdir / "metrics.jsonl")
     tests = [
         (prepared.open_split(name, part, data_dir=config.data_dir), geometry.crop_rule(crop))
         for name, part, crop in config.test
     ]
-    notes = _notes(config, described, evaluation, history, variables, [s for s, _ in tests])
+    notes = _notes(config, metadata, evaluation, history, variables, [s for s, _ in tests])
     try:
-        beside = _constant_answers(config, tests, list(evaluation["rows"]), described)
+        beside = _constant_baselines(config, tests, list(evaluation.rows), metadata)
         notes.append(
             (
                 "mean pose, median pose",
-                "the same answer for every picture: each joint's mean (median) place in the crops "
-                "of the training persons",
+                "the same prediction for every image: each joint's mean (median) place in the "
+                "crops of the training persons",
             )
         )
     except JaxposeError as error:  # a checkpoint is scored where its training data are not
         beside = {}
         notes.append(("mean pose", f"not scored: {error}"))
-    network = described["network"]
-    size = described["image_size"]
+    size = metadata.image_size
     return write_report(
         workdir / "report.html",
         title=f"{workdir.name}: human pose regression",
         description=(
-            f"A pose network of {network['num_blocks']} prediction "
-            f"{'block' if network['num_blocks'] == 1 else 'blocks'} and width "
-            f"{network['width']} on crops of {size}x{size} pixels, after {described['step']} "
+            f"A pose network of {net.num_blocks} prediction "
+            f"{'block' if net.num_blocks == 1 else 'blocks'} and width "
+            f"{net.width} on crops of {size}x{size} pixels, after {metadata.step} "
             f"steps of training on {', '.join(dict.fromkeys(entry[0] for entry in config.data))}."
         ),
-        rows=evaluation["rows"],
-        blocks=evaluation["blocks"],
+        rows={name: row.results for name, row in evaluation.rows.items()},
+        blocks={name: row.decodings for name, row in evaluation.rows.items()},
         beside=beside,
         history=history,
-        pictures=person_sections(config, net, variables, described, *tests[0]) if tests else [],
+        pictures=person_sections(config, net, variables, metadata, *tests[0]) if tests else [],
         notes=notes,
     )
 
 
-def _constant_answers(
+def _constant_baselines(
     config: "ml_collections.ConfigDict",
     tests: Sequence[tuple[prepared.PreparedSplit, geometry.CropRule]],
     rows: Sequence[str],
-    described: dict[str, Any],
-) -> dict[str, dict[str, Any]]:
-    """What answers that look at no picture score: by their name and row, the protocols' results.
+    metadata: CheckpointMetadata,
+) -> dict[str, dict[str, dict[str, ProtocolResult]]]:
+    """Results of predictions that look at no image, by their name, row and protocol.
 
     They are the mean and the median pose of the training persons in crops of the row's own rule;
     of those of its data set, where the network was trained on it, else of all.
     """
     training = {split.name: split for split, _ in open_training(config)[0]}
-    found: dict[str, dict[str, Any]] = {"mean pose alone": {}, "median pose alone": {}}
-    joints = tuple(described["joints"])
+    found: dict[str, dict[str, dict[str, ProtocolResult]]] = {
+        "mean pose alone": {},
+        "median pose alone": {},
+    }
+    joints = metadata.joints
     for (split, rule), row in zip(tests, rows, strict=True):
         splits = [training[split.name]] if split.name in training else list(training.values())
+        evaluation_set = evaluation_set_of(split, joints, metadata.trained_joints)
         for results, pose in zip(
             found.values(), constant_poses(splits, rule=rule, joints=joints), strict=True
         ):
-            results[row] = scoring.score_answers(
-                inference.mean_pose_answers(split, pose, rule=rule),
-                prepared.annotations(split),
-                joints=joints,
-                truth_joints=split.joints,
-                trained=tuple(described["trained_joints"]),
-            )
+            predictions = inference.constant_predictions(split, pose, rule=rule)
+            results[row] = scoring.score_predictions(predictions, evaluation_set)
     return found
 
 
@@ -152,18 +154,18 @@ def constant_poses(
     return metrics.mean_pose(points, labelled), median
 
 
-def _notes(config, described, evaluation, history, variables, tests) -> list[tuple[str, str]]:
+def _notes(config, metadata, evaluation, history, variables, tests) -> list[tuple[str, str]]:
     """Where the numbers come from."""
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     averages = sum(leaf.size for leaf in jax.tree.leaves(variables["batch_stats"]))
-    network = ", ".join(f"{name} {value}" for name, value in described["network"].items())
-    step = described["step"]
+    network = ", ".join(f"{name} {value}" for name, value in metadata.network.items())
+    step = metadata.step
     notes = [
-        ("checkpoint", f"{pathlib.Path(evaluation['checkpoint']).parent.name}, step {step}"),
+        ("checkpoint", f"{evaluation.checkpoint.parent.name}, step {step}"),
         ("network", f"{network}; {parameters:,} parameters, {averages:,} statistics of batch norm"),
         ("training data", "; ".join(" ".join(map(str, entry)) for entry in config.data)),
-        ("joints", ", ".join(described["trained_joints"])),
-        ("training", f"{described['seconds'] / 60:.1f} minutes to the checkpoint"),
+        ("joints", ", ".join(metadata.trained_joints)),
+        ("training", f"{metadata.seconds / 60:.1f} minutes to the checkpoint"),
     ]
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
@@ -173,9 +175,9 @@ def _notes(config, described, evaluation, history, variables, tests) -> list[tup
         share = statistics.median(waits)
         notes.append(("waiting for pictures", f"{share:.1%} of the time, median"))
     notes += [("test data", text) for text in dict.fromkeys(map(_people, tests))]
-    for row, names in evaluation["unreadable"].items():
-        if names:
-            notes.append((f"pictures of {row} that do not decode", ", ".join(names)))
+    for name, row in evaluation.rows.items():
+        if row.unreadable:
+            notes.append((f"images of {name} that do not decode", ", ".join(row.unreadable)))
     devices = jax.devices()
     kind = f"{len(devices)} x {devices[0].device_kind}"
     notes.append(("software", f"jaxpose {__version__}, jax {jax.__version__}, {kind}"))

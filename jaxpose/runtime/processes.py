@@ -9,7 +9,7 @@ import threading
 import jax
 import numpy as np
 
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.optional import import_optional
 
 HEARTBEAT_SECONDS = 10  # a process whose partner died is ended by the runtime soon after
@@ -31,11 +31,12 @@ def initialise(
     `jax.distributed.initialize` knows them.
 
     Raises:
-      JaxposeError: only some of the three arguments, or the others cannot be reached.
+      UsageError: only some of the three arguments.
+      JaxposeError: the others cannot be reached.
     """
     given = [coordinator is not None, num_processes is not None, process_id is not None]
     if any(given) and not all(given):
-        raise JaxposeError(
+        raise UsageError(
             "give --coordinator, --num_processes and --process_id together, or none of them"
         )
     if not any(given) and not _in_cluster():

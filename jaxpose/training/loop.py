@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.batches import example_name, train_batches
 from jaxpose.data.prepared import default_data_dir
 from jaxpose.errors import JaxposeError
@@ -25,10 +26,10 @@ from jaxpose.runtime.devices import parallel, replicate, shard, unreplicate
 from jaxpose.runtime.phases import phase
 from jaxpose.training.config import augmentation_of, check_config
 from jaxpose.training.metric_log import RunLog
-from jaxpose.training.run import Run, Start, metadata, open_run, start_of
+from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
 from jaxpose.training.state import empty_sums, evaluation_variables
 from jaxpose.training.step import make_train_step
-from jaxpose.training.validation import validation_table
+from jaxpose.training.validation import validate
 from jaxpose.training.workdir import prepare_workdir
 
 if TYPE_CHECKING:
@@ -281,7 +282,8 @@ class Loop:
         """Score the validation rows, tell the plateau, keep the variables if they are the best."""
         run = self.run
         variables = unreplicate(evaluation_variables(self.state))
-        table, score = validation_table(run, variables, trained=self.trained)
+        validation = validate(run, variables, trained=self.trained)
+        score = validation.score
         best = float(unreplicate(self.state.best_score))
         if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate
             plateau = run.plateau_update(unreplicate(self.state.plateau), score)
@@ -289,10 +291,10 @@ class Loop:
         if np.float32(score) > best:  # as the state holds it; never, for NaN
             best = score
             self.state = self.state._replace(best_score=replicate(jnp.float32(score)))
-            described = {**self.metadata(), "score": score}
+            metadata = self.metadata()._replace(score=score)
             # Whole before the latest checkpoint, which holds its score, can be: else a kill in
             # between would leave a run that thinks it has a best checkpoint.
-            store.save(self.managers["best"], self.step, variables, described, wait=True)
+            store.save(self.managers["best"], self.step, variables, metadata, wait=True)
         self.log.write(
             "validation",
             self.step,
@@ -300,16 +302,16 @@ class Loop:
                 "epoch": epoch,
                 "score": score,
                 "best": best,
-                "rows": table,
+                "rows": validation.rows_to_json(),
                 "seconds": round(self.seconds(), 1),
             },
         )
         self.log.progress(self.step, f"epoch {epoch}: score {score:.2f} (best {best:.2f})")
         self.start_window()
 
-    def metadata(self) -> dict[str, Any]:
-        """What a checkpoint of this step says of itself."""
-        return metadata(self.run, self.trained, self.step, self.seconds())
+    def metadata(self) -> CheckpointMetadata:
+        """The metadata of this step's checkpoint."""
+        return metadata_of(self.run, trained=self.trained, step=self.step, seconds=self.seconds())
 
     def save(self) -> None:
         """Save the whole state as the latest checkpoint, unless this step's is there."""

@@ -96,8 +96,10 @@ class RunLog:
 
 
 class _Events:
-    """TensorBoard's file, written at once: tensorboardX's own `SummaryWriter` hands records to a
-    thread, and when that died of a full disk the tenth next record would wait for ever.
+    """TensorBoard's event file, written synchronously.
+
+    tensorboardX's own `SummaryWriter` hands records to a thread; when a full disk ends that thread,
+    the tenth record after it blocks forever.
     """
 
     def __init__(self, folder: pathlib.Path, *, purge_step: int | None):

@@ -13,6 +13,7 @@ import optax
 
 from jaxpose import geometry
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.transfer import transfer_variables
 from jaxpose.data import prepared, sampling
 from jaxpose.errors import JaxposeError
@@ -164,11 +165,11 @@ def start_of(run: Run, folder: pathlib.Path) -> Start:
     restored = store.restore_newest(folder / "checkpoints" / "latest", like)
     if restored is None:
         return fresh_start(run)
-    state, described = restored
+    state, metadata = restored
     return Start(
         state,
-        tuple(described["trained_joints"]),
-        described["seconds"],
+        metadata.trained_joints,
+        metadata.seconds,
         [f"resumed at step {int(state.step)} of {run.num_steps}"],
     )
 
@@ -183,16 +184,14 @@ def fresh_start(run: Run) -> Start:
     trained = set(annotated_joints(run))
     notes = []
     if run.config.init_from:
-        source, described, folder = store.load(run.config.init_from)
-        variables, report = transfer_variables(
-            variables, run.arguments, run.joints, source, described
-        )
+        source, metadata, folder = store.load(run.config.init_from)
+        variables, report = transfer_variables(variables, run.net, run.joints, source, metadata)
         if not report.taken:
             raise JaxposeError(f"nothing in {folder} fits this network; check config.init_from")
         notes.append(f"init_from {folder}: {len(report.taken)} variables taken")
         notes += [f"  {note}" for note in report.notes]
         notes += [f"  {name} starts fresh: {why}" for name, why in report.fresh.items()]
-        known = joint_index(described["trained_joints"], run.joints) >= 0
+        known = joint_index(metadata.trained_joints, run.joints) >= 0
         trained |= {name for name, there in zip(run.joints, known, strict=True) if there}
     never = [name for name in run.joints if name not in trained]
     if never:
@@ -216,17 +215,19 @@ def annotated_joints(run: Run) -> list[str]:
     return [name for name, there in zip(run.joints, found, strict=True) if there]
 
 
-def metadata(run: Run, trained: tuple[str, ...], step: int, seconds: float) -> dict[str, Any]:
-    """What a checkpoint of this run says of itself."""
+def metadata_of(
+    run: Run, *, trained: tuple[str, ...], step: int, seconds: float
+) -> CheckpointMetadata:
+    """The metadata of this run's checkpoint of a step."""
     skeleton = skeleton_of(run.joints)
-    return {
-        "network": run.arguments,
-        "joints": list(run.joints),
-        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "limbs": [list(pair) for pair in skeleton.limbs],
-        "trained_joints": list(trained),
-        "image_size": run.config.image_size,
-        "crop": run.rule._asdict(),
-        "step": step,
-        "seconds": round(seconds, 1),
-    }
+    return CheckpointMetadata(
+        network=run.arguments,
+        joints=run.joints,
+        flip_pairs=skeleton.flip_pairs,
+        limbs=skeleton.limbs,
+        trained_joints=trained,
+        image_size=run.config.image_size,
+        crop=run.rule,
+        step=step,
+        seconds=round(seconds, 1),
+    )

@@ -73,7 +73,7 @@ def make_train_step(
             context = losses.masked_mean(distance, labelled, count=counts[0])
         if heatmap_weight:
             divergence = losses.heatmap_divergence(
-                output.heatmaps[..., : net.num_joints],
+                jnp.moveaxis(output.heatmaps[..., : net.num_joints], -1, -3),
                 batch["keypoints"],
                 temperature=net.temperature,
             )

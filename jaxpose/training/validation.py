@@ -1,27 +1,58 @@
 """Scores of a run's validation rows."""
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jaxpose import geometry
-from jaxpose.data import prepared
 from jaxpose.evaluation import inference, scoring
-from jaxpose.evaluation.scoring import total_of_protocol
+from jaxpose.evaluation.evaluation_set import evaluation_set_of
+from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.training.run import Run
 
 
-def validation_table(
-    run: Run, variables: dict, *, trained: tuple[str, ...] | None = None
-) -> tuple[dict[str, Any], float]:
-    """Per validation row the protocols' totals and joints, and the score that steers the run.
+class Validation(NamedTuple):
+    """The scores of a run's validation rows.
 
-    Joints that are not among `trained` (None: all are) are not scored. The score is the mean of the
-    rows' `config.score` totals, weighted as the config has it; NaN where no row has a weight.
+    Attributes:
+      rows: results by row name and protocol name.
+      score: mean of the rows' `config.score` totals, weighted as the config has it: the score that
+        steers the run. NaN where no row has a weight.
+    """
+
+    rows: Mapping[str, Mapping[str, ProtocolResult]]
+    score: float
+
+    def rows_to_json(self) -> dict[str, Any]:
+        """What metrics.jsonl records of each row: totals, columns and the rate of each joint."""
+        return {
+            row: {
+                name: {
+                    "total": result.total,
+                    "columns": dict(result.columns),
+                    "joints": {part: found.rate for part, found in result.parts.items()},
+                }
+                for name, result in results.items()
+            }
+            for row, results in self.rows.items()
+        }
+
+
+def validate(run: Run, variables: dict, *, trained: tuple[str, ...] | None = None) -> Validation:
+    """Score the validation rows of a run.
+
+    Args:
+      run: from `open_run`.
+      variables: of its network.
+      trained: names of the joints to score; all by default.
+
+    Raises:
+      JaxposeError: a row with a weight cannot be scored by `config.score`.
     """
     config = run.config
     rows, scores, weights = {}, [], []
     for split, crop, weight in run.validation:
-        answers = inference.predict_split(
+        predictions = inference.predict_split(
             run.net,
             variables,
             split,
@@ -31,23 +62,11 @@ def validation_table(
             rule=geometry.crop_rule(crop),
             workers=config.workers,
         )
-        found = scoring.score_answers(
-            answers,
-            prepared.annotations(split),
-            joints=run.joints,
-            truth_joints=split.joints,
-            trained=trained,
-        )
-        rows[f"{split.name}:{split.split} ({crop})"] = {
-            name: {
-                "total": result["total"],
-                "columns": result["columns"],
-                "joints": {part: x["rate"] for part, x in result["parts"].items()},
-            }
-            for name, result in found.items()
-        }
+        evaluation_set = evaluation_set_of(split, run.joints, trained)
+        results = scoring.score_predictions(predictions, evaluation_set)
+        rows[f"{split.name}:{split.split} ({crop})"] = results
         if weight:
-            total = total_of_protocol(found, config.score, split)
+            total = scoring.total_of_protocol(results, config.score, split)
             scores.append(weight * (math.nan if total is None else total))
             weights.append(weight)
-    return rows, sum(scores) / sum(weights) if weights else math.nan
+    return Validation(rows, sum(scores) / sum(weights) if weights else math.nan)

@@ -78,12 +78,12 @@ def test_golden_arguments(shared):
 def test_golden_answers_survive_a_checkpoint(shared, tmp_path):
     path = shared / "golden" / "reception_k2.h5"
     metadata, folder = keras_import.convert(path, tmp_path / "converted")
-    restored, described, found = store.load(tmp_path / "converted")
+    restored, loaded, found = store.load(tmp_path / "converted")
     _, variables = keras_import.load(path)
     assert same(flatten_dict(restored, sep="/"), flatten_dict(variables, sep="/"))
-    assert found == folder and described["network"] == metadata["network"]
-    assert described["joints"] == list(AUTHORS.joints) == described["trained_joints"]
-    assert described["network"]["grid"] == "align_corners"
+    assert found == folder and loaded == metadata
+    assert loaded.joints == AUTHORS.joints == loaded.trained_joints
+    assert loaded.network["grid"] == "align_corners" and loaded.source == path.name
 
 
 # --- files of any size and naming ------------------------------------------------------------
@@ -182,9 +182,9 @@ def test_a_converted_network_of_another_size_fits_the_network(tmp_path):
     names = ["right_wrist", "left_wrist", "head_top"]
     keras_import.convert(tmp_path / "a.h5", tmp_path / "out", joints=names)
     variables, metadata, _ = store.load(tmp_path / "out")
-    assert metadata["joints"] == names
-    assert metadata["flip_pairs"] == [["right_wrist", "left_wrist"]]
-    net = PoseNet(**metadata["network"])
+    assert metadata.joints == tuple(names)
+    assert metadata.flip_pairs == (("right_wrist", "left_wrist"),)
+    net = PoseNet(**metadata.network)
     output = jax.eval_shape(net.apply, variables, np.zeros((2, 32, 64, 3), np.float32))
     assert output.keypoints.shape == (1, 2, 3, 2)
 
@@ -192,7 +192,7 @@ def test_a_converted_network_of_another_size_fits_the_network(tmp_path):
 def test_joints_without_names_are_numbered(tmp_path):
     write(tmp_path / "a.h5", blocks=1, joints=3, contexts=1, width=18)
     metadata, _ = keras_import.convert(tmp_path / "a.h5", tmp_path / "out")
-    assert metadata["joints"] == ["joint_0", "joint_1", "joint_2"]
+    assert metadata.joints == ("joint_0", "joint_1", "joint_2")
 
 
 # --- faults ----------------------------------------------------------------------------------

@@ -8,21 +8,21 @@ import pytest
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
+from jaxpose.geometry import CropRule
 from jaxpose.network import PoseNet, initial_variables
 
-METADATA = {
-    "format": 1,
-    "network": {"num_joints": 2, "num_blocks": 1, "width": 18},
-    "joints": ["left_hand", "right_hand"],
-    "flip_pairs": [["left_hand", "right_hand"]],
-    "limbs": [],
-    "trained_joints": ["left_hand", "right_hand"],
-    "image_size": 32,
-    "crop": {"source": "joints", "enlargement": 1.25, "shift": 0.0},
-    "step": 7,
-    "checksum": 1,
-}
+METADATA = CheckpointMetadata(
+    network={"num_joints": 2, "num_blocks": 1, "width": 18},
+    joints=("left_hand", "right_hand"),
+    flip_pairs=(("left_hand", "right_hand"),),
+    limbs=(),
+    trained_joints=("left_hand", "right_hand"),
+    image_size=32,
+    crop=CropRule("joints", 1.25, 0.0),
+    step=7,
+)
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_packed_checkpoint_loads_as_any_other(variables, tmp_path):
     file = packed.pack(variables, METADATA, tmp_path / "small.npz")
     loaded, metadata, where = store.load(file)
     assert where == file
-    assert metadata == {key: value for key, value in METADATA.items() if key != "checksum"}
+    assert metadata == METADATA
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     for name in ("params", "batch_stats"):
         for ours, theirs in zip(
@@ -51,7 +51,7 @@ def test_the_command_packs_a_workdir(variables, tmp_path, capsys):
     store.finish(manager)
     assert cli.main(["pack", str(tmp_path / "run"), str(tmp_path / "out.npz")]) == 0
     assert "(step 7) is packed in" in capsys.readouterr().out
-    assert store.load(tmp_path / "out.npz")[1]["joints"] == METADATA["joints"]
+    assert store.load(tmp_path / "out.npz")[1] == METADATA
     assert cli.main(["pack", str(tmp_path / "run"), str(tmp_path / "out.zip")]) == 1
     assert "is called NAME.npz" in capsys.readouterr().err
 
@@ -77,7 +77,7 @@ def test_a_weight_that_float16_cannot_hold_is_named(variables, tmp_path):
 def test_files_that_are_none_get_one_line(variables, tmp_path):
     whole = packed.pack(variables, METADATA, tmp_path / "small.npz").read_bytes()
     objects = tmp_path / "objects.npz"
-    np.savez(objects, metadata=np.array(json.dumps(METADATA)), x=np.array([{}], object))
+    np.savez(objects, metadata=np.array(json.dumps(METADATA.to_json())), x=np.array([{}], object))
     lacking = tmp_path / "lacking.npz"
     np.savez(lacking, metadata=np.array("{}"))
     half = tmp_path / "half.npz"
@@ -93,7 +93,7 @@ def test_a_shipped_network_has_a_name_wherever_a_checkpoint_is_taken(tmp_path, m
     (tmp_path / "small").mkdir()  # a folder of that name that holds no checkpoint
     assert store.load("small")[2] == packed.path("small")
     assert cli.main(["pack", "small", "copy.npz"]) == 0
-    assert store.load("copy.npz")[1]["image_size"] == 128
+    assert store.load("copy.npz")[1].image_size == 128
     with pytest.raises(JaxposeError, match=r"the name of a shipped network \(small\)"):
         store.load("smal")
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_on_disk_comes_before_a_shipped_network_of_its_name(
     manager = store.open_manager(tmp_path / "small" / "checkpoints" / "best", keep=1)
     store.save(manager, 7, variables, METADATA, wait=True)
     store.finish(manager)
-    assert store.load("small")[1]["joints"] == METADATA["joints"]
+    assert store.load("small")[1] == METADATA
 
 
 def test_a_file_that_would_fill_the_memory_is_not_unpacked(variables, tmp_path, monkeypatch):
@@ -115,8 +115,10 @@ def test_a_file_that_would_fill_the_memory_is_not_unpacked(variables, tmp_path, 
         store.load(file)
 
 
-def test_metadata_of_another_format_is_refused(variables, tmp_path):
-    newer = packed.pack(variables, METADATA | {"format": 99}, tmp_path / "newer.npz")
+def test_metadata_of_another_format_is_refused(variables, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxpose.checkpoints.metadata.FORMAT", 99)
+    newer = packed.pack(variables, METADATA, tmp_path / "newer.npz")
+    monkeypatch.undo()
     with pytest.raises(JaxposeError, match="install the jaxpose that wrote it"):
         store.load(newer)
 
@@ -131,6 +133,6 @@ def test_what_ships_is_whole_and_small(name):
     file = packed.path(name)
     variables, metadata, _ = store.load(file)
     assert file.stat().st_size <= 12e6
-    net = PoseNet(**metadata["network"])
+    net = PoseNet(**metadata.network)
     store.check_variables(variables, initial_variables(net, 0), file)
-    assert len(metadata["trained_joints"]) == 16
+    assert len(metadata.trained_joints) == 16

@@ -13,21 +13,23 @@ import numpy as np
 import pytest
 
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
+from jaxpose.geometry import CropRule
 from jaxpose.runtime.devices import replicate, unreplicate
 from jaxpose.training import optimizer
 from jaxpose.training.state import create_train_state
 
-METADATA = {
-    "network": {"num_joints": 2},
-    "joints": ["right_wrist", "left_wrist"],
-    "flip_pairs": [["right_wrist", "left_wrist"]],
-    "limbs": [],
-    "trained_joints": ["left_wrist"],
-    "image_size": 64,
-    "crop": {"source": "joints", "enlargement": 1.3, "shift": 0.0},
-    "step": 0,
-}
+METADATA = CheckpointMetadata(
+    network={"num_joints": 2},
+    joints=("right_wrist", "left_wrist"),
+    flip_pairs=(("right_wrist", "left_wrist"),),
+    limbs=(),
+    trained_joints=("left_wrist",),
+    image_size=64,
+    crop=CropRule("joints", 1.3, 0.0),
+    step=0,
+)
 
 
 def variables(seed=0, *, width=6):
@@ -52,7 +54,7 @@ def state(seed=0, *, ema=True, width=6, name="rmsprop"):
 def save(folder, *steps, keep=2, tree=state):
     manager = store.open_manager(folder, keep=keep)
     for step in steps:
-        store.save(manager, step, tree(step), {**METADATA, "step": step})
+        store.save(manager, step, tree(step), METADATA._replace(step=step))
     store.finish(manager)
 
 
@@ -82,13 +84,13 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, ema):
     save(tmp_path, 5, tree=lambda step: before)
     after, metadata = store.restore_newest(tmp_path, state(0, ema=ema))
     assert_same(after, before)
-    assert metadata["step"] == 5 and metadata["joints"] == METADATA["joints"]
+    assert metadata == METADATA._replace(step=5)
 
 
 def test_the_newest_of_those_kept_comes_back(saved):
     assert store.checkpoint_steps(saved) == [3, 2]
     restored, metadata = store.restore_newest(saved, state())
-    assert (restored.step, metadata["step"]) == (3, 3)
+    assert (restored.step, metadata.step) == (3, 3)
 
 
 def test_no_checkpoint_is_no_error(tmp_path):
@@ -149,7 +151,7 @@ def test_what_cannot_be_read_is_named_and_the_one_before_is_taken(broken, caplog
     with caplog.at_level(logging.WARNING):
         restored, metadata = store.restore_newest(broken, state())
     assert_same(restored, state(2))
-    assert metadata["step"] == 2
+    assert metadata.step == 2
     (message,) = [r.getMessage() for r in caplog.records if r.name == "jaxpose.checkpoints.store"]
     assert f"{broken / '3'} cannot be read" in message and "\n" not in message
 
@@ -208,7 +210,7 @@ def test_saving_again_replaces_what_came_later(broken):
 def test_load_gives_the_averaged_variables_of_a_state(saved):
     loaded, metadata, folder = store.load(saved.parent.parent, which="latest")
     assert_same(loaded, state(3).ema)
-    assert folder == saved / "3" and metadata["image_size"] == 64
+    assert folder == saved / "3" and metadata.image_size == 64
 
 
 def test_load_gives_the_variables_where_none_are_averaged(tmp_path):
@@ -260,7 +262,9 @@ import pathlib, resource, signal, sys
 sys.path[:0] = sys.argv[2:]
 from tests.checkpoints import test_store as t
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
+from jaxpose.geometry import CropRule
 
 folder = pathlib.Path(sys.argv[1])
 t.save(folder, 1, tree=t.variables)

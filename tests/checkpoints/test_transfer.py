@@ -5,7 +5,9 @@ import functools
 import flax
 import numpy as np
 
+from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.transfer import channel_rows, transfer_variables
+from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
 
 JOINTS = ("pelvis", "right_wrist", "left_wrist")
@@ -39,9 +41,18 @@ def carried(ours, theirs, joints=JOINTS, source_joints=JOINTS):
     """(variables before, after, those of the checkpoint, report), variables by name."""
     before, source = variables_of(ours, 1), variables_of(theirs, 2)
     nested = flax.traverse_util.unflatten_dict
-    metadata = {"network": theirs, "joints": list(source_joints)}
+    metadata = CheckpointMetadata(
+        network=theirs,
+        joints=source_joints,
+        flip_pairs=(),
+        limbs=(),
+        trained_joints=source_joints,
+        image_size=64,
+        crop=MPII_RULE,
+        step=0,
+    )
     after, report = transfer_variables(
-        nested(before, sep="/"), ours, joints, nested(source, sep="/"), metadata
+        nested(before, sep="/"), PoseNet(**ours), joints, nested(source, sep="/"), metadata
     )
     after = flax.traverse_util.flatten_dict(after, sep="/")
     assert {n: x.shape for n, x in after.items()} == {n: x.shape for n, x in before.items()}

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from jaxpose import geometry
 from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, scoring
+from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.geometry import PICTURE_RULE, CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
 from jaxpose.skeleton import flip_permutation
@@ -53,14 +55,14 @@ SMALL = PoseNet(num_joints=4, num_blocks=2, width=18, kernel_size=3)
 FLIPPED = tuple(flip_permutation(NETWORK).tolist())
 
 
-def answers(split=PEOPLE, **changes):
+def predict(split=PEOPLE, **changes):
     arguments = dict(joints=NETWORK, image_size=96, batch_size=4, rule=RULE)
     return inference.predict_split(NET, {"gain": np.float32(1)}, split, **arguments | changes)
 
 
 @pytest.fixture(scope="module")
 def plain():
-    return answers()
+    return predict()
 
 
 def truth_in_network_order(split=PEOPLE):
@@ -92,12 +94,29 @@ def test_labelled_and_in_the_crop(plain):
 @pytest.mark.parametrize("batch_size", [3, 11, 64])
 def test_the_batch_size_changes_no_answer(plain, batch_size):
     """Also one that the devices do not divide, and one larger than the split."""
-    found = answers(batch_size=batch_size)
+    found = predict(batch_size=batch_size)
     np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
 
 
+@pytest.fixture
+def traced_once(monkeypatch):
+    """Fail where the program of a forward pass is traced a second time."""
+    chex.clear_trace_counter()
+    inference.make_forward.cache_clear()
+    once = chex.assert_max_traces(inference.answer_crops, n=1)
+    monkeypatch.setattr(inference, "answer_crops", once)
+    yield
+    inference.make_forward.cache_clear()
+
+
+def test_a_split_is_predicted_by_one_program(traced_once):
+    """Whatever its length, and for all sizes of the crops."""
+    predict(num_crops=3)
+    predict(split_of(6))
+
+
 def test_a_mirrored_pass_agrees_with_the_plain_one(plain):
-    flipped = answers(flip_test=True)
+    flipped = predict(flip_test=True)
     np.testing.assert_allclose(flipped.keypoints[1], plain.keypoints[1], atol=0.3)
     # Block 0's error points to the picture's right in both passes, and cancels.
     np.testing.assert_allclose(flipped.keypoints[0], flipped.keypoints[1], atol=1e-3)
@@ -111,7 +130,7 @@ def crops():
 def test_under_flip_test_the_mirrored_crop_has_the_mirrored_answer(crops):
     """Of any network, such as one with drawn weights."""
     answer = functools.partial(
-        inference.answer_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
+        inference.predict_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
     )
     keypoints, probability = answer(jnp.asarray(crops))
     mirrored, mirrored_probability = answer(jnp.asarray(crops[:, :, ::-1]))
@@ -131,7 +150,7 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
     # Red left of green, as in every plain picture of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
     answer = functools.partial(
-        inference.answer_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
+        inference.predict_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
     )
     keypoints = answer()[0]
     assert (keypoints[0, :, 2, 0] < keypoints[0, :, 0, 0]).all()
@@ -145,18 +164,18 @@ def test_the_number_of_devices_changes_no_answer(plain, monkeypatch, devices):
         monkeypatch.setattr(inference, name, on_some)
     monkeypatch.setattr(jax, "device_count", lambda: devices)
     inference.make_forward.cache_clear()
-    found = answers()
+    found = predict()
     inference.make_forward.cache_clear()
     np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
     assert found.readable.all()
 
 
 def test_one_crop_is_the_plain_evaluation(plain):
-    np.testing.assert_array_equal(answers(num_crops=1).keypoints, plain.keypoints)
+    np.testing.assert_array_equal(predict(num_crops=1).keypoints, plain.keypoints)
 
 
 def test_several_crops_are_averaged_in_pixels(plain):
-    several = answers(num_crops=3)
+    several = predict(num_crops=3)
     np.testing.assert_allclose(several.keypoints[1], plain.keypoints[1], atol=0.3)
     assert not np.array_equal(several.keypoints, plain.keypoints)
     np.testing.assert_array_equal(several.in_crop, plain.in_crop)
@@ -173,7 +192,7 @@ def test_crop_sizes():
 def test_a_picture_that_does_not_decode_is_counted():
     persons = [dict(person) for person in PEOPLE.source]
     persons[3]["image"] = persons[3]["image"][:200]
-    found = answers(PEOPLE._replace(source=persons))
+    found = predict(PEOPLE._replace(source=persons))
     np.testing.assert_array_equal(found.readable, np.arange(11) != 3)
 
 
@@ -188,9 +207,8 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     truth |= {"zoom": np.full(11, 0.5, np.float32), "origin": np.tile([[10.0, 20.0]], (11, 1))}
     truth["head_size"] = np.full(11, 8.0)
     trained = ("right_wrist", "left_wrist")
-    found = inference.predictions_of(
-        plain, truth, joints=NETWORK, truth_joints=JOINTS, trained=trained
-    )
+    evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
+    found = inference.labeled_predictions(plain, evaluation_set)
     assert found.prediction_joints == trained and found.joints == JOINTS
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
@@ -202,22 +220,33 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     assert not found.ground_truth[~seen].any()
 
 
+def with_heads():
+    """The people's evaluation set with head sizes, which PCKh needs."""
+    found = evaluation_set_of(PEOPLE, NETWORK)
+    return found._replace(truth={**found.truth, "head_size": np.full(11, 8.0)})
+
+
+def test_an_evaluation_set_has_all_joints_trained_unless_told():
+    found = evaluation_set_of(PEOPLE, list(NETWORK))
+    assert (found.joints, found.trained_joints, found.truth_joints) == (NETWORK, NETWORK, JOINTS)
+    assert evaluation_set_of(PEOPLE, NETWORK, ["neck"]).trained_joints == ("neck",)
+    for name, values in annotations(PEOPLE).items():
+        np.testing.assert_array_equal(found.truth[name], values)
+
+
 def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
-    truth = annotations(PEOPLE)
-    options = {"joints": NETWORK, "truth_joints": JOINTS}
-    assert scoring.score_answers(plain, truth, **options) == {}
-    with_heads = {**truth, "head_size": np.full(11, 8.0)}
-    found = scoring.score_answers(plain, with_heads, **options)
+    assert scoring.score_predictions(plain, evaluation_set_of(PEOPLE, NETWORK)) == {}
+    found = scoring.score_predictions(plain, with_heads())
     assert list(found) == ["mpii-pckh"]
-    rates = {part: x["rate"] for part, x in found["mpii-pckh"]["parts"].items()}
+    rates = {part: x.rate for part, x in found["mpii-pckh"].parts.items()}
     assert (rates["right_wrist"], rates["upper_neck"]) == (100.0, 100.0)
-    shifted = scoring.score_answers(plain, with_heads, block=0, **options)
-    assert shifted["mpii-pckh"]["parts"]["right_wrist"]["rate"] < 100.0
+    shifted = scoring.score_predictions(plain, with_heads(), block=0)
+    assert shifted["mpii-pckh"].parts["right_wrist"].rate < 100.0
 
 
 def test_the_mean_pose_is_put_into_every_crop():
     pose = np.array([[0.25, 0.5], [0.75, 1.0], [0.5, 0.5], [0.0, 0.0]])
-    found = inference.mean_pose_answers(PEOPLE, pose, rule=RULE)
+    found = inference.constant_predictions(PEOPLE, pose, rule=RULE)
     truth = annotations(PEOPLE)
     corner = truth["center"] - 1.1 * truth["scale"][:, None] / 2
     expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
@@ -226,8 +255,8 @@ def test_the_mean_pose_is_put_into_every_crop():
 
 
 @pytest.fixture(scope="module")
-def readings():
-    """Of a network with drawn weights: its variables, and the answers with every reading."""
+def decoded():
+    """Of a network with drawn weights: its variables, and the predictions with every decoding."""
     variables = initial_variables(SMALL, 3)
     found = inference.predict_split(
         SMALL,
@@ -237,7 +266,7 @@ def readings():
         image_size=32,
         batch_size=8,
         rule=RULE,
-        readings=True,
+        decodings=True,
     )
     return variables, found
 
@@ -248,10 +277,10 @@ def maps_of(variables, images):
     return np.asarray(output.heatmaps)
 
 
-def test_other_readings_are_of_the_part_maps(crops):
+def test_other_decodings_are_of_the_part_maps(crops):
     variables = initial_variables(SMALL, 3)
-    found, _ = inference.read_crops(SMALL, variables, jnp.asarray(crops))
-    answer, _ = inference.answer_crops(SMALL, variables, jnp.asarray(crops))
+    found, _ = inference.decode_crops(SMALL, variables, jnp.asarray(crops))
+    answer, _ = inference.predict_crops(SMALL, variables, jnp.asarray(crops))
     np.testing.assert_allclose(found[0], answer, atol=1e-6)
     parts = maps_of(variables, crops)[..., :4]  # [K, B, H, W, J]
     size = parts.shape[2]
@@ -264,27 +293,25 @@ def test_other_readings_are_of_the_part_maps(crops):
     np.testing.assert_allclose(found[2], np.stack([ramp[flat % size], ramp[flat // size]], -1))
 
 
-def test_a_split_is_read_in_every_way_in_one_pass(readings):
-    _, found = readings
-    assert list(found.readings) == [inference.PARTS_ALONE, inference.MAXIMUM]
-    for keypoints in found.readings.values():
+def test_a_split_is_decoded_in_every_way_in_one_pass(decoded):
+    _, found = decoded
+    assert list(found.decodings) == [inference.PARTS_ALONE, inference.MAXIMUM]
+    for keypoints in found.decodings.values():
         assert keypoints.shape == found.keypoints.shape
         assert np.abs(keypoints - found.keypoints).max() > 1e-3  # pixels; its maps are flat
 
 
 def test_without_context_maps_the_part_maps_are_the_answer():
     net = SMALL.clone(num_context_maps=0)
-    assert inference.readings_of(net) == (inference.MAXIMUM,)
+    assert inference.decoding_names(net) == (inference.MAXIMUM,)
 
 
-def test_blocks_and_readings_are_scored_side_by_side(readings):
-    _, found = readings
-    truth = annotations(PEOPLE) | {"head_size": np.full(11, 8.0)}
-    options = {"joints": NETWORK, "truth_joints": JOINTS}
-    compared = scoring.compare_readings(found, truth, "mpii-pckh", **options)
+def test_blocks_and_decodings_are_scored_side_by_side(decoded):
+    _, found = decoded
+    compared = scoring.compare_decodings(found, with_heads(), "mpii-pckh")
     names = ["block 1", "block 2", inference.PARTS_ALONE, inference.MAXIMUM]
     assert list(compared) == names
-    assert compared["block 2"] == scoring.score_answers(found, truth, **options)["mpii-pckh"]
-    alone = found._replace(keypoints=found.readings[inference.PARTS_ALONE])
-    expected = scoring.score_answers(alone, truth, **options)["mpii-pckh"]
+    assert compared["block 2"] == scoring.score_predictions(found, with_heads())["mpii-pckh"]
+    alone = found._replace(keypoints=found.decodings[inference.PARTS_ALONE])
+    expected = scoring.score_predictions(alone, with_heads())["mpii-pckh"]
     assert compared[inference.PARTS_ALONE] == expected

@@ -6,7 +6,7 @@ import scipy.io
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import mpii_submission
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.skeleton import AUTHORS, MPII
 
 # The release's test part: an image without persons, one with a rectangle that has no position.
@@ -21,7 +21,7 @@ WHO = {"image_name": np.array(["a.jpg", "a.jpg"]), "person": np.array([2, 0])}
 def predictions(joints=MPII.joints):
     points = np.random.default_rng(0).uniform(0, 500, (2, len(joints), 2))
     nobody = np.zeros((2, len(joints)), bool)
-    return Predictions(points, np.zeros_like(points), nobody, MPII.joints, tuple(joints))
+    return LabeledPredictions(points, np.zeros_like(points), nobody, MPII.joints, tuple(joints))
 
 
 def written(tmp_path, found, images=IMAGES):

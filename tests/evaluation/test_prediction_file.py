@@ -8,7 +8,11 @@ import pytest
 import scipy.io
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import Predictions, read_predictions, write_predictions
+from jaxpose.evaluation.prediction_file import (
+    LabeledPredictions,
+    read_predictions,
+    write_predictions,
+)
 from jaxpose.skeleton import LSP, MPII
 
 LSP_ARRAYS = {
@@ -29,7 +33,7 @@ def read(path):
 
 def test_what_is_written_is_read(tmp_path):
     rng = np.random.default_rng(0)
-    written = Predictions(
+    written = LabeledPredictions(
         prediction=rng.normal(size=(5, 14, 2)),
         ground_truth=rng.normal(size=(5, 16, 2)),
         labelled=rng.random((5, 16)) < 0.5,
@@ -132,7 +136,9 @@ def test_missing_files_and_files_of_another_kind_are_refused(tmp_path):
 def test_the_files_that_jaxpose_writes_name_their_joints(tmp_path):
     points, joints = np.zeros((3, 2, 2)), ("tail", "ear")
     file = tmp_path / "written.npz"
-    write_predictions(file, Predictions(points, points, np.ones((3, 2), bool), joints, joints))
+    write_predictions(
+        file, LabeledPredictions(points, points, np.ones((3, 2), bool), joints, joints)
+    )
     assert read_predictions(file).joints == joints
 
 

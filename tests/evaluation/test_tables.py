@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxpose.evaluation import protocols, tables
-from jaxpose.evaluation.prediction_file import Predictions
+from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.skeleton import MPII
 
 
@@ -12,7 +12,7 @@ from jaxpose.skeleton import MPII
 def found(request):
     rng = np.random.default_rng(0)
     truth = rng.uniform(0, 100, (50, 16, 2))
-    data = Predictions(
+    data = LabeledPredictions(
         truth + rng.normal(0, 10, truth.shape),
         truth,
         rng.random((50, 16)) < 0.95,
@@ -33,8 +33,8 @@ HEADERS = {
 
 def test_columns_are_the_papers_in_its_order(found):
     lines = tables.columns_text([("ours", found)]).splitlines()
-    assert lines[2].split() == HEADERS[found["protocol"]].split()
-    rates = [*found["columns"].values(), found["total"]]
+    assert lines[2].split() == HEADERS[found.protocol.name].split()
+    rates = [*found.columns.values(), found.total]
     assert lines[3].split() == ["ours", *(f"{rate:.2f}" for rate in rates)]
 
 
@@ -47,37 +47,39 @@ def test_every_row_has_a_rate_per_column_and_ends_where_the_header_ends(found):
 
 
 def test_a_rate_that_does_not_exist_is_a_dash(found):
-    found["total"] = None
+    found = found._replace(total=None)
     assert tables.columns_text([("x", found)]).splitlines()[3].split()[-1] == "-"
 
 
 def test_the_title_names_metric_persons_and_description(found):
     title = tables.columns_text([("x", found)], description="whole picture").splitlines()[0]
     assert title.endswith(", 50 persons: whole picture")
-    assert title.startswith(f"{found['metric']}@{found['threshold']}")
+    assert title.startswith(f"{found.protocol.metric}@{found.protocol.threshold}")
 
 
 def test_parts_give_rate_and_counts(found):
     lines = tables.parts_text(found).splitlines()[1:]
-    assert len(lines) == len(found["parts"])
-    for line, (name, part) in zip(lines, found["parts"].items(), strict=True):
-        rate = "-" if part["rate"] is None else f"{part['rate']:.2f}"
+    assert len(lines) == len(found.parts)
+    for line, (name, part) in zip(lines, found.parts.items(), strict=True):
+        rate = "-" if part.rate is None else f"{part.rate:.2f}"
         assert line.split() == [
-            name, rate, str(part["correct"]), str(part["counted"]), str(part["not_labelled"]),
+            name, rate, str(part.correct), str(part.counted), str(part.not_labelled),
         ]  # fmt: skip
 
 
 def test_what_was_left_out_is_said(found):
-    found["persons_left_out"], found["parts_left_out"] = 7, ["head_top"]
+    uncounted = list(found.parts)[0]
+    parts = {**found.parts, uncounted: protocols.PartResult(None, 0, 0, 50)}
+    found = found._replace(persons_left_out=7, parts=parts)
     said = tables.beside_text(found)
-    assert f"{found['not_labelled']} " in said and "not in any average: head_top" in said
-    assert ("7 persons without" in said) == (found["protocol"] != "lsp-pcp")
+    assert f"{found.not_labelled} " in said and f"not in any average: {uncounted}" in said
+    assert ("7 persons without" in said) == (found.protocol.name != "lsp-pcp")
 
 
 def test_pckh_at_a_tenth_and_the_area_under_the_curve_stand_beside_mpiis_table(found):
     said = tables.beside_text(found)
     assert ("PCKh@0.1" in said and "area under the curve" in said) == (
-        found["protocol"] == "mpii-pckh"
+        found.protocol.name == "mpii-pckh"
     )
 
 
@@ -98,7 +100,7 @@ def test_the_papers_totals_agree_with_its_columns():
 
 
 def test_the_papers_rows_as_values_name_their_table(found):
-    rows = tables.paper_dicts(protocols.named(found["protocol"]))
+    rows = tables.paper_dicts(protocols.named(found.protocol.name))
     numbers = {"mpii-pckh": {5}, "lsp-pck": {1, 3}, "lsp-pcp": {2, 4}}
-    assert {row["table"] for row in rows} == numbers[found["protocol"]]
-    assert all(list(row["columns"]) == list(found["columns"]) for row in rows)
+    assert {row["table"] for row in rows} == numbers[found.protocol.name]
+    assert all(list(row["columns"]) == list(found.columns) for row in rows)

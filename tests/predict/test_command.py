@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed
+from jaxpose.cli import exits
 from jaxpose.predict import PoseEstimator
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
@@ -22,13 +23,13 @@ from jaxpose.visualize import PRESENCE_THRESHOLD
 from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
 
-TRAINED = [name for name in small_estimator.METADATA["joints"] if name not in ("pelvis", "thorax")]
+TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pelvis", "thorax")]
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = {**small_estimator.METADATA, "trained_joints": TRAINED}
+    metadata = small_estimator.METADATA._replace(trained_joints=tuple(TRAINED))
     path = tmp_path_factory.mktemp("network") / "small.npz"
     return str(packed.pack(small_estimator.variables(), metadata, path))
 
@@ -288,7 +289,7 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     from jaxpose.network import PoseNet, initial_variables
 
     arguments = {**small_estimator.NETWORK, "num_context_maps": 0}
-    metadata = {**small_estimator.METADATA, "network": arguments}
+    metadata = small_estimator.METADATA._replace(network=arguments)
     packed.pack(initial_variables(PoseNet(**arguments), 0), metadata, "plain.npz")
     assert cli.main(["visualize", "plain.npz", photo]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
@@ -401,7 +402,7 @@ class ClosedPipe(io.StringIO):
 
 def test_the_json_is_written_before_the_results_are_printed(photo, network, monkeypatch):
     monkeypatch.setattr(sys, "stdout", ClosedPipe())
-    monkeypatch.setattr(cli, "_forget_output", lambda: None)
+    monkeypatch.setattr(exits, "_discard_output", lambda: None)
     assert predict(photo, "--json", network=network) == 1
     with open("predictions/keypoints.json") as file:
         assert len(json.load(file)["annotations"]) == 1

@@ -7,6 +7,7 @@ import multiprocessing as mp
 import pickle
 import threading
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.predict import estimator as estimator_module
 from jaxpose.skeleton import LSP, MPII, flip_permutation
 from tests.support import small_estimator
 from tests.support.small_estimator import METADATA
@@ -100,6 +102,17 @@ def test_sizes_between_powers_of_two_share_a_program(estimator, picture):
     assert sizes <= {1, 2, 4, 8, 16, 32} and 8 in sizes
 
 
+def test_photos_of_any_size_share_a_program(monkeypatch):
+    chex.clear_trace_counter()
+    once = chex.assert_max_traces(estimator_module.answer_crops, n=1)
+    monkeypatch.setattr(estimator_module, "answer_crops", once)
+    estimator = PoseEstimator(small_estimator.variables(), METADATA)
+    for height, width in ((80, 120), (300, 64), (81, 81)):
+        photo = np.zeros((height, width, 3), np.uint8)
+        estimator.predict(photo, [[10, 10, 50, 60]])
+        estimator.predict(photo, [[5, 8, 20, 30]], num_crops=1)
+
+
 def test_maps_are_what_the_answer_was_read_off(estimator, picture):
     box = [20.0, 30.0, 90.0, 150.0]
     maps = estimator.maps(picture, box)
@@ -167,7 +180,8 @@ def test_pictures_of_every_mode_become_rgb(picture, mode):
 
 
 def test_joints_without_training_are_not_returned(estimator, picture):
-    metadata = {**METADATA, "trained_joints": [n for n in MPII.joints if n in LSP.joints[:12]]}
+    trained = tuple(name for name in MPII.joints if name in LSP.joints[:12])
+    metadata = METADATA._replace(trained_joints=trained)
     some = PoseEstimator(small_estimator.variables(), metadata)
     kept = [MPII.joints.index(name) for name in some.joints]
     assert "pelvis" not in some.joints and len(some.joints) == 12

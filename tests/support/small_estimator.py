@@ -2,6 +2,8 @@
 
 import functools
 
+from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.geometry import CropRule
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.predict import PoseEstimator
 from jaxpose.skeleton import MPII
@@ -11,17 +13,16 @@ NETWORK = {
     "num_joints": 16, "num_blocks": 1, "num_context_maps": 2, "alpha": 0.8, "width": 18,
     "kernel_size": 5, "grid": "half_pixel", "temperature": 1.0,
 }  # fmt: skip
-METADATA = {
-    "format": 1,
-    "network": NETWORK,
-    "joints": list(MPII.joints),
-    "flip_pairs": [list(pair) for pair in MPII.flip_pairs],
-    "limbs": [list(pair) for pair in MPII.limbs],
-    "trained_joints": list(MPII.joints),
-    "image_size": SIZE,
-    "crop": {"source": "joints", "enlargement": 1.25, "shift": 0.0},
-    "step": 3,
-}
+METADATA = CheckpointMetadata(
+    network=NETWORK,
+    joints=MPII.joints,
+    flip_pairs=MPII.flip_pairs,
+    limbs=MPII.limbs,
+    trained_joints=MPII.joints,
+    image_size=SIZE,
+    crop=CropRule("joints", 1.25, 0.0),
+    step=3,
+)
 UNTRAINED = ("pelvis", "thorax")
 
 

@@ -6,8 +6,8 @@ import pathlib
 import jax
 import numpy as np
 
-import launch
 from jaxpose.checkpoints import store
+from jaxpose.cli.launch_flags import parse
 from jaxpose.training.metric_log import TIME_FIELDS, read_records
 from tests.support import kept_programs
 from tfds_builders import __main__ as builders
@@ -58,7 +58,7 @@ def command(workdir, data_dir, *, mode="train", **fields) -> list[str]:
 
 def config(workdir, data_dir, **fields):
     """The config that launch.py makes of that command."""
-    return launch.parse(command(workdir, data_dir, **fields)).config
+    return parse(command(workdir, data_dir, **fields)).config
 
 
 def end_of(workdir) -> tuple[dict[str, np.ndarray], list[dict]]:

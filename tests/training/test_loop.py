@@ -1,18 +1,23 @@
 """A run from its first step to its tables: what it leaves, and that stopping it changes nothing."""
 
+import json
 import os
 import shutil
 import signal
 import time
 
+import chex
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, scoring
 from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.runtime import devices
+from jaxpose.runtime.devices import DEVICES, parallel
 from jaxpose.training import loop, validation
 from jaxpose.training.config import check_config
 from jaxpose.training.metric_log import read_records
@@ -89,33 +94,67 @@ def test_a_run_leaves_its_checkpoints(whole):
     records = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"]
     assert best == [max(records, key=lambda r: (r["score"], -r["step"]))["step"]]
     metadata = store.read_metadata(store.find(whole))
-    assert metadata["network"]["width"] == 18 and metadata["image_size"] == 32
-    assert len(metadata["trained_joints"]) == 16
+    assert metadata.network["width"] == 18 and metadata.image_size == 32
+    assert len(metadata.trained_joints) == 16
     assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]
+
+
+@pytest.mark.parametrize("options", [True, False], ids=["compiler options", "plain pmap"])
+def test_a_run_traces_its_step_once_and_keeps_the_state_on_the_devices(
+    tmp_path, people, monkeypatch, options
+):
+    """Over two epochs, log lines, validation and checkpoints; other platforms use plain pmap."""
+    if not options:
+        monkeypatch.setattr(devices, "compiler_options", lambda: None)
+    placement = NamedSharding(Mesh(jax.local_devices(), DEVICES), PartitionSpec(DEVICES))
+    calls = []
+
+    def guarded(function, **arguments):
+        program = parallel(chex.assert_max_traces(function, n=1), **arguments)
+
+        def step(state, batch):
+            calls.append(1)
+            batch = jax.device_put(batch, placement)
+            with jax.transfer_guard("disallow"):
+                return program(state, batch)
+
+        return step
+
+    chex.clear_trace_counter()
+    monkeypatch.setattr(loop, "parallel", guarded)
+    run(tmp_path / "guarded", people)
+    assert len(calls) == tiny_run.NUM_STEPS
 
 
 def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
     variables, metadata, _ = store.load(whole)
-    _, score = validation.validation_table(open_run(tiny_run.config(whole, people)), variables)
-    assert score == metadata["score"]
+    score = validation.validate(open_run(tiny_run.config(whole, people)), variables).score
+    assert score == metadata.score
     last = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"][-1]
     np.testing.assert_allclose(score, last["best"], rtol=1e-6)
 
 
 def test_evaluation_scores_the_test_rows(copy, people):
-    report = scoring.evaluate_checkpoint(tiny_run.config(copy, people, mode="eval"), copy)
-    ((row, found),) = report["rows"].items()
-    assert row.startswith("synthetic_people/tiny:test (")
-    assert set(found) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
-    last, *others = report["blocks"][row].items()
-    assert last == ("block 1", found["lsp-pck"])
+    evaluation = scoring.evaluate_checkpoint(tiny_run.config(copy, people, mode="eval"), copy)
+    ((name, row),) = evaluation.rows.items()
+    assert name.startswith("synthetic_people/tiny:test (")
+    assert set(row.results) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
+    last, *others = row.decodings.items()
+    assert last == ("block 1", row.results["lsp-pck"])
     assert [name for name, _ in others] == [inference.PARTS_ALONE, inference.MAXIMUM]
-    assert report["unreadable"][row] == []
+    assert row.unreadable == []
     (file,) = (copy / "predictions").iterdir()
-    assert report["files"][row] == [str(file)]
+    assert row.files == [file]
     predictions = read_predictions(file, default_joints=())
     assert predictions.prediction.shape == (16, 16, 2)
-    assert (copy / "evaluation.json").is_file()
+    written = json.loads((copy / "evaluation.json").read_text())
+    assert written.keys() == {
+        *("checkpoint", "step", "score", "rows", "blocks", "unreadable", "files"),
+    }
+    assert written["checkpoint"] == str(evaluation.checkpoint)
+    assert written["rows"][name]["lsp-pck"]["total"] == row.results["lsp-pck"].total
+    assert written["blocks"][name].keys() == row.decodings.keys()
+    assert (written["unreadable"][name], written["files"][name]) == ([], [str(file)])
 
 
 def test_a_finished_run_has_nothing_to_do(copy, whole, people):
@@ -231,7 +270,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     config = tiny_run.config(tmp_path, people, **fields)
     state, trained, _, notes = fresh_start(open_run(config))
     source, metadata, folder = store.load(whole)
-    left = metadata["joints"].index("left_wrist")
+    left = metadata.joints.index("left_wrist")
     np.testing.assert_array_equal(
         state.params["block1_b"]["heatmaps"][:, 0],
         source["params"]["block1_b"]["heatmaps"][:, left],
@@ -312,6 +351,4 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     run.config.unlock()
     run.config.score = "mpii-pckh"
     with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
-        validation.validation_table(
-            run._replace(validation=[(split, "scale", 1.0)]), store.load(whole)[0]
-        )
+        validation.validate(run._replace(validation=[(split, "scale", 1.0)]), store.load(whole)[0])

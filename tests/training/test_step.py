@@ -260,7 +260,8 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights():
     output = NET.apply(variables, normalise(batch["image"]), heatmaps=True)
     labelled = batch["labelled"] & (batch["weight"][:, None] > 0)
     context = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
-    maps = losses.heatmap_divergence(output.heatmaps[..., :3], batch["keypoints"])
+    parts = jnp.moveaxis(output.heatmaps[..., :3], -1, -3)
+    maps = losses.heatmap_divergence(parts, batch["keypoints"])
     for name, values in (("context_loss", context), ("heatmap_loss", maps)):
         np.testing.assert_allclose(sums[name], np.mean(values[-1][labelled]), rtol=1e-4)
     weights = {"coordinate_loss": 1, "probability_loss": WEIGHT}

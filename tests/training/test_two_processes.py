@@ -44,8 +44,9 @@ STEP = 10
 TRAIN_AND_SCORE = """
 import sys
 import launch
+from jaxpose.cli.launch_flags import parse
 from jaxpose.evaluation import scoring
-values = launch.parse(sys.argv[2:])
+values = parse(sys.argv[2:])
 launch.run(values)
 scoring.evaluate_checkpoint(values.config, values.workdir + "-scored", path=sys.argv[1])
 """

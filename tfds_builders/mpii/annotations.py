@@ -61,7 +61,7 @@ def persons(
 ) -> Iterator[Person]:
     """The persons of the variable RELEASE, in its order.
 
-    Arguments:
+    Args:
       release: the variable.
       where: the file's name, for messages.
       found: takes what is left out and what was borne.
@@ -105,7 +105,7 @@ def persons(
 def test_images(release: Array, where: str) -> list[tuple[str, list[list[float] | None]]]:
     """Every image of the test part, in the release's order, as its server counts them.
 
-    Arguments:
+    Args:
       release: the variable.
       where: the file's name, for messages.
 

@@ -47,7 +47,7 @@ def square_around(
     SHARPEST one stored pixel per pixel of the network's input, and never exceeds the release's:
     closer crops are enlarged by a fifth at most, and decoding takes a third less time.
 
-    Arguments:
+    Args:
       center: [2], pixels.
       scale: the person's nominal height in pixels.
       keypoints: [J, 2], pixels.
@@ -77,7 +77,7 @@ def square_around(
 def cut(picture: np.ndarray, square: Square) -> bytes:
     """The square as JPEG; black where it leaves the picture.
 
-    Arguments:
+    Args:
       picture: uint8 [H, W, 3], BGR as OpenCV has it.
       square: pixels of the picture.
     """

@@ -1,0 +1,1 @@
+"""Synthetic people: drawn persons with exact joints, a TFDS data set."""

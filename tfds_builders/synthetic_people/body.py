@@ -155,8 +155,13 @@ def pose_body(pose: Pose, size: Proportions, camera: np.ndarray) -> Figure:
 
 
 class Camera(NamedTuple):
-    """Perspective camera: `focus` pixels per standing height at the pelvis, which is drawn at
-    `middle` (x, y) and stands `distance` standing heights away."""
+    """Perspective camera.
+
+    Attributes:
+        focus: pixels per standing height at the pelvis.
+        middle: (x, y) of the pelvis in the image, in pixels.
+        distance: from the camera to the pelvis, in standing heights.
+    """
 
     focus: float
     middle: tuple[float, float]

@@ -150,7 +150,8 @@ def paint_tube(
         canvas: where to.
         ends: [2, 2] pixels of the axis' first and second end (x, y).
         frame: [3, 3] camera axes; columns left, along the axis (either way), forward.
-        half_width, half_depth: pixels, of the widest cross-section to its left and forward.
+        half_width: of the widest cross-section to its left, in pixels.
+        half_depth: of the widest cross-section forward, in pixels.
         texture: [rows, columns, 3] float32, RGB.
         light: see Light.
         profile: a key of PROFILES.

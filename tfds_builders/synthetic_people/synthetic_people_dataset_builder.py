@@ -54,7 +54,7 @@ class PeopleConfig(tfds.core.BuilderConfig):
 class Builder(pose_builder.PoseBuilder):
     """Draws the data set.
 
-    Arguments:
+    Args:
       workers: processes that draw; None: one per processor.
       **kwargs: those of PoseBuilder; `config` may be a PeopleConfig of one's own.
     """

@@ -1,0 +1,100 @@
+"""How the commands end: errors as one line on stderr, exit statuses, and quiet libraries.
+
+``launch.py`` and ``jaxpose`` share it.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from jaxpose._compat import is_closed_event_loop
+from jaxpose.errors import JaxposeError, UsageError
+
+
+class ConfigFileError(Exception):
+    """An exception inside a config file that the user wrote: its cause, shown with traceback."""
+
+
+def run_command(command: Callable[[], None], *, interrupted: str = "interrupted") -> int:
+    """Run a command and translate what it raises into an exit status.
+
+    Args:
+      command: called without arguments.
+      interrupted: line for stderr after Ctrl-C.
+
+    Returns:
+      0; 1 after ``error: ...`` on stderr, a traceback (a config file's, or a bug), or when stdout
+      was closed early; 2 after ``error: ...`` about the arguments; 130 after Ctrl-C. One of several
+      processes that failed ends here instead.
+    """
+    _escape_unprintable_characters()
+    try:
+        try:
+            command()
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is handled, not at exit
+        return 0
+    except ConfigFileError as error:
+        traceback.print_exception(error.__cause__)
+        status = 1
+    except JaxposeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2 if isinstance(error, UsageError) else 1
+    except BrokenPipeError:
+        _discard_output()
+        status = 1
+    except OSError as error:  # disk full, no permission
+        _discard_output()
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        status = 1
+    except KeyboardInterrupt:
+        print(interrupted, file=sys.stderr)
+        status = 130
+    except Exception:  # a bug; or, of several processes, a partner that died
+        traceback.print_exc()
+        status = 1
+    _leave_partners(status)
+    return status
+
+
+def silence_library_logs() -> None:
+    """Silence library tracebacks after a failed write; the error's own line gives the reason.
+
+    Hides what Orbax and TensorStore log from their threads, not warnings of Python.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    show = sys.unraisablehook
+
+    def show_others(unraisable):
+        if not is_closed_event_loop(unraisable.exc_value):
+            show(unraisable)
+
+    sys.unraisablehook = show_others
+
+
+def _escape_unprintable_characters() -> None:
+    """Escape characters of file names that the terminal's encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Discard what stdout could not take; Python would try to write it again at exit."""
+    with contextlib.suppress(OSError, ValueError):  # a stdout without a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave_partners(status: int) -> None:
+    """Of several processes, end this one; without JAX loaded there are no others."""
+    if "jax" in sys.modules:
+        from jaxpose.runtime import processes
+
+        processes.leave(status)

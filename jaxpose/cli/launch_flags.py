@@ -1,0 +1,129 @@
+"""The flags of ``launch.py``, with mistakes reported in one line."""
+
+import os
+import re
+
+from absl import flags
+
+from jaxpose import _compat
+from jaxpose.cli.exits import ConfigFileError
+from jaxpose.errors import JaxposeError, UsageError
+from jaxpose.optional import import_optional
+
+HELP = "see python launch.py --help"
+FIELDS = "and configs/common.py for the fields"
+
+
+def define_flags(argv: list[str]) -> flags.FlagValues:
+    """The command's flags, not yet parsed; those of the config's fields follow from `argv`."""
+    config_flags = import_optional("ml_collections.config_flags", extra="train")
+    values = flags.FlagValues()
+    place = {"flag_values": values, "module_name": "launch"}
+    config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Config file, with a preset after a colon.",
+        flag_values=values,
+        sys_argv=argv,
+    )
+    flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.", **place)
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.", **place)
+    flags.DEFINE_string(
+        "checkpoint",
+        "",
+        "For eval: another workdir, a checkpoint or the name of a shipped network.",
+        **place,
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "host:port of process 0, where no launcher tells it.", **place
+    )
+    flags.DEFINE_integer("num_processes", None, "Processes of the run.", **place)
+    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **place)
+    flags.DEFINE_boolean("help", False, "Show this.", **place)
+    return values
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+    """Parse the arguments of ``launch.py``, its name first.
+
+    Raises:
+      UsageError: a wrong flag, config field or combination.
+      JaxposeError: the config file cannot be read.
+      ConfigFileError: the config file raised an exception, which is the cause.
+    """
+    values = define_flags(argv)
+    try:
+        rest = values(argv)[1:]
+        given = {"config": values.config, "workdir": values.workdir}
+        if values.config is not None:
+            values.config.keys()  # ml_collections reports an unreadable file on first use
+    except JaxposeError:  # a config's own: no such preset
+        raise
+    except Exception as error:
+        inside = _raised_by_config(error, _config_files(argv))
+        if inside is not None:
+            raise ConfigFileError from inside
+        raise _translated(error, argv) from error
+    if rest:
+        raise UsageError(f"unknown argument {rest[0]!r}; {HELP}")
+    for name, value in given.items():
+        if value is None and not values.help:
+            raise UsageError(f"--{name} is missing; {HELP}")
+    if values.checkpoint and values.mode != "eval":
+        raise UsageError(
+            "--checkpoint is for --mode=eval; to start from another network give --config.init_from"
+        )
+    return values
+
+
+def _config_files(argv: list[str]) -> set[str]:
+    """Absolute paths of the files that ``--config`` names."""
+    files = set()
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        match = re.fullmatch(r"--?config(?:=(.*))?", argument)
+        if match:
+            value = following if match[1] is None else match[1]
+            files.add(os.path.abspath(value.partition(":")[0]))
+    return files
+
+
+def _raised_by_config(error: Exception, files: set[str]) -> BaseException | None:
+    """The exception that a config file raised, its traceback from there on; None if none did.
+
+    Absl and ml_collections wrap some exceptions, so it is looked for behind `error`.
+    """
+    found = None
+    while error is not None:
+        frames = error.__traceback__
+        while frames and os.path.abspath(frames.tb_frame.f_code.co_filename) not in files:
+            frames = frames.tb_next
+        does_not_compile = isinstance(error, SyntaxError) and (
+            os.path.abspath(error.filename or "") in files
+        )
+        if frames or does_not_compile:
+            found = error.with_traceback(frames)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _translated(error: Exception, argv: list[str]) -> Exception:
+    """What the user is told of an exception of absl or ml_collections; others stay as they are."""
+    if isinstance(error, AttributeError):
+        if _compat.lacks_get_config(error):
+            return UsageError(f"the file of --config has no function get_config; {HELP}")
+        return UsageError(_unknown_field(error, argv))
+    if not isinstance(error, flags.Error | OSError | ValueError | TypeError | KeyError):
+        return error
+    kind = JaxposeError if isinstance(error, OSError) else UsageError
+    return kind(f"{_compat.config_error_reason(error)}; {HELP} {FIELDS}")
+
+
+def _unknown_field(error: AttributeError, argv: list[str]) -> str:
+    """Name the field in full, which ml_collections names without its section."""
+    field, close = _compat.unknown_config_field(error)
+    given = (re.match(r"--(?:no)?config\.([\w.]+)", argument) for argument in argv)
+    names = [match[1] for match in given if match]
+    full = next((name for name in names if name.rpartition(".")[2] == field), field)
+    section = full.removesuffix(field)
+    advice = f"; did you mean {section}{close}?" if close else ""
+    return f"the config has no field '{full}'{advice}; the fields are in configs/common.py"

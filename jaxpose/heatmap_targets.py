@@ -1,0 +1,155 @@
+"""Training targets for heat maps: Gaussians at the keypoints, over maps or over single axes.
+
+Needs JAX and ``jaxpose/heatmaps.py`` and nothing else: copy the two files, or import the functions
+from ``jaxpose``. Coordinates as in ``jaxpose.heatmaps``: (x, y) or (x, y, z) in [0, 1].
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxpose.heatmaps import common_dtype, convert_grid
+
+
+def gaussian_heatmap(
+    keypoints: ArrayLike,
+    shape: tuple[int, ...],
+    sigma: ArrayLike,
+    *,
+    norm: Literal["peak", "sum"] = "peak",
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+) -> jax.Array:
+    """Gaussian around each keypoint, sampled at the centers of a map's cells.
+
+    The Gaussian's center is the keypoint itself, not the cell that holds it: a decoder that refines
+    the maximum (``hard_argmax``) gets the position back.
+
+    Args:
+      keypoints: [..., N], normalized (x,), (x, y) or (x, y, z); outside [0, 1] allowed, anything
+        finite where there is no label.
+      shape: of one map, in the order of its axes: (W,), (H, W) or (D, H, W).
+      sigma: standard deviation in cells; a scalar, or an array that broadcasts to ``keypoints``:
+        (sigma_x, sigma_y) for one an axis, [..., 1] for one a keypoint.
+      norm: "peak" has the value 1 at the keypoint (at most 1 in a cell); "sum" has sum 1 over the
+        map, wherever the keypoint lies.
+      grid: where the cells lie, as in ``soft_argmax``.
+
+    Returns:
+      [..., *shape]; float32, or float64 for float64 keypoints.
+
+    Raises:
+      ValueError: a shape that does not fit the keypoints, an unknown grid or norm.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxpose import gaussian_heatmap
+      >>> center = jnp.array([0.5, 0.5])  # between the two middle columns, in the middle row
+      >>> print(np.asarray(gaussian_heatmap(center, (3, 4), 1.0)).round(2))
+      [[0.2  0.54 0.54 0.2 ]
+       [0.32 0.88 0.88 0.32]
+       [0.2  0.54 0.54 0.2 ]]
+      >>> print(gaussian_heatmap(center, (3, 4), 1.0, norm="sum").sum().round(3))
+      1.0
+    """
+    if norm not in ("peak", "sum"):
+        raise ValueError(f"norm={norm!r} is unknown; give peak or sum")
+    if norm == "sum":
+        return jnp.exp(gaussian_log_density(keypoints, shape, sigma, grid=grid))
+    return jnp.exp(_outer_sum(_exponents(keypoints, shape, sigma, grid)))
+
+
+def gaussian_log_density(
+    keypoints: ArrayLike,
+    shape: tuple[int, ...],
+    sigma: ArrayLike,
+    *,
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+) -> jax.Array:
+    """Logarithm of a Gaussian with sum 1 over the cells of a map; finite for far keypoints, too.
+
+    Args:
+      keypoints: [..., N], as in ``gaussian_heatmap``.
+      shape: of one map, in the order of its axes.
+      sigma: standard deviation in cells, as in ``gaussian_heatmap``.
+      grid: where the cells lie, as in ``soft_argmax``.
+
+    Returns:
+      [..., *shape]; float32, or float64 for float64 keypoints.
+
+    Raises:
+      ValueError: a shape that does not fit the keypoints, or an unknown grid.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(jnp.exp(gaussian_log_density(jnp.array([0.5]), (2,), 1.0)))
+      [0.5 0.5]
+    """
+    exponents = _exponents(keypoints, shape, sigma, grid)
+    return _outer_sum([jax.nn.log_softmax(exponent, axis=-1) for exponent in exponents])
+
+
+def simcc_targets(
+    keypoints: ArrayLike, shape: tuple[int, ...], sigma: ArrayLike, *, splits: int = 2
+) -> tuple[jax.Array, ...]:
+    """One distribution for each coordinate: SimCC's 1-D targets, Gaussian label smoothing.
+
+    Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation",
+    2022. The bins of an axis follow the half-pixel grid, so that ``soft_argmax(logits,
+    spatial_ndim=1)`` decodes logits trained on these targets.
+
+    Args:
+      keypoints: [..., N], normalized (x, y) or (x, y, z).
+      shape: of the input image in pixels, in the order of its axes: (H, W).
+      sigma: standard deviation in bins; a scalar, or an array that broadcasts to ``keypoints``.
+      splits: bins for each pixel.
+
+    Returns:
+      N arrays, for x [..., W * splits], for y [..., H * splits] and so on, each with sum 1.
+
+    Raises:
+      ValueError: a shape that does not fit the keypoints, or ``splits`` below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxpose import simcc_targets, soft_argmax
+      >>> x, y = simcc_targets(jnp.array([0.3, 0.6]), (32, 24), 2.0)
+      >>> print(x.shape, y.shape)
+      (48,) (64,)
+      >>> print(np.asarray(soft_argmax(jnp.log(y), spatial_ndim=1)).round(3))
+      [0.6]
+    """
+    if not isinstance(splits, int) or splits < 1:
+        raise ValueError(f"splits={splits!r} is not a positive whole number; give 2")
+    bins = tuple(size * splits for size in shape)
+    exponents = _exponents(keypoints, bins, sigma, "half_pixel")
+    return tuple(jax.nn.softmax(exponent, axis=-1) for exponent in exponents)
+
+
+def _exponents(keypoints, shape, sigma, grid):
+    """-(i - cell)^2 / (2 sigma^2) along x [..., W], along y [..., H] and so on."""
+    cell = convert_grid(keypoints, tuple(shape), source=grid, target="index")
+    cell, sigma = common_dtype(cell, sigma)
+    sigma = jnp.broadcast_to(sigma, cell.shape)
+    exponents = []
+    for axis, size in enumerate(shape[::-1]):
+        index = jnp.arange(size, dtype=cell.dtype).reshape((1,) * (cell.ndim - 1) + (size,))
+        scaled = (index - cell[..., axis, None]) / sigma[..., axis, None]
+        exponents.append(-0.5 * jnp.square(scaled))
+    return exponents
+
+
+def _outer_sum(lines):
+    """Sum of lines along x [..., W], y [..., H] and so on over every cell [..., H, W]."""
+    ndim = len(lines)
+    leading = lines[0].shape[:-1]
+    total = None
+    for axis, line in enumerate(lines):
+        sides = [1] * ndim
+        sides[ndim - 1 - axis] = line.shape[-1]
+        line = line.reshape((*leading, *sides))
+        total = line if total is None else total + line
+    return total

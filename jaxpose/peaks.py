@@ -1,0 +1,299 @@
+"""Peaks of heat maps: the highest cell with sub-pixel refinement, and several peaks of one map.
+
+For maps trained on Gaussian targets (``gaussian_heatmap``) instead of through the soft-argmax.
+Needs JAX and ``jaxpose/heatmaps.py`` and nothing else: copy the two files, or import the functions
+from ``jaxpose``. Coordinates as in ``jaxpose.heatmaps``: (x, y) or (x, y, z) in [0, 1].
+"""
+
+import itertools
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxpose.heatmaps import argmax_index, common_dtype, convert_grid
+
+_LOWEST_VALUE = 1e-10  # what the logarithm of "dark" takes values below it for
+
+
+class Peaks(NamedTuple):
+    """Up to K peaks of each map, highest first.
+
+    Attributes:
+      position: [..., K, N] (x, y, z), normalized; 0 where ``valid`` is False.
+      value: [..., K], the map at each peak's cell; -inf where ``valid`` is False.
+      valid: [..., K] bool, False from the number of peaks found on.
+    """
+
+    position: jax.Array
+    value: jax.Array
+    valid: jax.Array
+
+
+def hard_argmax(
+    heatmap: ArrayLike,
+    *,
+    refinement: Literal["none", "quarter", "quadratic", "dark"] = "quadratic",
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    spatial_ndim: int = 2,
+) -> jax.Array:
+    """Position of a map's highest cell, refined from its neighbors.
+
+    Args:
+      heatmap: [..., H, W]; -inf excludes a cell.
+      refinement: "none"; "quarter", a quarter of a cell toward the higher neighbor of each axis
+        (Newell et al., 2016); "quadratic", the vertex of the parabola through three cells of each
+        axis; "dark", one Taylor step on the logarithm of the map with all mixed derivatives (Zhang
+        et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; with
+        differences over adjacent cells), which is exact for a Gaussian of any orientation. It
+        expects values of 0 and more; smooth a noisy map first. Along an axis where the highest cell
+        lies at the edge of the map, or beside an excluded cell, nothing is refined.
+      grid: where the cells lie, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+
+    Returns:
+      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. The cell has no
+      derivative; the offset of "quadratic" and "dark" has that of its formula.
+
+    Raises:
+      ValueError: too few axes, a map without cells, an unknown grid or refinement.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import numpy as np
+      >>> from jaxpose import gaussian_heatmap, hard_argmax
+      >>> heatmap = gaussian_heatmap(jnp.array([0.41, 0.63]), (16, 16), 1.5)
+      >>> for refinement in ("none", "quarter", "quadratic", "dark"):
+      ...     print(np.asarray(hard_argmax(heatmap, refinement=refinement)).round(3))
+      [0.406 0.656]
+      [0.422 0.641]
+      [0.41  0.631]
+      [0.41 0.63]
+    """
+    heatmap = _checked(heatmap, refinement, grid, spatial_ndim)
+    return _hard_argmax(heatmap, refinement, grid, spatial_ndim)
+
+
+def find_peaks(
+    heatmap: ArrayLike,
+    count: int,
+    *,
+    window: int = 3,
+    threshold: ArrayLike = -jnp.inf,
+    refinement: Literal["none", "quarter", "quadratic", "dark"] = "quadratic",
+    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    spatial_ndim: int = 2,
+) -> Peaks:
+    """The highest local maxima of each map, after non-maximum suppression.
+
+    A cell is a peak if no cell of the window around it is higher; of equal cells in one window only
+    the first in the order of memory is.
+
+    Args:
+      heatmap: [..., H, W]; -inf excludes a cell.
+      count: number K of peaks to return, fixed; fewer may be valid.
+      window: side of the window in cells, odd, at least 3. Two peaks are at least
+        (window + 1) / 2 cells apart along some axis.
+      threshold: peaks have values above it; a scalar, possibly traced.
+      refinement: of each peak's cell, as in ``hard_argmax``.
+      grid: where the cells lie, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+
+    Returns:
+      ``Peaks``: positions [..., K, N], values [..., K] and which of them are valid [..., K].
+
+    Raises:
+      ValueError: as ``hard_argmax``, a window that is not odd, or a count that is not between 1 and
+        the number of cells.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxpose import find_peaks
+      >>> heatmap = jnp.zeros((8, 8)).at[1, 2].set(5.0).at[1, 3].set(4.0).at[6, 5].set(3.0)
+      >>> peaks = find_peaks(heatmap, 3, threshold=1.0, refinement="none")
+      >>> print((8 * peaks.position - 0.5)[:2])  # (column, row); the shoulder is not a peak
+      [[2. 1.]
+       [5. 6.]]
+      >>> print(peaks.value, peaks.valid)
+      [  5.   3. -inf] [ True  True False]
+    """
+    heatmap = _checked(heatmap, refinement, grid, spatial_ndim)
+    if not isinstance(window, int | np.integer) or window < 3 or window % 2 == 0:
+        raise ValueError(f"window={window!r} is not an odd number of cells; give 3 or 5")
+    cells = int(np.prod(heatmap.shape[-spatial_ndim:]))
+    if not isinstance(count, int | np.integer) or not 1 <= count <= cells:
+        raise ValueError(f"count={count!r} is not between 1 and the {cells} cells of the map")
+    return _find_peaks(heatmap, threshold, int(count), int(window), refinement, grid, spatial_ndim)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _hard_argmax(heatmap, refinement, grid, ndim):
+    cell = argmax_index(lax.stop_gradient(heatmap), ndim)[..., None, :]
+    return _positions(heatmap, cell, refinement, grid, ndim)[..., 0, :]
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
+def _find_peaks(heatmap, threshold, count, window, refinement, grid, ndim):
+    threshold = jnp.asarray(threshold).astype(heatmap.dtype)
+    if threshold.ndim:
+        raise ValueError(f"threshold of shape {threshold.shape} is not a scalar")
+    chosen = _is_peak(lax.stop_gradient(heatmap), window // 2, ndim) & (heatmap > threshold)
+    flat = jnp.where(chosen, heatmap, -jnp.inf).reshape(heatmap.shape[:-ndim] + (-1,))
+    value, index = lax.top_k(flat, count)
+    valid = value > -jnp.inf
+    cell = jnp.stack(jnp.unravel_index(index, heatmap.shape[-ndim:])[::-1], axis=-1)
+    position = _positions(heatmap, cell, refinement, grid, ndim)
+    return Peaks(jnp.where(valid[..., None], position, 0), value, valid)
+
+
+def _is_peak(heatmap, radius, ndim):
+    """Whether a cell exceeds those before it in its window and is not exceeded by those after."""
+    lead, sizes = heatmap.ndim - ndim, heatmap.shape
+    lowest = np.array(-np.inf, heatmap.dtype)
+    peak = heatmap > lowest
+    for axis in range(lead, heatmap.ndim):
+        # Before in memory: an equal index along earlier axes, a lower one along this, any later.
+        window = [1] * axis + [radius] + [2 * radius + 1] * (heatmap.ndim - axis - 1)
+        rest = [(radius, radius)] * (heatmap.ndim - axis - 1)
+        for padding, start in (((radius, 0), 0), ((0, radius), 1)):
+            beside = lax.reduce_window(
+                heatmap, lowest, lax.max, window, [1] * heatmap.ndim,
+                [(0, 0)] * axis + [padding] + rest,
+            )  # fmt: skip
+            beside = lax.slice_in_dim(beside, start, start + sizes[axis], axis=axis)
+            peak &= (heatmap >= beside) if start else (heatmap > beside)
+    return peak
+
+
+def _positions(heatmap, cell, refinement, grid, ndim):
+    """Normalized positions of cells [..., P, N] after refinement."""
+    position = cell.astype(heatmap.dtype)
+    if refinement != "none":
+        around, inside = _neighborhood(heatmap, cell, ndim)
+        position += _OFFSETS[refinement](around, inside)
+    return convert_grid(position, heatmap.shape[-ndim:], source="index", target=grid)
+
+
+def _neighborhood(heatmap, cell, ndim):
+    """Values around each cell by step (dx, dy, ...) of -1 to 1, and along which axes all is there.
+
+    Beyond an edge and in an excluded cell the value is that of the cell itself.
+    """
+    sizes = heatmap.shape[: -ndim - 1 : -1]
+    steps = list(itertools.product((-1, 0, 1), repeat=ndim))
+    inside = jnp.stack(
+        [(cell[..., k] > 0) & (cell[..., k] < size - 1) for k, size in enumerate(sizes)], axis=-1
+    )
+    flat = jnp.zeros((*cell.shape[:-1], len(steps)), jnp.int32)
+    for k, size in enumerate(sizes):
+        along = np.array([step[k] for step in steps], np.int32)
+        shifted = cell[..., k, None].astype(jnp.int32) + along.reshape(
+            (1,) * (cell.ndim - 1) + (-1,)
+        )
+        flat += jnp.clip(shifted, 0, size - 1) * int(np.prod(sizes[:k]))
+    values = jnp.take_along_axis(
+        heatmap.reshape(heatmap.shape[:-ndim] + (-1,)),
+        flat.reshape(heatmap.shape[:-ndim] + (-1,)),
+        axis=-1,
+    ).reshape(flat.shape)
+    middle = values[..., len(steps) // 2]
+    present = jnp.isfinite(values)
+    around = {
+        step: jnp.where(present[..., i], values[..., i], jnp.where(jnp.isfinite(middle), middle, 0))
+        for i, step in enumerate(steps)
+    }
+    for k in range(ndim):
+        for sign in (-1, 1):
+            index = steps.index(_step(ndim, {k: sign}))
+            inside = inside.at[..., k].set(inside[..., k] & present[..., index])
+    return around, inside
+
+
+def _step(ndim, steps):
+    return tuple(steps.get(k, 0) for k in range(ndim))
+
+
+def _along(around, k):
+    """Values one cell before, at, and one cell after, along axis k."""
+    ndim = len(next(iter(around)))
+    return (around[_step(ndim, {k: sign})] for sign in (-1, 0, 1))
+
+
+def _quarter_offset(around, inside):
+    signs = []
+    for k in range(inside.shape[-1]):
+        before, _, after = _along(around, k)
+        signs.append(jnp.sign(after - before))
+    return jnp.where(inside, jnp.stack(signs, axis=-1) / 4, 0)
+
+
+def _quadratic_offset(around, inside):
+    offsets = []
+    for k in range(inside.shape[-1]):
+        before, at, after = _along(around, k)
+        curvature = 2 * at - before - after
+        curved = curvature > 0
+        offset = (after - before) / (2 * jnp.where(curved, curvature, 1))
+        offsets.append(jnp.where(curved, jnp.clip(offset, -0.5, 0.5), 0))
+    return jnp.where(inside, jnp.stack(offsets, axis=-1), 0)
+
+
+def _dark_offset(around, inside):
+    """-H^-1 g of the logarithm, at most one cell; 0 where it has no maximum."""
+    ndim = inside.shape[-1]
+    around = {step: jnp.log(jnp.maximum(value, _LOWEST_VALUE)) for step, value in around.items()}
+    gradient, curvature = [], [[None] * ndim for _ in range(ndim)]
+    for k in range(ndim):
+        before, at, after = _along(around, k)
+        gradient.append(jnp.where(inside[..., k], (after - before) / 2, 0))
+        curvature[k][k] = jnp.where(inside[..., k], 2 * at - before - after, 1)
+        for m in range(k):
+            mixed = sum(
+                (-a * b / 4) * around[_step(ndim, {k: a, m: b})] for a in (-1, 1) for b in (-1, 1)
+            )
+            mixed = jnp.where(inside[..., k] & inside[..., m], mixed, 0)
+            curvature[k][m] = curvature[m][k] = mixed
+    return jnp.clip(jnp.stack(_solved(curvature, gradient), axis=-1), -1, 1)
+
+
+def _solved(matrix, vector):
+    """The solution of a small symmetric system, entry by entry; 0 if not positive definite."""
+    size, matrix, vector = len(vector), [list(row) for row in matrix], list(vector)
+    definite = True
+    for k in range(size):
+        positive = matrix[k][k] > 0
+        definite = positive & definite
+        matrix[k][k] = jnp.where(positive, matrix[k][k], 1)
+        for i in range(k + 1, size):
+            factor = matrix[i][k] / matrix[k][k]
+            vector[i] = vector[i] - factor * vector[k]
+            matrix[i] = [a - factor * b for a, b in zip(matrix[i], matrix[k], strict=True)]
+    for k in reversed(range(size)):
+        known = sum((matrix[k][i] * vector[i] for i in range(k + 1, size)), 0)
+        vector[k] = (vector[k] - known) / matrix[k][k]
+    return [jnp.where(definite, entry, 0) for entry in vector]
+
+
+_OFFSETS = {"quarter": _quarter_offset, "quadratic": _quadratic_offset, "dark": _dark_offset}
+
+
+def _checked(heatmap, refinement, grid, ndim):
+    """The map, at least float32; a ValueError for a bad argument."""
+    (heatmap,) = common_dtype(heatmap)
+    if ndim not in (1, 2, 3):
+        raise ValueError(f"spatial_ndim={ndim!r} is not 1, 2 or 3")
+    if heatmap.ndim < ndim or 0 in heatmap.shape[-ndim:]:
+        raise ValueError(f"heatmap of shape {heatmap.shape} holds no map of {ndim} axes")
+    if refinement != "none" and refinement not in _OFFSETS:
+        known = ", ".join(("none", *_OFFSETS))
+        raise ValueError(f"refinement={refinement!r} is unknown; give one of {known}")
+    if grid not in ("half_pixel", "align_corners", "paper"):
+        raise ValueError(
+            f"grid={grid!r} is unknown; give one of half_pixel, align_corners, paper, and "
+            "convert_grid for others"
+        )
+    return heatmap

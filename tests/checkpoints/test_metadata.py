@@ -1,0 +1,106 @@
+"""Checkpoint metadata: written and read back, with defaults for what older files lack."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.errors import JaxposeError
+from jaxpose.geometry import CropRule
+
+# As a file has it, written out: not what `to_json` makes of anything.
+RECORD = {
+    "format": 1,
+    "network": {"num_joints": 2, "width": 18},
+    "joints": ["left_hand", "right_hand"],
+    "flip_pairs": [["right_hand", "left_hand"]],
+    "limbs": [],
+    "trained_joints": ["left_hand"],
+    "image_size": 32,
+    "crop": {"source": "scale", "enlargement": 1.25, "shift": 0.075},
+    "step": 7,
+}
+WANTED = CheckpointMetadata(
+    network={"num_joints": 2, "width": 18},
+    joints=("left_hand", "right_hand"),
+    flip_pairs=(("right_hand", "left_hand"),),
+    limbs=(),
+    trained_joints=("left_hand",),
+    image_size=32,
+    crop=CropRule("scale", 1.25, 0.075),
+    step=7,
+)
+PATH = pathlib.Path("run")
+
+
+def test_a_record_is_read_into_its_fields():
+    found = CheckpointMetadata.from_json(RECORD, PATH)
+    assert found == WANTED
+    assert isinstance(found.crop, CropRule) and isinstance(found.flip_pairs[0], tuple)
+
+
+def test_the_written_record_is_plain_json_with_the_same_keys():
+    assert WANTED.to_json() == RECORD
+    full = WANTED._replace(seconds=2.5, score=61.25, source="authors.h5")
+    expected = {**RECORD, "seconds": 2.5, "score": 61.25, "source": "authors.h5"}
+    assert json.loads(json.dumps(full.to_json())) == full.to_json() == expected
+    assert CheckpointMetadata.from_json(expected, PATH) == full
+
+
+def test_unknown_fields_and_those_that_older_files_lack_are_tolerated():
+    extended = {**RECORD, "checksum": 5, "some_later_field": [1]}
+    found = CheckpointMetadata.from_json(extended, PATH)
+    assert (found.seconds, found.score, found.source) == (0.0, None, "")
+    assert found == WANTED
+
+
+MALFORMED = {
+    "network": [[], "small", None],
+    "joints": ["left_hand", [1, 2], None],
+    "flip_pairs": [["left_hand"], [["left_hand"]], [[1, 2]], None],
+    "limbs": [[["a", "b", "c"]], {}],
+    "trained_joints": ["left_hand", [None], ["left_foot"]],
+    "image_size": [0, -32, 32.5, True, "32"],
+    "crop": [None, {}, {"source": 1}, {"source": "scale", "shift": "0"}, {"source": "box", "x": 1}],
+    "step": [None, "7", 1.5],
+    "seconds": ["2", None],
+    "score": ["high"],
+    "source": [None],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name in MALFORMED for value in MALFORMED[name]]
+)
+def test_a_malformed_field_is_named_in_one_line(tmp_path, name, value):
+    file = tmp_path / "x.npz"
+    np.savez(file, metadata=np.array(json.dumps({**RECORD, name: value})))
+    with pytest.raises(JaxposeError, match=rf"x\.npz .*{name}") as caught:
+        store.load(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in RECORD if name != "format"])
+def test_a_missing_field_is_named_in_one_line(tmp_path, name):
+    file = tmp_path / "x.npz"
+    record = {key: value for key, value in RECORD.items() if key != name}
+    np.savez(file, metadata=np.array(json.dumps(record)))
+    with pytest.raises(JaxposeError, match=rf"x\.npz .*lacks {name}") as caught:
+        store.load(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("record", [None, [], "text", {}, {"format": "1"}, {"format": True}])
+def test_what_is_no_record_is_refused(record):
+    with pytest.raises(ValueError, match="no metadata of a checkpoint"):
+        CheckpointMetadata.from_json(record, PATH)
+
+
+def test_the_shipped_network_has_every_required_field():
+    _, metadata = packed.unpack(packed.path("small"))
+    assert (metadata.image_size, metadata.network["num_blocks"], metadata.step) == (128, 2, 10815)
+    assert metadata.score == pytest.approx(59.93, abs=0.005)
+    assert metadata.crop == CropRule("joints", 1 / 0.76)

@@ -160,6 +160,8 @@ _SOURCES = {
     "box": _box_extent,
     "picture": _picture_extent,
 }
+_OLD_SOURCE = "picture"  # old spelling, in checkpoints written before 0.1.0
+_SOURCES[_OLD_SOURCE] = _picture_extent
 
 
 def crop_to_image(crop: Crop) -> np.ndarray:

@@ -183,6 +183,12 @@ def test_picture_rule_pads_to_a_square():
         assert example_crop(example, PICTURE_RULE) == Crop((40.0, 15.0), 80.0)
 
 
+def test_a_rule_under_its_old_name_is_the_same_rule():
+    source = "picture"  # old spelling
+    example = {"image": np.zeros((30, 80, 3))}
+    assert example_crop(example, CropRule(source, 1.0, 0.0)) == example_crop(example, PICTURE_RULE)
+
+
 def test_box_rule():
     crop = example_crop({"box": [10, 20, 30, 60]}, CropRule("box", 1.5))
     assert crop == Crop((25.0, 50.0), 90.0)

@@ -14,6 +14,8 @@ from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index
 
+_OLD_LABELED = "labelled"  # old spelling, in data sets prepared before 0.1.0
+
 
 class PreparedSplit(NamedTuple):
     """One split of a prepared data set: its examples by number, and what its metadata say.
@@ -157,6 +159,8 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
             f"example {index} of {split.name} {split.split} cannot be read "
             f"({_first_line(error)}); are its files still there? else prepare the data set again"
         ) from error
+    if _OLD_LABELED in example:
+        example = {"labelled" if n == _OLD_LABELED else n: v for n, v in example.items()}
     header = read_header(example["image"])
     return {**example, "picture_size": (header.width, header.height) if header else (0, 0)}
 

@@ -39,6 +39,7 @@ class LabeledPredictions(NamedTuple):
 
 _OF_PERSONS = ("prediction", "ground_truth", "labelled", "head_size", "separated")
 MOST_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
+_OLD_LABELED = "labelled"  # old spelling, in files written before 0.1.0
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _AS_NPZ = (
     "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labelled=...)"
@@ -182,7 +183,8 @@ def _load(path) -> dict[str, np.ndarray]:
             with np.load(file, allow_pickle=False) as archive:
                 if sum(entry.file_size for entry in archive.zip.infolist()) > MOST_BYTES:
                     raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
-                return {name: archive[name] for name in archive.files if name in _ARRAYS.values()}
+                stored = {"labelled" if n == _OLD_LABELED else n: n for n in archive.files}
+                return {n: archive[stored[n]] for n in stored if n in _ARRAYS.values()}
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
     except _DAMAGE as error:

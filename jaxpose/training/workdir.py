@@ -12,6 +12,8 @@ from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 
+# Fields of configs from before 0.1.0 that have another name now.
+_OLD_FIELDS = ("rematerialise",)  # old spelling
 NAMED = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
 FREE_FIELDS = (
@@ -81,7 +83,15 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
     """Refuse a run of another config, then record this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     if path.exists() and _has_checkpoint(path.parent):
-        changed = differences(_read_config(path), json.loads(text))
+        stored = _read_config(path)
+        old = [name for name in _OLD_FIELDS if name in stored and name not in config]
+        if old:
+            raise JaxposeError(
+                f"workdir {path.parent} was written by an older version (its config has "
+                f"{', '.join(old)}) and cannot be resumed; choose another --workdir, and add "
+                f"--config.init_from={path.parent} to start from its weights"
+            )
+        changed = differences(stored, json.loads(text))
         if changed:
             more = f" (and {len(changed) - NAMED} more)" if len(changed) > NAMED else ""
             raise JaxposeError(

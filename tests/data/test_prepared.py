@@ -37,6 +37,24 @@ def test_annotations_by_the_networks_joints():
     assert stacked["labelled"].dtype == bool
 
 
+class _OldSpelling:
+    """Examples whose labels have the name that they had before 0.1.0."""
+
+    def __len__(self):
+        return len(PEOPLE.source)
+
+    def __getitem__(self, index):
+        example = dict(PEOPLE.source[index])
+        flags = example.pop("labelled")
+        return example | {"labelled": flags}  # old spelling
+
+
+def test_data_sets_with_the_labels_under_their_old_name_are_read():
+    old, new = annotations(PEOPLE._replace(source=_OldSpelling())), annotations(PEOPLE)
+    assert old.keys() == new.keys()
+    np.testing.assert_array_equal(old["labelled"], new["labelled"])
+
+
 class _Gone:
     def __len__(self):
         return 8

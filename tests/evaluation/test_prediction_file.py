@@ -69,6 +69,16 @@ def test_labels_and_names_have_defaults(tmp_path):
     assert predictions.joints == predictions.prediction_joints == LSP.joints
 
 
+def test_files_with_the_labels_under_their_old_name_are_read(tmp_path):
+    flags = np.arange(3 * 14).reshape(3, 14) % 2 == 0
+    path = saved(tmp_path)
+    np.savez(path, **LSP_ARRAYS, **{"labelled": flags})  # old spelling
+    np.testing.assert_array_equal(read(path).labelled, flags)
+    write_predictions(path, read(path))
+    with np.load(path) as written:
+        assert "labelled" in written.files
+
+
 def test_labels_may_be_numbers_and_names_bytes(tmp_path):
     labelled = np.ones((3, 14), np.uint8)
     labelled[0, 0] = 0

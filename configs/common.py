@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data_dir = ""  # TFDS's own folder where empty
     config.joints = skeleton.MPII.joints
     config.image_size = 256
-    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "picture"
+    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "image"
     config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2, shift=0.0)
     config.augmentation.update(stray=0.0, turned=0.0, erase=0.0)
     config.workers = 0  # processes that decode; 0 decodes in threads
@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
         temperature=1.0,
     )
     config.dtype = "float32"
-    config.rematerialise = False
+    config.remat = False
     config.init_from = ""  # workdir or checkpoint folder of another run
 
     config.batch_size = 16  # over all devices

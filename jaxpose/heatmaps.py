@@ -485,7 +485,7 @@ def joint_logit(heatmap: ArrayLike) -> jax.Array:
 
 
 def joint_probability(heatmap: ArrayLike) -> jax.Array:
-    """Probability that a joint is in the picture: sigmoid of its map's maximum (section 3.2.2).
+    """Probability that a joint is in the image: sigmoid of its map's maximum (section 3.2.2).
 
     Args:
       heatmap: logits [..., H, W].

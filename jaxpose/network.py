@@ -5,7 +5,7 @@ joint), reads coordinates off them by soft-argmax (section 3.2) and feeds them b
 block (section 3.1). Layer sizes are the authors'; `width` scales them all alike.
 
 Symbols: B batch, J joints, C context maps a joint, K blocks, H and W the heat maps' rows and
-columns (the picture's / 8).
+columns (the image's / 8).
 """
 
 import functools
@@ -26,15 +26,16 @@ from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
 MOMENTUM = 0.99
-READING = {"grid", "temperature"}  # the soft-argmax's arguments
-SIZE_MULTIPLE = 32  # of a picture's sides: the deepest level of a block has 1 / 32 of them
+DECODING = {"grid", "temperature"}  # the soft-argmax's arguments
+SIZE_MULTIPLE = 32  # of an image's sides: the deepest level of a block has 1 / 32 of them
 
 
 class PoseOutput(NamedTuple):
     """A network's output for a batch, one row a prediction block; the last is the prediction.
 
     Attributes:
-      keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
+      keypoints: [K, B, J, 2], (x, y) as a fraction of the crop's width and height, at least
+        float32.
       confidence: [K, B, J] logits of the joint's probability; `jax.nn.sigmoid` makes it one.
       heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
       context_keypoints: [K, B, J, 2], the context maps' own aggregated positions, the second term
@@ -47,7 +48,7 @@ class PoseOutput(NamedTuple):
     context_keypoints: jax.Array | None = None
 
 
-def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+def normalize(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Map RGB images [...] in 0..255 (uint8 or float) to [-1, 1], the network's input."""
     return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
 
@@ -195,7 +196,7 @@ class ResidualSeparable(nn.Module):
 
 
 class Stem(nn.Module):
-    """[B, 8H, 8W, 3] picture to [B, H, W, width] features (the paper's Fig. 2)."""
+    """[B, 8H, 8W, 3] image to [B, H, W, width] features (the paper's Fig. 2)."""
 
     width: int
     conv: Any
@@ -289,12 +290,12 @@ class PoseNet(nn.Module):
     """The pose network (section 3 and Figs. 2-4 of the paper), any number of blocks and joints.
 
     Called as `net.apply(variables, images, train=False)` with images [B, height, width, 3] in
-    [-1, 1] (`normalise`), height and width divisible by 32; returns a `PoseOutput`. In training
+    [-1, 1] (`normalize`), height and width divisible by 32; returns a `PoseOutput`. In training
     `net.apply(..., train=True, mutable=["batch_stats"])` returns (output, new statistics).
 
     Example:
       >>> net = PoseNet(num_joints=3, num_blocks=2, num_context_maps=1, width=18)
-      >>> images = normalise(jnp.zeros((1, 64, 64, 3)))
+      >>> images = normalize(jnp.zeros((1, 64, 64, 3)))
       >>> variables = jax.eval_shape(net.init, jax.random.key(0), images)  # net.init draws them
       >>> jax.eval_shape(net.apply, variables, images).keypoints.shape  # [K, B, J, 2]
       (2, 1, 3, 2)
@@ -309,8 +310,8 @@ class PoseNet(nn.Module):
       grid: ramp of the soft-argmax: "half_pixel", "align_corners" (the authors' code) or "paper".
       temperature: divides the maps before the softmax.
       dtype: of the computation; parameters, statistics and the soft-argmax stay float32.
-      axis_name: batch norm is synchronised over the devices of this pmap axis in training.
-      rematerialise: recompute a block's activations in the backward pass, to save memory.
+      axis_name: batch norm is synchronized over the devices of this pmap axis in training.
+      remat: recompute a block's activations in the backward pass, to save memory.
       portable: every layer in one form for all platforms, for converters to other formats; else
         some have a faster one on CPUs.
     """
@@ -325,7 +326,7 @@ class PoseNet(nn.Module):
     temperature: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
-    rematerialise: bool = False
+    remat: bool = False
     portable: bool = False
 
     @nn.compact
@@ -343,7 +344,7 @@ class PoseNet(nn.Module):
         pool = flax_max_pool if self.portable else layers.max_pool
         num_maps = self.num_joints * (1 + self.num_context_maps)
         block_a, block_b = BlockA, BlockB
-        if self.rematerialise:
+        if self.remat:
             block_a, block_b = nn.remat(BlockA), nn.remat(BlockB)
 
         x = Stem(self.width, conv, separable, pool, name="stem")(images.astype(self.dtype))
@@ -386,7 +387,7 @@ class PoseNet(nn.Module):
         elif len(shape) != 4 or shape[-1] != 3:
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
         elif not jnp.issubdtype(images.dtype, jnp.floating):
-            wrong = f"images are {images.dtype}; `normalise` them to [-1, 1]"
+            wrong = f"images are {images.dtype}; `normalize` them to [-1, 1]"
         elif (shape[1] % by or shape[2] % by) and not all(
             isinstance(size, int) for size in shape[1:3]
         ):
@@ -408,7 +409,7 @@ def make_net(
     *,
     dtype: str = "float32",
     axis_name: str | None = None,
-    rematerialise: bool = False,
+    remat: bool = False,
 ) -> PoseNet:
     """The network of a checkpoint's recorded arguments.
 
@@ -416,7 +417,7 @@ def make_net(
       arguments: of `PoseNet`, by name.
       dtype: name of the computation's type.
       axis_name: as in `PoseNet`.
-      rematerialise: as in `PoseNet`.
+      remat: as in `PoseNet`.
 
     Raises:
       JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.
@@ -425,12 +426,10 @@ def make_net(
     if unknown:
         raise JaxposeError(f"PoseNet has no argument {', '.join(unknown)}; update jaxpose")
     try:  # heatmaps.py, which strangers lift out, has no error type of ours
-        soft_argmax(np.zeros((1, 1)), **{k: arguments[k] for k in READING & arguments.keys()})
+        soft_argmax(np.zeros((1, 1)), **{k: arguments[k] for k in DECODING & arguments.keys()})
     except ValueError as error:
         raise JaxposeError(str(error)) from error
-    return PoseNet(
-        **arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, rematerialise=rematerialise
-    )
+    return PoseNet(**arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, remat=remat)
 
 
 def initial_variables(net: PoseNet, seed: int) -> dict:
@@ -445,7 +444,7 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     Returns:
       {"params", "batch_stats"} of NumPy float32 arrays.
     """
-    net = net.clone(rematerialise=False)  # which would hide the values from here
+    net = net.clone(remat=False)  # which would hide the values from here
     images = jax.ShapeDtypeStruct((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), jnp.float32)
     key = jax.random.key(seed, impl="threefry2x32")
     variables = {}

@@ -1,8 +1,10 @@
 """The check of terms that the project does not use: what it finds, what it leaves alone."""
 
+import subprocess
+
 import pytest
 
-from tools.check_words import check, check_files
+from tools.check_words import check, check_files, tracked
 
 
 def terms(text, path="a.py"):
@@ -47,3 +49,11 @@ def test_data_and_texts_of_others_are_left_out(tmp_path):
     (tmp_path / "a.py").write_text("grey")
     found = check_files(["LICENSE", "a.dat", "a.py", "gone.py"], tmp_path)
     assert [place.path for place in found] == ["a.py"]
+
+
+def test_this_project_has_none():
+    try:
+        paths = tracked()
+    except subprocess.CalledProcessError:
+        pytest.skip("not a git clone")
+    assert not check_files(paths)

@@ -261,7 +261,7 @@ def test_newer_pythons_get_a_newer_jax():
 
 
 def test_every_dependency_has_its_license_listed():
-    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "licences.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "licenses.md").read_text(), re.MULTILINE)
     listed = {canonicalize_name(name) for row in rows for name in re.split(r", | \(", row)}
     wanted = PROJECT["dependencies"] + [line for lines in EXTRAS.values() for line in lines]
     assert distributions(wanted) <= listed

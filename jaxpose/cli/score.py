@@ -12,7 +12,7 @@ def add(commands) -> None:
         "score",
         help="score predictions by a protocol of the paper",
         description="Scores the predictions in an .npz file and prints the paper's columns.",
-        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labelled, for MPII "
+        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labeled, for MPII "
         "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
     )
     parser.add_argument("protocol", metavar="PROTOCOL", help="mpii-pckh, lsp-pck or lsp-pcp")

@@ -58,7 +58,7 @@ class RunLog:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
 
-    def say(self, text: str, *, everywhere: bool = False) -> None:
+    def info(self, text: str, *, everywhere: bool = False) -> None:
         """Print a line above the bar; of several processes that of the log, or all of them."""
         if not self._active:
             if everywhere:

@@ -14,7 +14,7 @@ from jaxpose.paths import local_path
 
 # Fields of configs from before 0.1.0 that have another name now.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
-NAMED = 6  # fields, in an error
+MAX_FIELDS = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
 FREE_FIELDS = (
     "num_epochs", "log_every_steps", "checkpoint_every_minutes", "max_minutes", "data_dir",
@@ -32,7 +32,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathl
 
     Args:
       workdir: created where it is missing.
-      config: plain and JSON-serialisable.
+      config: plain and JSON-serializable.
 
     Raises:
       JaxposeError: it cannot be written, another launch holds it, or it is of another config.
@@ -93,9 +93,10 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
             )
         changed = differences(stored, json.loads(text))
         if changed:
-            more = f" (and {len(changed) - NAMED} more)" if len(changed) > NAMED else ""
+            more = f" (and {len(changed) - MAX_FIELDS} more)" if len(changed) > MAX_FIELDS else ""
             raise JaxposeError(
-                f"workdir {path.parent} is of another config: {'; '.join(changed[:NAMED])}{more}. "
+                f"workdir {path.parent} is of another config: "
+                f"{'; '.join(changed[:MAX_FIELDS])}{more}. "
                 "Start with that config, or choose another --workdir"
             )
     temporary = path.with_suffix(".json.new")

@@ -43,12 +43,12 @@ def golden(shared):
         arrays = dict(archive)
 
     @jax.jit
-    def answer(variables, image):
+    def prediction(variables, image):
         return PoseNet(**arguments).apply(
             variables, image, heatmaps=True, mutable=["intermediates"]
         )
 
-    output, seen = answer(variables, arrays["image"][None])
+    output, seen = prediction(variables, arrays["image"][None])
     return output, seen["intermediates"], arrays
 
 

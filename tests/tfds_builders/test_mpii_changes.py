@@ -182,14 +182,14 @@ def check_change(seed):
             else:
                 assert (i, number) in touched, f"seed {seed}: person {number} of {i} is lost"
     # A struct in place of the persons is nobody with joints.
-    assert not any(person.labelled.any() for person in by_place.values())
+    assert not any(person.labeled.any() for person in by_place.values())
 
 
 def compare(parsed, made, touched):
     expected = truth(made)
-    labelled = set(np.flatnonzero(parsed.labelled).tolist())
-    assert labelled <= set(expected) if touched else labelled == set(expected)
-    for joint in labelled:
+    labeled = set(np.flatnonzero(parsed.labeled).tolist())
+    assert labeled <= set(expected) if touched else labeled == set(expected)
+    for joint in labeled:
         x, y, visible = expected[joint]
         assert parsed.keypoints[joint].tolist() == [x, y]
         if not touched:

@@ -31,6 +31,7 @@ test-all: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tools.check_words
 	$(BIN)/mypy
 
 # One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda

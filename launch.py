@@ -30,7 +30,7 @@ def run(values) -> None:
 
         keep_freed_memory()
         use_compilation_cache()
-        processes.initialise(values.coordinator, values.num_processes, values.process_id)
+        processes.initialize(values.coordinator, values.num_processes, values.process_id)
     if values.mode == "eval":
         evaluate_and_report(values.config, values.workdir, values.checkpoint)
         return

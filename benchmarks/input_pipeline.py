@@ -3,7 +3,7 @@
     python -m benchmarks.input_pipeline --data_dir DIR [DIR ...] [--only NAME ...] [--json]
 
 Measures every prepared data set found in the folders: batches of 256x256 crops with the paper's
-augmentation, flip and colour, made by worker processes and by threads. The contestants take turns,
+augmentation, flip and color, made by worker processes and by threads. The contestants take turns,
 each row is the median of seven rounds. Then, in this process alone, the CPU time of each step of
 one image.
 """
@@ -24,7 +24,7 @@ from jaxpose.data.batches import train_batches
 from jaxpose.data.images import decode
 from jaxpose.data.prefetch import Batches
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
-from jaxpose.geometry import LSP_RULE, MPII_RULE, CropRule, cut, example_crop, reduction
+from jaxpose.geometry import LSP_RULE, MPII_RULE, CropRule, crop_image, example_crop, reduction
 from jaxpose.skeleton import MPII
 
 ROUNDS = 7
@@ -152,7 +152,7 @@ def steps_of_an_image(
         for image, crop in zip(data, crops, strict=True)
     ]
     shown = [
-        cut(image, crop, size, reduced=reduced)
+        crop_image(image, crop, size, reduced=reduced)
         for (image, reduced), crop in zip(decoded, crops, strict=True)
     ]
     rng = np.random.default_rng(0)
@@ -167,8 +167,8 @@ def steps_of_an_image(
         "read": lambda i: read_example(split, int(index[i])),
         "decode in full (not done)": lambda i: decode(data[i]),
         "decode": lambda i: decode(data[i], reduction=reduction(crops[i].side, size)),
-        "cut": lambda i: cut(decoded[i][0], crops[i], size, reduced=decoded[i][1]),
-        "colour": lambda i: color(rng, shown[i], AUGMENTATION.color),
+        "cut": lambda i: crop_image(decoded[i][0], crops[i], size, reduced=decoded[i][1]),
+        "color": lambda i: color(rng, shown[i], AUGMENTATION.color),
     }
     found = {name: [] for name in steps}
     for _ in range(ROUNDS):

@@ -108,7 +108,7 @@ def parts() -> None:
     shapes = {
         "image": ((SIZE, SIZE, 3), np.uint8),
         "keypoints": ((JOINTS, 2), np.float32),
-        "labelled": ((JOINTS,), bool),
+        "labeled": ((JOINTS,), bool),
         "known": ((JOINTS,), bool),
         "weight": ((), np.float32),
         "readable": ((), bool),

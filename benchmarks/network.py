@@ -4,7 +4,7 @@
 
 K = 8, 256x256, the same weights in both. PyTorch runs our own statement of the network
 (benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. "forward N" is
-inference of N pictures, as normalised float32 arrays; "step N" a step of training on N: training
+inference of N images, as normalized float32 arrays; "step N" a step of training on N: training
 mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is timed.
 
 The floor of a row is what its multiply-adds and its bytes take at the rates of a matrix product and
@@ -51,7 +51,7 @@ def main() -> None:
         **contest.machine(),
         "blocks": options.blocks,
         "width": options.width,
-        "picture": options.image_size,
+        "image": options.image_size,
         "missing": [contest.missing("PyTorch", absent)] if absent else [],
     }
     contest.show(report, rows, as_json=options.json)
@@ -114,19 +114,19 @@ def measure(
 
 
 def batch_of(size: int, image_size: int) -> dict[str, np.ndarray]:
-    """A batch as the input pipeline makes it, every joint labelled."""
+    """A batch as the input pipeline makes it, every joint labeled."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
         "keypoints": rng.random((size, JOINTS, 2), np.float32),
-        "labelled": np.ones((size, JOINTS), bool),
+        "labeled": np.ones((size, JOINTS), bool),
         "known": np.ones((size, JOINTS), bool),
         "weight": np.ones(size, np.float32),
         "readable": np.ones(size, bool),
     }
 
 
-def normalised(batch: dict[str, np.ndarray]) -> np.ndarray:
+def normalized(batch: dict[str, np.ndarray]) -> np.ndarray:
     return (batch["image"] / np.float32(255) - np.float32(0.5)) * np.float32(2)
 
 
@@ -150,7 +150,7 @@ def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Cal
         output = net.apply(variables, images.astype(net.dtype))
         return output.keypoints[-1], output.confidence[-1]
 
-    arguments = jax.device_put((variables, normalised(batch)))
+    arguments = jax.device_put((variables, normalized(batch)))
     program = jax.jit(forward, compiler_options=compiler_options())
     compiled = program.lower(*arguments).compile()
     counted = bytes_and_multiply_adds(compiled, net, batch)
@@ -192,7 +192,7 @@ def torch_parts(variables: dict, batch: dict, options: argparse.Namespace) -> tu
     model = TorchPoseNet(blocks=options.blocks, width=options.width)
     model.load(variables)
     model = model.to(device)
-    images = torch.from_numpy(normalised(batch).transpose(0, 3, 1, 2).copy())
+    images = torch.from_numpy(normalized(batch).transpose(0, 3, 1, 2).copy())
     return model, images.to(device, memory_format=torch.channels_last)
 
 
@@ -240,7 +240,7 @@ def torch_step(
     device = images.device
     targets = [
         torch.from_numpy(np.asarray(batch[name], np.float32)).to(device)
-        for name in ("keypoints", "labelled", "known")
+        for name in ("keypoints", "labeled", "known")
     ]
 
     def step(images):

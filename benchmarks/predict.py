@@ -33,7 +33,7 @@ from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
 from jaxpose.geometry import MPII_RULE
-from jaxpose.network import PoseNet, initial_variables, make_net, normalise
+from jaxpose.network import PoseNet, initial_variables, make_net, normalize
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.skeleton import MPII
 
@@ -65,7 +65,7 @@ def network(path: str | None, *, image_size: int, **size) -> tuple[dict, Checkpo
     return variables, metadata
 
 
-def picture(i: int = 0) -> np.ndarray:
+def draw_image(i: int = 0) -> np.ndarray:
     """Soft noise with an upright figure that walks to the right; uint8 [720, 1280, 3]."""
     noise = np.random.default_rng(0).integers(90, 170, (45, 80, 3), np.uint8)
     image = np.array(Image.fromarray(noise).resize(SIZE, Image.BICUBIC))
@@ -93,9 +93,9 @@ def median_seconds(*functions: Callable[[], object]) -> list[float]:
 def latency(variables: dict, metadata: CheckpointMetadata) -> None:
     estimator = PoseEstimator(variables, metadata)
     net = make_net(metadata.network)
-    bare = jax.jit(lambda v, x: net.apply(v, normalise(x), train=False)[:2])
+    bare = jax.jit(lambda v, x: net.apply(v, normalize(x), train=False)[:2])
     on_device = jax.device_put(variables)
-    image, box = picture(), [BOX]
+    image, box = draw_image(), [BOX]
     crop = np.zeros((1, estimator.image_size, estimator.image_size, 3), np.uint8)
     alone, with_box, without = median_seconds(
         lambda: jax.block_until_ready(bare(on_device, crop)),
@@ -123,7 +123,7 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     rate = fractions.Fraction(RATE)
     with VideoWriter(source, rate=rate, time_base=1 / rate) as writer:
         for i in range(SECONDS * RATE):
-            writer.write(picture(i), i / rate)
+            writer.write(draw_image(i), i / rate)
     start = time.perf_counter()
     process = shell(source, "--checkpoint", path, "-o", target, "--json", "--smooth", "1")
     memories = []
@@ -142,7 +142,7 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 def start(path: pathlib.Path, folder: pathlib.Path) -> None:
     photo = folder / "photo.png"
-    Image.fromarray(picture()).save(photo)
+    Image.fromarray(draw_image()).save(photo)
     box = ",".join(map(str, BOX))
     for name in ("first", "second"):
         begin = time.perf_counter()

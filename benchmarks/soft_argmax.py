@@ -136,7 +136,7 @@ def kornia_contestant(maps: np.ndarray) -> Contestant:
 
 
 def dsntnn_contestant(maps: np.ndarray) -> Contestant:
-    """dsntnn's softmax and expectation: from -1 to 1, the cells' centres."""
+    """dsntnn's softmax and expectation: from -1 to 1, the cells' centers."""
     import dsntnn
 
     def read(maps):

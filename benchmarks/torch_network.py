@@ -210,15 +210,15 @@ class TorchPoseNet(nn.Module):
             load_children(self, variables["params"], variables["batch_stats"])
 
 
-def loss(model, images, keypoints, labelled, known):
+def loss(model, images, keypoints, labeled, known):
     """Eq. 7 + 0.01 * eq. 8 on every block, as jaxpose.training.step has it."""
     prediction, logits = model(images)
     difference = prediction - keypoints
     distance = (difference.abs() + difference.square()).sum(-1)
     entropy = F.binary_cross_entropy_with_logits(
-        logits, labelled.expand_as(logits), reduction="none"
+        logits, labeled.expand_as(logits), reduction="none"
     )
-    coordinate = (distance * labelled).sum() / labelled.sum()
+    coordinate = (distance * labeled).sum() / labeled.sum()
     return coordinate + 0.01 * (entropy * known).sum() / known.sum()
 
 

@@ -29,21 +29,21 @@ def get_config(preset: str = "base") -> ml_collections.ConfigDict:
     config = common.get_config()
     config.data = (
         ("lsp/person_centric", 3.0),
-        ("lsp/person_centric", 3.0, "picture"),
+        ("lsp/person_centric", 3.0, "image"),
         ("mpii/crops", 3.0),
         ("coco/persons", 3.0),
         ("coco/parse", 4.0),
         ("lspet", 1.0),
-        ("backgrounds", 5.0, "picture"),
+        ("backgrounds", 5.0, "image"),
     )
     config.validation = (
         ("lsp/person_centric", "validation", "joints", 1.0),
-        ("lsp/person_centric", "validation", "picture", 0.0),
+        ("lsp/person_centric", "validation", "image", 0.0),
         ("lspet", "validation", "joints", 1.0),
         ("mpii/crops", "validation", "joints", 1.0),
         ("coco/persons", "validation", "joints", 1.0),
     )
-    config.test = (("lsp/person_centric", "test", "picture"),)
+    config.test = (("lsp/person_centric", "test", "image"),)
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), color=0.3, shift=0.06)
     config.augmentation.update(stray=0.1, turned=0.1, erase=0.3)
     config.context_weight = 0.3

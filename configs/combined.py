@@ -33,10 +33,10 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.validation = (
         ("lsp/person_centric", "validation", "joints", 1.0),
         ("lspet", "validation", "joints", 1.0),
-        ("lsp/person_centric", "validation", "picture", 0.0),
+        ("lsp/person_centric", "validation", "image", 0.0),
         ("mpii/crops", "validation", "joints", 0.0),
     )
-    config.test = (("lsp/person_centric", "test", "picture"),)
+    config.test = (("lsp/person_centric", "test", "image"),)
     config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), shift=0.06)
     config.optimizer.name = "adam"
     config.optimizer.schedule = "cosine"

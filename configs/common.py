@@ -6,11 +6,7 @@ as `--config.batch_size=32`, overrides both; an unknown one is refused.
 
 import ml_collections
 
-MPII_JOINTS = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis",
-    "thorax", "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder",
-    "left_shoulder", "left_elbow", "left_wrist",
-)  # fmt: skip
+from jaxpose import skeleton
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -26,9 +22,9 @@ def get_config() -> ml_collections.ConfigDict:
     # (name/config, split, crop), for --mode=eval.
     config.test = ()
     config.data_dir = ""  # TFDS's own folder where empty
-    config.joints = MPII_JOINTS
+    config.joints = skeleton.MPII.joints
     config.image_size = 256
-    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "picture"
+    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "image"
     config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2, shift=0.0)
     config.augmentation.update(stray=0.0, turned=0.0, erase=0.0)
     config.workers = 0  # processes that decode; 0 decodes in threads
@@ -43,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
         temperature=1.0,
     )
     config.dtype = "float32"
-    config.rematerialise = False
+    config.remat = False
     config.init_from = ""  # workdir or checkpoint folder of another run
 
     config.batch_size = 16  # over all devices

@@ -26,9 +26,9 @@ def get_config(preset: str = "person_centric") -> ml_collections.ConfigDict:
     config.data = ((name, 1.0),)
     config.validation = (
         (name, "validation", "joints", 1.0),
-        (name, "validation", "picture", 0.0),
+        (name, "validation", "image", 0.0),
     )
-    config.test = ((name, "test", "picture"), (name, "test", "joints"))
+    config.test = ((name, "test", "image"), (name, "test", "joints"))
     config.augmentation.scale = (0.85, 1.25)
     config.optimizer.learning_rate = 2e-5
     config.num_epochs = 70

@@ -21,15 +21,15 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config = common.get_config()
     config.data = (
         ("lsp/person_centric", 3.0),
-        ("lsp/person_centric", 3.0, "picture"),
+        ("lsp/person_centric", 3.0, "image"),
         ("lspet", 1.0),
     )
     config.validation = (
         ("lsp/person_centric", "validation", "joints", 1.0),
         ("lspet", "validation", "joints", 1.0),
-        ("lsp/person_centric", "validation", "picture", 0.0),
+        ("lsp/person_centric", "validation", "image", 0.0),
     )
-    config.test = (("lsp/person_centric", "test", "picture"),)
+    config.test = (("lsp/person_centric", "test", "image"),)
     config.augmentation.scale = (0.85, 1.25)
     if preset == "full":
         config.num_epochs = 70

@@ -1,6 +1,6 @@
 """A checkpoint as one self-contained program: a `jax.export` artifact, or an ONNX file.
 
-The program takes crops and returns positions and probabilities: normalisation, network and decoding
+The program takes crops and returns positions and probabilities: normalization, network and decoding
 are inside, and it runs without jaxpose. A JSON file beside it says what a caller has to know: joint
 names, limbs, size of the crops, and how a crop follows from a person's box.
 """
@@ -93,9 +93,9 @@ def export_network(
             f"the exported program is {difference:.1e} away from the network's answers; "
             f"try other versions of the libraries of the extra that {format} needs"
         )
-    described = {"format": format, "program": out.name, **description(variables, metadata)}
+    recorded = {"format": format, "program": out.name, **description(variables, metadata)}
     beside = out.with_name(out.name + ".json")
-    _replace(beside, (json.dumps(described, indent=1) + "\n").encode())
+    _replace(beside, (json.dumps(recorded, indent=1) + "\n").encode())
     _replace(out, data)
     return Exported(out, beside, folder, difference)
 
@@ -132,10 +132,10 @@ def crop_program(
 
 
 def description(variables: dict, metadata: CheckpointMetadata) -> dict[str, Any]:
-    """What a caller of the program has to know; plain and JSON-serialisable.
+    """What a caller of the program has to know; plain and JSON-serializable.
 
     The crop of a person's box (x, y, width, height) is a square whose side is ``enlargement`` times
-    the box's longer side, its centre the box's, ``shift`` times the longer side further down.
+    the box's longer side, its center the box's, ``shift`` times the longer side further down.
     """
     estimator = PoseEstimator(variables, metadata)
     rule, size, joints = metadata.crop, estimator.image_size, len(estimator.joints)

@@ -1,9 +1,9 @@
 """Square crops and affine maps of coordinates, and the one function that cuts a crop out.
 
 Coordinates are (x, y) and continuous: pixel (column c, row r) covers [c, c + 1) x [r, r + 1), its
-centre is (c + 0.5, r + 0.5), a picture is [0, W] x [0, H]. A crop's own coordinates are normalised:
-(0, 0) and (1, 1) are its corners. One affine map leads from there to the pixels of the picture;
-resampling follows the same map, so picture and points cannot drift apart.
+center is (c + 0.5, r + 0.5), an image is [0, W] x [0, H]. A crop's own coordinates are normalized:
+(0, 0) and (1, 1) are its corners. One affine map leads from there to the pixels of the image;
+resampling follows the same map, so image and points cannot drift apart.
 """
 
 import math
@@ -17,12 +17,12 @@ from jaxpose.optional import import_optional
 
 
 class Crop(NamedTuple):
-    """A square of a picture, turned and perhaps mirrored, in pixels of the stored picture.
+    """A square of an image, turned and perhaps mirrored, in pixels of the stored image.
 
     Attributes:
       center: (x, y) of its middle.
       side: its length, above 0.
-      rotation: degrees by which the square is turned, from the x axis towards the y axis
+      rotation: degrees by which the square is turned, from the x axis toward the y axis
         (clockwise on the screen; what it shows turns the other way).
       flip: whether what it shows is mirrored, left to right.
     """
@@ -38,10 +38,10 @@ class CropRule(NamedTuple):
 
     Attributes:
       source: ``"scale"``: ``center`` and ``scale`` of the example; ``"joints"``: the box of its
-        labelled keypoints; ``"picture"``: the whole picture, padded to a square; ``"box"``: its
+        labeled keypoints; ``"image"``: the whole image, padded to a square; ``"box"``: its
         ``box``.
       enlargement: the crop's side over the source's longer side (over ``scale``).
-      shift: how far the centre moves down, as a share of ``scale``; used with ``"scale"`` only.
+      shift: how far the center moves down, as a fraction of ``scale``; used with ``"scale"`` only.
     """
 
     source: str
@@ -54,21 +54,21 @@ MPII_RULE = CropRule("scale", 1.25, 15 / 200)
 
 LSP_RULE = CropRule("joints", 1 / 0.76, 0.0)
 """Training and validation on LSP and LSPET: 0.76 is the median share of the person in LSP's
-pictures. It reads the labels, so it has no place in a test."""
+images. It reads the labels, so it has no place in a test."""
 
-PICTURE_RULE = CropRule("picture", 1.0, 0.0)
+IMAGE_RULE = CropRule("image", 1.0, 0.0)
 """LSP's test: uses no ground truth."""
 
 CROP_RULES = {
     "scale": MPII_RULE,
     "joints": LSP_RULE,
-    "picture": PICTURE_RULE,
+    "image": IMAGE_RULE,
 }
 
 CROP_NAMES = {
-    "scale": "crop by the release's scale and centre",
+    "scale": "crop by the release's scale and center",
     "joints": "crop by the true joints' box",
-    "picture": "whole picture, no ground truth used",
+    "image": "whole image, no ground truth used",
 }
 
 
@@ -84,13 +84,13 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
 
     Args:
       example: the features that the rule reads: ``center`` [2] and ``scale``, or ``keypoints``
-        [J, 2] and ``labelled`` [J], or ``box`` [4] (x, y, width, height), all in pixels; for
-        ``"picture"`` the decoded ``image`` [H, W, 3], or ``picture_size`` (width, height).
+        [J, 2] and ``labeled`` [J], or ``box`` [4] (x, y, width, height), all in pixels; for
+        ``"image"`` the decoded ``image`` [H, W, 3], or ``stored_size`` (width, height).
       rule: which of them, and by how much the crop is larger.
 
     Returns:
-      An upright crop. Where the source is missing or has no extent (fewer than two labelled
-      joints, say), the rule falls back to ``scale``, then to the picture.
+      An upright crop. Where the source is missing or has no extent (fewer than two labeled
+      joints, say), the rule falls back to ``scale``, then to the image.
 
     Raises:
       JaxposeError: the rule's source is unknown, or nothing in the example has an extent.
@@ -99,7 +99,7 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
         raise JaxposeError(
             f"crop rule {rule.source!r} is unknown; use one of {', '.join(sorted(_SOURCES))}"
         )
-    for source in (rule.source, "scale", "picture"):
+    for source in (rule.source, "scale", "image"):
         found = _SOURCES[source](example)
         if found is None:
             continue
@@ -108,7 +108,7 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
             shift = rule.shift * side if source == "scale" else 0.0
             return Crop((float(x), float(y + shift)), float(side * rule.enlargement))
     raise JaxposeError(
-        "an example has neither keypoints, scale nor a picture to cut a crop by; "
+        "an example has neither keypoints, scale nor an image to cut a crop by; "
         "prepare its data set again"
     )
 
@@ -120,7 +120,7 @@ def _scale_extent(example):
 
 
 def _joints_extent(example):
-    points = _floats(example["keypoints"])[np.asarray(example["labelled"], bool)]
+    points = _floats(example["keypoints"])[np.asarray(example["labeled"], bool)]
     if not len(points):
         return None
     low, high = points.min(axis=0), points.max(axis=0)
@@ -132,9 +132,9 @@ def _box_extent(example):
     return (x + width / 2, y + height / 2), max(width, height)
 
 
-def _picture_extent(example):
-    if "picture_size" in example:
-        width, height = example["picture_size"]
+def _image_extent(example):
+    if "stored_size" in example:
+        width, height = example["stored_size"]
     elif hasattr(example.get("image"), "shape"):
         height, width = example["image"].shape[:2]
     else:
@@ -158,12 +158,14 @@ _SOURCES = {
     "scale": _scale_extent,
     "joints": _joints_extent,
     "box": _box_extent,
-    "picture": _picture_extent,
+    "image": _image_extent,
 }
+_OLD_SOURCE = "picture"  # old spelling, in checkpoints written before 0.1.0
+_SOURCES[_OLD_SOURCE] = _image_extent
 
 
 def crop_to_image(crop: Crop) -> np.ndarray:
-    """The affine map from a crop's normalised coordinates to pixels of the picture.
+    """The affine map from a crop's normalized coordinates to pixels of the image.
 
     Args:
       crop: the crop.
@@ -217,13 +219,13 @@ def invert_affine(matrix: np.ndarray) -> np.ndarray:
 
 
 def reduction(side: float, size: int) -> int:
-    """The power of two by which a picture is reduced before a crop is resampled.
+    """The power of two by which an image is reduced before a crop is resampled.
 
-    A crop whose side is more than twice its size in pixels would be sampled with gaps: the picture
+    A crop whose side is more than twice its size in pixels would be sampled with gaps: the image
     is halved, by area, until it is not.
 
     Args:
-      side: the crop's side, in pixels of the picture.
+      side: the crop's side, in pixels of the image.
       size: pixels of the crop's side after resampling.
 
     Returns:
@@ -239,22 +241,22 @@ def reduction(side: float, size: int) -> int:
     return factor
 
 
-def cut(
+def crop_image(
     image: np.ndarray, crop: Crop, size: int, *, reduced: int = 1, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cuts a crop out of a picture: area reduction by a power of two, then one affine map.
+    """Cuts a crop out of an image: area reduction by a power of two, then one affine map.
 
     Args:
       image: uint8 [H, W, 3].
-      crop: in pixels of the full picture.
+      crop: in pixels of the full image.
       size: S, pixels of the result's side.
       reduced: the power of two by which ``image`` is reduced already (JPEG's scaled decoding),
         at most ``reduction(crop.side, size)``; pixel c of it covers [c * reduced, (c + 1) *
-        reduced) of the full picture, the last one perhaps in part.
+        reduced) of the full image, the last one perhaps in part.
       out: uint8 [S, S, 3], contiguous; written to if given.
 
     Returns:
-      uint8 [S, S, 3]: ``out``, or a new array. Black outside the picture.
+      uint8 [S, S, 3]: ``out``, or a new array. Black outside the image.
     """
     cv2 = import_optional("cv2", extra="predict")
     if out is None:
@@ -266,7 +268,7 @@ def cut(
         out[...] = 0
         return out
     region = reduce_by_area(image[top:bottom, left:right], factor)
-    # Index of the reduced region's pixel (its centre is at + 0.5) for the index of ours.
+    # Index of the reduced region's pixel (its center is at + 0.5) for the index of ours.
     linear = matrix[:, :2] / (size * reduced * factor)
     origin = matrix[:, 2] / (reduced * factor) - np.array([left, top]) / factor
     offset = linear @ (0.5, 0.5) + origin - 0.5
@@ -285,7 +287,7 @@ def cut(
 def _region(
     crop: Crop, shape: tuple[int, ...], reduced: int, factor: int
 ) -> tuple[int, int, int, int]:
-    """The part of the picture that the crop reads, aligned to whole pixels of its reduction."""
+    """The part of the image that the crop reads, aligned to whole pixels of its reduction."""
     angle = math.radians(crop.rotation)
     reach = crop.side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
     ranges = []
@@ -303,7 +305,7 @@ def reduce_by_area(image: np.ndarray, factor: int) -> np.ndarray:
 
     Args:
       image: uint8 [H, W, 3].
-      factor: pixels of a square's side. Squares that the picture's right and lower edges cut are
+      factor: pixels of a square's side. Squares that the image's right and lower edges cut are
         means over what is left of them.
 
     Returns:

@@ -73,7 +73,7 @@ def gaussian_log_density(
     Args:
       keypoints: [..., N], as in ``gaussian_heatmap``.
       shape: of one map, in the order of its axes.
-      sigma: standard deviation in cells, as in ``gaussian_heatmap``.
+      sigma: standard deviation in cells; a scalar or broadcast, as in ``gaussian_heatmap``.
       grid: where the cells lie, as in ``soft_argmax``.
 
     Returns:

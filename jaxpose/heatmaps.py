@@ -156,7 +156,7 @@ def soft_argmax_with_covariance(
       size: (width, height), or (width, height, depth), of the image that the map covers, in pixels;
         [N], or [..., N] for one size a map. With it both results are in pixels; with the map's own
         size they are in cells. None leaves them normalized.
-      temperature: positive, as in ``soft_argmax``.
+      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
@@ -215,7 +215,7 @@ def local_soft_argmax(
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
       window: side of the window in cells, odd; it is cut off at the edges of the map.
-      temperature: positive, as in ``soft_argmax``.
+      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
@@ -485,7 +485,7 @@ def joint_logit(heatmap: ArrayLike) -> jax.Array:
 
 
 def joint_probability(heatmap: ArrayLike) -> jax.Array:
-    """Probability that a joint is in the picture: sigmoid of its map's maximum (section 3.2.2).
+    """Probability that a joint is in the image: sigmoid of its map's maximum (section 3.2.2).
 
     Args:
       heatmap: logits [..., H, W].

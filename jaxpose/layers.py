@@ -52,7 +52,7 @@ def upsample(x: jax.Array) -> jax.Array:
 def batch_norm(
     x: jax.Array, beta: jax.Array, *, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalise x [..., C] by its own mean and variance over all axes but the last, add beta [C].
+    """Normalize x [..., C] by its own mean and variance over all axes but the last, add beta [C].
 
     With axis_name the statistics are those over the devices of that axis too. Returns y (x's
     dtype), mean [C] and variance [C] (both at least float32, variance without Bessel's correction).

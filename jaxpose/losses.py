@@ -29,11 +29,11 @@ def coordinate_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """Elastic-net distance of eq. 7: |d|_1 + |d|_2^2 of every joint.
 
     Args:
-      prediction: [..., J, 2], (x, y) normalised to the crop.
+      prediction: [..., J, 2], (x, y) normalized to the crop.
       target: broadcastable to it; anything finite where there is no label.
 
     Returns:
-      [..., J], to be averaged over the labelled joints (`masked_mean`).
+      [..., J], to be averaged over the labeled joints (`masked_mean`).
 
     Example:
       >>> round(float(coordinate_loss(jnp.array([0.5, 0.5]), jnp.array([0.4, 0.7]))), 3)
@@ -44,12 +44,12 @@ def coordinate_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.sum(jnp.abs(difference) + jnp.square(difference), axis=-1)
 
 
-def probability_loss(logit: jax.Array, labelled: jax.Array) -> jax.Array:
+def probability_loss(logit: jax.Array, labeled: jax.Array) -> jax.Array:
     """Binary cross entropy of eq. 8, from the logit: finite for any finite logit.
 
     Args:
       logit: [...], of a joint's probability.
-      labelled: broadcastable to it, bool or in [0, 1]: whether the joint is in the crop.
+      labeled: broadcastable to it, bool or in [0, 1]: whether the joint is in the crop.
 
     Returns:
       [...], to be averaged over the known joints (`masked_mean`).
@@ -58,7 +58,7 @@ def probability_loss(logit: jax.Array, labelled: jax.Array) -> jax.Array:
       >>> round(float(probability_loss(jnp.array(0.0), True)), 4)
       0.6931
     """
-    target = jnp.broadcast_to(jnp.asarray(labelled, logit.dtype), logit.shape)
+    target = jnp.broadcast_to(jnp.asarray(labeled, logit.dtype), logit.shape)
     return jax.nn.softplus(logit) - logit * target
 
 
@@ -226,7 +226,7 @@ def variance_loss(
       heatmap: logits [..., J, H, W].
       sigma: wanted standard deviation, in cells; a scalar, or an array that broadcasts to
         [..., J, N].
-      temperature: positive, as in ``soft_argmax``.
+      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
 

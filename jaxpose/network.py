@@ -5,11 +5,11 @@ joint), reads coordinates off them by soft-argmax (section 3.2) and feeds them b
 block (section 3.1). Layer sizes are the authors'; `width` scales them all alike.
 
 Symbols: B batch, J joints, C context maps a joint, K blocks, H and W the heat maps' rows and
-columns (the picture's / 8).
+columns (the image's / 8).
 """
 
 import functools
-import zlib
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,15 +26,16 @@ from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
 MOMENTUM = 0.99
-READING = {"grid", "temperature"}  # the soft-argmax's arguments
-STRIDE = 32  # the deepest level of a block is the picture's size / 32
+DECODING = {"grid", "temperature"}  # the soft-argmax's arguments
+SIZE_MULTIPLE = 32  # of an image's sides: the deepest level of a block has 1 / 32 of them
 
 
 class PoseOutput(NamedTuple):
     """A network's output for a batch, one row a prediction block; the last is the prediction.
 
     Attributes:
-      keypoints: [K, B, J, 2], (x, y) as a share of the crop's width and height, at least float32.
+      keypoints: [K, B, J, 2], (x, y) as a fraction of the crop's width and height, at least
+        float32.
       confidence: [K, B, J] logits of the joint's probability; `jax.nn.sigmoid` makes it one.
       heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
       context_keypoints: [K, B, J, 2], the context maps' own aggregated positions, the second term
@@ -47,9 +48,38 @@ class PoseOutput(NamedTuple):
     context_keypoints: jax.Array | None = None
 
 
-def normalise(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+def normalize(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Map RGB images [...] in 0..255 (uint8 or float) to [-1, 1], the network's input."""
     return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
+
+
+def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -> jax.Array:
+    """Uniform numbers within +-limit, drawn by NumPy from a JAX key.
+
+    The same on every backend, and nothing to compile: XLA takes longer for JAX's own random numbers
+    in the shapes of this network (20 shapes, 5 to 20 s on two CPU cores) than for a training step.
+    """
+
+    def draw(words):
+        rng = np.random.default_rng(np.asarray(words))
+        return rng.uniform(-limit, limit, shape).astype(dtype)
+
+    words = jax.random.key_data(key)
+    if isinstance(words, jax.core.Tracer):  # under jit
+        return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, dtype), words)
+    return draw(words)
+
+
+def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Draw a kernel, Glorot uniform: within sqrt(6 / (fan in + fan out)).
+
+    Args:
+      key: scalar, of `jax.random`.
+      shape: (..., C in, C out), the window first.
+      dtype: of the kernel.
+    """
+    *window, fan_in, fan_out = shape
+    return _uniform(key, shape, dtype, (6.0 / (math.prod(window) * (fan_in + fan_out))) ** 0.5)
 
 
 def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
@@ -61,8 +91,7 @@ def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) ->
       dtype: of the kernel.
     """
     rows, columns, channels = shape
-    limit = (6.0 / (rows * columns * (channels + 1))) ** 0.5
-    return jax.random.uniform(key, shape, dtype, -limit, limit)
+    return _uniform(key, shape, dtype, (6.0 / (rows * columns * (channels + 1))) ** 0.5)
 
 
 class BatchNorm(nn.Module):
@@ -79,21 +108,21 @@ class BatchNorm(nn.Module):
     def __call__(self, x):
         channels = (x.shape[-1],)
         beta = self.param("beta", nn.initializers.zeros, channels, jnp.float32)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
-        variance = self.variable("batch_stats", "variance", jnp.ones, channels, jnp.float32)
+        mean = self.variable("batch_stats", "mean", np.zeros, channels, np.float32)
+        variance = self.variable("batch_stats", "variance", np.ones, channels, np.float32)
+        if self.is_initializing():  # the variables are all that is wanted
+            return x
         if not self.train:
             scale = jax.lax.rsqrt(variance.value + EPSILON)
             shift = beta - mean.value * scale
             wide = x.astype(jnp.float32)
             wide = wide * layers.per_channel(scale, x) + layers.per_channel(shift, x)
             return wide.astype(x.dtype)
-        axis_name = None if self.is_initializing() else self.axis_name
         y, batch_mean, batch_variance = layers.batch_norm(
-            x, beta, epsilon=EPSILON, axis_name=axis_name
+            x, beta, epsilon=EPSILON, axis_name=self.axis_name
         )
-        if not self.is_initializing():
-            mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
-            variance.value = MOMENTUM * variance.value + (1 - MOMENTUM) * batch_variance
+        mean.value = MOMENTUM * mean.value + (1 - MOMENTUM) * batch_mean
+        variance.value = MOMENTUM * variance.value + (1 - MOMENTUM) * batch_variance
         return y
 
 
@@ -118,7 +147,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+        kernel = self.param("kernel", glorot, shape, jnp.float32)
         kernel = kernel.astype(self.dtype)
         if self.kernel_size == (1, 1) and self.strides == 1:
             x = layers.pointwise_conv(x, kernel[0, 0])
@@ -141,9 +170,7 @@ class SeparableNorm(nn.Module):
         channels = x.shape[-1]
         size = self.kernel_size
         depthwise = self.param("depthwise", depthwise_glorot, (size, size, channels), jnp.float32)
-        pointwise = self.param(
-            "pointwise", nn.initializers.glorot_uniform(), (channels, self.features), jnp.float32
-        )
+        pointwise = self.param("pointwise", glorot, (channels, self.features), jnp.float32)
         implementation = "conv" if self.portable else None
         x = depthwise_conv(x, depthwise.astype(self.dtype), implementation=implementation)
         x = layers.pointwise_conv(x, pointwise.astype(self.dtype))
@@ -169,7 +196,7 @@ class ResidualSeparable(nn.Module):
 
 
 class Stem(nn.Module):
-    """[B, 8H, 8W, 3] picture to [B, H, W, width] features (the paper's Fig. 2)."""
+    """[B, 8H, 8W, 3] image to [B, H, W, width] features (the paper's Fig. 2)."""
 
     width: int
     conv: Any
@@ -249,9 +276,7 @@ class BlockB(nn.Module):
     @nn.compact
     def __call__(self, x):
         features = self.separable(self.width, name="separable")(nn.relu(x))
-        kernel = self.param(
-            "heatmaps", nn.initializers.glorot_uniform(), (self.width, self.num_maps), jnp.float32
-        )
+        kernel = self.param("heatmaps", glorot, (self.width, self.num_maps), jnp.float32)
         heatmaps = layers.pointwise_conv(nn.relu(features), kernel.astype(self.dtype))
         self.sow("intermediates", "separable_output", features)
         if self.last:
@@ -265,12 +290,12 @@ class PoseNet(nn.Module):
     """The pose network (section 3 and Figs. 2-4 of the paper), any number of blocks and joints.
 
     Called as `net.apply(variables, images, train=False)` with images [B, height, width, 3] in
-    [-1, 1] (`normalise`), height and width divisible by 32; returns a `PoseOutput`. In training
+    [-1, 1] (`normalize`), height and width divisible by 32; returns a `PoseOutput`. In training
     `net.apply(..., train=True, mutable=["batch_stats"])` returns (output, new statistics).
 
     Example:
       >>> net = PoseNet(num_joints=3, num_blocks=2, num_context_maps=1, width=18)
-      >>> images = normalise(jnp.zeros((1, 64, 64, 3)))
+      >>> images = normalize(jnp.zeros((1, 64, 64, 3)))
       >>> variables = jax.eval_shape(net.init, jax.random.key(0), images)  # net.init draws them
       >>> jax.eval_shape(net.apply, variables, images).keypoints.shape  # [K, B, J, 2]
       (2, 1, 3, 2)
@@ -285,8 +310,8 @@ class PoseNet(nn.Module):
       grid: ramp of the soft-argmax: "half_pixel", "align_corners" (the authors' code) or "paper".
       temperature: divides the maps before the softmax.
       dtype: of the computation; parameters, statistics and the soft-argmax stay float32.
-      axis_name: batch norm is synchronised over the devices of this pmap axis in training.
-      rematerialise: recompute a block's activations in the backward pass, to save memory.
+      axis_name: batch norm is synchronized over the devices of this pmap axis in training.
+      remat: recompute a block's activations in the backward pass, to save memory.
       portable: every layer in one form for all platforms, for converters to other formats; else
         some have a faster one on CPUs.
     """
@@ -301,7 +326,7 @@ class PoseNet(nn.Module):
     temperature: float = 1.0
     dtype: Any = jnp.float32
     axis_name: str | None = None
-    rematerialise: bool = False
+    remat: bool = False
     portable: bool = False
 
     @nn.compact
@@ -319,7 +344,7 @@ class PoseNet(nn.Module):
         pool = flax_max_pool if self.portable else layers.max_pool
         num_maps = self.num_joints * (1 + self.num_context_maps)
         block_a, block_b = BlockA, BlockB
-        if self.rematerialise:
+        if self.remat:
             block_a, block_b = nn.remat(BlockA), nn.remat(BlockB)
 
         x = Stem(self.width, conv, separable, pool, name="stem")(images.astype(self.dtype))
@@ -345,7 +370,7 @@ class PoseNet(nn.Module):
 
     def _check(self, images):
         """Raise a JaxposeError for arguments or images that cannot work."""
-        shape = images.shape
+        shape, by = images.shape, SIZE_MULTIPLE
         wrong = None
         if self.width <= 0 or self.width % 18:
             wrong = (
@@ -362,18 +387,18 @@ class PoseNet(nn.Module):
         elif len(shape) != 4 or shape[-1] != 3:
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
         elif not jnp.issubdtype(images.dtype, jnp.floating):
-            wrong = f"images are {images.dtype}; `normalise` them to [-1, 1]"
-        elif (shape[1] % STRIDE or shape[2] % STRIDE) and not all(
+            wrong = f"images are {images.dtype}; `normalize` them to [-1, 1]"
+        elif (shape[1] % by or shape[2] % by) and not all(
             isinstance(size, int) for size in shape[1:3]
         ):
             wrong = (
-                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; name its "
-                f"factors, as in `jax.export.symbolic_shape('b, {STRIDE}*h, {STRIDE}*w, 3')`"
+                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {by}; name its "
+                f"factors, as in `jax.export.symbolic_shape('b, {by}*h, {by}*w, 3')`"
             )
-        elif shape[1] % STRIDE or shape[2] % STRIDE:
+        elif shape[1] % by or shape[2] % by:
             wrong = (
-                f"image size {shape[1]}x{shape[2]} is not divisible by {STRIDE}; resize or crop to "
-                f"{-(-shape[1] // STRIDE) * STRIDE}x{-(-shape[2] // STRIDE) * STRIDE}"
+                f"image size {shape[1]}x{shape[2]} is not divisible by {by}; resize or crop to "
+                f"{-(-shape[1] // by) * by}x{-(-shape[2] // by) * by}"
             )
         if wrong:
             raise JaxposeError(wrong)
@@ -384,7 +409,7 @@ def make_net(
     *,
     dtype: str = "float32",
     axis_name: str | None = None,
-    rematerialise: bool = False,
+    remat: bool = False,
 ) -> PoseNet:
     """The network of a checkpoint's recorded arguments.
 
@@ -392,7 +417,7 @@ def make_net(
       arguments: of `PoseNet`, by name.
       dtype: name of the computation's type.
       axis_name: as in `PoseNet`.
-      rematerialise: as in `PoseNet`.
+      remat: as in `PoseNet`.
 
     Raises:
       JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.
@@ -401,37 +426,37 @@ def make_net(
     if unknown:
         raise JaxposeError(f"PoseNet has no argument {', '.join(unknown)}; update jaxpose")
     try:  # heatmaps.py, which strangers lift out, has no error type of ours
-        soft_argmax(np.zeros((1, 1)), **{k: arguments[k] for k in READING & arguments.keys()})
+        soft_argmax(np.zeros((1, 1)), **{k: arguments[k] for k in DECODING & arguments.keys()})
     except ValueError as error:
         raise JaxposeError(str(error)) from error
-    return PoseNet(
-        **arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, rematerialise=rematerialise
-    )
+    return PoseNet(**arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, remat=remat)
 
 
 def initial_variables(net: PoseNet, seed: int) -> dict:
-    """The variables that `net.init` draws (Glorot uniform kernels, zero shifts), without compiling.
+    """The variables of `net.init` for a seed, without running the network.
 
-    Drawn on the host from (seed, the variable's name), so they are the same on every backend.
+    The same on every backend and for any number of devices.
+
+    Args:
+      net: whose parameters the modules define.
+      seed: of the key that Flax derives each parameter's key from.
 
     Returns:
       {"params", "batch_stats"} of NumPy float32 arrays.
     """
-    images = jax.ShapeDtypeStruct((1, STRIDE, STRIDE, 3), jnp.float32)
-    shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), images)
+    net = net.clone(remat=False)  # which would hide the values from here
+    images = jax.ShapeDtypeStruct((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), jnp.float32)
+    key = jax.random.key(seed, impl="threefry2x32")
+    variables = {}
 
-    def draw(path, leaf):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if len(leaf.shape) == 1:
-            return np.full(leaf.shape, float(name.endswith("/variance")), np.float32)
-        *window, fan_in, fan_out = leaf.shape
-        if name.endswith("/depthwise"):  # [kh, kw, C] with one output a channel
-            window, fan_in, fan_out = leaf.shape[:2], leaf.shape[2], 1
-        limit = (6.0 / (np.prod(window) * (fan_in + fan_out))) ** 0.5
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        return rng.uniform(-limit, limit, leaf.shape).astype(np.float32)
+    def init(images):
+        variables.update(net.init(key, images, train=False))
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    # Keys and variables, which do not depend on the images, are computed at once; the network is
+    # traced alone. `lazy_init` does the same, but compiles 60 programs for it.
+    with jax.ensure_compile_time_eval():
+        jax.eval_shape(init, images)
+    return jax.tree.map(np.asarray, variables)
 
 
 def decode(

@@ -121,13 +121,13 @@ def find_peaks(
       >>> print(peaks.value, peaks.valid)
       [  5.   3. -inf] [ True  True False]
     """
-    heatmap = _checked(heatmap, refinement, grid, spatial_ndim)
+    maps = _checked(heatmap, refinement, grid, spatial_ndim)
     if not isinstance(window, int | np.integer) or window < 3 or window % 2 == 0:
         raise ValueError(f"window={window!r} is not an odd number of cells; give 3 or 5")
-    cells = int(np.prod(heatmap.shape[-spatial_ndim:]))
+    cells = int(np.prod(maps.shape[-spatial_ndim:]))
     if not isinstance(count, int | np.integer) or not 1 <= count <= cells:
         raise ValueError(f"count={count!r} is not between 1 and the {cells} cells of the map")
-    return _find_peaks(heatmap, threshold, int(count), int(window), refinement, grid, spatial_ndim)
+    return _find_peaks(maps, threshold, int(count), int(window), refinement, grid, spatial_ndim)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))

@@ -14,11 +14,11 @@ from jaxpose.errors import JaxposeError
 
 
 class Skeleton(NamedTuple):
-    """Joint names in channel order, and by name what a mirror exchanges and what a picture draws.
+    """Joint names in channel order, and by name what a mirror exchanges and what an image draws.
 
     Attributes:
       joints: J names, e.g. ``"right_ankle"``; index = channel.
-      flip_pairs: (right, left) names that a horizontal flip of the picture exchanges.
+      flip_pairs: (right, left) names that a horizontal flip of the image exchanges.
       limbs: pairs of names that a drawing connects.
     """
 
@@ -63,7 +63,7 @@ def _refuse_doubles(joints: Sequence[str]) -> None:
 
 
 def skeleton_of(joints: Sequence[str]) -> Skeleton:
-    """The skeleton of any set of known joint names, such as those that a network has learnt.
+    """The skeleton of any set of known joint names, such as those that a network has learned.
 
     Args:
       joints: names in channel order. Names that are none of ours get no limb; ``right_X`` and
@@ -134,7 +134,7 @@ def joint_index(source_joints: Sequence[str], target_joints: Sequence[str]) -> n
 def flip_permutation(
     joints: Sequence[str], flip_pairs: Sequence[Sequence[str]] | None = None
 ) -> np.ndarray:
-    """The order in which a mirrored picture has the joints.
+    """The order in which a mirrored image has the joints.
 
     Args:
       joints: J names in channel order.

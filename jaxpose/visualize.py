@@ -1,6 +1,6 @@
-"""Pictures of what a network says: skeletons, part maps (Fig. 1b), single maps (Figs. 5 and 6).
+"""Images of what a network says: skeletons, part maps (Fig. 1b), single maps (Figs. 5 and 6).
 
-Every function takes arrays and returns a new uint8 RGB picture. Left joints have warm colours,
+Every function takes arrays and returns a new uint8 RGB image. Left joints have warm colors,
 right ones cool, those in the middle green, the same in skeletons and part maps.
 """
 
@@ -14,7 +14,7 @@ from jaxpose.network import decode
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
-STRIDE = 8  # of the heat maps: the side of the picture that one cell of them covers
+STRIDE = 8  # of the heat maps: the side of the image that one cell of them covers
 NEUTRAL = (235, 235, 235)  # a limb between left and right
 HUES = {"left_": (-20 / 360, 50 / 360), "right_": (185 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
 # Dark blue, violet, red, orange, pale yellow: rising in brightness, so that it reads in gray too.
@@ -27,15 +27,17 @@ JOINTS_OF_FIG_5 = (
     "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
     "left_knee", "left_wrist",
 )  # fmt: skip
+JOINTS_OF_FIG_6 = 3  # as many as Fig. 6 shows of a person's context maps
 PRESENCE_THRESHOLD = 0.5  # a joint of a lower probability is not drawn, and has v = 0 in COCO files
-DIMMED = 0.45  # of a picture's brightness beneath its maps
-PERSON_OVER_LINE = 60  # a skeleton's lines are as wide as the person's longer side over this
-THINNEST = 1.5  # pixels
-OUTLINE = 0.28  # share of a line's width that is dark around it, so that it shows on any ground
+DIM_FACTOR = 0.45  # of an image's brightness beneath its maps
+PERSON_TO_LINE_RATIO = 60  # a skeleton's lines are as wide as the person's longer side over this
+MIN_LINE_WIDTH = 1.5  # pixels
+# share of a line's width that is dark around it, so that it shows on any ground
+OUTLINE_FRACTION = 0.28
 
 
 def joint_colors(joints: Sequence[str]) -> np.ndarray:
-    """One colour a joint: warm for ``left_...``, cool for ``right_...``, green for the others.
+    """One color a joint: warm for ``left_...``, cool for ``right_...``, green for the others.
 
     Args:
       joints: J names. If none of them has a side, they share the whole circle of hues.
@@ -66,9 +68,9 @@ def draw_skeleton(
     limbs: Sequence[Sequence[str]],
     confidence: np.ndarray | None = None,
     threshold: float = 0.0,
-    labelled: np.ndarray | None = None,
+    labeled: np.ndarray | None = None,
 ) -> np.ndarray:
-    """A person's limbs and joints on a picture, smooth, as thick as the person's size asks for.
+    """A person's limbs and joints on an image, smooth, as thick as the person's size asks for.
 
     Args:
       image: uint8 [H, W, 3].
@@ -78,23 +80,23 @@ def draw_skeleton(
       limbs: pairs of names; one is drawn if both of its ends are.
       confidence: [J] probabilities; joints below ``threshold`` are not drawn.
       threshold: see ``confidence``.
-      labelled: bool [J]; joints without are not drawn.
+      labeled: bool [J]; joints without are not drawn.
 
     Returns:
-      uint8 [H, W, 3], a new picture.
+      uint8 [H, W, 3], a new image.
     """
     canvas = np.array(image, np.uint8)
     points = np.asarray(keypoints, np.float64)
     drawn = np.isfinite(points).all(axis=-1)
     if confidence is not None:
         drawn &= np.asarray(confidence) >= threshold
-    if labelled is not None:
-        drawn &= np.asarray(labelled, bool)
+    if labeled is not None:
+        drawn &= np.asarray(labeled, bool)
     if not drawn.any():
         return canvas
     extent = np.ptp(points[drawn], axis=0).max()
-    most = max(canvas.shape[:2]) / PERSON_OVER_LINE
-    width = max(min(extent / PERSON_OVER_LINE, most), THINNEST)
+    most = max(canvas.shape[:2]) / PERSON_TO_LINE_RATIO
+    width = max(min(extent / PERSON_TO_LINE_RATIO, most), MIN_LINE_WIDTH)
     colors = joint_colors(joints)
     place = {name: index for index, name in enumerate(joints)}
     for a, b in limbs:
@@ -116,11 +118,11 @@ def _limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.
 
 
 def _line(canvas: np.ndarray, a, b, width: float, color, opacity: float = 1.0) -> None:
-    """Blend a line with round ends (a dot, where they are one) into a picture; (x, y) in pixels.
+    """Blend a line with round ends (a dot, where they are one) into an image; (x, y) in pixels.
 
-    How much of a pixel it covers follows from its centre's distance to the line.
+    How much of a pixel it covers follows from its center's distance to the line.
     """
-    outline = max(OUTLINE * width, 0.8)
+    outline = max(OUTLINE_FRACTION * width, 0.8)
     reach = width / 2 + outline + 1
     ends = np.array([a, b], np.float64)
     corner = canvas.shape[1], canvas.shape[0]
@@ -147,17 +149,17 @@ def part_maps(
     size: int | None = None,
     image: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The part maps of all joints in one picture, softmaxed, a hue a joint (Fig. 1b).
+    """The part maps of all joints in one image, softmaxed, a hue a joint (Fig. 1b).
 
     Args:
       heatmaps: [H, W, J] raw maps.
-      joints: J names; their colours are those of ``draw_skeleton``.
-      size: height of the picture in pixels; by default 8 for each cell, the network's input.
+      joints: J names; their colors are those of ``draw_skeleton``.
+      size: height of the image in pixels; by default 8 for each cell, the network's input.
       image: uint8 [S, S', 3] that the maps cover, to be seen beneath them; it decides the size.
 
     Returns:
       uint8 RGB. A pixel is as bright as the map that is highest there, relative to that map's own
-      highest cell, and has the colours of those that are about as high.
+      highest cell, and has the colors of those that are about as high.
     """
     weights = _stretched(_relative_softmax(heatmaps), _shape(heatmaps, size, image))
     colors = joint_colors(joints).astype(np.float32) / 255
@@ -174,7 +176,7 @@ def heat_map(
     size: int | None = None,
     image: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One map in colours from dark (lowest) to bright (highest), as in Figs. 5 and 6.
+    """One map in colors from dark (lowest) to bright (highest), as in Figs. 5 and 6.
 
     Args:
       heatmap: [H, W], raw.
@@ -215,7 +217,7 @@ def single_maps(
     Args:
       heatmaps: [H, W, J] raw maps.
       joints: J names. Those that Fig. 5 shows are shown; of a skeleton that has none of them, all.
-      size: height of a picture in pixels.
+      size: height of an image in pixels.
 
     Returns:
       (joint's name in words, raw map, its softmax) each, uint8 RGB.
@@ -243,7 +245,7 @@ def moved_most(
     most: int,
     **reading,
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
-    """The joints whose answer the context maps moved the furthest, as `context_pictures`.
+    """The joints whose answer the context maps moved the furthest, as `context_images`.
 
     Args:
       image: uint8 [S, S, 3], the crop.
@@ -256,7 +258,7 @@ def moved_most(
       reading: ``grid`` and ``temperature`` of the soft-argmax.
 
     Returns:
-      (joint's name in words, what `context_pictures` gives) each; none without context maps.
+      (joint's name in words, what `context_images` gives) each; none without context maps.
     """
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     if not num_context_maps:
@@ -268,23 +270,23 @@ def moved_most(
     for index in np.argsort(-moved)[:most]:
         first = num_joints + channels[index] * num_context_maps
         maps = [channels[index], *range(first, first + num_context_maps)]
-        pictures = context_pictures(
+        images = context_images(
             image,
             heatmaps[..., maps],
             positions[maps],
             probabilities[maps[1:]],
             keypoints[index],
         )
-        found.append((joints[index].replace("_", " "), pictures))
+        found.append((joints[index].replace("_", " "), images))
     return found
 
 
-def context_pictures(
+def context_images(
     image: np.ndarray,
     heatmaps: np.ndarray,
     positions: np.ndarray,
     probabilities: np.ndarray,
-    answer: np.ndarray,
+    prediction: np.ndarray,
 ) -> list[tuple[str, np.ndarray]]:
     """One joint's part map, its context maps, and what they change (Fig. 6, eq. 6).
 
@@ -293,45 +295,45 @@ def context_pictures(
       heatmaps: [H, W, 1 + C] raw maps of the joint: its part map, then its context maps.
       positions: [1 + C, 2], (x, y) in [0, 1] that the soft-argmax reads off each.
       probabilities: [C] of the context maps.
-      answer: [2], the aggregated position.
+      prediction: [2], the aggregated position.
 
     Returns:
       (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the answer: a hollow
       dot where the part map says, small dots where the context maps say, a full one for the answer.
     """
     pixels = np.asarray(positions, np.float64) * (image.shape[1], image.shape[0])
-    end = np.asarray(answer, np.float64) * (image.shape[1], image.shape[0])
-    width = max(max(image.shape[:2]) / 100, THINNEST)
+    end = np.asarray(prediction, np.float64) * (image.shape[1], image.shape[0])
+    width = max(max(image.shape[:2]) / 100, MIN_LINE_WIDTH)
     part, context, final = (90, 230, 255), (255, 225, 70), (255, 90, 120)
     captions = ["part map"]
     captions += [f"context map {i + 1}, p = {p:.2f}" for i, p in enumerate(probabilities)]
     found = []
     for index, caption in enumerate(captions):
-        picture = heat_map(heatmaps[..., index], image=image)
-        _line(picture, pixels[index], pixels[index], 3 * width, context if index else part)
-        found.append((caption, picture))
-    picture = np.array(image, np.uint8)
+        drawing = heat_map(heatmaps[..., index], image=image)
+        _line(drawing, pixels[index], pixels[index], 3 * width, context if index else part)
+        found.append((caption, drawing))
+    drawing = np.array(image, np.uint8)
     for place, p in zip(pixels[1:], probabilities, strict=True):
-        _line(picture, place, pixels[0], 0.6 * width, context, opacity=0.3 + 0.4 * float(p))
-        _line(picture, place, place, 1.8 * width, context)
-    _line(picture, pixels[0], pixels[0], 3.6 * width, part)
-    _line(picture, pixels[0], end, width, final)
-    _line(picture, end, end, 2.4 * width, final)
+        _line(drawing, place, pixels[0], 0.6 * width, context, opacity=0.3 + 0.4 * float(p))
+        _line(drawing, place, place, 1.8 * width, context)
+    _line(drawing, pixels[0], pixels[0], 3.6 * width, part)
+    _line(drawing, pixels[0], end, width, final)
+    _line(drawing, end, end, 2.4 * width, final)
     moved = np.hypot(*(end - pixels[0])) / max(image.shape[:2])
-    return [*found, (f"answer, moved by {100 * moved:.1f} % of the crop", picture)]
+    return [*found, (f"answer, moved by {100 * moved:.1f} % of the crop", drawing)]
 
 
 def tile(
-    pictures: Sequence[np.ndarray],
+    images: Sequence[np.ndarray],
     columns: int,
     captions: Sequence[str] | None = None,
     *,
     gap: int = 8,
 ) -> np.ndarray:
-    """A contact sheet: pictures in rows of ``columns`` on white, each in the middle of its cell.
+    """A contact sheet: images in rows of ``columns`` on white, each in the middle of its cell.
 
     Args:
-      pictures: uint8 [H, W, 3] each, of any sizes.
+      images: uint8 [H, W, 3] each, of any sizes.
       columns: cells of a row.
       captions: a short text beneath each, cut to its cell's width.
       gap: white pixels around the cells.
@@ -339,17 +341,17 @@ def tile(
     Returns:
       uint8 RGB.
     """
-    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     text = max(round(width / 16), 11) if captions else 0
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
     step_x, step_y = width + gap, height + gap + 2 * text
     sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), 255, np.uint8)
-    for index, picture in enumerate(pictures):
+    for index, image in enumerate(images):
         row, column = divmod(index, columns)
-        y = gap + row * step_y + (height - picture.shape[0]) // 2
-        x = gap + column * step_x + (width - picture.shape[1]) // 2
-        sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+        y = gap + row * step_y + (height - image.shape[0]) // 2
+        x = gap + column * step_x + (width - image.shape[1]) // 2
+        sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
         if captions:
             top, left = gap + row * step_y + height, gap + column * step_x
             sheet[top : top + 2 * text, left : left + width] = _text(
@@ -369,7 +371,7 @@ def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
 
 
 def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tuple[int, int]:
-    """Rows and columns of the picture of some maps."""
+    """Rows and columns of the image of some maps."""
     if image is not None:
         return image.shape[:2]
     rows, columns = maps.shape[:2]
@@ -378,7 +380,7 @@ def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tupl
 
 
 def _stretched(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Maps [H, W, M] in [0, 1] to [*shape, M], smooth; cell i covers its share of the picture."""
+    """Maps [H, W, M] in [0, 1] to [*shape, M], smooth; cell i covers its share of the image."""
     cv2 = import_optional("cv2", extra="predict")
     stretched = [
         cv2.resize(
@@ -392,12 +394,12 @@ def _stretched(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _ground(shape: tuple[int, ...], image: np.ndarray | None) -> np.ndarray:
-    """What lies beneath maps: float32 in [0, 1], gray and dimmed, or black without a picture."""
+    """What lies beneath maps: float32 in [0, 1], gray and dimmed, or black without an image."""
     if image is None:
         return np.zeros((*shape[:2], 3), np.float32)
     gray = np.asarray(image, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
-    return np.repeat(DIMMED * gray[..., None], 3, axis=-1)
+    return np.repeat(DIM_FACTOR * gray[..., None], 3, axis=-1)
 
 
-def _to_uint8(picture: np.ndarray) -> np.ndarray:
-    return np.rint(255 * np.clip(picture, 0.0, 1.0)).astype(np.uint8)
+def _to_uint8(image: np.ndarray) -> np.ndarray:
+    return np.rint(255 * np.clip(image, 0.0, 1.0)).astype(np.uint8)

@@ -25,7 +25,7 @@ def run(*arguments, **options):
 def predictions(tmp_path):
     path = tmp_path / "predictions.npz"
     truth = np.random.default_rng(0).uniform(0, 100, (5, 14, 2))
-    np.savez(path, prediction=truth, ground_truth=truth, description="whole picture")
+    np.savez(path, prediction=truth, ground_truth=truth, description="whole image")
     return path
 
 
@@ -51,7 +51,7 @@ def test_help_names_every_protocol(name, capsys):
 def test_score_prints_the_table(name, predictions, capsys):
     assert cli.main(["score", name, str(predictions)]) == 0
     out = capsys.readouterr().out
-    assert "5 persons: whole picture" in out and "predictions.npz  100.00" in out
+    assert "5 persons: whole image" in out and "predictions.npz  100.00" in out
     assert "Our method" not in out
 
 
@@ -62,10 +62,17 @@ def test_paper_adds_the_papers_rows(predictions, capsys):
     assert re.search(r"Our method \(regression\) +97.5 +93.3 .* 91.1\n", out)
 
 
+def test_separated_scores_the_persons_that_the_file_marks(predictions, capsys):
+    arrays = dict(np.load(predictions, allow_pickle=False))
+    np.savez(predictions, separated=np.arange(5) > 1, **arrays)
+    assert cli.main(["score", "lsp-pck", str(predictions), "--separated"]) == 0
+    assert "3 persons: whole image, separated persons" in capsys.readouterr().out
+
+
 def test_json_holds_the_result_and_the_papers_rows(predictions, capsys):
     cli.main(["score", "lsp-pcp", str(predictions), "--json", "--paper"])
     found = json.loads(capsys.readouterr().out)
-    assert found["total"] == 100.0 and found["description"] == "whole picture"
+    assert found["total"] == 100.0 and found["description"] == "whole image"
     assert {row["table"] for row in found["paper"]} == {2, 4}
 
 
@@ -179,8 +186,8 @@ def test_mpii_golden_file(shared):
     assert found["persons"] == expected["number_of_samples"] and found["persons_left_out"] == 0
     close(per_part(found, "rate"), expected["rate_per_joint"])
     assert per_part(found, "correct") == expected["correct_per_joint"]
-    assert per_part(found, "counted") == expected["labelled_per_joint"]
-    assert found["not_labelled"] == 3088
+    assert per_part(found, "counted") == expected["labelled_per_joint"]  # old spelling
+    assert found["not_labeled"] == 3088
     head_top = {"head_top_only": found["parts"]["head_top"]["rate"]}
     close(found["columns"] | head_top, expected["rate_per_group"])
     close(found["mean_of_rates"], expected["mean_of_joint_rates_14"])

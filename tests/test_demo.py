@@ -121,7 +121,7 @@ def test_a_photo_is_answered_as_the_estimator_does(box, address, estimator, phot
     assert [0, 1] in found["limbs"]
 
 
-def test_the_maps_are_pictures(address, photo):
+def test_the_maps_are_images(address, photo):
     _, found = said(f"{address}predict", photo.read_bytes())
     for url in (found["part_maps"], *(joint["map"] for joint in found["joints"])):
         kind, _, data = url.partition(",")
@@ -174,13 +174,13 @@ def test_a_local_server_is_reached_under_its_names_and_no_other(allowed):
 
 
 WRONG = {
-    "no picture": ("", b"no picture", "that file is no picture"),
-    "a cut picture": ("", b"\x89PNG\r\n\x1a\n", "that file is no picture"),
-    "an empty file": ("", b"", "that file is no picture"),
-    "a phone's photo": ("", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "that file is a HEIC picture"),
+    "no image": ("", b"no image", "that file is no image"),
+    "a cut image": ("", b"\x89PNG\r\n\x1a\n", "that file is no image"),
+    "an empty file": ("", b"", "that file is no image"),
+    "a phone's photo": ("", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "that file is a HEIC image"),
     "a box that is none": ("?box=a,b", None, "box 'a,b' is none"),
     "three numbers": ("?box=1,2,3", None, "give one x, y, width, height"),
-    "a box outside": ("?box=900,900,10,10", None, "lies outside of the picture"),
+    "a box outside": ("?box=900,900,10,10", None, "lies outside of the image"),
     "a box without area": ("?box=1,1,0,10", None, "has no area"),
     "a box that is not finite": ("?box=1,1,inf,nan", None, "has no area"),
 }
@@ -212,7 +212,7 @@ def test_of_an_endless_body_no_more_is_read_than_a_message_needs():
 
     with pytest.raises(server.TooLarge):
         asyncio.run(server._body(endless()))
-    assert count == server.READ_ON // 1_000_000 + 1
+    assert count == server.DISCARD_BYTES // 1_000_000 + 1
 
 
 def test_only_this_computer_is_served_and_under_its_own_names(address):
@@ -363,11 +363,11 @@ def test_every_control_has_a_name_and_is_reached_by_keys(shown):
 
 def test_a_file_that_is_no_photo_gets_a_message_on_the_page(browser, tmp_path):
     wrong, large = tmp_path / "wrong.txt", tmp_path / "large.jpg"
-    wrong.write_text("no picture")
+    wrong.write_text("no image")
     with large.open("wb") as file:
         file.truncate(TOO_LARGE)
     text = "document.getElementById('message').textContent"
-    for file, says in ((wrong, "That file is no picture"), (large, "more than 40 MB")):
+    for file, says in ((wrong, "That file is no image"), (large, "more than 40 MB")):
         browser.run(f"{text} = ''")
         browser.type("#file", file)
         assert says in browser.wait(text)

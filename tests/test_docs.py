@@ -22,7 +22,7 @@ from jaxpose import PoseNet, cli
 from jaxpose.data import prepared
 from jaxpose.data.prepared import read_example
 from jaxpose.training import loop
-from tools import configuration, network_picture, scaling
+from tools import configuration, network_figure, scaling
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -190,14 +190,14 @@ def test_every_field_is_explained():
     assert set(configuration.fields()) == set(configuration.MEANINGS)
 
 
-def test_the_picture_of_the_network_is_up_to_date():
-    assert (ROOT / "docs" / "network.svg").read_text() == network_picture.svg(), (
-        "run: python -m tools.network_picture"
+def test_the_image_of_the_network_is_up_to_date():
+    assert (ROOT / "docs" / "network.svg").read_text() == network_figure.svg(), (
+        "run: python -m tools.network_figure"
     )
 
 
-def test_the_picture_is_a_drawing_that_fetches_nothing():
-    drawing = network_picture.svg()
+def test_the_image_is_a_drawing_that_fetches_nothing():
+    drawing = network_figure.svg()
     ElementTree.fromstring(drawing)
     assert not re.search(r"href|url\(http|<script|<image|@import", drawing)
 
@@ -240,7 +240,7 @@ def test_the_worked_example_is_prepared(five_joints_folder):
     split = prepared.open_split("five_joints", "test", data_dir=five_joints_folder)
     assert split.joints == five_joints.get_config().joints == SKELETON.joints
     assert (len(split.source), split.flip_pairs) == (5, SKELETON.flip_pairs)
-    assert read_example(split, 0)["picture_size"] == (SIZE, SIZE)
+    assert read_example(split, 0)["stored_size"] == (SIZE, SIZE)
 
 
 @pytest.mark.slow

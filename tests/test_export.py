@@ -23,7 +23,7 @@ from jaxpose.checkpoints.packed import pack
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import MPII_RULE, CropRule
 from jaxpose.network import PoseNet, initial_variables
-from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.predict import PoseEstimator, as_image
 from jaxpose.skeleton import LSP, MPII
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -73,23 +73,23 @@ def program(artifact):
     return export.load_jax(artifact.read_bytes())
 
 
-def crops_of(pictures, per_picture=1):
-    """Crops uint8 [N, S, S, 3] of pictures, at random places, some reaching beyond the edges."""
+def crops_of(images, per_image=1):
+    """Crops uint8 [N, S, S, 3] of images, at random places, some reaching beyond the edges."""
     rng = np.random.default_rng(0)
     crops = []
-    for picture in pictures:
-        height, width = picture.shape[:2]
-        for _ in range(per_picture):
+    for image in images:
+        height, width = image.shape[:2]
+        for _ in range(per_image):
             side = rng.uniform(0.4, 1.3) * max(height, width)
             center = rng.uniform((0.2 * width, 0.2 * height), (0.8 * width, 0.8 * height))
-            crops.append(geometry.cut(picture, geometry.Crop(tuple(center), side), SIZE))
+            crops.append(geometry.crop_image(image, geometry.Crop(tuple(center), side), SIZE))
     return np.stack(crops)
 
 
 @pytest.fixture(scope="module")
 def crops():
     rng = np.random.default_rng(1)
-    return crops_of(rng.integers(0, 256, (8, 120, 90, 3), np.uint8), per_picture=4)
+    return crops_of(rng.integers(0, 256, (8, 120, 90, 3), np.uint8), per_image=4)
 
 
 def assert_close(found, expected, atol):
@@ -106,9 +106,9 @@ def test_the_program_answers_as_the_estimator(program, estimator, crops):
         np.testing.assert_allclose(ours, theirs[:1], atol=1e-5)
 
 
-def test_the_program_answers_as_the_estimator_on_real_pictures(program, estimator, shared):
+def test_the_program_answers_as_the_estimator_on_real_images(program, estimator, shared):
     files = sorted((shared / "data" / "mpii" / "images").glob("*.jpg"))[:50]
-    crops = crops_of(map(as_picture, files), per_picture=-(-50 // len(files)))[:50]
+    crops = crops_of(map(as_image, files), per_image=-(-50 // len(files)))[:50]
     assert len(crops) == 50
     for part in (crops[:32], crops[18:]):  # of the size that is compiled already
         assert_close(program(part), estimator.predict_crops(part), atol=1e-4)
@@ -159,13 +159,13 @@ ALONE = """
 """
 
 
-def answers_of(python, code, crops, program, folder):
+def outputs_of(python, code, crops, program, folder):
     """What a fresh process of a Python answers, run by code that knows nothing of jaxpose."""
     np.save(folder / "crops.npy", crops)
     arguments = [folder / "crops.npy", program, folder / "answers.npz"]
     run([python, "-c", textwrap.dedent(code), *arguments], folder)
-    with np.load(folder / "answers.npz") as answers:
-        return answers["keypoints"], answers["confidence"]
+    with np.load(folder / "answers.npz") as predictions:
+        return predictions["keypoints"], predictions["confidence"]
 
 
 def run(command, folder):
@@ -179,7 +179,7 @@ def run(command, folder):
 
 
 def test_the_artifact_runs_without_this_package(artifact, estimator, crops, tmp_path):
-    found = answers_of(sys.executable, ALONE + LOAD, crops, artifact, tmp_path)
+    found = outputs_of(sys.executable, ALONE + LOAD, crops, artifact, tmp_path)
     assert_close(found, estimator.predict_crops(crops), atol=1e-5)
 
 
@@ -189,7 +189,7 @@ def test_jax_and_flatbuffers_are_enough(artifact, estimator, crops, tmp_path):
     run([sys.executable, "-m", "venv", tmp_path / "alone"], tmp_path)
     python = tmp_path / "alone" / "bin" / "python"
     run([python, "-m", "pip", "install", f"jax=={jax.__version__}", "flatbuffers"], tmp_path)
-    found = answers_of(python, LOAD, crops, artifact, tmp_path)
+    found = outputs_of(python, LOAD, crops, artifact, tmp_path)
     assert_close(found, estimator.predict_crops(crops), atol=1e-5)
 
 
@@ -197,21 +197,21 @@ def test_jax_and_flatbuffers_are_enough(artifact, estimator, crops, tmp_path):
 
 
 def test_the_description_names_what_the_program_says(exported, estimator):
-    described = json.loads((exported[0] / "pose.jax.json").read_text())
-    assert (described["format"], described["program"]) == ("jax", "pose.jax")
+    metadata = json.loads((exported[0] / "pose.jax.json").read_text())
+    assert (metadata["format"], metadata["program"]) == ("jax", "pose.jax")
     assert (
-        described["joints"] == list(METADATA.trained_joints) and "pelvis" not in described["joints"]
+        metadata["joints"] == list(METADATA.trained_joints) and "pelvis" not in metadata["joints"]
     )
-    assert described["limbs"] == [list(limb) for limb in estimator.limbs]
-    assert described["image_size"] == SIZE and described["input"]["shape"][1:] == [SIZE, SIZE, 3]
-    joints = len(described["joints"])
-    assert [out["shape"] for out in described["outputs"]] == [
+    assert metadata["limbs"] == [list(limb) for limb in estimator.limbs]
+    assert metadata["image_size"] == SIZE and metadata["input"]["shape"][1:] == [SIZE, SIZE, 3]
+    joints = len(metadata["joints"])
+    assert [out["shape"] for out in metadata["outputs"]] == [
         ["batch", joints, 2],
         ["batch", joints],
     ]
 
 
-@pytest.mark.parametrize("source", ["scale", "joints", "picture"])
+@pytest.mark.parametrize("source", ["scale", "joints", "image"])
 def test_its_crop_rule_is_the_estimators(source, estimator):
     metadata = METADATA._replace(crop=CropRule(source, 1.3, 0.06))
     variables = estimator._variables
@@ -281,8 +281,8 @@ def test_a_converter_that_does_not_fit_jax_names_the_versions_that_do(
 def test_the_shipped_network_is_exported_by_its_name(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["export", "small", "pose.jax"]) == 0
-    described = json.loads((tmp_path / "pose.jax.json").read_text())
-    assert described["image_size"] == 128 and (tmp_path / "pose.jax").stat().st_size > 4e6
+    metadata = json.loads((tmp_path / "pose.jax.json").read_text())
+    assert metadata["image_size"] == 128 and (tmp_path / "pose.jax").stat().st_size > 4e6
 
 
 # ONNX. Its converter wants an older Orbax than the lock has, so it lives in an environment apart.
@@ -340,7 +340,7 @@ def onnx_program(onnx_python, packed, tmp_path_factory):
 def test_onnx_runtime_answers_as_the_estimator(
     onnx_python, onnx_program, estimator, crops, tmp_path
 ):
-    found = answers_of(onnx_python, RUN_ONNX, crops, onnx_program, tmp_path)
+    found = outputs_of(onnx_python, RUN_ONNX, crops, onnx_program, tmp_path)
     assert_close(found, estimator.predict_crops(crops), atol=0.05 / SIZE)
 
 

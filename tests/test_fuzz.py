@@ -24,7 +24,7 @@ from jaxpose.checkpoints import packed, store
 from jaxpose.cli.launch_flags import parse
 from jaxpose.data.images import decode
 from jaxpose.evaluation import prediction_file, protocols
-from jaxpose.predict import as_picture
+from jaxpose.predict import as_image
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import check_boxes
 from jaxpose.training.config import check_config
@@ -33,7 +33,7 @@ from jaxpose.training.workdir import prepare_workdir
 from tests.checkpoints import test_store
 from tests.support import small_estimator, tiny_run
 from tests.support.damage import REFUSED, attempt, cases, damage
-from tfds_builders import leeds, mat_file, pictures, report, sources
+from tfds_builders import image_files, leeds, mat_file, report, sources
 from tfds_builders.mpii import annotations
 
 pytestmark = [
@@ -41,22 +41,22 @@ pytestmark = [
     pytest.mark.timeout(600),
     # ml_collections loads a config file in a way that importlib wants to drop.
     pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
-    # Pillow's remarks on broken pictures, and NumPy's on headers that it does not believe.
+    # Pillow's remarks on corrupt images, and NumPy's on headers that it does not believe.
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
 BUILDERS = pathlib.Path(leeds.__file__).parent
-MOST_MEMORY = 1.5 * 2**30  # bytes that a run of one kind may add
+MAX_MEMORY = 1.5 * 2**30  # bytes that a run of one kind may add
 
 
 @pytest.fixture(autouse=True)
 def memory_is_bounded():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_MEMORY
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MAX_MEMORY
 
 
-# Pictures.
+# Images.
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
@@ -65,13 +65,13 @@ def encoded(image: Image.Image, kind: str, **options) -> bytes:
     return file.getvalue()
 
 
-def good_pictures() -> dict[str, bytes]:
+def good_images() -> dict[str, bytes]:
     """One of every form that photos come in."""
     rng = np.random.default_rng(0)
     pixels = cv2.resize(rng.integers(0, 256, (6, 9, 3), np.uint8), (45, 30))
     rgb = Image.fromarray(pixels)
     sideways = Image.Exif()
-    sideways[pictures.ORIENTATION] = 6
+    sideways[image_files.ORIENTATION] = 6
     return {
         "JPEG": encoded(rgb, "JPEG"),
         "progressive JPEG": encoded(rgb, "JPEG", progressive=True),
@@ -91,39 +91,39 @@ def good_pictures() -> dict[str, bytes]:
     }
 
 
-PICTURES = good_pictures()
+IMAGES = good_images()
 
 
-@pytest.mark.parametrize("form", PICTURES)
-def test_pictures_of_every_form_are_read_right(form):
+@pytest.mark.parametrize("form", IMAGES)
+def test_images_of_every_form_are_read_right(form):
     """By the builders and by prediction: the same size and, where nothing is lost, the same."""
-    prepared = pictures.prepare(PICTURES[form])
+    prepared = image_files.prepare(IMAGES[form])
     ours, _ = decode(prepared.data)
-    theirs = as_picture(Image.open(io.BytesIO(PICTURES[form])))
+    theirs = as_image(Image.open(io.BytesIO(IMAGES[form])))
     assert ours.shape == theirs.shape == (prepared.height, prepared.width, 3)
-    assert pictures.size(PICTURES[form]) == (prepared.width, prepared.height)
+    assert image_files.size(IMAGES[form]) == (prepared.width, prepared.height)
     difference = np.abs(ours.astype(int) - theirs)
     assert difference.mean() < (4 if "JPEG" in form else 1.5)
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
-def test_what_is_no_picture(data):
-    assert attempt(pictures.prepare, data) is REFUSED
-    assert attempt(pictures.size, data) is REFUSED
+def test_what_is_no_image(data):
+    assert attempt(image_files.prepare, data) is REFUSED
+    assert attempt(image_files.size, data) is REFUSED
     assert decode(data) is None
 
 
-def test_damaged_pictures():
+def test_damaged_images():
     """What the builders take, training can read."""
     taken = 0
-    for number, data in enumerate(cases("pictures", list(PICTURES.values()), 3000)):
+    for number, data in enumerate(cases("images", list(IMAGES.values()), 3000)):
         found = decode(data, reduction=2 ** (number % 4))
         if found is not None:
             image, reduced = found
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
             assert reduced <= 2 ** (number % 4)
-        attempt(pictures.size, data)
-        prepared = attempt(pictures.prepare, data)
+        attempt(image_files.size, data)
+        prepared = attempt(image_files.prepare, data)
         if prepared is not REFUSED:
             taken += 1
             image, _ = decode(prepared.data)
@@ -134,9 +134,9 @@ def test_damaged_pictures():
 def test_damaged_photos(tmp_path):
     path = tmp_path / "photo"
     answered = 0
-    for data in cases("photos", list(PICTURES.values()), 1500):
+    for data in cases("photos", list(IMAGES.values()), 1500):
         path.write_bytes(data)
-        found = attempt(as_picture, path)
+        found = attempt(as_image, path)
         if found is not REFUSED:
             answered += 1
             assert found.dtype == np.uint8 and found.shape[2:] == (3,)
@@ -175,7 +175,7 @@ def test_damaged_annotations_of_mpii():
         for person in annotations.persons(release, "file", report.Report()):
             assert np.isfinite(person.keypoints).all()
             assert (
-                person.keypoints.shape == (16, 2) and not (person.visible & ~person.labelled).any()
+                person.keypoints.shape == (16, 2) and not (person.visible & ~person.labeled).any()
             )
 
     # Compressed data are mostly refused whole: what is inside is damaged by itself.
@@ -191,7 +191,7 @@ def uncompressed(data: bytes) -> bytes:
 
 
 def archives() -> dict[str, bytes]:
-    files = {"lsp/joints.mat": b"j" * 500, "lsp/images/im0001.jpg": PICTURES["JPEG"]}
+    files = {"lsp/joints.mat": b"j" * 500, "lsp/images/im0001.jpg": IMAGES["JPEG"]}
     made = {}
     for suffix in ("zip", "tar", "tar.gz"):
         file = io.BytesIO()
@@ -370,14 +370,14 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**6),
 @example([[0.0, 0.0, 1.7e308, 1.7e308]], (10, 10))
 @example([[-1e300, 3.0, 2e300, 1.0]], (10, 10))
 def test_boxes_anywhere(boxes, size):
-    """A box is refused, or cut: black but for what it shows of the picture."""
-    picture = np.full((size[1], size[0], 3), 200, np.uint8)
+    """A box is refused, or cut: black but for what it shows of the image."""
+    image = np.full((size[1], size[0], 3), 200, np.uint8)
     checked = attempt(check_boxes, boxes, size)
     for box in checked if checked is not REFUSED else ():
-        example = {"box": box, "picture_size": size}
+        example = {"box": box, "stored_size": size}
         crop = attempt(geometry.example_crop, example, geometry.CropRule("box", 1.25))
         if crop is not REFUSED:
-            shown = geometry.cut(picture, crop, 32)
+            shown = geometry.crop_image(image, crop, 32)
             assert shown.shape == (32, 32, 3) and shown.max() <= 200
 
 

@@ -554,9 +554,9 @@ def test_where_excludes_cells_like_minus_infinity():
 def test_where_may_hide_nan_and_infinity():
     heatmap = jnp.asarray(RANDOM[0, 0], jnp.float32)
     mask = jnp.ones((5, 7), bool).at[1, 2:5].set(False)
-    spoilt = heatmap.at[1, 2:5].set(jnp.array([jnp.nan, jnp.inf, -jnp.inf]))
+    spoiled = heatmap.at[1, 2:5].set(jnp.array([jnp.nan, jnp.inf, -jnp.inf]))
     read = jax.value_and_grad(lambda h: soft_argmax(h, where=mask).sum())
-    for found, expected in zip(read(spoilt), read(heatmap), strict=True):
+    for found, expected in zip(read(spoiled), read(heatmap), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

@@ -29,11 +29,11 @@ def assert_alike(found, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("size", [(3, 3), (5, 1), (1, 5)])
-@pytest.mark.parametrize("picture", [(8, 6), (7, 9)])
-def test_convolution_pads_as_tensorflow_does(strides, size, picture):
-    x, kernel = np.asarray(normal((2, *picture, 3))), np.asarray(normal((*size, 3, 4), 1))
+@pytest.mark.parametrize("image", [(8, 6), (7, 9)])
+def test_convolution_pads_as_tensorflow_does(strides, size, image):
+    x, kernel = np.asarray(normal((2, *image, 3))), np.asarray(normal((*size, 3, 4), 1))
     padding, result = [], []
-    for length, window in zip(picture, size, strict=True):
+    for length, window in zip(image, size, strict=True):
         result.append(-(-length // strides))
         total = max((result[-1] - 1) * strides + window - length, 0)
         padding.append((total // 2, total - total // 2))  # the odd one comes after
@@ -53,10 +53,10 @@ def test_pointwise_convolution_is_a_1x1_convolution():
 
 
 @pytest.mark.parametrize(("window", "strides"), [(2, 2), (3, 2), (3, 1)])
-@pytest.mark.parametrize("picture", [(8, 6), (7, 9)])
+@pytest.mark.parametrize("image", [(8, 6), (7, 9)])
 @pytest.mark.parametrize("values", ["normal", "ties"])
-def test_max_pool_is_flaxs_and_its_gradient_too(window, strides, picture, values):
-    x = normal((2, *picture, 3))
+def test_max_pool_is_flaxs_and_its_gradient_too(window, strides, image, values):
+    x = normal((2, *image, 3))
     if values == "ties":
         x = jnp.round(x)
     pool = functools.partial(layers.max_pool, window=window, strides=strides)

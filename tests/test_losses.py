@@ -26,15 +26,15 @@ BLOCKS, PERSONS, JOINTS = 3, 8, 5
 def batch(seed=0):
     """Predictions of K blocks; person 2 has no label, person 5 is padding."""
     rng = np.random.default_rng(seed)
-    labelled = rng.random((PERSONS, JOINTS)) < 0.7
+    labeled = rng.random((PERSONS, JOINTS)) < 0.7
     known = rng.random((PERSONS, JOINTS)) < 0.8
-    labelled[2] = False
-    labelled[5] = known[5] = False
+    labeled[2] = False
+    labeled[5] = known[5] = False
     return {
         "prediction": rng.random((BLOCKS, PERSONS, JOINTS, 2)),
         "target": rng.random((PERSONS, JOINTS, 2)),
         "logit": rng.normal(size=(BLOCKS, PERSONS, JOINTS)) * 5,
-        "labelled": labelled,
+        "labeled": labeled,
         "known": known,
     }
 
@@ -56,23 +56,23 @@ def equation_7(prediction, target, mask):
     return total / mask.sum()
 
 
-def equation_8(logit, labelled, mask):
+def equation_8(logit, labeled, mask):
     p = 1 / (1 + np.exp(-logit))
-    entropy = -(labelled * np.log(p) + (1 - labelled) * np.log(1 - p))
+    entropy = -(labeled * np.log(p) + (1 - labeled) * np.log(1 - p))
     return (entropy * mask).sum() / mask.sum()
 
 
 def test_coordinates_equal_the_equation():
     a, b = batch(), as_float32(batch())
-    found = masked_mean(coordinate_loss(b["prediction"], b["target"]), b["labelled"])
-    expected = equation_7(a["prediction"], a["target"], a["labelled"])
+    found = masked_mean(coordinate_loss(b["prediction"], b["target"]), b["labeled"])
+    expected = equation_7(a["prediction"], a["target"], a["labeled"])
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_probabilities_equal_the_equation():
     a, b = batch(), as_float32(batch())
-    found = masked_mean(probability_loss(b["logit"], b["labelled"]), b["known"])
-    np.testing.assert_allclose(found, equation_8(a["logit"], a["labelled"], a["known"]), rtol=1e-6)
+    found = masked_mean(probability_loss(b["logit"], b["labeled"]), b["known"])
+    np.testing.assert_allclose(found, equation_8(a["logit"], a["labeled"], a["known"]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("logit", [-1e4, -90.0, 0.0, 90.0, 1e4])
@@ -89,17 +89,17 @@ def test_what_the_mask_hides_changes_neither_value_nor_gradient():
     b = as_float32(batch())
 
     def loss(prediction):
-        return masked_mean(coordinate_loss(prediction, b["target"]), b["labelled"])
+        return masked_mean(coordinate_loss(prediction, b["target"]), b["labeled"])
 
-    spoilt = jnp.where(b["labelled"][..., None], b["prediction"], jnp.nan)
+    spoiled = jnp.where(b["labeled"][..., None], b["prediction"], jnp.nan)
     one, slope = jax.value_and_grad(loss)(b["prediction"])
-    other, spoilt_slope = jax.value_and_grad(loss)(jnp.nan_to_num(spoilt, nan=1e9))
-    assert one == other == loss(spoilt)
-    np.testing.assert_array_equal(slope, spoilt_slope)
+    other, spoiled_slope = jax.value_and_grad(loss)(jnp.nan_to_num(spoiled, nan=1e9))
+    assert one == other == loss(spoiled)
+    np.testing.assert_array_equal(slope, spoiled_slope)
     assert (np.asarray(slope)[:, [2, 5]] == 0).all()
 
 
-def test_nobody_labelled_gives_zero():
+def test_nobody_labeled_gives_zero():
     value, slope = jax.value_and_grad(masked_mean)(jnp.ones((2, 3)), jnp.zeros((2, 3), bool))
     assert value == 0.0
     assert (np.asarray(slope) == 0).all()
@@ -110,12 +110,12 @@ def test_devices_add_up_to_the_whole_batch():
     b = as_float32(batch())
     weights = jnp.linspace(0.5, 2.0, 2)
 
-    def loss(weights, prediction, target, labelled, axis_name=None):
+    def loss(weights, prediction, target, labeled, axis_name=None):
         return masked_mean(
-            coordinate_loss(prediction * weights, target), labelled, axis_name=axis_name
+            coordinate_loss(prediction * weights, target), labeled, axis_name=axis_name
         )
 
-    persons = b["prediction"].swapaxes(0, 1), b["target"][:, None], b["labelled"][:, None]
+    persons = b["prediction"].swapaxes(0, 1), b["target"][:, None], b["labeled"][:, None]
     arguments = [x.reshape(4, PERSONS // 4, *x.shape[1:]) for x in persons]
     share = jax.value_and_grad(functools.partial(loss, axis_name="devices"))
     values, slopes = jax.pmap(share, axis_name="devices", in_axes=(None, 0, 0, 0))(
@@ -129,12 +129,12 @@ def test_devices_add_up_to_the_whole_batch():
 def test_a_part_divides_by_the_count_of_the_whole():
     b = as_float32(batch())
     distance = coordinate_loss(b["prediction"], b["target"])
-    count = masked_count(b["labelled"])
+    count = masked_count(b["labeled"])
     parts = sum(
-        masked_mean(distance[:, part], b["labelled"][part], count=count)
+        masked_mean(distance[:, part], b["labeled"][part], count=count)
         for part in (slice(0, 3), slice(3, 8))
     )
-    np.testing.assert_allclose(parts, masked_mean(distance, b["labelled"]), rtol=1e-6)
+    np.testing.assert_allclose(parts, masked_mean(distance, b["labeled"]), rtol=1e-6)
 
 
 def test_heatmap_divergence_is_numpys():
@@ -274,10 +274,10 @@ def test_regularizers_are_averaged_over_the_labeled_joints():
         return masked_mean(losses, labeled)
 
     value, slope = jax.value_and_grad(loss)(heatmap)
-    spoilt = jnp.where(labeled[..., None, None], heatmap, 100 * heatmap)
-    other, spoilt_slope = jax.value_and_grad(loss)(spoilt)
+    spoiled = jnp.where(labeled[..., None, None], heatmap, 100 * heatmap)
+    other, spoiled_slope = jax.value_and_grad(loss)(spoiled)
     assert value == other
-    np.testing.assert_allclose(slope, spoilt_slope, atol=1e-8)
+    np.testing.assert_allclose(slope, spoiled_slope, atol=1e-8)
     assert not np.asarray(slope)[~np.asarray(labeled)].any()
 
 

@@ -68,16 +68,13 @@ def test_soft_argmax_loads_its_own_module_whatever_was_imported_before(code, loa
     assert loaded is None or printed.strip() == loaded
 
 
-def test_import_jaxpose_is_quick_and_loads_nothing():
-    seconds, *loaded = run_python(
-        "import sys, time, jax\n"
+def test_import_jaxpose_loads_nothing_else():
+    loaded = run_python(
+        "import sys, jax\n"
         "before = set(sys.modules)\n"
-        "start = time.perf_counter()\n"
         "import jaxpose\n"
-        "print(time.perf_counter() - start)\n"
         f"print(*sorted((set(sys.modules) - before) | (set(sys.modules) & {HEAVY})))"
     ).split()
-    assert float(seconds) < 0.3
     assert loaded == ["jaxpose"]
 
 
@@ -261,6 +258,13 @@ def test_the_lock_serves_every_python(python):
 def test_newer_pythons_get_a_newer_jax():
     newer, older = locked("3.12")["jax"], locked("3.11")["jax"]
     assert [int(part) for part in newer.split(".")] > [int(part) for part in older.split(".")]
+
+
+def test_every_dependency_has_its_license_listed():
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "licenses.md").read_text(), re.MULTILINE)
+    listed = {canonicalize_name(name) for row in rows for name in re.split(r", | \(", row)}
+    wanted = PROJECT["dependencies"] + [line for lines in EXTRAS.values() for line in lines]
+    assert distributions(wanted) <= listed
 
 
 # Wheel and sdist

@@ -1,4 +1,4 @@
-"""The page of a run: read back as markup, its numbers, points and pictures are those given."""
+"""The page of a run: read back as markup, its numbers, points and images are those given."""
 
 import base64
 import io
@@ -23,22 +23,22 @@ from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.evaluation.scoring import evaluate_checkpoint
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
-from jaxpose.report import Panel, Picture, Section, page, report_run, write_report
+from jaxpose.report import Panel, PanelImage, Section, page, report_run, write_report
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.report.run import constant_poses
 from jaxpose.skeleton import LSP
-from tests.support.drawn_people import JOINTS, NETWORK, PICTURE, split_of
+from tests.support.drawn_people import IMAGE, JOINTS, NETWORK, split_of
 
-ROW = "people:test (whole picture)"
+ROW = "people:test (whole image)"
 
 
 def scored(seed):
     """Results of all that LSP's joints allow, of 40 persons guessed at random."""
     rng = np.random.default_rng(seed)
     truth = rng.uniform(0, 100, (40, 14, 2))
-    labelled = rng.random((40, 14)) < 0.9
+    labeled = rng.random((40, 14)) < 0.9
     guess = truth + rng.normal(0, 12, truth.shape)
-    predictions = LabeledPredictions(guess, truth, labelled, LSP.joints, LSP.joints)
+    predictions = LabeledPredictions(guess, truth, labeled, LSP.joints, LSP.joints)
     return {
         name: protocols.result(protocol, protocols.score(protocol, predictions))
         for name, protocol in protocols.PROTOCOLS.items()
@@ -58,13 +58,13 @@ HISTORY = [
 ]
 
 
-def picture(seed, size=64):
+def noise_image(seed, size=64):
     return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
 
 
 def sections(count):
     panels = [
-        Panel(f"person {i}", [Picture(picture(i), "truth", f"the truth of {i}")])
+        Panel(f"person {i}", [PanelImage(noise_image(i), "truth", f"the truth of {i}")])
         for i in range(count)
     ]
     return [Section("Persons", "Drawn.", panels)]
@@ -77,7 +77,7 @@ def write(folder, **changes):
         rows=ROWS,
         beside={"mean pose alone": MEAN},
         history=HISTORY,
-        pictures=sections(3),
+        images=sections(3),
         notes=[("seed", "7")],
     )
     return write_report(folder / "report.html", **{**arguments, **changes})
@@ -117,7 +117,7 @@ def test_nothing_is_fetched(root):
     assert not re.search(r"https?:|url\(|@import", " ".join(styles))
 
 
-def test_it_is_said_what_pictures_tables_and_drawings_show(root):
+def test_it_is_said_what_images_tables_and_drawings_show(root):
     assert root.get("lang") == "en"
     assert all(image.get("alt") for image in root.iter("img"))
     assert all(drawing.get("aria-label") for drawing in root.iter("svg"))
@@ -137,13 +137,15 @@ def test_it_is_light_and_dark_and_fits_a_phone(root):
 def test_whatever_a_text_holds_is_shown_not_run(tmp_path):
     wicked = '</title><script src="http://x">&amp;\'"'
     notes = [(wicked, wicked)]
-    pictures = [Section(wicked, wicked, [Panel(wicked, [Picture(picture(0), wicked, wicked)])])]
+    images = [
+        Section(wicked, wicked, [Panel(wicked, [PanelImage(noise_image(0), wicked, wicked)])])
+    ]
     path = write(
         tmp_path,
         title=wicked,
         description=wicked,
         notes=notes,
-        pictures=pictures,
+        images=images,
         rows={wicked: {}},
     )
     root = ElementTree.fromstring(path.read_text().removeprefix("<!DOCTYPE html>"))
@@ -188,8 +190,8 @@ def test_the_headline_has_the_totals(root):
         assert f"mean pose alone {MEAN[ROW][protocol].total:.2f}" in item
 
 
-def test_a_page_without_a_mean_pose_history_or_pictures_is_whole(tmp_path):
-    text = write(tmp_path, beside=None, history=[], pictures=[], notes=[]).read_text()
+def test_a_page_without_a_mean_pose_history_or_images_is_whole(tmp_path):
+    text = write(tmp_path, beside=None, history=[], images=[], notes=[]).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
     assert [words(heading) for heading in root.iter("h2")] == [f"Scores on {ROW}"]
     assert "mean pose" not in text
@@ -259,10 +261,10 @@ def test_odd_values_have_a_drawing(values):
     assert heights.min() >= 0 and heights.max() <= 210
 
 
-# Pictures
+# Images
 
 
-def test_pictures_are_inlined_in_order(root):
+def test_images_are_inlined_in_order(root):
     images = list(root.iter("img"))
     assert [image.get("alt") for image in images] == [f"the truth of {i}" for i in range(3)]
     for i, image in enumerate(images):
@@ -270,13 +272,13 @@ def test_pictures_are_inlined_in_order(root):
         assert kind == "data:image/webp;base64"
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), float)
         assert shown.shape == (64, 64, 3)
-        assert np.corrcoef(shown.ravel(), picture(i).ravel())[0, 1] > 0.5
+        assert np.corrcoef(shown.ravel(), noise_image(i).ravel())[0, 1] > 0.5
 
 
-def test_many_pictures_are_pressed_until_they_fit(tmp_path, monkeypatch):
-    whole = write(tmp_path, pictures=sections(6)).stat().st_size
-    monkeypatch.setattr(page, "MOST_PICTURE_BYTES", 6 * 1600)
-    assert write(tmp_path, pictures=sections(6)).stat().st_size < whole - 4000
+def test_many_images_are_pressed_until_they_fit(tmp_path, monkeypatch):
+    whole = write(tmp_path, images=sections(6)).stat().st_size
+    monkeypatch.setattr(page, "MAX_IMAGE_BYTES", 6 * 1600)
+    assert write(tmp_path, images=sections(6)).stat().st_size < whole - 4000
 
 
 def test_a_page_is_replaced_in_one_move(tmp_path):
@@ -296,7 +298,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
 
 def test_the_mean_and_the_median_pose_are_those_of_the_crops():
     split = split_of(7)
-    mean, median = constant_poses([split], rule=PICTURE, joints=NETWORK)
+    mean, median = constant_poses([split], rule=IMAGE, joints=NETWORK)
     points = np.stack(
         [
             (e["keypoints"] - e["center"] + e["scale"] / 2) / np.float64(e["scale"])
@@ -305,7 +307,7 @@ def test_the_mean_and_the_median_pose_are_those_of_the_crops():
     )
     for joint, name in enumerate(NETWORK):
         source = JOINTS.index({"upper_neck": "neck"}.get(name, name)) if name != "pelvis" else 3
-        if name in ("pelvis", "right_ankle"):  # not annotated, nowhere labelled
+        if name in ("pelvis", "right_ankle"):  # not annotated, nowhere labeled
             assert np.isnan(mean[joint]).all() and np.isnan(median[joint]).all()
         else:
             np.testing.assert_allclose(mean[joint], points[:, source].mean(axis=0), atol=1e-6)
@@ -324,7 +326,7 @@ def leeds(name, part, data_dir):
                 "image_name": f"im{i:04d}.png".encode(),
                 "person": 0,
                 "keypoints": rng.uniform(5, 65, (14, 2)).astype(np.float32),
-                "labelled": np.ones(14, bool),
+                "labeled": np.ones(14, bool),
                 "visible": np.ones(14, bool),
                 "box": np.array([0, 0, 70, 80], np.float32),
                 "center": np.array([35, 40], np.float32),
@@ -343,7 +345,7 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     monkeypatch.setattr("jaxpose.data.prepared.open_split", leeds)
     config = common.get_config()
     config.data = (("leeds", 1.0),)
-    config.test = (("leeds", "test", "picture"),)
+    config.test = (("leeds", "test", "noise_image"),)
     config.eval.batch_size = 8
     arguments = {"num_joints": 16, "num_blocks": 1, "num_context_maps": 2, "width": 18}
     metadata = CheckpointMetadata(
@@ -383,5 +385,5 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]
     notes = words(root.find(".//dl"))
     assert "im0002.png" in notes
-    assert "40 pictures a second, median" in notes and "12.5% of the time, median" in notes
-    assert "15 persons, 210 labelled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
+    assert "40 images a second, median" in notes and "12.5% of the time, median" in notes
+    assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes

@@ -1,4 +1,4 @@
-"""Pictures: what is drawn lies where it belongs, in the colour it should have, and nothing else."""
+"""Images: what is drawn lies where it belongs, in the color it should have, and nothing else."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from jaxpose.skeleton import AUTHORS, LSP, MPII
 from jaxpose.visualize import (
-    context_pictures,
+    context_images,
     draw_skeleton,
     heat_map,
     joint_colors,
@@ -26,12 +26,12 @@ def draw(points=POINTS, image=GRAY, **options):
     return draw_skeleton(image, points, joints=JOINTS, limbs=LIMBS, **options)
 
 
-def changed(picture, image=GRAY):
-    return (picture != image).any(axis=-1)
+def changed(pixels, image=GRAY):
+    return (pixels != image).any(axis=-1)
 
 
 def distance_to_segment(a, b):
-    """Of every pixel's centre, by brute force over points of the segment."""
+    """Of every pixel's center, by brute force over points of the segment."""
     y, x = np.mgrid[: GRAY.shape[0], : GRAY.shape[1]] + 0.5
     points = a + np.linspace(0, 1, 401)[:, None] * (b - a)
     return np.hypot(x[..., None] - points[:, 0], y[..., None] - points[:, 1]).min(axis=-1)
@@ -42,52 +42,52 @@ def distance_to_segment(a, b):
 
 @pytest.mark.parametrize("place", [(30.5, 40.5), (61.25, 20.75), (100.0, 70.1)])
 def test_a_dot_is_drawn_where_the_joint_is(place):
-    picture = draw([place, (np.nan, 0), (0, np.nan)])
-    weight = np.abs(picture.astype(float) - GRAY).sum(axis=-1)
+    image = draw([place, (np.nan, 0), (0, np.nan)])
+    weight = np.abs(image.astype(float) - GRAY).sum(axis=-1)
     y, x = np.mgrid[: GRAY.shape[0], : GRAY.shape[1]] + 0.5
     middle = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
     np.testing.assert_allclose(middle, place, atol=0.1)
 
 
 def test_a_limb_covers_its_segment_and_nothing_far_from_it():
-    picture = changed(draw(labelled=[True, True, False]))
+    image = changed(draw(labeled=[True, True, False]))
     distance = distance_to_segment(POINTS[0], POINTS[1])
-    assert picture[distance < 0.5].all()
-    assert not picture[distance > 5].any()
+    assert image[distance < 0.5].all()
+    assert not image[distance > 5].any()
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"labelled": [True, True, False]},
+        {"labeled": [True, True, False]},
         {"confidence": [0.9, 0.5, 0.4], "threshold": 0.5},
         {"points": np.where([[False], [False], [True]], np.inf, POINTS)},
     ],
-    ids=["not labelled", "not confident", "not finite"],
+    ids=["not labeled", "not confident", "not finite"],
 )
 def test_a_joint_that_is_not_there_is_not_drawn_nor_are_its_limbs(options):
     expected = draw_skeleton(GRAY, POINTS[:2], joints=JOINTS[:2], limbs=LIMBS)
-    # The colours of the first two follow from their names and ranks among the left ones.
+    # The colors of the first two follow from their names and ranks among the left ones.
     np.testing.assert_array_equal(draw(**options), expected)
 
 
-def test_nobody_there_leaves_the_picture():
-    np.testing.assert_array_equal(draw(labelled=[False] * 3), GRAY)
+def test_nobody_there_leaves_the_image():
+    np.testing.assert_array_equal(draw(labeled=[False] * 3), GRAY)
 
 
-def test_the_given_picture_is_not_drawn_on():
+def test_the_given_image_is_not_drawn_on():
     image = GRAY.copy()
     draw(image=image)
     np.testing.assert_array_equal(image, GRAY)
 
 
 @pytest.mark.parametrize("far", [(-500.0, 30.0), (1e9, -1e9), (64.0, 4000.0)])
-def test_joints_outside_the_picture_are_cut_off(far):
-    picture = draw([POINTS[0], far, POINTS[2]])
-    assert picture.shape == GRAY.shape and changed(picture)[30, 40]
+def test_joints_outside_the_image_are_cut_off(far):
+    image = draw([POINTS[0], far, POINTS[2]])
+    assert image.shape == GRAY.shape and changed(image)[30, 40]
 
 
-def test_the_drawing_of_a_mirrored_picture_is_the_mirrored_drawing():
+def test_the_drawing_of_a_mirrored_image_is_the_mirrored_drawing():
     image = np.random.default_rng(0).integers(0, 256, GRAY.shape, np.uint8)
     mirrored = draw([(128 - x, y) for x, y in POINTS], image=image[:, ::-1])
     np.testing.assert_array_equal(mirrored[:, ::-1], draw(image=image))
@@ -99,10 +99,10 @@ def test_lines_are_as_thick_as_the_person_is_large():
         large = np.repeat(np.repeat(GRAY, factor, axis=0), factor, axis=1)
         shares.append(changed(draw(factor * POINTS, large), large).mean())
     assert shares[1] == pytest.approx(shares[0], rel=0.05)
-    assert changed(draw()).mean() > 2 * shares[0]  # on a small picture still to be seen
+    assert changed(draw()).mean() > 2 * shares[0]  # on a small image still to be seen
 
 
-# Colours
+# Colors
 
 
 @pytest.mark.parametrize("joints", [MPII.joints, LSP.joints, AUTHORS.joints])
@@ -130,21 +130,21 @@ def one_hot(rows, columns, row, column, height=30.0):
     return heatmap
 
 
-def test_part_maps_show_each_joint_in_its_cell_and_colour():
+def test_part_maps_show_each_joint_in_its_cell_and_color():
     cells = [(2, 3), (12, 5), (7, 14)]
     maps = np.stack([one_hot(16, 20, *cell) for cell in cells], axis=-1)
-    picture = part_maps(maps, joints=JOINTS)
-    assert picture.shape == (128, 160, 3)
+    image = part_maps(maps, joints=JOINTS)
+    assert image.shape == (128, 160, 3)
     for (row, column), color in zip(cells, joint_colors(JOINTS), strict=True):
-        middle = picture[8 * row + 3 : 8 * row + 5, 8 * column + 3 : 8 * column + 5].mean((0, 1))
+        middle = image[8 * row + 3 : 8 * row + 5, 8 * column + 3 : 8 * column + 5].mean((0, 1))
         np.testing.assert_allclose(middle, color, atol=12)
-    assert picture[-1, 0].max() == 0
+    assert image[-1, 0].max() == 0
 
 
-def test_maps_lie_on_the_picture_without_a_shift():
-    # What the picture shows bright and what the map shows bright have the same middle.
-    picture = heat_map(one_hot(16, 16, 4, 11), size=160).astype(float).sum(axis=-1)
-    weight = picture - picture.min()
+def test_maps_lie_on_the_image_without_a_shift():
+    # What the image shows bright and what the map shows bright have the same middle.
+    image = heat_map(one_hot(16, 16, 4, 11), size=160).astype(float).sum(axis=-1)
+    weight = image - image.min()
     y, x = np.mgrid[:160, :160] + 0.5
     middle = (weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()
     np.testing.assert_allclose(middle, (115, 45), atol=0.5)
@@ -166,12 +166,12 @@ def test_the_softmax_leaves_the_peak_and_dims_the_rest():
 
 
 @pytest.mark.parametrize("softmaxed", [False, True])
-def test_a_flat_or_a_huge_map_has_a_picture(softmaxed):
+def test_a_flat_or_a_huge_map_has_an_image(softmaxed):
     for heatmap in (np.zeros((4, 4)), np.full((4, 4), 1e4), one_hot(4, 4, 1, 1, -1e4)):
         assert heat_map(heatmap, softmaxed=softmaxed).shape == (32, 32, 3)
 
 
-def test_beneath_a_map_the_picture_is_gray_and_dimmed():
+def test_beneath_a_map_the_image_is_gray_and_dimmed():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     corner = heat_map(one_hot(8, 8, 7, 7), image=image)[:32, :32].astype(float)
     assert np.ptp(corner, axis=-1).max() == 0
@@ -180,11 +180,11 @@ def test_beneath_a_map_the_picture_is_gray_and_dimmed():
     assert corner.max() < 128
 
 
-def test_context_pictures_mark_every_maps_position_and_the_answer():
+def test_context_images_mark_every_maps_position_and_the_answer():
     image = np.full((128, 128, 3), 60, np.uint8)
     maps = np.stack([one_hot(16, 16, 3, 3), one_hot(16, 16, 10, 10), one_hot(16, 16, 3, 12)], -1)
     positions = np.array([(0.2, 0.2), (0.7, 0.7), (0.8, 0.2)])
-    found = context_pictures(image, maps, positions, np.array([0.9, 0.25]), np.array([0.3, 0.2]))
+    found = context_images(image, maps, positions, np.array([0.9, 0.25]), np.array([0.3, 0.2]))
     captions = [caption for caption, _ in found]
     assert captions[:3] == ["part map", "context map 1, p = 0.90", "context map 2, p = 0.25"]
     assert "10.0 %" in captions[3]
@@ -215,11 +215,11 @@ def test_the_joints_that_context_moved_the_furthest_come_first():
     # Three joints of a network, of which two are shown; part maps, then two context maps a joint.
     cells = [(2, 2), (8, 8), (13, 13), *[(5, 5)] * 2, *[(9, 9), (10, 10)], *[(1, 14), (14, 1)]]
     maps = np.stack([one_hot(16, 16, row, column) for row, column in cells], axis=-1)
-    answers = np.array([(0.5, 0.5), (0.85, 0.5)])
+    predictions = np.array([(0.5, 0.5), (0.85, 0.5)])
     found = moved_most(
         np.zeros((128, 128, 3), np.uint8),
         maps,
-        answers,
+        predictions,
         joints=("left_hip", "head_top"),
         channels=np.array([1, 2]),
         num_joints=3,
@@ -228,32 +228,30 @@ def test_the_joints_that_context_moved_the_furthest_come_first():
         temperature=1.0,
     )
     assert [name for name, _ in found] == ["head top", "left hip"]
-    for (_, pictures), (part, *context) in zip(found, [(2, 7, 8), (1, 5, 6)], strict=True):
-        assert len(pictures) == 4
-        for (_, picture), channel in zip(pictures, (part, *context), strict=False):
+    for (_, images), (part, *context) in zip(found, [(2, 7, 8), (1, 5, 6)], strict=True):
+        assert len(images) == 4
+        for (_, image), channel in zip(images, (part, *context), strict=False):
             row, column = cells[channel]
-            brightest = np.argwhere(picture.sum(-1) == picture.sum(-1).max()).mean(axis=0)
+            brightest = np.argwhere(image.sum(-1) == image.sum(-1).max()).mean(axis=0)
             np.testing.assert_allclose(brightest, (8 * row + 3.5, 8 * column + 3.5), atol=8)
 
 
 # Contact sheets
 
 
-def test_a_sheet_holds_every_picture_whole():
+def test_a_sheet_holds_every_image_whole():
     rng = np.random.default_rng(0)
-    pictures = [
-        rng.integers(0, 250, (h, w, 3), np.uint8) for h, w in [(20, 30), (24, 24), (20, 30)]
-    ]
-    sheet = tile(pictures, 2, gap=4)
+    images = [rng.integers(0, 250, (h, w, 3), np.uint8) for h, w in [(20, 30), (24, 24), (20, 30)]]
+    sheet = tile(images, 2, gap=4)
     assert sheet.shape == (2 * 28 + 4, 2 * 34 + 4, 3)
-    np.testing.assert_array_equal(sheet[6:26, 4:34], pictures[0])
-    np.testing.assert_array_equal(sheet[4:28, 41:65], pictures[1])
-    np.testing.assert_array_equal(sheet[34:54, 4:34], pictures[2])
+    np.testing.assert_array_equal(sheet[6:26, 4:34], images[0])
+    np.testing.assert_array_equal(sheet[4:28, 41:65], images[1])
+    np.testing.assert_array_equal(sheet[34:54, 4:34], images[2])
     assert (sheet[32:, 38:] == 255).all()
 
 
-def test_captions_stand_beneath_their_pictures():
-    pictures = [np.zeros((40, 60, 3), np.uint8)] * 2
-    sheet = tile(pictures, 2, ["left", ""], gap=4)
+def test_captions_stand_beneath_their_images():
+    images = [np.zeros((40, 60, 3), np.uint8)] * 2
+    sheet = tile(images, 2, ["left", ""], gap=4)
     assert (sheet[4:44, 4:64] == 0).all()
     assert (sheet[46:, :66] < 128).any() and (sheet[46:, 66:] == 255).all()

@@ -1,7 +1,7 @@
 """`python -m tfds_builders NAME[/CONFIG] --source PATH`: prepares one data set.
 
 No TensorFlow, no network: it reads what lies on the disk, as the releases' archives or extracted,
-checks every picture, writes TFDS's files (array_record) and says what it found.
+checks every image, writes TFDS's files (array_record) and says what it found.
 """
 
 import argparse

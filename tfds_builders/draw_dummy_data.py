@@ -1,9 +1,9 @@
-"""Draws the dummy data of lsp, lspet and mpii: their releases' layouts, with pictures of our own.
+"""Draws the dummy data of lsp, lspet and mpii: their releases' layouts, with images of our own.
 
     python -m tfds_builders.draw_dummy_data
 
-writes them into NAME/dummy_data. Every labelled joint is a dot of its own colour around its
-pixel's centre, so that a test can find it in the picture. Writing .mat files needs SciPy.
+writes them into NAME/dummy_data. Every labeled joint is a dot of its own color around its
+pixel's center, so that a test can find it in the image. Writing .mat files needs SciPy.
 """
 
 import colorsys
@@ -53,8 +53,8 @@ def color(joint: int, count: int) -> np.ndarray:
     return np.rint(255 * np.array(colorsys.hsv_to_rgb(joint / count, 1, 1))).astype(np.uint8)
 
 
-def picture(width: int, height: int, people: Sequence[np.ndarray]) -> np.ndarray:
-    """A grey slope with a dot for every joint of the people, uint8 [H, W, 3], RGB."""
+def draw_image(width: int, height: int, people: Sequence[np.ndarray]) -> np.ndarray:
+    """A gray slope with a dot for every joint of the people, uint8 [H, W, 3], RGB."""
     slope = np.linspace(60, 120, width)[None, :, None] + np.linspace(0, 40, height)[:, None, None]
     image = np.repeat(slope, 3, axis=2).astype(np.uint8)
     for points in people:
@@ -72,7 +72,7 @@ def shows(image: np.ndarray, joint: int, count: int, position: np.ndarray) -> bo
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """JPEG of an RGB picture, with colours at full resolution so that dots keep theirs."""
+    """JPEG of an RGB image, with colors at full resolution so that dots keep theirs."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
@@ -117,44 +117,44 @@ def small(number: float) -> np.ndarray | float:
 
 
 def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joints: np.ndarray):
-    """Writes pictures and joints.mat.
+    """Writes images and joints.mat.
 
     Args:
       folder: of the release.
       digits: of the numbers in file names.
-      numbers: of the pictures, from 1.
+      numbers: of the images, from 1.
       joints: what joints.mat holds, x and y from 0, in either axis order.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    by_picture = joints if joints.shape[0] == 3 else joints.transpose(1, 0, 2)
+    by_image = joints if joints.shape[0] == 3 else joints.transpose(1, 0, 2)
     for number in numbers:
-        points = by_picture[:2, :, number - 1].T.astype(int)
-        image = picture(70 + number % 7, 90 + number % 5, [points])
+        points = by_image[:2, :, number - 1].T.astype(int)
+        image = draw_image(70 + number % 7, 90 + number % 5, [points])
         (folder / f"images/im{number:0{digits}d}.jpg").write_bytes(jpeg(image))
     (folder / "joints.mat").write_bytes(mat({"joints": joints}))
 
 
 def draw_lsp(folder: pathlib.Path) -> None:
-    """Four pictures: two of train, one of validation, one of test; and both files of joints."""
+    """Four images: two of train, one of validation, one of test; and both files of joints."""
     numbers = (1, 2, 20, 1001)
     joints = np.zeros((3, 14, max(numbers)))
     for number in numbers:
         joints[:2, :, number - 1] = figure(LSP, 3 + number % 3, 6, 70).T
-    joints[2, 1, 1] = 1  # the right knee of the second picture is occluded
+    joints[2, 1, 1] = 1  # the right knee of the second image is occluded
     write_leeds(folder, 4, numbers, joints)
     exchanged = joints.copy()
-    exchanged[:, :6, 0] = joints[:, 5::-1, 0]  # the first picture's legs
+    exchanged[:, :6, 0] = joints[:, 5::-1, 0]  # the first image's legs
     (folder / "lsp-joints-OC.mat").write_bytes(mat({"joints": exchanged}))
 
 
 def draw_lspet(folder: pathlib.Path) -> None:
-    """Three pictures: two of train, one of validation; a joint of the second is not labelled."""
+    """Three images: two of train, one of validation; a joint of the second is not labeled."""
     numbers = (1, 2, 20)
     joints = np.zeros((14, 3, max(numbers)))
     for number in numbers:
         joints[:, :2, number - 1] = figure(LSP, 2 + number % 4, 5, 72)
         joints[:, 2, number - 1] = 1
-    joints[6, :, 1] = (-9, 0, 0)  # the corner of the picture padded to a square
+    joints[6, :, 1] = (-9, 0, 0)  # the corner of the image padded to a square
     write_leeds(folder, 5, numbers, joints)
 
 
@@ -219,18 +219,18 @@ def mpii_release(images: Sequence[tuple[str, bool, Sequence[Mapping], Sequence[i
 
 
 def draw_mpii(folder: pathlib.Path) -> None:
-    """Three pictures: two persons of train, one of validation and one of neither, two of test."""
+    """Three images: two persons of train, one of validation and one of neither, two of test."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     one, other = figure(MPII, 4, 8, 80), figure(MPII, 84, 6, 76)
     people = [mpii_person(one), mpii_person(other)]
-    unlabelled = [{key: person[key] for key in ("scale", "objpos")} for person in people]
+    unlabeled = [{key: person[key] for key in ("scale", "objpos")} for person in people]
     images = [
         ("100000001.jpg", True, people, [1, 2]),
         ("000040154.jpg", True, people, [1]),  # a name and a person of the validation split
-        ("200000001.jpg", False, unlabelled, []),
+        ("200000001.jpg", False, unlabeled, []),
     ]
     for name, *_ in images:
-        (folder / "images" / name).write_bytes(jpeg(picture(168, 96, [one, other])))
+        (folder / "images" / name).write_bytes(jpeg(draw_image(168, 96, [one, other])))
     (folder / "mpii_human_pose_v1_u12_1.mat").write_bytes(mat(mpii_release(images)))
 
 

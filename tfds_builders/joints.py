@@ -10,7 +10,7 @@ class JointSet(NamedTuple):
 
     Attributes:
       joints: names in the release's order.
-      flip_pairs: pairs of names that exchange places in a mirrored picture.
+      flip_pairs: pairs of names that exchange places in a mirrored image.
       limbs: pairs of names that a drawing joins by a line.
     """
 

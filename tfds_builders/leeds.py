@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfds_builders import mat_file, pictures, pose_builder
+from tfds_builders import image_files, mat_file, pose_builder
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, ReadError
 
@@ -19,7 +19,7 @@ class Release(NamedTuple):
     Attributes:
       files: the folder or archive that holds it.
       joints: the name of its joints.mat in there.
-      images: the names of its pictures, by the picture's number from 1.
+      images: the names of its images, by the image's number from 1.
     """
 
     files: Files
@@ -32,18 +32,18 @@ def find_release(found: list[Files], digits: int, release: str) -> Release:
 
     Args:
       found: where to look, in this order.
-      digits: of the number N in the pictures' names: 4 in LSP, 5 in LSPET.
+      digits: of the number N in the images' names: 4 in LSP, 5 in LSPET.
       release: its name, for the message.
 
     Raises:
       BuildError: there is none, or there are several.
     """
-    picture = re.compile(rf"^(.*?)images/im(\d{{{digits}}})\.(?:jpg|png)$")
+    image = re.compile(rf"^(.*?)images/im(\d{{{digits}}})\.(?:jpg|png)$")
     releases: dict[tuple[str, str], Release] = {}
     for files in found:
         names = set(files.names)
         for name in files.names:
-            match = picture.match(name)
+            match = image.match(name)
             if not match or f"{match[1]}joints.mat" not in names:
                 continue
             where = (str(files.path), match[1])
@@ -65,7 +65,7 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
       xy [N, 14, 2] float64, as the file has them, and the third entry as bool [N, 14], whose
-      meaning is the data set's own: occluded in LSP, labelled in LSPET.
+      meaning is the data set's own: occluded in LSP, labeled in LSPET.
 
     Raises:
       BuildError: the file is damaged or of another form.
@@ -97,32 +97,32 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_sizes(release: Release) -> dict[int, tuple[int, int]]:
-    """Width and height in pixels of about a hundred pictures, by number, evenly spread."""
+    """Width and height in pixels of about a hundred images, by number, evenly spread."""
     sizes = {}
     for number in sorted(release.images)[:: max(1, len(release.images) // 100)]:
         try:
-            sizes[number] = pictures.size(release.files.read(release.images[number]))
+            sizes[number] = image_files.size(release.files.read(release.images[number]))
         except ReadError:
             continue  # named when its turn comes
     return sizes
 
 
 def check_joints_fit(
-    release: Release, sizes: dict[int, tuple[int, int]], xy: np.ndarray, labelled: np.ndarray
+    release: Release, sizes: dict[int, tuple[int, int]], xy: np.ndarray, labeled: np.ndarray
 ) -> None:
-    """Raises BuildError where the joints cannot be these pictures' own.
+    """Raises BuildError where the joints cannot be these images' own.
 
-    Single joints of the releases lie far outside their picture; one picture in twenty does not.
+    Single joints of the releases lie far outside their image; one image in twenty does not.
     """
     strangers = 0
     for number, size in sizes.items():
         if number <= len(xy):
-            given = xy[number - 1][labelled[number - 1]]
+            given = xy[number - 1][labeled[number - 1]]
             beyond = np.maximum(-given, given - size).max(initial=0)
             strangers += beyond > 0.25 * max(size)
     if strangers > len(sizes) / 20:
         raise BuildError(
-            f"{release.files.path}: the joints in {release.joints} lie outside the pictures; "
+            f"{release.files.path}: the joints in {release.joints} lie outside the images; "
             "take both from the same release"
         )
 
@@ -132,24 +132,24 @@ class Annotations(NamedTuple):
 
     Attributes:
       keypoints: [N, 14, 2] float64, pixels.
-      labelled, visible: [N, 14] bool.
+      labeled, visible: [N, 14] bool.
     """
 
     keypoints: np.ndarray
-    labelled: np.ndarray
+    labeled: np.ndarray
     visible: np.ndarray
 
 
 def numbers_by_split(
     builder: pose_builder.PoseBuilder, release: Release, count: int, split_of: Callable[[int], str]
 ) -> dict[str, list[int]]:
-    """The numbers of the pictures that have a file, by split; the others are reported by name.
+    """The numbers of the images that have a file, by split; the others are reported by name.
 
     Args:
       builder: whose report it is.
-      release: where the pictures lie.
-      count: of the annotated pictures.
-      split_of: the split of a picture's number.
+      release: where the images lie.
+      count: of the annotated images.
+      split_of: the split of an image's number.
 
     Raises:
       BuildError: with `strict`, the first file that is missing.
@@ -161,10 +161,10 @@ def numbers_by_split(
             splits.setdefault(split_of(number), []).append(number)
         else:
             name = f"im{number:0{digits}d}.jpg"
-            builder.refuse_if_strict(f"{name} is not among the pictures")
+            builder.refuse_if_strict(f"{name} is not among the images")
             builder.report.missing.append(name)
     if beyond := sum(number > count for number in release.images):
-        builder.report.remark("pictures without annotation", beyond)
+        builder.report.remark("images without annotation", beyond)
     return splits
 
 
@@ -174,25 +174,25 @@ def examples(
     numbers: list[int],
     annotations: Annotations,
 ) -> Iterator[tuple[int, dict]]:
-    """The (key, example) pairs of those pictures that can be read; the key is the number."""
+    """The (key, example) pairs of those images that can be read; the key is the number."""
     requests = [(number, release.files, release.images[number]) for number in numbers]
-    for number, picture in builder.read_pictures(requests, lambda data, _: pictures.prepare(data)):
+    for number, image in builder.read_images(requests, lambda data, _: image_files.prepare(data)):
         person = Annotations(*(values[number - 1] for values in annotations))
         name = release.images[number].rpartition("/")[2]
-        if picture.encoded_again:
-            builder.report.remark("pictures encoded again (turned upright, or not RGB)")
-        yield number, _example(name, picture, person)
+        if image.encoded_again:
+            builder.report.remark("images encoded again (turned upright, or not RGB)")
+        yield number, _example(name, image, person)
 
 
-def _example(name: str, picture: pictures.Picture, person: Annotations) -> dict:
-    size = np.array([picture.width, picture.height], np.float32)
+def _example(name: str, image: image_files.EncodedImage, person: Annotations) -> dict:
+    size = np.array([image.width, image.height], np.float32)
     return {
-        "image": picture.data,
+        "image": image.data,
         "image_name": name,
         "person": 0,
-        "keypoints": np.where(person.labelled[:, None], person.keypoints, 0).astype(np.float32),
-        "labelled": person.labelled,
-        "visible": person.visible & person.labelled,
+        "keypoints": np.where(person.labeled[:, None], person.keypoints, 0).astype(np.float32),
+        "labeled": person.labeled,
+        "visible": person.visible & person.labeled,
         "box": np.array([0, 0, *size], np.float32),
         "center": size / 2,
         "scale": size.max(),

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 import tqdm
 
-from tfds_builders import pictures, report
+from tfds_builders import image_files, report
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, ReadError, open_sources
 
@@ -74,21 +74,21 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not self.report.persons[split]:
             raise BuildError(f"no person of {split} can be read; see that the files are whole")
 
-    def read_pictures(
+    def read_images(
         self,
         requests: Iterable[tuple[Any, Files, str]],
         process: Callable[[bytes, Any], Any],
     ) -> Iterator[tuple[Any, Any]]:
-        """(tag, result) of every picture that can be read; the others are counted by name.
+        """(tag, result) of every image that can be read; the others are counted by name.
 
         Args:
           requests: (tag, files, name).
-          process: takes a picture's bytes and its tag, in a thread; may raise ReadError.
+          process: takes an image's bytes and its tag, in a thread; may raise ReadError.
 
         Raises:
-          BuildError: with `strict`, the first picture that cannot be read.
+          BuildError: with `strict`, the first image that cannot be read.
         """
-        for tag, name, result in pictures.read_all(requests, process):
+        for tag, name, result in image_files.read_all(requests, process):
             if isinstance(result, ReadError):
                 self.refuse_if_strict(f"{name} cannot be read ({result})")
                 self.report.unreadable.append(f"{name} ({result})")

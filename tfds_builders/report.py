@@ -1,4 +1,4 @@
-"""What a build found: persons, labelled joints, and the files and persons that it left out."""
+"""What a build found: persons, labeled joints, and the files and persons that it left out."""
 
 import collections
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-NAMES_SHOWN = 20
+MAX_NAMES_SHOWN = 20
 
 
 class Report:
@@ -14,9 +14,9 @@ class Report:
 
     def __init__(self):
         self.persons = collections.Counter()
-        self.labelled = collections.Counter()
+        self.labeled = collections.Counter()
         self.joints = collections.Counter()
-        self.pictures = collections.defaultdict(set)
+        self.images = collections.defaultdict(set)
         self.missing: list[str] = []
         self.unreadable: list[str] = []
         self.left_out = collections.defaultdict(list)
@@ -25,9 +25,9 @@ class Report:
     def person(self, split: str, example: Mapping[str, Any]) -> None:
         """Counts an example that goes into the split."""
         self.persons[split] += 1
-        self.labelled[split] += int(np.sum(example["labelled"]))
-        self.joints[split] += len(example["labelled"])
-        self.pictures[split].add(example["image_name"])
+        self.labeled[split] += int(np.sum(example["labeled"]))
+        self.joints[split] += len(example["labeled"])
+        self.images[split].add(example["image_name"])
 
     def leave_out(self, reason: str, who: str) -> None:
         """Counts a person that goes into no split."""
@@ -37,7 +37,7 @@ class Report:
         """Counts something that was borne without leaving anybody out."""
         self.remarks[text] += count
 
-    def lines(self, names_shown: int | None = NAMES_SHOWN) -> list[str]:
+    def lines(self, names_shown: int | None = MAX_NAMES_SHOWN) -> list[str]:
         """The report, a finding a line; files and persons by name.
 
         Args:
@@ -50,10 +50,10 @@ class Report:
 
         lines = []
         for split, persons in self.persons.items():
-            share = 100 * self.labelled[split] / max(1, self.joints[split])
+            share = 100 * self.labeled[split] / max(1, self.joints[split])
             lines.append(
-                f"{split}: {persons:,} persons in {len(self.pictures[split]):,} pictures, "
-                f"{self.labelled[split]:,} of {self.joints[split]:,} joints labelled "
+                f"{split}: {persons:,} persons in {len(self.images[split]):,} images, "
+                f"{self.labeled[split]:,} of {self.joints[split]:,} joints labeled "
                 f"({share:.1f} %)"
             )
         if self.missing:

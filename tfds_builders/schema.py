@@ -1,7 +1,7 @@
-"""The one schema of all builders: a person in a picture, with joints in pixels.
+"""The one schema of all builders: a person in an image, with joints in pixels.
 
 Coordinates are (x, y), x to the right and y down, continuous: pixel (column c, row r) covers
-[c, c + 1) x [r, r + 1), its centre is (c + 0.5, r + 0.5), the picture is [0, W] x [0, H].
+[c, c + 1) x [r, r + 1), its center is (c + 0.5, r + 0.5), the image is [0, W] x [0, H].
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,27 +21,27 @@ def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.fe
       extra: further features of one data set, by name.
 
     Returns:
-      `FeaturesDict`; lengths and positions in pixels of the stored picture, (x, y), float32.
+      `FeaturesDict`; lengths and positions in pixels of the stored image, (x, y), float32.
     """
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3), doc="RGB, upright"),
             "image_name": tfds.features.Text(doc="file name in the release"),
-            "person": tfds.features.Scalar(np.int32, doc="index of the person in the picture"),
+            "person": tfds.features.Scalar(np.int32, doc="index of the person in the image"),
             "keypoints": tfds.features.Tensor(
-                shape=(num_joints, 2), dtype=np.float32, doc="pixels, (x, y); 0 if not labelled"
+                shape=(num_joints, 2), dtype=np.float32, doc="pixels, (x, y); 0 if not labeled"
             ),
-            "labelled": tfds.features.Tensor(
+            "labeled": tfds.features.Tensor(
                 shape=(num_joints,), dtype=np.bool_, doc="a position is given"
             ),
             "visible": tfds.features.Tensor(
-                shape=(num_joints,), dtype=np.bool_, doc="labelled and not marked occluded"
+                shape=(num_joints,), dtype=np.bool_, doc="labeled and not marked occluded"
             ),
             "box": tfds.features.Tensor(
                 shape=(4,), dtype=np.float32, doc="the person's x, y, width, height in pixels"
             ),
             "center": tfds.features.Tensor(
-                shape=(2,), dtype=np.float32, doc="the person's nominal centre in pixels"
+                shape=(2,), dtype=np.float32, doc="the person's nominal center in pixels"
             ),
             "scale": tfds.features.Scalar(np.float32, doc="the person's nominal size in pixels"),
             "head_size": tfds.features.Scalar(np.float32, doc="pixels; 0 if unknown"),

@@ -81,7 +81,7 @@ class Zip:
 
 
 class Tar:
-    """The members of a tar, compressed or not. Reading backwards in a compressed one is slow."""
+    """The members of a tar, compressed or not. Reading backward in a compressed one is slow."""
 
     def __init__(self, path: pathlib.Path):
         self.path = path

@@ -14,6 +14,8 @@ from typing import Any
 import ml_collections
 
 from configs import common
+from jaxpose import skeleton
+from jaxpose.errors import UsageError
 from jaxpose.training.workdir import FREE_FIELDS
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "configs"
@@ -87,7 +89,7 @@ def presets(module: Any) -> list[str]:
     """The presets of a config file, its default first, as its own error lists them."""
     try:
         module.get_config("?")
-    except ValueError as error:
+    except UsageError as error:
         named = re.split(r", | or ", str(error).rpartition("choose ")[2])
         (default,) = module.get_config.__defaults__
         return sorted(named, key=lambda preset: preset != default)
@@ -96,7 +98,7 @@ def presets(module: Any) -> list[str]:
 
 def written(value: Any) -> str:
     """A value as the page shows it."""
-    if value == common.MPII_JOINTS:
+    if value == skeleton.MPII.joints:
         return "MPII's 16"
     return f"`{value!r}`".replace("'", '"')
 

@@ -27,22 +27,22 @@ from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
 from jaxpose.geometry import (
+    IMAGE_RULE,
     LSP_RULE,
-    PICTURE_RULE,
     Crop,
     apply_affine,
+    crop_image,
     crop_to_image,
-    cut,
     example_crop,
 )
-from jaxpose.network import make_net, normalise
+from jaxpose.network import make_net, normalize
 from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
 
 RADIUS = 0.05  # of the crop's side: views this near to their median agree
 CONTRADICTION = 0.1  # of the crop's side: labels farther than this from the median are wrong
-AGREEING = 0.8  # fraction of the views that must agree
-SUPPORTING = 0.25  # fraction of the views near a label that keeps it
-PRESENT = 0.5  # mean presence above which a missing joint is filled in
+MIN_AGREEING_FRACTION = 0.8  # fraction of the views that must agree
+MIN_SUPPORTING_FRACTION = 0.25  # fraction of the views near a label that keeps it
+MIN_PRESENCE = 0.5  # mean presence above which a missing joint is filled in
 TURNS = (0.0, 90.0, 180.0, 270.0)
 TILTS = (-25.0, 0.0, 25.0)
 SIZES = (1.0, 1.2)
@@ -76,17 +76,17 @@ def decide(
     """
     median = np.median(views.keypoints, axis=0)
     off = np.linalg.norm(views.keypoints - median, axis=-1) / side
-    agreed = (off < RADIUS).mean(axis=0) >= AGREEING
+    agreed = (off < RADIUS).mean(axis=0) >= MIN_AGREEING_FRACTION
     near_label = np.linalg.norm(views.keypoints - keypoints, axis=-1) / side < CONTRADICTION
     wrong = np.linalg.norm(median - keypoints, axis=-1) / side > CONTRADICTION
     changes = []
     for joint in range(len(keypoints)):
         if not labeled[joint]:
-            if agreed[joint] and views.presence[:, joint].mean() > PRESENT:
+            if agreed[joint] and views.presence[:, joint].mean() > MIN_PRESENCE:
                 changes.append((joint, "filled", median[joint]))
         elif agreed[joint] and wrong[joint]:
             changes.append((joint, "moved", median[joint]))
-        elif not agreed[joint] and near_label[:, joint].mean() < SUPPORTING:
+        elif not agreed[joint] and near_label[:, joint].mean() < MIN_SUPPORTING_FRACTION:
             changes.append((joint, "dropped", None))
     return changes
 
@@ -111,7 +111,7 @@ class Teacher:
 
         def predict(images):
             both = jnp.concatenate([images, images[:, :, ::-1]])
-            output = net.apply(variables, normalise(both, net.dtype))
+            output = net.apply(variables, normalize(both, net.dtype))
             keypoints, presence = output.keypoints[-1], jax.nn.sigmoid(output.confidence[-1])
             straight, mirrored = jnp.split(keypoints, 2)
             first, second = jnp.split(presence, 2)
@@ -145,13 +145,13 @@ def corrections(
             examples = list(pool.map(lambda i: read_example(split, i), padded))
             images = list(pool.map(lambda e: decode(e["image"])[0], examples))
             examples = [{**e, "image": i} for e, i in zip(examples, images, strict=True)]
-            turned = _look(teacher, pool, examples, [_turned_crops(e) for e in examples])
+            turned = _predict_views(teacher, pool, examples, [_turned_crops(e) for e in examples])
             best = [_best_turn(views) for views in turned]
             crops = [_tilted_crops(e, turn) for e, turn in zip(examples, best, strict=True)]
-            looked = _look(teacher, pool, examples, crops)
+            looked = _predict_views(teacher, pool, examples, crops)
             for example, views, _ in zip(examples, looked, group, strict=False):
                 keypoints = np.asarray(example["keypoints"], np.float64)
-                labeled = np.asarray(example["labelled"])
+                labeled = np.asarray(example["labeled"])
                 side = example_crop(example, LSP_RULE).side
                 name = example["image_name"]
                 name = name.decode() if isinstance(name, bytes) else str(name)
@@ -160,10 +160,10 @@ def corrections(
                     yield name, joint, old, new, reason
 
 
-def _look(teacher, pool, examples, crops) -> list[Views]:
+def _predict_views(teacher, pool, examples, crops) -> list[Views]:
     """The views of each person: every crop, as it is and mirrored."""
     flat = [(e["image"], crop) for e, own in zip(examples, crops, strict=True) for crop in own]
-    shown = list(pool.map(lambda pair: cut(pair[0], pair[1], teacher.size), flat))
+    shown = list(pool.map(lambda pair: crop_image(pair[0], pair[1], teacher.size), flat))
     views = teacher(np.stack(shown), [crop for _, crop in flat])
     count = len(crops[0])
     keypoints = views.keypoints.reshape(2, len(examples), count, -1, 2)
@@ -178,7 +178,7 @@ def _look(teacher, pool, examples, crops) -> list[Views]:
 
 
 def _turned_crops(example) -> list[Crop]:
-    whole = example_crop(example, PICTURE_RULE)
+    whole = example_crop(example, IMAGE_RULE)
     person = example_crop(example, LSP_RULE)
     return [crop._replace(rotation=turn) for turn in TURNS for crop in (whole, person)]
 
@@ -191,7 +191,7 @@ def _best_turn(views: Views) -> float:
 
 
 def _tilted_crops(example, turn: float) -> list[Crop]:
-    whole = example_crop(example, PICTURE_RULE)
+    whole = example_crop(example, IMAGE_RULE)
     person = example_crop(example, LSP_RULE)
     crops = [whole] + [person._replace(side=person.side * size) for size in SIZES]
     return [crop._replace(rotation=turn + tilt) for tilt in TILTS for crop in crops]

@@ -1,10 +1,10 @@
-"""Scores a shipped network and writes the figures and pictures of docs/model_card.md.
+"""Scores a shipped network and writes the figures and images of docs/model_card.md.
 
     python -m tools.model_card --data_dir DIR [--checkpoint PATH] [--photo FILE]
 
 needs lsp/person_centric, lsp/observer_centric and mpii/crops, prepared in DIR. The page's text is
-written by hand; what stands between its two marks is replaced, and so are the pictures. With a
-photo of a person the README's picture is drawn from it too.
+written by hand; what stands between its two marks is replaced, and so are the images. With a
+photo of a person the README's image is drawn from it too.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from jaxpose.evaluation import calibration, inference, protocols
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.evaluation.protocols import ProtocolResult
-from jaxpose.geometry import PICTURE_RULE, example_crop
+from jaxpose.geometry import IMAGE_RULE, example_crop
 from jaxpose.network import PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict import panels
@@ -35,7 +35,7 @@ from jaxpose.visualize import draw_skeleton
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs"
 PAGE = FOLDER / "model_card.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-PICTURES = {"test_people": 24, "worst_people": 12}  # how many persons each shows
+IMAGES = {"test_people": 24, "worst_people": 12}  # how many persons each shows
 SIDE = 192  # pixels of a person in them
 COLUMNS = 6
 SEED = 0  # draws the test people
@@ -92,7 +92,7 @@ def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredic
     return LabeledPredictions(
         prediction=np.stack(found),
         ground_truth=truth["keypoints"],
-        labelled=truth["labelled"],
+        labeled=truth["labeled"],
         joints=split.joints,
         prediction_joints=estimator.joints,
     )
@@ -116,14 +116,14 @@ def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
 
 
 def confidence_text(predictions: inference.Predictions) -> str:
-    """ROC area of "labelled in the crop" with its interval, and the reliability table."""
+    """ROC area of "labeled in the crop" with its interval, and the reliability table."""
     probability, present = predictions.confidence[-1], predictions.in_crop
     known = np.ones_like(present)
     area = calibration.pooled_roc_area(probability, present, known)
     low, high = calibration.roc_interval(probability, present, known)
     base = calibration.pooled_roc_area(calibration.base_rate_scores(present, known), present, known)
     lines = [
-        f'Area under the ROC curve of "labelled in the crop", pooled over {present.shape[1]} '
+        f'Area under the ROC curve of "labeled in the crop", pooled over {present.shape[1]} '
         f"joints of {len(present)} persons ({int((~present).sum())} of {present.size} joints are "
         f"not): {area:.3f}, 95 % interval {low:.3f} to {high:.3f} (bootstrap over persons); each "
         f"joint's base rate alone gives {base:.3f}.",
@@ -140,16 +140,16 @@ def confidence_text(predictions: inference.Predictions) -> str:
 
 
 def figures(path: str | pathlib.Path, data_dir: str) -> str:
-    """All tables, as Markdown; the pictures are written on the way."""
+    """All tables, as Markdown; the images are written on the way."""
     network = open_network(path)
     open_split = functools.partial(prepared.open_split, data_dir=data_dir)
     test = open_split("lsp/person_centric", "test")
     observed = open_split("lsp/observer_centric", "test")
     people = open_split("mpii/crops", "validation")
-    plain = predict(network, test, "picture")
+    plain = predict(network, test, "image")
     person_centric = labeled(network, test, plain)
     rows = [
-        ("whole picture, one crop, one pass", person_centric),
+        ("whole image, one crop, one pass", person_centric),
         ("`predict`: second pass on the box of the first", second_pass(path, test)),
         ("flip test", _other(network, test, flip_test=True)),
         (f"{CROPS} crops", _other(network, test, num_crops=CROPS)),
@@ -165,7 +165,7 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
         for k in range(network.net.num_blocks)
     ]
     mpii = predict(network, people, "joints")
-    draw_pictures(network, test, plain, person_centric)
+    draw_images(network, test, plain, person_centric)
 
     def score_rows(protocol, named):
         return table(protocol, [(label, scored(protocol, found)) for label, found in named])
@@ -173,9 +173,9 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
     parts = [
         "LSP test, person-centric, PCK@0.2, 1,000 persons:",
         score_rows("lsp-pck", rows),
-        "By prediction block, whole picture, one crop, one pass:",
+        "By prediction block, whole image, one crop, one pass:",
         score_rows("lsp-pck", blocks),
-        "Both annotations, whole picture, one crop, one pass, PCK@0.2 and strict PCP:",
+        "Both annotations, whole image, one crop, one pass, PCK@0.2 and strict PCP:",
         score_rows("lsp-pck", centric),
         score_rows("lsp-pcp", centric),
         f"MPII, {len(people.source)} validation persons, crop by the true joints' box, PCKh@0.5:",
@@ -185,11 +185,11 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
     return "\n\n".join(parts)
 
 
-def _other(network: Network, split: PreparedSplit, *, crop: str = "picture", **options):
+def _other(network: Network, split: PreparedSplit, *, crop: str = "image", **options):
     return labeled(network, split, predict(network, split, crop, **options))
 
 
-def draw_pictures(
+def draw_images(
     network: Network,
     split: PreparedSplit,
     found: inference.Predictions,
@@ -209,22 +209,22 @@ def draw_pictures(
         "worst_people": np.argsort(-error / torso),
     }
     image_of = import_optional("PIL.Image", extra="predict")
-    for name, count in PICTURES.items():
+    for name, count in IMAGES.items():
         tiles = [_tile(network, split, found, int(i)) for i in chosen[name][:count]]
         rows = [np.concatenate(tiles[i : i + COLUMNS], 1) for i in range(0, count, COLUMNS)]
         image_of.fromarray(np.concatenate(rows, 0)).save(
-            FOLDER / "pictures" / f"{name}.webp", quality=80, method=6
+            FOLDER / "images" / f"{name}.webp", quality=80, method=6
         )
 
 
 def _tile(
     network: Network, split: PreparedSplit, found: inference.Predictions, index: int
 ) -> np.ndarray:
-    """One person's whole picture in a square, with the predicted skeleton."""
+    """One person's whole image in a square, with the predicted skeleton."""
     cv2 = import_optional("cv2", extra="predict")
     example = read_example(split, index)
     image, _ = decode(example["image"])
-    crop = example_crop(example, PICTURE_RULE)
+    crop = example_crop(example, IMAGE_RULE)
     scale = SIDE / crop.side
     size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
     tile = np.full((SIDE, SIDE, 3), 255, np.uint8)
@@ -240,13 +240,13 @@ def _tile(
     )
 
 
-def draw_first_picture(path: str | pathlib.Path, photo: str) -> None:
-    """The README's picture: a photo's skeleton and part maps."""
+def draw_first_image(path: str | pathlib.Path, photo: str) -> None:
+    """The README's image: a photo's skeleton and part maps."""
     estimator = PoseEstimator.from_checkpoint(path)
     box = estimator.predict(photo).boxes[0]
     sheet = panels.all_part_maps(estimator, panels.look_at(estimator, photo, box))
     image_of = import_optional("PIL.Image", extra="predict")
-    image_of.fromarray(sheet).save(FOLDER / "pictures" / "first.webp", quality=85, method=6)
+    image_of.fromarray(sheet).save(FOLDER / "images" / "first.webp", quality=85, method=6)
 
 
 def write(page: pathlib.Path, text: str) -> None:
@@ -262,14 +262,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--checkpoint", default="", help="by default the shipped network")
-    parser.add_argument("--photo", default="", help="of a person, for the README's picture")
+    parser.add_argument("--photo", default="", help="of a person, for the README's image")
     parser.add_argument("--print", action="store_true", help="print it and leave the page alone")
     arguments = parser.parse_args()
     use_compilation_cache()
-    (FOLDER / "pictures").mkdir(exist_ok=True)
+    (FOLDER / "images").mkdir(exist_ok=True)
     path = arguments.checkpoint or packed.path("small")
     if arguments.photo:
-        draw_first_picture(path, arguments.photo)
+        draw_first_image(path, arguments.photo)
     text = figures(path, arguments.data_dir)
     print(text)
     if not arguments.print:

@@ -22,15 +22,15 @@ from jaxpose.training.step import make_train_step
 
 PASSES = 3  # a training step computes what a forward pass does three times over
 READS_AND_WRITES = 9  # of every convolution's output in a training step: 3 forward, 6 backward
-SHARE = 0.5  # of the floor (operations or bytes, whichever is larger) that the program reaches
-LINK_SHARE = 0.7  # of a link's bandwidth that an all-reduce reaches
+EFFICIENCY = 0.5  # of the floor (operations or bytes, whichever is larger) that the program reaches
+LINK_EFFICIENCY = 0.7  # of a link's bandwidth that an all-reduce reaches
 KERNELS = 12  # programs that the device starts for each batch-normed layer, forward and backward
-SUMS_A_NORM = 1.5  # sums over the devices that wait for each other; `--count_sums 8` counts them
-IMAGES_A_CORE = 400.0  # that the input pipeline makes in a second
+SUMS_PER_NORM = 1.5  # sums over the devices that wait for each other; `--count_sums 8` counts them
+IMAGES_PER_CORE = 400.0  # that the input pipeline makes in a second
 
 
 class Hardware(NamedTuple):
-    """A device, its neighbours on fast links (an island), and its host.
+    """A device, its neighbors on fast links (an island), and its host.
 
     Attributes:
       operations: a second, in bfloat16, multiply and add counted apart.
@@ -66,7 +66,7 @@ HARDWARE = {
 
 
 class Network(NamedTuple):
-    """What a step of the paper's network costs for one picture, by its shapes."""
+    """What a step of the paper's network costs for one image, by its shapes."""
 
     multiply_adds: int  # of a forward pass
     outputs: int  # numbers that all convolutions of a forward pass write
@@ -75,7 +75,7 @@ class Network(NamedTuple):
 
 
 def level(name: str) -> int:
-    """By which factor a layer's output is smaller than the picture."""
+    """By which factor a layer's output is smaller than the image."""
     block, layer = name.split("/")[:2]
     if block == "stem":
         if layer in ("conv1", "conv2", "conv3"):
@@ -118,25 +118,25 @@ class Step(NamedTuple):
 
 
 def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> Step:
-    """The step of `batch` pictures on each of some devices, in bfloat16."""
+    """The step of `batch` images on each of some devices, in bfloat16."""
     operations = 2 * PASSES * network.multiply_adds * batch / hardware.operations
     traffic = 2 * READS_AND_WRITES * network.outputs * batch / hardware.memory
     starts = KERNELS * network.norms * hardware.start
-    compute = max(operations, traffic) / SHARE + starts
+    compute = max(operations, traffic) / EFFICIENCY + starts
 
     inside = min(devices, hardware.island)
     islands = math.ceil(devices / hardware.island)
     size = 4 * network.parameters  # gradients are float32
-    gradients = 2 * size * (inside - 1) / inside / (LINK_SHARE * hardware.inside)
-    gradients += 2 * size / inside * (islands - 1) / islands / (LINK_SHARE * hardware.outside)
+    gradients = 2 * size * (inside - 1) / inside / (LINK_EFFICIENCY * hardware.inside)
+    gradients += 2 * size / inside * (islands - 1) / islands / (LINK_EFFICIENCY * hardware.outside)
     latency = hardware.inside_latency * (inside > 1)
     latency += hardware.outside_latency * math.log2(islands)
     images = batch * min(devices, hardware.host)
     return Step(
         compute=compute,
         gradients=gradients + latency * (devices > 1),
-        norms=SUMS_A_NORM * network.norms * latency,
-        input=images / (IMAGES_A_CORE * hardware.cores),
+        norms=SUMS_PER_NORM * network.norms * latency,
+        input=images / (IMAGES_PER_CORE * hardware.cores),
     )
 
 
@@ -173,7 +173,7 @@ def count_sums(blocks: int) -> str:
     batch = {
         "image": np.zeros((count, 32, 32, 3), np.uint8),
         "keypoints": np.zeros((count, 3, 2), np.float32),
-        **{name: np.ones((count, 3), bool) for name in ("labelled", "known")},
+        **{name: np.ones((count, 3), bool) for name in ("labeled", "known")},
         "weight": np.ones(count, np.float32),
         "readable": np.ones(count, bool),
     }

@@ -18,7 +18,7 @@ SKELETON = JointSet(
     flip_pairs=(("right_wrist", "left_wrist"), ("right_ankle", "left_ankle")),
     limbs=(("head_top", "right_wrist"), ("head_top", "left_wrist")),
 )
-SIZE = 64  # pixels of a picture's side
+SIZE = 64  # pixels of an image's side
 PERSONS = {"train": 1600, "validation": 100, "test": 200}
 RED, BLUE, BLACK = (220, 40, 40), (40, 60, 220), (0, 0, 0)
 
@@ -46,8 +46,8 @@ def figure(rng: np.random.Generator) -> dict:
     low, high = keypoints.min(axis=0), keypoints.max(axis=0)
     return {
         "image": cv2.imencode(".png", image[..., ::-1])[1].tobytes(),
-        "keypoints": np.where(inside[:, None], keypoints, 0),  # 0 where not labelled
-        "labelled": inside,
+        "keypoints": np.where(inside[:, None], keypoints, 0),  # 0 where not labeled
+        "labeled": inside,
         "visible": inside,
         "box": np.array([*low, *(high - low)], np.float32),
         "center": middle.astype(np.float32),

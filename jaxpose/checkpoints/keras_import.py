@@ -121,7 +121,7 @@ def load(
     Example::
 
         arguments, variables = load("reception.h5")
-        output = PoseNet(**arguments).apply(variables, normalise(images))
+        output = PoseNet(**arguments).apply(variables, normalize(images))
     """
     h5py = import_optional("h5py", extra="convert")
     with _opened(h5py, path) as file:

@@ -27,6 +27,16 @@ class CheckpointMetadata(NamedTuple):
       seconds: spent on the run up to this step.
       score: best validation score, in percent; None if the checkpoint was not chosen by one.
       source: name of the file that the variables were imported from; empty otherwise.
+
+    Example:
+      >>> from jaxpose.geometry import MPII_RULE
+      >>> from jaxpose.skeleton import MPII
+      >>> metadata = CheckpointMetadata(
+      ...     network={"num_joints": 16}, joints=MPII.joints, flip_pairs=MPII.flip_pairs,
+      ...     limbs=MPII.limbs, trained_joints=MPII.joints, image_size=256, crop=MPII_RULE, step=0,
+      ... )
+      >>> metadata.to_json()["crop"]
+      {'source': 'scale', 'enlargement': 1.25, 'shift': 0.075}
     """
 
     network: Mapping[str, Any]
@@ -47,7 +57,7 @@ class CheckpointMetadata(NamedTuple):
         Returns:
           A dict with ``format`` and the fields by name.
         """
-        record = {"format": FORMAT}
+        record: dict[str, Any] = {"format": FORMAT}
         for name, value in self._asdict().items():
             if name not in self._field_defaults or value != self._field_defaults[name]:
                 record[name] = value

@@ -19,7 +19,7 @@ from jaxpose.errors import JaxposeError
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
-MOST_BYTES = 2**30  # unpacked; PoseNet of the paper has 59 MB in float32
+MAX_BYTES = 2**30  # unpacked; PoseNet of the paper has 59 MB in float32
 
 # What NumPy raises for files that are cut off, hold objects, or lie about their size.
 _DAMAGE = (
@@ -85,8 +85,8 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
     try:
         # Opened here, since np.load leaves a file open that it cannot read.
         with open(path, "rb") as file:
-            if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > MOST_BYTES:
-                raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
+            if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > MAX_BYTES:
+                raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}

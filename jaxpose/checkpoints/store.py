@@ -1,7 +1,7 @@
 """Checkpoints through Orbax: saving, restoring, falling back to the one before.
 
 A checkpoint folder holds one tree, its `metadata` (JSON): the network's arguments, joint names with
-their flip pairs and limbs, which joints were ever labelled in training, image size, crop rule and a
+their flip pairs and limbs, which joints were ever labeled in training, image size, crop rule and a
 checksum of all that and the tree; and `files.json`, the size and checksum of each of its files, by
 which damage is found before Orbax is asked to read it. A workdir holds `checkpoints/latest` (whole
 training states, the newest two) and `checkpoints/best` (the variables that scored best).
@@ -35,9 +35,9 @@ FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
 # Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
 WRITE_SECONDS = 7 * 24 * 3600
-MOST_CAUSES = 8  # of an error, that are read for its reason
+MAX_CAUSES = 8  # of an error, that are read for its reason
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-LEAVES_NAMED = 5  # of those that differ, in an error
+MAX_LEAVES = 5  # of those that differ, in an error
 logger = logging.getLogger(__name__)
 
 
@@ -152,7 +152,7 @@ def finish(manager) -> None:
 
 def _save_error(folder, error: Exception) -> JaxposeError:
     return JaxposeError(
-        f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are whole. "
+        f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are intact. "
         "Free space or mend the permissions, then start the same command again"
     )
 
@@ -164,7 +164,7 @@ def _reason(error: Exception) -> str:
     the system's word stands somewhere behind them.
     """
     texts, cause = [], error
-    while cause is not None and len(texts) < MOST_CAUSES:
+    while cause is not None and len(texts) < MAX_CAUSES:
         texts.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(texts)
@@ -193,7 +193,7 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
             return _read(folder / str(step), like)
         except JaxposeError:
             raise
-        except Exception as error:  # Orbax and TensorStore raise many kinds for a broken file
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a corrupt file
             logger.warning(
                 "checkpoint %s cannot be read (%s); trying the one before it",
                 folder / str(step),
@@ -278,20 +278,6 @@ def load(
     return variables, metadata, folder
 
 
-def read_metadata(folder: pathlib.Path) -> CheckpointMetadata:
-    """A checkpoint's metadata.
-
-    Raises:
-      JaxposeError: there is none, it cannot be read, or it is of a newer jaxpose.
-    """
-    try:
-        return CheckpointMetadata.from_json(read_json(folder), folder)
-    except (OSError, ValueError) as error:
-        raise JaxposeError(
-            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
-        ) from error
-
-
 def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
     """Raise a JaxposeError that names the leaves in which two trees of variables differ."""
     _check_leaves(_shapes(variables), like, folder)
@@ -360,8 +346,8 @@ def _check_leaves(stored: dict[str, tuple], like: Any, folder: pathlib.Path) -> 
         if expected.get(name) != stored.get(name)
     ]
     if lines:
-        more = f" (and {len(lines) - LEAVES_NAMED} more)" if len(lines) > LEAVES_NAMED else ""
+        more = f" (and {len(lines) - MAX_LEAVES} more)" if len(lines) > MAX_LEAVES else ""
         raise JaxposeError(
-            f"checkpoint {folder} is of another network: {'; '.join(lines[:LEAVES_NAMED])}{more}. "
+            f"checkpoint {folder} is of another network: {'; '.join(lines[:MAX_LEAVES])}{more}. "
             "Use the config it was trained with, or --config.init_from to take over what matches"
         )

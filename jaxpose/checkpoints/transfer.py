@@ -39,7 +39,7 @@ def transfer_variables(
     name, never because shapes agree.
 
     Args:
-      variables: the new network's {"params", "batch_stats"}, freshly initialised.
+      variables: the new network's {"params", "batch_stats"}, freshly initialized.
       net: the new network.
       joints: its joint names.
       source: the checkpoint's variables.

@@ -27,7 +27,7 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Serve the page until Ctrl-C."""
-    with phase("loading JAX", say=to_terminal):
+    with phase("loading JAX", log=to_terminal):
         from jaxpose.demo.server import serve
         from jaxpose.predict.command import open_estimator
 

@@ -97,4 +97,4 @@ def _leave_partners(status: int) -> None:
     if "jax" in sys.modules:
         from jaxpose.runtime import processes
 
-        processes.leave(status)
+        processes.abort(status)

@@ -35,13 +35,13 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Export a checkpoint and print what was written."""
-    with phase("loading JAX", say=to_terminal):
+    with phase("loading JAX", log=to_terminal):
         from jaxpose.export import export_network
         from jaxpose.runtime.compilation import use_compilation_cache
 
     use_compilation_cache()
     name = arguments.format or ("onnx" if arguments.out.endswith(".onnx") else "jax")
-    with phase("compiling the program", say=to_terminal):
+    with phase("compiling the program", log=to_terminal):
         done = export_network(
             arguments.checkpoint, arguments.out, format=name, which=arguments.which
         )

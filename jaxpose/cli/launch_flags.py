@@ -79,10 +79,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
 def _config_files(argv: list[str]) -> set[str]:
     """Absolute paths of the files that ``--config`` names."""
     files = set()
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, tracked in zip(argv, [*argv[1:], ""], strict=True):
         match = re.fullmatch(r"--?config(?:=(.*))?", argument)
         if match:
-            value = following if match[1] is None else match[1]
+            value = tracked if match[1] is None else match[1]
             files.add(os.path.abspath(value.partition(":")[0]))
     return files
 

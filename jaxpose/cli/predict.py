@@ -20,7 +20,7 @@ def add(commands) -> None:
         "predict",
         help="find people's keypoints in photos and videos",
         description="Finds the keypoints of people in photos, folders of them, and videos, and "
-        "draws them. Without a box it looks for one person in the whole picture; in a video it "
+        "draws them. Without a box it looks for one person in the whole image; in a video it "
         "follows the persons from frame to frame.",
         epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height. For many "
         "people, write it with any detector.",
@@ -121,7 +121,7 @@ def _frequency(text: str) -> float:
 
 def run(arguments) -> None:
     """Predict every input and write what was asked for."""
-    with phase("loading JAX", say=to_terminal):
+    with phase("loading JAX", log=to_terminal):
         from jaxpose.predict import command
 
     command.run(

@@ -12,13 +12,18 @@ def add(commands) -> None:
         "score",
         help="score predictions by a protocol of the paper",
         description="Scores the predictions in an .npz file and prints the paper's columns.",
-        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labelled, for MPII "
+        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labeled, for MPII "
         "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
     )
     parser.add_argument("protocol", metavar="PROTOCOL", help="mpii-pckh, lsp-pck or lsp-pcp")
     parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.add_argument("--json", action="store_true", help="every rate and count as JSON")
     parser.add_argument("--paper", action="store_true", help="add the rows of the paper's tables")
+    parser.add_argument(
+        "--separated",
+        action="store_true",
+        help="score only the persons that the array separated marks: MPII's single-person subset",
+    )
     parser.set_defaults(run=run)
 
 
@@ -28,9 +33,12 @@ def run(arguments) -> None:
 
     protocol = protocols.named(arguments.protocol)
     predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
-    found = protocols.result(protocol, protocols.score(protocol, predictions))
+    counts = protocols.score(protocol, predictions, separated_only=arguments.separated)
+    found = protocols.result(protocol, counts)
+    subset = ["separated persons"] if arguments.separated else []
+    description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:
-        record = {**found.to_json(), "description": predictions.description}
+        record = {**found.to_json(), "description": description}
         if arguments.paper:
             record["paper"] = tables.paper_dicts(protocol)
         print(json.dumps(record, indent=1, allow_nan=False))
@@ -39,7 +47,7 @@ def run(arguments) -> None:
         tables.text(
             found,
             label=os.path.basename(arguments.file),
-            description=predictions.description,
+            description=description,
             paper=arguments.paper,
         )
     )

@@ -10,7 +10,7 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "visualize",
         help="draw what a network sees in a photo",
-        description="Writes three pictures: the part maps of all joints in one (the paper's Fig. "
+        description="Writes three images: the part maps of all joints in one (the paper's Fig. "
         "1b), single part maps before and after the softmax (Fig. 5), and the context maps of the "
         "joints that they moved the furthest (Fig. 6).",
     )
@@ -34,8 +34,8 @@ def add(commands) -> None:
 
 
 def run(arguments) -> None:
-    """Write the pictures and print their names."""
-    with phase("loading JAX", say=to_terminal):
+    """Write the images and print their names."""
+    with phase("loading JAX", log=to_terminal):
         from jaxpose.predict import command
 
     command.visualize(

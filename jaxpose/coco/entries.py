@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NAMED_ENTRIES = 3  # of one reason, in a message
+MAX_ENTRIES_SHOWN = 3  # of one reason, in a message
 
 Dropped = dict[str, list[str]]  # reason: the entries, such as "annotations[3]"
 
@@ -110,7 +110,7 @@ def describe(entries: Dropped) -> str:
     """
     parts = []
     for reason, names in entries.items():
-        shown = ", ".join(names[:NAMED_ENTRIES]) + ", ..." * (len(names) > NAMED_ENTRIES)
+        shown = ", ".join(names[:MAX_ENTRIES_SHOWN]) + ", ..." * (len(names) > MAX_ENTRIES_SHOWN)
         parts.append(f"{reason}: {len(names)} ({shown})")
     return "; ".join(parts)
 

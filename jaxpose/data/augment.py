@@ -1,4 +1,4 @@
-"""One random transform of one example: the crop's place, and the colours of what it shows."""
+"""One random transform of one example: the crop's place, and the colors of what it shows."""
 
 from typing import NamedTuple
 
@@ -16,9 +16,9 @@ class Augmentation(NamedTuple):
       scale: (low, high): the crop's side is multiplied by a number uniform between them (section
         4.1: 0.7 to 1.3 on MPII, 0.85 to 1.25 on LSP).
       flip: whether one example in two is mirrored (not in the paper).
-      color: strength of the change of colours, see ``color``; 0 is none (not in the paper).
-      shift: the crop's centre moves by up to this share of its side along each axis, uniformly
-        (not in the paper; a whole picture does not have its person in the middle either).
+      color: strength of the change of colors, see ``color``; 0 is none (not in the paper).
+      shift: the crop's center moves by up to this fraction of its side along each axis, uniformly
+        (not in the paper; a whole image does not have its person in the middle either).
       stray: fraction of the examples that get a stray crop in place of the above scale and shift:
         its center is off by up to `STRAY_SHIFT` of its side along each axis, its side multiplied
         by a factor log-uniform in `STRAY_SCALE` (not in the paper). Joints outside the crop are
@@ -45,7 +45,7 @@ ERASED_SIDE = (0.1, 0.4)
 
 
 def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> Crop:
-    """Moves a crop at random, then turns, scales and mirrors it about its own centre.
+    """Moves a crop at random, then turns, scales and mirrors it about its own center.
 
     Args:
       rng: five numbers are drawn from it whatever is switched on, so that a switch does not
@@ -123,7 +123,7 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
     One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moves to or
     from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform in
     +-strength, the channels' in +-strength / 2. Black stays black, so that the border outside the
-    picture does not turn grey, which it never is in a test.
+    image does not turn gray, which it never is in a test.
 
     Args:
       rng: five numbers are drawn from it.

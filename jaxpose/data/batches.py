@@ -1,4 +1,4 @@
-"""Prepared data sets to batches: decode, cut one random crop per person, stack, read ahead.
+"""Prepared data sets to batches: decode, cut one random crop per person, stack, prefetch.
 
 A batch is a pure function of its number: which persons it holds follows from (seed, epoch), what
 happens to one of them from (seed, epoch, person, draw). Neither the number of workers nor that of
@@ -27,8 +27,8 @@ from jaxpose.geometry import (
     Crop,
     CropRule,
     apply_affine,
+    crop_image,
     crop_to_image,
-    cut,
     example_crop,
     invert_affine,
     reduction,
@@ -72,11 +72,11 @@ def train_batches(
 
     Returns:
       An iterator of dicts, B = batch_size / process_count rows each: ``image`` uint8 [B, S, S, 3],
-      ``keypoints`` float32 [B, J, 2] in [0, 1] of the crop (0 where not labelled), ``labelled``
+      ``keypoints`` float32 [B, J, 2] in [0, 1] of the crop (0 where not labeled), ``labeled``
       bool [B, J] (known position inside the crop), ``known`` bool [B, J], ``weight`` float32 [B],
       ``index`` int64 [B] (position in the concatenation of the splits, see ``example_name``),
-      ``readable`` bool [B] (False where the picture did not decode: black, weight 0, nothing
-      labelled or known) and ``crop_to_image`` float64 [B, 2, 3]. Close it when done.
+      ``readable`` bool [B] (False where the image did not decode: black, weight 0, nothing
+      labeled or known) and ``crop_to_image`` float64 [B, 2, 3]. Close it when done.
 
     Raises:
       JaxposeError: an epoch has no full batch, the batch does not divide among the processes, a
@@ -252,17 +252,17 @@ class BatchMaker(NamedTuple):
         return _Person(place, row.index, row.rng, reader, example, crop)
 
     def _show(self, batch: dict[str, np.ndarray], person: "_Person") -> bool:
-        """Writes the crop's picture; an unreadable one leaves its row as padding is."""
+        """Writes the crop's image; an unreadable one leaves its row as padding is."""
         place, crop = person.place, person.crop
         decoded = decode(person.example["image"], reduction=reduction(crop.side, self.image_size))
         if decoded is None:
             batch["readable"][place] = False
             batch["weight"][place] = 0
-            for name in ("keypoints", "labelled", "known"):
+            for name in ("keypoints", "labeled", "known"):
                 batch[name][place] = 0
             return False
         image, reduced = decoded
-        cut(image, crop, self.image_size, reduced=reduced, out=batch["image"][place])
+        crop_image(image, crop, self.image_size, reduced=reduced, out=batch["image"][place])
         return True
 
 
@@ -278,19 +278,19 @@ class _Person(NamedTuple):
 
 
 def _place_joints(batch: dict[str, np.ndarray], person: _Person) -> None:
-    """Writes everything but the picture: joints and masks by the network's names."""
+    """Writes everything but the image: joints and masks by the network's names."""
     place, reader, example = person.place, person.reader, person.example
     order = reader.mirrored if person.crop.flip else reader.order
     matrix = crop_to_image(person.crop)
     points = apply_affine(invert_affine(matrix), np.asarray(example["keypoints"]))[order]
     inside = ((points >= 0) & (points <= 1)).all(axis=-1)
-    labelled = np.asarray(example["labelled"])[order] & (order >= 0) & inside
+    labeled = np.asarray(example["labeled"])[order] & (order >= 0) & inside
     batch["index"][place] = person.index
     batch["weight"][place] = 1
     batch["crop_to_image"][place] = matrix
     batch["known"][place] = (order >= 0) & reader.annotated[order]
-    batch["labelled"][place] = labelled
-    batch["keypoints"][place] = np.where(labelled[:, None], points, 0.0)
+    batch["labeled"][place] = labeled
+    batch["keypoints"][place] = np.where(labeled[:, None], points, 0.0)
 
 
 def _empty_batch(rows: int, size: int, joints: int) -> dict[str, np.ndarray]:
@@ -298,7 +298,7 @@ def _empty_batch(rows: int, size: int, joints: int) -> dict[str, np.ndarray]:
     return {
         "image": np.zeros((rows, size, size, 3), np.uint8),
         "keypoints": np.zeros((rows, joints, 2), np.float32),
-        "labelled": np.zeros((rows, joints), bool),
+        "labeled": np.zeros((rows, joints), bool),
         "known": np.zeros((rows, joints), bool),
         "weight": np.zeros(rows, np.float32),
         "index": np.full(rows, -1, np.int64),

@@ -1,9 +1,9 @@
 """JPEG and PNG bytes to pixels, reduced while decoding where JPEG allows it.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work: each 8x8 block
-becomes 4x4, 2x2 or 1 pixel. Pixel c of the result covers [c * k, (c + 1) * k) of the full picture,
+becomes 4x4, 2x2 or 1 pixel. Pixel c of the result covers [c * k, (c + 1) * k) of the full image,
 the last one perhaps in part: the geometry of ``geometry.reduce_by_area``. (Checked on odd sizes; in
-pictures whose chroma is reduced along one axis only, libjpeg moves the colours: those are decoded
+images whose chroma is reduced along one axis only, libjpeg moves the colors: those are decoded
 in full.)
 """
 
@@ -16,11 +16,11 @@ from jaxpose.optional import import_optional
 PNG = b"\x89PNG\r\n\x1a\n"  # its first bytes
 DEPTHS = (8, 10, 12, 14, 16)  # bits of a level
 MAX_PIXELS = 2**27
-"""Larger pictures are not decoded (400 MB as uint8 RGB)."""
+"""Larger images are not decoded (400 MB as uint8 RGB)."""
 
 
 class Header(NamedTuple):
-    """What the first bytes of a picture say.
+    """What the first bytes of an image say.
 
     Attributes:
       width, height: pixels.
@@ -52,7 +52,7 @@ def read_header(data: bytes) -> Header | None:
 def _png_header(data: bytes) -> Header | None:
     """Size of a PNG whose chunks all end within the data.
 
-    OpenCV allocates what a chunk says it is long, 4 GB of a broken file of 300 bytes.
+    OpenCV allocates what a chunk says it is long, 4 GB of a corrupt file of 300 bytes.
     """
     if len(data) < 24:
         return None
@@ -107,7 +107,7 @@ def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
 
     Returns:
       ``(image, reduced)``: uint8 [ceil(H / reduced), ceil(W / reduced), 3] RGB, and the power of
-      two by which it is reduced; None where the bytes are no whole picture.
+      two by which it is reduced; None where the bytes are no whole image.
     """
     header = read_header(data)
     if header is None:

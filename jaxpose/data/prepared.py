@@ -1,4 +1,4 @@
-"""Prepared data sets on disk: opening a split, and its annotations without its pictures."""
+"""Prepared data sets on disk: opening a split, and its annotations without its images."""
 
 import os
 import pathlib
@@ -13,6 +13,8 @@ from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index
+
+_OLD_LABELED = "labelled"  # old spelling, in data sets prepared before 0.1.0
 
 
 class PreparedSplit(NamedTuple):
@@ -80,7 +82,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         test_images = tuple((name, places) for name, places in metadata.get("test_images", ()))
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise JaxposeError(
-            f"{folder} is not a whole prepared data set ({_first_line(error)}); "
+            f"{folder} is not an intact prepared data set ({_first_line(error)}); "
             f"delete it and run: {_command(name, data_dir)}"
         ) from error
     if split not in splits:
@@ -142,7 +144,7 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
       index: of the example.
 
     Returns:
-      The schema's features, and ``picture_size``: (width, height) of the picture by its header,
+      The schema's features, and ``stored_size``: (width, height) of the image by its header,
       (0, 0) where it has none that can be read.
 
     Raises:
@@ -157,23 +159,25 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
             f"example {index} of {split.name} {split.split} cannot be read "
             f"({_first_line(error)}); are its files still there? else prepare the data set again"
         ) from error
+    if _OLD_LABELED in example:
+        example = {"labeled" if n == _OLD_LABELED else n: v for n, v in example.items()}
     header = read_header(example["image"])
-    return {**example, "picture_size": (header.width, header.height) if header else (0, 0)}
+    return {**example, "stored_size": (header.width, header.height) if header else (0, 0)}
 
 
 def annotations(split: PreparedSplit, joints: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Everything that a split says about its N persons, but for the pictures.
+    """Everything that a split says about its N persons, but for the images.
 
     Args:
       split: of a prepared data set.
       joints: names in the order that is wanted, J of them; the data set's own by default. A joint
-        that it does not have is nowhere labelled.
+        that it does not have is nowhere labeled.
 
     Returns:
       A dict of stacked arrays, by the schema's names: ``keypoints`` [N, J, 2] pixels of the stored
-      picture (0 where not labelled), ``labelled`` and ``visible`` [N, J], ``box`` [N, 4],
+      image (0 where not labeled), ``labeled`` and ``visible`` [N, J], ``box`` [N, 4],
       ``center`` [N, 2], ``scale``, ``head_size``, ``person``, ``separated`` [N], ``image_name``
-      [N] of str, ``picture_size`` [N, 2], and whatever else the data set has (MPII:
+      [N] of str, ``stored_size`` [N, 2], and whatever else the data set has (MPII:
       ``annolist_index``, ``origin``, ``zoom``).
 
     Raises:
@@ -187,7 +191,7 @@ def annotations(split: PreparedSplit, joints: Sequence[str] | None = None) -> di
     stacked = {name: _stack(values) for name, values in columns.items()}
     if joints is not None:
         order = joint_index(split.joints, joints)
-        for name in ("keypoints", "labelled", "visible"):
+        for name in ("keypoints", "labeled", "visible"):
             if name in stacked:
                 stacked[name] = _reorder(stacked[name], order)
     return stacked

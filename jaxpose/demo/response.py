@@ -1,4 +1,4 @@
-"""One photo's answer for the page: positions, probabilities and pictures of the maps, as JSON."""
+"""One photo's answer for the page: positions, probabilities and images of the maps, as JSON."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
-from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.predict import PoseEstimator, as_image
 from jaxpose.predict.images import is_heic_data, warnings_of_pillow_ignored
 from jaxpose.visualize import PRESENCE_THRESHOLD, heat_map, joint_colors, part_maps
 
@@ -41,23 +41,23 @@ def answer(
         `PoseEstimator.predict` does.
 
     Returns:
-      Plain and JSON-serialisable: ``size`` of the photo, ``box`` and ``crop`` that were looked at
+      Plain and JSON-serializable: ``size`` of the photo, ``box`` and ``crop`` that were looked at
       (x, y, width, height), ``joints`` (name, x, y in pixels of the photo, confidence, color and
-      the picture of its part map over the crop), ``limbs`` as pairs of indices, and ``part_maps``,
-      the picture of all of them.
+      the image of its part map over the crop), ``limbs`` as pairs of indices, and ``part_maps``,
+      the image of all of them.
 
     Raises:
-      JaxposeError: the data are no picture, or the box has no area or lies outside of it.
+      JaxposeError: the data are no image, or the box has no area or lies outside of it.
     """
-    picture = as_picture(_opened(data))
-    found = estimator.predict(picture, None if box is None else [box])
-    maps = estimator.maps(picture, found.boxes[0])
-    crop = geometry.cut(picture, maps.crop, MAP_SIZE)
+    image = as_image(_opened(data))
+    found = estimator.predict(image, None if box is None else [box])
+    maps = estimator.maps(image, found.boxes[0])
+    crop = geometry.crop_image(image, maps.crop, MAP_SIZE)
     heatmaps = maps.heatmaps[..., estimator.channels]
     place = {name: index for index, name in enumerate(estimator.joints)}
     (left, top), side = np.subtract(maps.crop.center, maps.crop.side / 2), maps.crop.side
     return {
-        "size": [picture.shape[1], picture.shape[0]],
+        "size": [image.shape[1], image.shape[0]],
         "box": found.boxes[0].tolist(),
         "crop": [float(left), float(top), float(side), float(side)],
         "joints": [
@@ -88,19 +88,19 @@ def _opened(data: bytes):
     """The bytes of a photo as a PIL image; no pixel is decoded yet."""
     images = import_optional("PIL.Image", extra="demo")
     if is_heic_data(data):
-        raise JaxposeError("that file is a HEIC picture; turn it into JPEG or PNG first")
+        raise JaxposeError("that file is a HEIC image; turn it into JPEG or PNG first")
     try:
         with warnings_of_pillow_ignored:
             return images.open(io.BytesIO(data), formats=FORMATS)
     except images.DecompressionBombError:
-        raise JaxposeError("that picture has too many pixels; reduce it first") from None
-    except Exception:  # Pillow's decoders raise many kinds for a broken file
-        raise JaxposeError("that file is no picture; take a JPEG, PNG or WebP") from None
+        raise JaxposeError("that image has too many pixels; reduce it first") from None
+    except Exception:  # Pillow's decoders raise many kinds for a corrupt file
+        raise JaxposeError("that file is no image; take a JPEG, PNG or WebP") from None
 
 
-def _as_url(picture: np.ndarray) -> str:
+def _as_url(image: np.ndarray) -> str:
     """uint8 [H, W, 3] as a data: address."""
     images = import_optional("PIL.Image", extra="demo")
     file = io.BytesIO()
-    images.fromarray(picture).save(file, "WEBP", quality=QUALITY)
+    images.fromarray(image).save(file, "WEBP", quality=QUALITY)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -14,8 +14,9 @@ from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator
 
-MOST_BYTES = 40_000_000  # of a photo's file
-READ_ON = 10 * MOST_BYTES  # what is read, and forgotten, of a larger one, so that a message arrives
+MAX_BYTES = 40_000_000  # of a photo's file
+# what is read, and forgotten, of a larger one, so that a message arrives
+DISCARD_BYTES = 10 * MAX_BYTES
 PAGE = {"": "text/html", "style.css": "text/css", "script.js": "text/javascript"}
 # The page loads from its own server, or from itself, and nothing else.
 POLICY = (
@@ -132,7 +133,7 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
             return responses.Response(status_code=400)
 
     async def describe(request):
-        return responses.JSONResponse({**about(estimator), "most_bytes": MOST_BYTES})
+        return responses.JSONResponse({**about(estimator), "most_bytes": MAX_BYTES})
 
     async def page(request):
         name = request.path_params.get("name", "")
@@ -156,7 +157,7 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
 
 
 class TooLarge(JaxposeError):
-    """A file of more than `MOST_BYTES`."""
+    """A file of more than `MAX_BYTES`."""
 
 
 class WrongType(JaxposeError):
@@ -175,19 +176,19 @@ def _check_type(content_type: str) -> None:
 
 
 async def _body(stream) -> bytes:
-    """The body of a request; never more than `MOST_BYTES` of it are held."""
+    """The body of a request; never more than `MAX_BYTES` of it are held."""
     parts, length = [], 0
     async for part in stream:
         length += len(part)
-        if length <= MOST_BYTES:
+        if length <= MAX_BYTES:
             parts.append(part)
         else:
             parts.clear()
-        if length > READ_ON:
+        if length > DISCARD_BYTES:
             break
-    if length > MOST_BYTES:
+    if length > MAX_BYTES:
         raise TooLarge(
-            f"that file has more than {MOST_BYTES // 1_000_000} MB; reduce the photo first"
+            f"that file has more than {MAX_BYTES // 1_000_000} MB; reduce the photo first"
         )
     return b"".join(parts)
 

@@ -13,7 +13,7 @@ class Bin(NamedTuple):
       low, high: the range; `high` belongs to the last one alone.
       count: joints in it.
       probability: their mean.
-      present: the share of them that is there.
+      present: the fraction of them that is there.
     """
 
     low: float
@@ -52,7 +52,7 @@ def roc_area(scores: np.ndarray, present: np.ndarray) -> float:
 
 
 def base_rate_scores(present: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What a network that looks at no picture could say: each joint's share of presence.
+    """What a network that looks at no image could say: each joint's share of presence.
 
     Args:
       present: bool [N, J], the joint is in the crop.

@@ -17,13 +17,13 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.evaluation_set import EvaluationSet
 from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.heatmaps import soft_argmax
-from jaxpose.network import PoseNet, normalise
+from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
 from jaxpose.skeleton import flip_permutation, joint_index
 
-MOST_CROPS = 9  # from 0.6 to 1.4 of the plain crop
-CROP_STEP = 0.1  # several crops differ in size by this share of the plain one
+MAX_CROPS = 9  # from 0.6 to 1.4 of the plain crop
+CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain one
 ARGMAX_TEMPERATURE = 1e-30  # low enough for the soft-argmax to return the argmax
 # Other ways to decode a network's maps: they show what the context maps (the paper's Fig. 6) and
 # the expectation in place of the maximum contribute.
@@ -35,10 +35,10 @@ class Predictions(NamedTuple):
     """A network's predictions for the N persons of a split, in the split's order.
 
     Attributes:
-      keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored picture.
+      keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored image.
       confidence: float32 [K, N, J], probability that the joint is in the crop.
-      in_crop: bool [N, J], labelled and inside the (first) crop.
-      readable: bool [N], the picture decoded.
+      in_crop: bool [N, J], labeled and inside the (first) crop.
+      readable: bool [N], the image decoded.
       decodings: keypoints, as above, by other ways to decode the same maps; empty unless asked for.
     """
 
@@ -66,7 +66,7 @@ def predict_crops(
     """
 
     def predict(images):
-        output = net.apply(variables, normalise(images, net.dtype), train=False)
+        output = net.apply(variables, normalize(images, net.dtype), train=False)
         return output.keypoints, output.confidence
 
     return _with_mirror(predict, images, flipped)
@@ -100,7 +100,7 @@ def decode_crops(
     temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: ARGMAX_TEMPERATURE}
 
     def predict(images):
-        output = net.apply(variables, normalise(images, net.dtype), train=False, heatmaps=True)
+        output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
         parts = output.heatmaps[..., : net.num_joints]
         decoders = [
             functools.partial(soft_argmax, temperature=temperatures[name], grid=net.grid)
@@ -145,7 +145,7 @@ def predict_split(
       rule: how a crop is cut.
       workers: processes that decode; 0 decodes in threads.
       flip_test: average with the mirrored prediction for the mirrored crop.
-      num_crops: crops of different size, averaged in the picture's pixels.
+      num_crops: crops of different size, averaged in the image's pixels.
       decodings: decode the maps in the other ways too (`decoding_names`).
     """
     flipped = tuple(flip_permutation(joints).tolist()) if flip_test else None
@@ -182,7 +182,7 @@ def predict_split(
             keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
             confidence[:, index] += probability[:, kept] / num_crops
             if number == 0:
-                in_crop[index] = batch["labelled"][kept]
+                in_crop[index] = batch["labeled"][kept]
                 readable[index] = batch["readable"][kept]
     keypoints, confidence, in_crop, readable = (
         processes.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)
@@ -198,9 +198,9 @@ def predict_split(
 
 def crop_sizes(num_crops: int) -> list[float]:
     """Sizes of several crops as fractions of the plain one, which comes first: 1, 0.9, 1.1, ..."""
-    if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MOST_CROPS:
+    if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MAX_CROPS:
         raise JaxposeError(
-            f"num_crops is {num_crops!r}; it must be 1 to {MOST_CROPS}, a whole number"
+            f"num_crops is {num_crops!r}; it must be 1 to {MAX_CROPS}, a whole number"
         )
     steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
@@ -229,17 +229,18 @@ def labeled_predictions(
     kept = joint_index(joints, trained_joints)
     return LabeledPredictions(
         prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
-        ground_truth=np.where(truth["labelled"][..., None], positions, 0.0),
-        labelled=truth["labelled"],
+        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
+        labeled=truth["labeled"],
         joints=truth_joints,
         prediction_joints=trained_joints,
         head_size=head_size,
         description=description,
+        separated=truth["separated"],
     )
 
 
 def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
-    """Pixels of the stored pictures [N, J, 2] to pixels of the release's."""
+    """Pixels of the stored images [N, J, 2] to pixels of the release's."""
     if "zoom" not in truth:
         return points
     return truth["origin"][:, None] + points / truth["zoom"][:, None, None]

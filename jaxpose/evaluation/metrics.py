@@ -1,7 +1,7 @@
 """PCK, PCKh and strict PCP as integer counts, which add up exactly over parts of a data set.
 
-PCK (with another normaliser PCKh): a joint is right if its distance to the truth, divided by the
-person's normaliser, is at most the threshold. Strict PCP: a stick is right if each of its two ends
+PCK (with another normalizer PCKh): a joint is right if its distance to the truth, divided by the
+person's normalizer, is at most the threshold. Strict PCP: a stick is right if each of its two ends
 lies within a fraction of the true stick's length from its true end. Rates are in percent, distances
 are taken in float64, and every comparison is ``<=``, as the toolkits of MPII and LSP have it.
 
@@ -24,15 +24,15 @@ class Counts(NamedTuple):
 
     Attributes:
       correct: int64 [T, P], right at each threshold.
-      counted: int64 [P], labelled parts of the persons that have a normaliser.
-      not_labelled: int64 [P], parts of these persons that are left out for want of a label.
+      counted: int64 [P], labeled parts of the persons that have a normalizer.
+      not_labeled: int64 [P], parts of these persons that are left out for want of a label.
       persons: int64, all persons.
-      persons_left_out: int64, persons without a normaliser: none of their parts is counted.
+      persons_left_out: int64, persons without a normalizer: none of their parts is counted.
     """
 
     correct: np.ndarray
     counted: np.ndarray
-    not_labelled: np.ndarray
+    not_labeled: np.ndarray
     persons: np.ndarray
     persons_left_out: np.ndarray
 
@@ -42,19 +42,19 @@ class Counts(NamedTuple):
 def pck(
     prediction: np.ndarray,
     ground_truth: np.ndarray,
-    labelled: np.ndarray,
-    normaliser: np.ndarray,
+    labeled: np.ndarray,
+    normalizer: np.ndarray,
     *,
     thresholds: Sequence[float],
 ) -> Counts:
-    """Percentage of correct keypoints; with the head's size as normaliser it is PCKh.
+    """Percentage of correct keypoints; with the head's size as normalizer it is PCKh.
 
     Args:
       prediction: [N, J, 2] positions (x, y) in any unit; one that is not finite is wrong.
       ground_truth: [N, J, 2] in the same unit.
-      labelled: bool [N, J]; joints without a label are left out.
-      normaliser: [N] in the same unit; persons whose normaliser is not above 0 are left out.
-      thresholds: T shares of the normaliser.
+      labeled: bool [N, J]; joints without a label are left out.
+      normalizer: [N] in the same unit; persons whose normalizer is not above 0 are left out.
+      thresholds: T shares of the normalizer.
 
     Returns:
       ``Counts`` over the J joints.
@@ -66,20 +66,20 @@ def pck(
       >>> counts.correct.tolist(), counts.counted.tolist()
       ([[1, 0]], [1, 1])
     """
-    normaliser = np.asarray(normaliser, np.float64)
-    measured = np.isfinite(normaliser) & (normaliser > 0)
-    errors = _distance(prediction, ground_truth) / np.where(measured, normaliser, 1.0)[:, None]
-    return _count(errors, np.asarray(labelled, bool), measured, thresholds)
+    normalizer = np.asarray(normalizer, np.float64)
+    measured = np.isfinite(normalizer) & (normalizer > 0)
+    errors = _distance(prediction, ground_truth) / np.where(measured, normalizer, 1.0)[:, None]
+    return _count(errors, np.asarray(labeled, bool), measured, thresholds)
 
 
 def torso_diagonal(
-    ground_truth: np.ndarray, labelled: np.ndarray, *, joints: Sequence[str]
+    ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str]
 ) -> np.ndarray:
-    """The normaliser of PCK on LSP: the true distance from left shoulder to right hip.
+    """The normalizer of PCK on LSP: the true distance from left shoulder to right hip.
 
     Args:
       ground_truth: [N, J, 2] positions (x, y).
-      labelled: bool [N, J].
+      labeled: bool [N, J].
       joints: J names.
 
     Returns:
@@ -96,7 +96,7 @@ def torso_diagonal(
         )
     a, b = ends
     length = _distance(np.asarray(ground_truth)[:, a], np.asarray(ground_truth)[:, b])
-    return np.where(np.asarray(labelled, bool)[:, ends].all(axis=1), length, 0.0)
+    return np.where(np.asarray(labeled, bool)[:, ends].all(axis=1), length, 0.0)
 
 
 # Each end is one joint, or the middle of two.
@@ -118,7 +118,7 @@ STICKS = {
 def strict_pcp(
     prediction: np.ndarray,
     ground_truth: np.ndarray,
-    labelled: np.ndarray,
+    labeled: np.ndarray,
     *,
     joints: Sequence[str],
     fractions: Sequence[float] = (0.5,),
@@ -128,7 +128,7 @@ def strict_pcp(
     Args:
       prediction: [N, J, 2] positions (x, y) in any unit.
       ground_truth: [N, J, 2] in the same unit.
-      labelled: bool [N, J]; a stick one of whose joints has no label is left out.
+      labeled: bool [N, J]; a stick one of whose joints has no label is left out.
       joints: J names; sticks of joints that are not among them are left out.
       fractions: T shares of the true stick's length.
 
@@ -137,14 +137,14 @@ def strict_pcp(
     """
     prediction = np.asarray(prediction, np.float64)
     ground_truth = np.asarray(ground_truth, np.float64)
-    labelled = np.asarray(labelled, bool)
+    labeled = np.asarray(labeled, bool)
     errors = np.full((len(ground_truth), len(STICKS)), np.inf)
     complete = np.zeros(errors.shape, bool)
     for stick, ends in enumerate(STICKS.values()):
         index = [joint_index(joints, end) for end in ends]
         if min(place.min() for place in index) < 0:
             continue
-        complete[:, stick] = labelled[:, np.concatenate(index)].all(axis=1)
+        complete[:, stick] = labeled[:, np.concatenate(index)].all(axis=1)
         true_ends = [ground_truth[:, place].mean(axis=1) for place in index]
         ends_found = [prediction[:, place].mean(axis=1) for place in index]
         length = _distance(*true_ends)
@@ -171,17 +171,17 @@ def area_under_curve(rate: np.ndarray, thresholds: Sequence[float]) -> float:
     return float(((rate[1:] + rate[:-1]) / 2 * steps).sum() / steps.sum())
 
 
-def mean_pose(keypoints: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """The answer that looks at no picture: each joint's mean over the persons who have it.
+def mean_pose(keypoints: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """The answer that looks at no image: each joint's mean over the persons who have it.
 
     Args:
-      keypoints: [N, J, 2] positions (x, y), normalised to the crop.
-      labelled: bool [N, J].
+      keypoints: [N, J, 2] positions (x, y), normalized to the crop.
+      labeled: bool [N, J].
 
     Returns:
       float64 [J, 2]; NaN, hence wrong in every metric, for joints that nobody has.
     """
-    mask = np.asarray(labelled, bool)[..., None]
+    mask = np.asarray(labeled, bool)[..., None]
     total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)
     count = mask.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
@@ -195,16 +195,16 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _count(
-    errors: np.ndarray, labelled: np.ndarray, measured: np.ndarray, thresholds: Sequence[float]
+    errors: np.ndarray, labeled: np.ndarray, measured: np.ndarray, thresholds: Sequence[float]
 ) -> Counts:
-    """Relative errors [N, P] -> counts; ``measured`` [N] tells who has a normaliser."""
-    counted = labelled & measured[:, None]
+    """Relative errors [N, P] -> counts; ``measured`` [N] tells who has a normalizer."""
+    counted = labeled & measured[:, None]
     return Counts(
         correct=np.array(
             [((errors <= t) & counted).sum(axis=0) for t in thresholds], dtype=np.int64
         ).reshape(len(thresholds), errors.shape[1]),
         counted=counted.sum(axis=0, dtype=np.int64),
-        not_labelled=(~labelled & measured[:, None]).sum(axis=0, dtype=np.int64),
+        not_labeled=(~labeled & measured[:, None]).sum(axis=0, dtype=np.int64),
         persons=np.int64(len(errors)),
         persons_left_out=(~measured).sum(dtype=np.int64),
     )

@@ -20,7 +20,7 @@ from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.skeleton import MPII, joint_index
 
 NAME = "pred_keypoints_mpii.mat"
-ONE_BASED = 0.5  # from our convention to the release's: the first pixel's centre is 1
+ONE_BASED = 0.5  # from our convention to the release's: the first pixel's center is 1
 NOTHING = np.zeros((0, 0))
 
 

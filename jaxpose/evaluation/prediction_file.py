@@ -16,29 +16,33 @@ class LabeledPredictions(NamedTuple):
     """N persons' predictions and truth; the file's arrays have the names that are set off here.
 
     Attributes:
-      prediction: [N, P, 2] positions (x, y) in pixels of the release's picture (``prediction``).
+      prediction: [N, P, 2] positions (x, y) in pixels of the release's image (``prediction``).
       ground_truth: [N, J, 2] in the same pixels (``ground_truth``).
-      labelled: bool [N, J] (``labelled``; a file without it has all joints labelled).
+      labeled: bool [N, J] (``labeled``; a file without it has all joints labeled).
       joints: J names of the truth (``joint_names``; a file without it has the protocol's joints).
       prediction_joints: P names of the prediction (``prediction_joint_names``; a file without it
         has the truth's).
       head_size: [N] pixels, or None (``head_size``; PCKh needs it).
       description: for the table's title, such as the crop that was used (``description``).
+      separated: bool [N], MPII's sufficiently separated persons, or None (``separated``).
     """
 
     prediction: np.ndarray
     ground_truth: np.ndarray
-    labelled: np.ndarray
+    labeled: np.ndarray
     joints: tuple[str, ...]
     prediction_joints: tuple[str, ...]
     head_size: np.ndarray | None = None
     description: str = ""
+    separated: np.ndarray | None = None
 
 
-MOST_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
+_OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated")
+MAX_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
+_OLD_LABELED = "labelled"  # old spelling, in files written before 0.1.0
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _AS_NPZ = (
-    "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labelled=...)"
+    "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labeled=...)"
 )
 _ARRAYS = {field: _NAMES.get(field, field) for field in LabeledPredictions._fields}
 
@@ -82,11 +86,12 @@ def read_predictions(
             LabeledPredictions(
                 prediction=arrays["prediction"],
                 ground_truth=truth,
-                labelled=arrays.get("labelled", np.ones(truth.shape[:2], bool)),
+                labeled=arrays.get("labeled", np.ones(truth.shape[:2], bool)),
                 joints=joints,
                 prediction_joints=_names(arrays, "prediction_joint_names", joints),
                 head_size=arrays.get("head_size"),
                 description=str(arrays.get("description", "")),
+                separated=arrays.get("separated"),
             )
         )
     except JaxposeError as error:
@@ -99,26 +104,51 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
     Raises:
       JaxposeError: names the array that does not fit.
     """
-    prediction, truth, labelled, joints, prediction_joints, head_size, _ = predictions
+    prediction, truth, labeled, joints, prediction_joints, head_size, _, separated = predictions
     persons = len(truth) if np.ndim(truth) else 0
     truth = _array(truth, "ground_truth", persons, joints, points=True)
     prediction = _array(prediction, "prediction", persons, prediction_joints, points=True)
-    labelled = _array(labelled, "labelled", persons, joints)
-    if not np.isin(labelled, (0, 1)).all():
-        raise JaxposeError("labelled has values other than 0 and 1; make it bool")
-    labelled = labelled.astype(bool)
-    bad = np.argwhere(labelled & ~np.isfinite(truth).all(axis=-1))
+    labeled = _array(labeled, "labeled", persons, joints)
+    labeled = _bool(labeled, "labeled")
+    bad = np.argwhere(labeled & ~np.isfinite(truth).all(axis=-1))
     if len(bad):
         person, joint = bad[0]
         raise JaxposeError(
-            f"ground_truth of person {person}, {joints[joint]} is labelled and not finite; "
+            f"ground_truth of person {person}, {joints[joint]} is labeled and not finite; "
             "clear its label"
         )
     if head_size is not None:
         head_size = _array(head_size, "head_size", persons)
+    if separated is not None:
+        separated = _bool(_array(separated, "separated", persons), "separated")
     return predictions._replace(
-        prediction=prediction, ground_truth=truth, labelled=labelled, head_size=head_size
+        prediction=prediction,
+        ground_truth=truth,
+        labeled=labeled,
+        head_size=head_size,
+        separated=separated,
     )
+
+
+def select_persons(
+    predictions: LabeledPredictions, index: np.ndarray | slice
+) -> LabeledPredictions:
+    """Keep the predictions for some of the N persons.
+
+    Args:
+      predictions: of N persons.
+      index: anything that indexes their axis, such as a bool [N] or a slice.
+    """
+    arrays = {name: getattr(predictions, name) for name in _OF_PERSONS}
+    return predictions._replace(
+        **{name: array[index] for name, array in arrays.items() if array is not None}
+    )
+
+
+def _bool(array: np.ndarray, name: str) -> np.ndarray:
+    if not np.isin(array, (0, 1)).all():
+        raise JaxposeError(f"{name} has values other than 0 and 1; make it bool")
+    return array.astype(bool)
 
 
 def _array(array, name, persons, joints=None, *, points=False) -> np.ndarray:
@@ -151,9 +181,10 @@ def _load(path) -> dict[str, np.ndarray]:
                 )
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                if sum(entry.file_size for entry in archive.zip.infolist()) > MOST_BYTES:
-                    raise ValueError(f"it unpacks to more than {MOST_BYTES} bytes")
-                return {name: archive[name] for name in archive.files if name in _ARRAYS.values()}
+                if sum(entry.file_size for entry in archive.zip.infolist()) > MAX_BYTES:
+                    raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
+                stored = {"labeled" if n == _OLD_LABELED else n: n for n in archive.files}
+                return {n: archive[stored[n]] for n in stored if n in _ARRAYS.values()}
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
     except _DAMAGE as error:

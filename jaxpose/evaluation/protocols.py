@@ -12,7 +12,11 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import metrics
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import LabeledPredictions, check_predictions
+from jaxpose.evaluation.prediction_file import (
+    LabeledPredictions,
+    check_predictions,
+    select_persons,
+)
 from jaxpose.skeleton import LSP, MPII, joint_index
 
 
@@ -30,7 +34,7 @@ class Protocol(NamedTuple):
       joints: the joints that the parts are made of, in the data set's order.
       columns: (key, the paper's header, parts whose rates are averaged).
       total: the paper's header of the last column.
-      normaliser: what a distance is divided by: ``"head_size"``, ``"torso_diagonal"``, or
+      normalizer: what a distance is divided by: ``"head_size"``, ``"torso_diagonal"``, or
         ``"stick"`` for the length of each true stick.
       pooled: the last column pools all entries of the columns' parts; else it averages the rates.
       threshold: the one that the table is for.
@@ -46,7 +50,7 @@ class Protocol(NamedTuple):
     joints: tuple[str, ...]
     columns: tuple[tuple[str, str, tuple[str, ...]], ...]
     total: str
-    normaliser: str
+    normalizer: str
     pooled: bool
     threshold: float
     thresholds: tuple[float, ...]
@@ -62,7 +66,7 @@ class Protocol(NamedTuple):
     @property
     def part_kind(self) -> str:
         """What the parts are: ``joint`` or ``stick``."""
-        return "stick" if self.normaliser == "stick" else "joint"
+        return "stick" if self.normalizer == "stick" else "joint"
 
 
 class PartResult(NamedTuple):
@@ -72,13 +76,13 @@ class PartResult(NamedTuple):
       rate: percent right of those counted, None if there are none.
       correct: how many are right.
       counted: how many are counted.
-      not_labelled: how many are left out because they have no label.
+      not_labeled: how many are left out because they have no label.
     """
 
     rate: float | None
     correct: int
     counted: int
-    not_labelled: int
+    not_labeled: int
 
 
 class ProtocolResult(NamedTuple):
@@ -87,8 +91,8 @@ class ProtocolResult(NamedTuple):
     Attributes:
       protocol: what was computed.
       persons: number of persons.
-      persons_left_out: those without the protocol's normaliser; none of their parts is counted.
-      not_labelled: parts of the other persons that have no label.
+      persons_left_out: those without the protocol's normalizer; none of their parts is counted.
+      not_labeled: parts of the other persons that have no label.
       columns: rate of each of the paper's columns, by key.
       total: the paper's last column.
       pooled: percent right of all entries of the columns' parts.
@@ -102,7 +106,7 @@ class ProtocolResult(NamedTuple):
     protocol: Protocol
     persons: int
     persons_left_out: int
-    not_labelled: int
+    not_labeled: int
     columns: dict[str, float | None]
     total: float | None
     pooled: float | None
@@ -125,7 +129,7 @@ class ProtocolResult(NamedTuple):
             "threshold": self.protocol.threshold,
             "persons": self.persons,
             "persons_left_out": self.persons_left_out,
-            "not_labelled": self.not_labelled,
+            "not_labeled": self.not_labeled,
             "columns": dict(self.columns),
             "total": self.total,
             "pooled": self.pooled,
@@ -155,7 +159,7 @@ MPII_PCKH = Protocol(
         ("ankle", "Ankle", _sides("ankle")),
     ),
     total="Total",
-    normaliser="head_size",
+    normalizer="head_size",
     pooled=True,
     threshold=0.5,
     thresholds=tuple(step / 100 for step in range(51)),
@@ -179,7 +183,7 @@ LSP_PCK = Protocol(
         ("ankle", "Ank.", _sides("ankle")),
     ),
     total="PCK",
-    normaliser="torso_diagonal",
+    normalizer="torso_diagonal",
     pooled=True,
     threshold=0.2,
     thresholds=(0.05, 0.1, 0.15, 0.2),
@@ -200,7 +204,7 @@ LSP_PCP = Protocol(
         ("head", "Head", ("head",)),
     ),
     total="PCP",
-    normaliser="stick",
+    normalizer="stick",
     pooled=False,
     threshold=0.5,
     thresholds=(0.5,),
@@ -217,29 +221,41 @@ def named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score(protocol: Protocol, predictions: LabeledPredictions) -> metrics.Counts:
+def score(
+    protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
+) -> metrics.Counts:
     """Counts of the protocol's parts, joints matched by name.
 
     A joint that the truth does not annotate or that the prediction lacks is left out.
 
+    Args:
+      protocol: of `PROTOCOLS`.
+      predictions: of N persons, with their truth.
+      separated_only: count only the sufficiently separated persons, MPII's single-person subset.
+
     Raises:
-      JaxposeError: arrays disagree, or the protocol's normaliser is missing.
+      JaxposeError: arrays disagree, or the protocol's normalizer or ``separated`` is missing.
     """
-    prediction, truth, labelled, joints, names, head_size, _ = check_predictions(predictions)
+    predictions = check_predictions(predictions)
+    if separated_only:
+        if predictions.separated is None:
+            raise JaxposeError("there is no array 'separated' (bool, one a person); add it")
+        predictions = select_persons(predictions, predictions.separated)
+    prediction, truth, labeled, joints, names, head_size, *_ = predictions
     in_truth = joint_index(joints, protocol.joints)
     in_prediction = joint_index(names, protocol.joints)
-    present = labelled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
+    present = labeled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
     # Index -1 takes a wrong joint, which `present` leaves out.
     arrays = prediction[:, in_prediction], truth[:, in_truth], present
-    if protocol.normaliser == "stick":
+    if protocol.normalizer == "stick":
         return metrics.strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
-    if protocol.normaliser == "torso_diagonal":
-        normaliser = metrics.torso_diagonal(truth, labelled, joints=joints)
+    if protocol.normalizer == "torso_diagonal":
+        normalizer = metrics.torso_diagonal(truth, labeled, joints=joints)
     elif head_size is None:
         raise JaxposeError(f"{protocol.name} needs head_size (pixels, one a person); add it")
     else:
-        normaliser = head_size
-    return metrics.pck(*arrays, normaliser, thresholds=protocol.thresholds)
+        normalizer = head_size
+    return metrics.pck(*arrays, normalizer, thresholds=protocol.thresholds)
 
 
 def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
@@ -266,7 +282,7 @@ def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
         protocol=protocol,
         persons=int(counts.persons),
         persons_left_out=int(counts.persons_left_out),
-        not_labelled=int(counts.not_labelled.sum()),
+        not_labeled=int(counts.not_labeled.sum()),
         columns={
             key: _number(_mean(rate[at, [place[part] for part in parts]]))
             for key, _, parts in protocol.columns
@@ -280,7 +296,7 @@ def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
                 rate=_number(rate[at, index]),
                 correct=int(counts.correct[at, index]),
                 counted=int(counts.counted[index]),
-                not_labelled=int(counts.not_labelled[index]),
+                not_labeled=int(counts.not_labeled[index]),
             )
             for part, index in place.items()
         },
@@ -303,11 +319,11 @@ def _number(value: float) -> float | None:
 
 
 def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:
-    """Names of the protocols that a truth can be scored by; none if nothing is labelled."""
+    """Names of the protocols that a truth can be scored by; none if nothing is labeled."""
     truth = evaluation_set.truth
     names = []
-    if {"left_shoulder", "right_hip"} <= set(evaluation_set.truth_joints):  # PCK's normaliser
+    if {"left_shoulder", "right_hip"} <= set(evaluation_set.truth_joints):  # PCK's normalizer
         names += ["lsp-pck", "lsp-pcp"]
     if (truth["head_size"] > 0).any():
         names.append("mpii-pckh")
-    return names if truth["labelled"].any() else []
+    return names if truth["labeled"].any() else []

@@ -24,7 +24,7 @@ from jaxpose.paths import local_path
 if TYPE_CHECKING:
     import ml_collections
 
-NAMED = 5  # unreadable pictures, in a table
+MAX_NAMES_SHOWN = 5  # unreadable images, in a table
 
 # Rows of a config: how to write one, and the types of its columns.
 ROWS = {
@@ -97,6 +97,9 @@ def evaluate_checkpoint(
       workdir: of the run, or any folder for the results.
       path: a checkpoint folder or another workdir; by default `workdir`'s best.
 
+    Returns:
+      The results by row; a row without labels has none.
+
     Raises:
       JaxposeError: config, checkpoint or data cannot be used.
     """
@@ -145,7 +148,7 @@ def _evaluate_row(
     truth = evaluation_set.truth
     results = score_predictions(predictions, evaluation_set)
     decodings = {}
-    if truth["labelled"].any():
+    if truth["labeled"].any():
         total_of_protocol(results, config.score, split)
         decodings = compare_decodings(predictions, evaluation_set, config.score)
     files = []
@@ -177,7 +180,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
     write_predictions(file, predictions)
-    if not split.test_images or truth["labelled"].any():
+    if not split.test_images or truth["labeled"].any():
         return [file]
     submission = folder / f"{split.name.replace('/', '-')}-{crop}" / mpii_submission.NAME
     submission.parent.mkdir(exist_ok=True)
@@ -311,10 +314,10 @@ def report_text(evaluation: Evaluation, *, paper: bool = False) -> str:
             parts.append(f"{name}: no joint has a label, so nothing is scored")
         parts += [f"predictions: {file}" for file in row.files]
         if row.unreadable:
-            more = ", ..." if len(row.unreadable) > NAMED else ""
+            more = ", ..." if len(row.unreadable) > MAX_NAMES_SHOWN else ""
             parts.append(
                 f"{len(row.unreadable)} images did not decode and were replaced by black ones: "
-                f"{', '.join(row.unreadable[:NAMED])}{more}"
+                f"{', '.join(row.unreadable[:MAX_NAMES_SHOWN])}{more}"
             )
     return "\n\n".join(parts)
 

@@ -135,8 +135,8 @@ def columns_text(
 
 
 def parts_text(found: ProtocolResult) -> str:
-    """Per joint or stick: rate, how many were right and counted, how many were not labelled."""
-    rows = [["", "rate", "right", "counted", "not labelled"]]
+    """Per joint or stick: rate, how many were right and counted, how many were not labeled."""
+    rows = [["", "rate", "right", "counted", "not labeled"]]
     for name, part in found.parts.items():
         rows.append([name, _rate(part.rate), *(str(number) for number in part[1:])])
     return "\n".join(_aligned(rows))
@@ -160,10 +160,10 @@ def beside_text(found: ProtocolResult) -> str:
         averages[f"area under the curve, thresholds 0 to {top:g}"] = found.area_under_curve
     lines = _aligned([[name, _rate(rate)] for name, rate in averages.items()])
     lacks = {"head_size": "head size", "torso_diagonal": "left shoulder or right hip"}
-    left_out = [_plural(found.not_labelled, kind) + " without a label"]
-    if protocol.normaliser in lacks:
+    left_out = [_plural(found.not_labeled, kind) + " without a label"]
+    if protocol.normalizer in lacks:
         persons = _plural(found.persons_left_out, "person")
-        left_out.append(f"{persons} without {lacks[protocol.normaliser]}")
+        left_out.append(f"{persons} without {lacks[protocol.normalizer]}")
     lines += ["", f"left out: {', '.join(left_out)}"]
     if found.parts_left_out:
         lines.append(f"not in any average: {', '.join(found.parts_left_out)}")

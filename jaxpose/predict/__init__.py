@@ -1,7 +1,7 @@
-"""From a checkpoint and pictures to keypoints: `PoseEstimator`, and what its command needs."""
+"""From a checkpoint and images to keypoints: `PoseEstimator`, and what its command needs."""
 
 from jaxpose.predict.boxes import check_boxes
 from jaxpose.predict.estimator import PoseEstimator, Prediction
-from jaxpose.predict.images import as_picture
+from jaxpose.predict.images import as_image
 
-__all__ = ["PoseEstimator", "Prediction", "as_picture", "check_boxes"]
+__all__ = ["PoseEstimator", "Prediction", "as_image", "check_boxes"]

@@ -12,7 +12,7 @@ from jaxpose import coco
 from jaxpose.errors import JaxposeError
 from jaxpose.predict.boxes import check_boxes
 
-NAMED_INPUTS = 5  # in a message
+MAX_INPUTS_SHOWN = 5  # in a message
 
 
 class _Entry(NamedTuple):
@@ -95,8 +95,8 @@ class BoxFile:
         lacking = [path for path in paths if not self._of(path)]
         if not lacking:
             return ""
-        shown = ", ".join(os.fspath(path) for path in lacking[:NAMED_INPUTS])
-        more = ", ..." * (len(lacking) > NAMED_INPUTS)
+        shown = ", ".join(os.fspath(path) for path in lacking[:MAX_INPUTS_SHOWN])
+        more = ", ..." * (len(lacking) > MAX_INPUTS_SHOWN)
         line = f"{self._path} has no boxes for {len(lacking)} of {len(paths)} inputs: {shown}{more}"
         for path in lacking:
             rivals = self._match(path).rivals

@@ -6,8 +6,8 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 
-SURE = 0.3  # confidence from which a joint counts for the box around a person
-FEWEST_SURE = 4  # with fewer of them all joints count
+MIN_CONFIDENCE = 0.3  # confidence from which a joint counts for the box around a person
+MIN_CONFIDENT_JOINTS = 4  # with fewer of them all joints count
 
 
 def check_boxes(
@@ -17,7 +17,7 @@ def check_boxes(
 
     Args:
       boxes: [N, 4] (x, y, width, height) in pixels.
-      size: (width, height) of the picture, if a box that lies outside of it is to be refused.
+      size: (width, height) of the image, if a box that lies outside of it is to be refused.
     """
     try:
         array = np.asarray(boxes, np.float64)
@@ -44,7 +44,7 @@ def check_boxes(
         )
         if outside.any():
             raise JaxposeError(
-                f"box {_text(array[outside][0])} lies outside of the picture, which is "
+                f"box {_text(array[outside][0])} lies outside of the image, which is "
                 f"{size[0]}x{size[1]}; give x, y, width, height in its pixels"
             )
     return array
@@ -62,13 +62,13 @@ def box_around(
     Args:
       keypoints: [J, 2] in pixels.
       confidence: [J].
-      size: (width, height) of the picture; the box ends at its edges.
+      size: (width, height) of the image; the box ends at its edges.
 
     Returns:
       float64 [4] (x, y, width, height); None where the joints have no extent.
     """
-    sure = confidence >= SURE
-    points = keypoints[sure] if sure.sum() >= FEWEST_SURE else keypoints
+    sure = confidence >= MIN_CONFIDENCE
+    points = keypoints[sure] if sure.sum() >= MIN_CONFIDENT_JOINTS else keypoints
     points = points.clip(0, size)
     low, high = points.min(axis=0), points.max(axis=0)
     return np.concatenate([low, high - low]) if (high - low).min() > 1 else None

@@ -17,7 +17,7 @@ from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.estimator import PoseEstimator, Prediction
-from jaxpose.predict.images import as_picture, save_picture
+from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, make_folder, plan
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
@@ -53,7 +53,7 @@ class Call(NamedTuple):
 def open_estimator(path: str | None) -> PoseEstimator:
     """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
-    with phase("loading the network", say=to_terminal):
+    with phase("loading the network", log=to_terminal):
         source = packed.path(DEFAULT) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
@@ -94,7 +94,7 @@ def run(
         option = "--heatmaps" if heatmaps else "--context"
         raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
     if (heatmaps or context) and not any(job.out for job in jobs):
-        raise JaxposeError(f"heat maps are pictures, and {output} takes none; give a folder")
+        raise JaxposeError(f"heat maps are images, and {output} takes none; give a folder")
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
     with contextlib.ExitStack() as stack:
@@ -164,24 +164,24 @@ def _one(call: Call, job: Job) -> tuple[str, bool]:
 
 
 def _photo(call: Call, job: Job) -> str:
-    picture = as_picture(job.path)
+    image = as_image(job.path)
     boxes = call.boxes
     if isinstance(boxes, BoxFile):
         boxes = (boxes.of(job.path) or {}).get(0, [])
-    found = call.estimator.predict(picture, boxes, **call.options)
+    found = call.estimator.predict(image, boxes, **call.options)
     if call.coco:
-        call.coco.add(*found[:3], size=picture.shape[1::-1], **_image_entry(call, job))
+        call.coco.add(*found[:3], size=image.shape[1::-1], **_image_entry(call, job))
     persons = f"{len(found.boxes)} person" + "s" * (len(found.boxes) != 1)
     if job.out is None:
         return f"{job.path}: {persons}"
     written = [job.out]
-    save_picture(panels.drawn(call.estimator, picture, found), job.out)
+    save_image(panels.drawn(call.estimator, image, found), job.out)
     for number, box in enumerate(found.boxes if call.heatmaps or call.context else (), 1):
-        person = panels.look_at(call.estimator, picture, box)
+        person = panels.look_at(call.estimator, image, box)
         label = f"_{number}" if len(found.boxes) > 1 else ""
         for kind, sheet in _sheets(call, person):
             written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
-            save_picture(sheet, written[-1])
+            save_image(sheet, written[-1])
     return f"{job.path}: {persons}: {', '.join(map(str, written))}"
 
 
@@ -235,8 +235,12 @@ def _video(
     with contextlib.ExitStack() as stack:
         writer = None
         if job.out is not None:
-            described = {"rate": reader.rate, "time_base": reader.time_base, "sound": reader.sound}
-            writer = stack.enter_context(VideoWriter(job.out, **described))
+            stream_options = {
+                "rate": reader.rate,
+                "time_base": reader.time_base,
+                "sound": reader.sound,
+            }
+            writer = stack.enter_context(VideoWriter(job.out, **stream_options))
         bar = stack.enter_context(
             _bar(total=reader.count, unit="frame", desc=job.path.name, leave=False)
         )
@@ -274,11 +278,11 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
             time=round(float(frame.time), 6),
         )
     if writer is not None or window is not None:
-        picture = panels.drawn(call.estimator, frame.image, found)
+        image = panels.drawn(call.estimator, frame.image, found)
         if writer is not None:
-            writer.write(picture, frame.time)
+            writer.write(image, frame.time)
         if window is not None:
-            window.show(picture)
+            window.show(image)
 
 
 def _webcam(call: Call, job: Job, number: int) -> str:
@@ -302,14 +306,14 @@ def visualize(
     Raises:
       JaxposeError: the photo or the checkpoint cannot be read.
     """
-    picture = as_picture(photo)
+    image = as_image(photo)
     folder = pathlib.Path(FOLDER if output is None else output)
     if output is not None and names_a_file(output):
         raise JaxposeError(f"-o {output} is the name of a file; give a folder for three images")
     make_folder(folder)
     estimator = open_estimator(checkpoint)
-    found = estimator.predict(picture, None if box is None else [box])
-    person = panels.look_at(estimator, picture, found.boxes[0])
+    found = estimator.predict(image, None if box is None else [box])
+    person = panels.look_at(estimator, image, found.boxes[0])
     sheets = {
         "part_maps": panels.all_part_maps(estimator, person),
         "single_maps": panels.before_and_after(estimator, person),
@@ -318,5 +322,5 @@ def visualize(
     for kind, sheet in sheets.items():
         if sheet is not None:  # a network without context maps
             path = folder / f"{pathlib.Path(photo).stem}_{kind}.png"
-            save_picture(sheet, path)
+            save_image(sheet, path)
             print(path)

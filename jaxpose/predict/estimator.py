@@ -16,9 +16,9 @@ from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import crop_sizes, predict_crops
-from jaxpose.network import PoseNet, make_net, normalise
+from jaxpose.network import PoseNet, make_net, normalize
 from jaxpose.predict.boxes import box_around, check_boxes
-from jaxpose.predict.images import as_picture
+from jaxpose.predict.images import as_image
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
 
@@ -164,23 +164,23 @@ class PoseEstimator:
         Raises:
           JaxposeError: the photo cannot be read, or a box has no area or lies outside the photo.
         """
-        picture = as_picture(image)
-        height, width = picture.shape[:2]
+        pixels = as_image(image)
+        height, width = pixels.shape[:2]
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is not None:
             checked = check_boxes(boxes, (width, height))
             return self._predict_boxes(
-                picture, checked, [self.crop_of(box) for box in checked], **options
+                pixels, checked, [self.crop_of(box) for box in checked], **options
             )
         whole = np.array([[0.0, 0.0, width, height]])
-        crop = geometry.example_crop({"picture_size": (width, height)}, geometry.PICTURE_RULE)
-        first = self._predict_boxes(picture, whole, [crop], **options)
+        crop = geometry.example_crop({"stored_size": (width, height)}, geometry.IMAGE_RULE)
+        first = self._predict_boxes(pixels, whole, [crop], **options)
         if passes == 1:
             return first
         box = box_around(first.keypoints[0], first.confidence[0], (width, height))
         if box is None:
             return first
-        return self._predict_boxes(picture, box[None], [self.crop_of(box)], **options)
+        return self._predict_boxes(pixels, box[None], [self.crop_of(box)], **options)
 
     def maps(self, image: Any, box: Sequence[float]) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
@@ -192,9 +192,9 @@ class PoseEstimator:
         Raises:
           JaxposeError: as `predict`.
         """
-        picture = as_picture(image)
-        crop = self.crop_of(check_boxes([box], picture.shape[1::-1])[0])
-        cut = geometry.cut(picture, crop, self.image_size)
+        pixels = as_image(image)
+        crop = self.crop_of(check_boxes([box], pixels.shape[1::-1])[0])
+        cut = geometry.crop_image(pixels, crop, self.image_size)
         keypoints, confidence, heatmaps = self._program("maps", 1)(self._variables, cut[None])
         return Maps(
             crop,
@@ -211,12 +211,12 @@ class PoseEstimator:
         source = "scale" if self._rule.source == "scale" else "box"
         return geometry.example_crop(example, self._rule._replace(source=source))
 
-    def _predict_boxes(self, picture, boxes, crops, *, flip_test, num_crops) -> Prediction:
+    def _predict_boxes(self, image, boxes, crops, *, flip_test, num_crops) -> Prediction:
         sizes = crop_sizes(num_crops)
         views = [crop._replace(side=crop.side * size) for crop in crops for size in sizes]
         images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
         for view, out in zip(views, images, strict=True):
-            geometry.cut(picture, view, self.image_size, out=out)
+            geometry.crop_image(image, view, self.image_size, out=out)
         keypoints, confidence = self.predict_crops(images, flip_test=flip_test)
         matrices = np.array([geometry.crop_to_image(view) for view in views]).reshape(-1, 2, 3)
         pixels = geometry.apply_affine(matrices, keypoints)
@@ -294,6 +294,6 @@ def _predict(net, variables, crops, *, flipped):
 
 
 def _predict_with_maps(net, variables, crops):
-    output = net.apply(variables, normalise(crops, net.dtype), train=False, heatmaps=True)
+    output = net.apply(variables, normalize(crops, net.dtype), train=False, heatmaps=True)
     confidence = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
     return output.keypoints[-1], confidence, output.heatmaps[-1].astype(jnp.float32)

@@ -15,14 +15,14 @@ from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 
 JPEG_QUALITY = 92
-MOST_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
+MAX_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
 ORIENTATION = 0x0112  # EXIF's tag
 HEIC_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 )
 
 
-def as_picture(image: Any) -> np.ndarray:
+def as_image(image: Any) -> np.ndarray:
     """Read a photo as RGB uint8 [H, W, 3], upright.
 
     Gray images of more than 8 bits are scaled by the range of their values: floats up to 1 by 255,
@@ -40,7 +40,7 @@ def as_picture(image: Any) -> np.ndarray:
             image = np.repeat(image[..., None], 3, axis=-1)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
             raise JaxposeError(
-                f"the picture is an array {image.dtype} {image.shape}; give uint8 [height, width, "
+                f"the image is an array {image.dtype} {image.shape}; give uint8 [height, width, "
                 "3] in RGB"
             )
         return np.ascontiguousarray(image)
@@ -50,15 +50,15 @@ def as_picture(image: Any) -> np.ndarray:
         image = local_path(image)
         if is_heic(image):
             _register_heic(image)
-    name = image if is_path else "the picture"
+    name = image if is_path else "the image"
     try:
         with (
             warnings_of_pillow_ignored,
             pil.open(image) if is_path else contextlib.nullcontext(image) as opened,
         ):
-            if opened.width * opened.height > MOST_PIXELS:
+            if opened.width * opened.height > MAX_PIXELS:
                 raise JaxposeError(
-                    f"{name} has {opened.width}x{opened.height} pixels, more than {MOST_PIXELS}; "
+                    f"{name} has {opened.width}x{opened.height} pixels, more than {MAX_PIXELS}; "
                     "reduce it first"
                 )
             deep_colors = _has_deep_colors(opened)
@@ -77,10 +77,10 @@ def as_picture(image: Any) -> np.ndarray:
     except pil.DecompressionBombError:
         raise JaxposeError(f"{name} has more pixels than Pillow takes; reduce it first") from None
     except FileNotFoundError:
-        raise JaxposeError(f"no file {name}; give a picture") from None
-    except Exception as error:  # Pillow's decoders raise many kinds for a broken file
+        raise JaxposeError(f"no file {name}; give an image") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for a corrupt file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise JaxposeError(f"{name} cannot be read as a picture ({reason})") from error
+        raise JaxposeError(f"{name} cannot be read as an image ({reason})") from error
 
 
 def upright_image(image: Any) -> Any:
@@ -93,7 +93,7 @@ def upright_image(image: Any) -> Any:
     image.load()  # a TIFF is turned here, by Pillow
     try:
         orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # Pillow raises many kinds for a broken block
+    except Exception:  # Pillow raises many kinds for a corrupt block
         orientation = None
     method = {
         2: transpose.FLIP_LEFT_RIGHT,
@@ -149,7 +149,7 @@ def _register_heic(name: str) -> None:
         import pillow_heif
     except ImportError:
         raise JaxposeError(
-            f"{name} is a HEIC picture; turn it into JPEG or PNG first, or run: "
+            f"{name} is a HEIC image; turn it into JPEG or PNG first, or run: "
             "pip install pillow-heif"
         ) from None
     pillow_heif.register_heif_opener()
@@ -184,10 +184,10 @@ class _Ignored:
 warnings_of_pillow_ignored = _Ignored()
 
 
-def save_picture(picture: np.ndarray, path: pathlib.Path) -> None:
+def save_image(image: np.ndarray, path: pathlib.Path) -> None:
     """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says."""
     pil = import_optional("PIL.Image", extra="predict")
-    pil.fromarray(picture).save(path, quality=JPEG_QUALITY)
+    pil.fromarray(image).save(path, quality=JPEG_QUALITY)
 
 
 def _as_array(image: Any) -> Any:

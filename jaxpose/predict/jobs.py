@@ -19,7 +19,7 @@ VIDEOS = frozenset(
 )
 CAMERA = pathlib.Path("webcam.mp4")  # a camera's name, and what is made of it
 WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the images that are written
-SHOWN = 5  # names of skipped files and folders
+MAX_NAMES_SHOWN = 5  # names of skipped files and folders
 
 
 class Job(NamedTuple):
@@ -28,7 +28,7 @@ class Job(NamedTuple):
     Attributes:
       path: of it.
       video: whether it is one.
-      out: the picture or video to write, None for none.
+      out: the image or video to write, None for none.
     """
 
     path: pathlib.Path
@@ -102,7 +102,7 @@ def _files(inputs: Sequence[str], out: pathlib.Path) -> tuple[list[pathlib.Path]
             inside, others = _in_folder(path, out)
             if not inside:
                 more = f"; it has {others}" if others else ""
-                raise JaxposeError(f"no picture or video in the folder {path}{more}")
+                raise JaxposeError(f"no image or video in the folder {path}{more}")
             if others:
                 skipped.append(f"skipped in {path}: {others}")
             found += inside
@@ -138,7 +138,9 @@ def _in_folder(folder: pathlib.Path, out: pathlib.Path) -> tuple[list[pathlib.Pa
 
 def _some(names: Iterable[str]) -> str:
     names = sorted(names)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" * (len(names) > SHOWN))
+    return ", ".join(names[:MAX_NAMES_SHOWN]) + (
+        f" and {len(names) - MAX_NAMES_SHOWN} more" * (len(names) > MAX_NAMES_SHOWN)
+    )
 
 
 def _is_video(path: pathlib.Path) -> bool:

@@ -1,4 +1,4 @@
-"""What a network sees of one person, as pictures: the paper's Figs. 1b, 5 and 6."""
+"""What a network sees of one person, as images: the paper's Figs. 1b, 5 and 6."""
 
 from typing import NamedTuple
 
@@ -6,8 +6,9 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
-from jaxpose.predict.images import as_picture
+from jaxpose.predict.images import as_image
 from jaxpose.visualize import (
+    JOINTS_OF_FIG_6,
     PRESENCE_THRESHOLD,
     draw_skeleton,
     moved_most,
@@ -19,7 +20,6 @@ from jaxpose.visualize import (
 SIZE = 256  # pixels of a shown crop's side
 SINGLE_SIZE = 190  # of a single map's; two pairs beside each other are as wide as three crops
 PAIRS_OF_FIG_5 = 2
-JOINTS_OF_FIG_6 = 3
 
 
 class Person(NamedTuple):
@@ -36,27 +36,27 @@ class Person(NamedTuple):
 
 def look_at(estimator: PoseEstimator, image, box) -> Person:
     """The person in a box (x, y, width, height) of a photo, for the functions below."""
-    picture = as_picture(image)
-    maps = estimator.maps(picture, box)
-    return Person(geometry.cut(picture, maps.crop, SIZE), maps)
+    pixels = as_image(image)
+    maps = estimator.maps(pixels, box)
+    return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)
 
 
-def drawn(estimator: PoseEstimator, picture: np.ndarray, prediction: Prediction) -> np.ndarray:
-    """A picture with the skeletons of all its persons, uint8 [H, W, 3]."""
+def drawn(estimator: PoseEstimator, image: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """An image with the skeletons of all its persons, uint8 [H, W, 3]."""
     for points, confidence in zip(prediction.keypoints, prediction.confidence, strict=True):
-        picture = draw_skeleton(
-            picture,
+        image = draw_skeleton(
+            image,
             points,
             joints=estimator.joints,
             limbs=estimator.limbs,
             confidence=confidence,
             threshold=PRESENCE_THRESHOLD,
         )
-    return picture
+    return image
 
 
 def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """Crop, skeleton, and the part maps of all joints in one picture (Fig. 1b), side by side."""
+    """Crop, skeleton, and the part maps of all joints in one image (Fig. 1b), side by side."""
     skeleton = draw_skeleton(
         person.crop,
         person.maps.keypoints * SIZE,
@@ -66,23 +66,23 @@ def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
         threshold=PRESENCE_THRESHOLD,
     )
     heatmaps = person.maps.heatmaps[..., estimator.channels]
-    pictures = (
+    images = (
         (skeleton, "skeleton"),
         (part_maps(heatmaps, joints=estimator.joints, image=person.crop), "part maps"),
         (part_maps(heatmaps, joints=estimator.joints, size=SIZE), "part maps alone"),
     )
-    return tile([p for p, _ in pictures], len(pictures), [caption for _, caption in pictures])
+    return tile([p for p, _ in images], len(images), [caption for _, caption in images])
 
 
 def before_and_after(estimator: PoseEstimator, person: Person) -> np.ndarray:
     """Single part maps before and after the softmax (Fig. 5)."""
-    pictures, captions = [], []
+    images, captions = [], []
     for name, raw, softmaxed in single_maps(
         person.maps.heatmaps[..., estimator.channels], joints=estimator.joints, size=SINGLE_SIZE
     ):
-        pictures += [raw, softmaxed]
+        images += [raw, softmaxed]
         captions += [name, "after softmax"]
-    return tile(pictures, 2 * PAIRS_OF_FIG_5, captions)
+    return tile(images, 2 * PAIRS_OF_FIG_5, captions)
 
 
 def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
@@ -102,13 +102,13 @@ def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
         grid=net.grid,
         temperature=net.temperature,
     )
-    pictures, captions = [], []
+    images, captions = [], []
     for name, found in rows:
-        pictures += [picture for _, picture in found]
+        images += [image for _, image in found]
         captions += [
             f"{name}: {caption}" if i == 0 else caption for i, (caption, _) in enumerate(found)
         ]
-    return tile(pictures, len(rows[0][1]), captions) if rows else None
+    return tile(images, len(rows[0][1]), captions) if rows else None
 
 
 def stacked(sheets: list[np.ndarray]) -> np.ndarray:

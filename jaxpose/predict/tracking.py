@@ -15,18 +15,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxpose.predict.boxes import FEWEST_SURE, SURE, box_around, check_boxes
+from jaxpose.predict.boxes import MIN_CONFIDENCE, MIN_CONFIDENT_JOINTS, box_around, check_boxes
 from jaxpose.predict.estimator import PoseEstimator, Prediction
 
-MOST_CHANGE = 0.1  # of a box's side from one frame to the next
-WIDER_EVERY = 10  # frames
-WIDER_BELOW = 0.5  # mean probability of the joints, and as a share of the best one so far:
-WIDER_BELOW_BEST = 0.9
-FORGOTTEN = 0.01  # of that best one in a frame
-WIDER = 1.8  # a given box's wider look, in its sides
-JUMP = 0.5  # box sides that joints move to be somebody else's, as far as the filter knows
+MAX_SIDE_CHANGE = 0.1  # of a box's side from one frame to the next
+REDETECT_INTERVAL = 10  # frames
+REDETECT_BELOW = 0.5  # mean probability of the joints, and as a fraction of the best one so far:
+REDETECT_BELOW_BEST = 0.9
+BEST_SCORE_DECAY = 0.01  # of that best one in a frame
+REDETECT_SCALE = 1.8  # a given box's wider look, in its sides
+MAX_JUMP = 0.5  # box sides that joints move to be somebody else's, as far as the filter knows
 SPEED_CUTOFF = 1.0  # Hz, of the speed's own low pass
-SPEED_SHARE = 6.0  # Hz by which the cutoff rises for one box side a second
+CUTOFF_SLOPE = 6.0  # Hz by which the cutoff rises for one box side a second
 
 
 class Filtered(NamedTuple):
@@ -108,7 +108,7 @@ def follow(
     known = [i for i, track in enumerate(tracks) if track.box is not None]
     found = estimator.predict(frame, [tracks[i].box for i in known], **options)
     persons = {i: _row(found, n) for n, i in enumerate(known)}
-    following = []
+    tracked = []
     for i, track in enumerate(tracks):
         if i not in persons:
             persons[i] = _row(estimator.predict(frame, **options), 0)
@@ -116,7 +116,7 @@ def follow(
             again = _redetect(estimator, frame, track, **options)
             persons[i] = max(persons[i], again, key=lambda person: person.confidence.mean())
         track, persons[i] = _next(track, persons[i], frame, time, smooth)
-        following.append(track)
+        tracked.append(track)
     shape = (len(tracks), len(estimator.joints))
     prediction = Prediction(
         np.array([persons[i].keypoints for i in range(len(tracks))]).reshape(*shape, 2),
@@ -124,7 +124,7 @@ def follow(
         np.array([persons[i].box for i in range(len(tracks))]).reshape(-1, 4),
         estimator.joints,
     )
-    return following, prediction
+    return tracked, prediction
 
 
 def _row(found: Prediction, n: int) -> PersonPrediction:
@@ -134,8 +134,8 @@ def _row(found: Prediction, n: int) -> PersonPrediction:
 def _is_doubtful(track: Track, person: PersonPrediction) -> bool:
     mean = person.confidence.mean()
     return (
-        track.age % WIDER_EVERY == 0
-        or mean < max(WIDER_BELOW, WIDER_BELOW_BEST * track.best)
+        track.age % REDETECT_INTERVAL == 0
+        or mean < max(REDETECT_BELOW, REDETECT_BELOW_BEST * track.best)
         or _is_lost(person)
     )
 
@@ -147,8 +147,8 @@ def _redetect(
     if not track.given:
         return _row(estimator.predict(frame, **options), 0)
     x, y, width, height = track.box
-    more = (WIDER - 1) / 2
-    around = (x - more * width, y - more * height, WIDER * width, WIDER * height)
+    more = (REDETECT_SCALE - 1) / 2
+    around = (x - more * width, y - more * height, REDETECT_SCALE * width, REDETECT_SCALE * height)
     person = _row(estimator.predict(frame, [around], **options), 0)
     box = box_around(person.keypoints, person.confidence, frame.shape[1::-1])
     return person if box is None else _row(estimator.predict(frame, [box], **options), 0)
@@ -158,7 +158,7 @@ def _next(
     track: Track, person: PersonPrediction, frame: np.ndarray, time: float, smooth: float | None
 ) -> tuple[Track, PersonPrediction]:
     """The track for the next frame, and the prediction with its keypoints filtered."""
-    best = max((1 - FORGOTTEN) * track.best, float(person.confidence.mean()))
+    best = max((1 - BEST_SCORE_DECAY) * track.best, float(person.confidence.mean()))
     track = track._replace(age=track.age + 1, best=best)
     if _is_lost(person):  # a given box stays where it is; otherwise the whole frame is searched
         return track._replace(filtered=None, box=track.box if track.given else None), person
@@ -172,8 +172,8 @@ def _next(
 
 def _is_lost(person: PersonPrediction) -> bool:
     """Whether too few joints seem to be there, or they have shrunk to a point."""
-    sure = person.confidence >= SURE
-    if sure.sum() < min(FEWEST_SURE, len(sure)):
+    sure = person.confidence >= MIN_CONFIDENCE
+    if sure.sum() < min(MIN_CONFIDENT_JOINTS, len(sure)):
         return True
     return np.ptp(person.keypoints[sure], axis=0).max() < 0.1 * max(person.box[2:])
 
@@ -184,7 +184,7 @@ def _next_box(found: np.ndarray | None, before: np.ndarray) -> np.ndarray:
         return before
     center = found[:2] + found[2:] / 2
     side, old = max(found[2:]), max(before[2:])
-    factor = np.clip(side, old * (1 - MOST_CHANGE), old * (1 + MOST_CHANGE)) / side
+    factor = np.clip(side, old * (1 - MAX_SIDE_CHANGE), old * (1 + MAX_SIDE_CHANGE)) / side
     size = factor * found[2:]
     return np.concatenate([center - size / 2, size])
 
@@ -195,13 +195,13 @@ def _filter(
     """One step of the One-Euro filter; speeds count in box sides a second."""
     if before is None or time <= before.time:
         return Filtered(time, points, np.zeros_like(points))
-    if np.median(np.linalg.norm(points - before.points, axis=-1)) > JUMP * side:
+    if np.median(np.linalg.norm(points - before.points, axis=-1)) > MAX_JUMP * side:
         return Filtered(time, points, np.zeros_like(points))
     passed = time - before.time
     speed = (points - before.points) / passed
     speed = before.speed + _weight(SPEED_CUTOFF, passed) * (speed - before.speed)
     sides = np.linalg.norm(speed, axis=-1, keepdims=True) / side
-    weight = _weight(cutoff + SPEED_SHARE * sides, passed)
+    weight = _weight(cutoff + CUTOFF_SLOPE * sides, passed)
     return Filtered(time, before.points + weight * (points - before.points), speed)
 
 

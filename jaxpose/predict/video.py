@@ -17,18 +17,18 @@ from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
 DEFAULT_RATE = fractions.Fraction(25)  # of a video that does not tell
-MOST_PIXELS = 64_000_000  # of a frame; 8K has 33 million
+MAX_PIXELS = 64_000_000  # of a frame; 8K has 33 million
 # x264's: constant rate factor (smaller is better and larger), and time for size.
 ENCODING = {"crf": "20", "preset": "veryfast"}
 SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what an mp4 takes as it is
 # Of AAC, into which other sound is encoded again.
 SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 SOUND_BITS = 128_000  # a second
-SQUARE = 0.01  # by which a pixel's sides may differ without being noticed
-MOST_STRETCHED = 8  # times as long as wide; what says more is a mistake in the file
-# FFmpeg draws texts as pictures, and fetches what lists of other files name.
-NO_VIDEOS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
-BT709, LIMITED = 1, 1  # FFmpeg's numbers of the colours that browsers expect
+SQUARE_PIXEL_TOLERANCE = 0.01  # by which a pixel's sides may differ without being noticed
+MAX_PIXEL_ASPECT = 8  # times as long as wide; what says more is a mistake in the file
+# FFmpeg draws texts as images, and fetches what lists of other files name.
+NON_VIDEO_FORMATS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
+BT709, LIMITED = 1, 1  # FFmpeg's numbers of the colors that browsers expect
 
 
 class Frame(NamedTuple):
@@ -64,18 +64,18 @@ class VideoReader:
         self._av = import_optional("av", extra="predict")
         self._path = pathlib.Path(path)
         if not self._path.is_file():
-            raise JaxposeError(f"no file {path}; give a picture or a video")
-        with _as_ours(self._av, f"{path} can be read neither as a picture nor as a video"):
+            raise JaxposeError(f"no file {path}; give an image or a video")
+        with _as_ours(self._av, f"{path} can be read neither as an image nor as a video"):
             # With "file:" a name that looks like an address of a network is a name all the same.
             try:
                 self._container = self._av.open(f"file:{path}")
             except UnicodeDecodeError:  # a title in another encoding, which PyAV 19 does not mind
                 self._container = self._av.open(f"file:{path}", metadata_errors="ignore")
         wrong = None
-        if self._container.format.name in NO_VIDEOS:
-            wrong = f"{path} can be read neither as a picture nor as a video (it is a text)"
+        if self._container.format.name in NON_VIDEO_FORMATS:
+            wrong = f"{path} can be read neither as an image nor as a video (it is a text)"
         elif (stream := self._find_video()) is None:
-            wrong = f"{path} has no picture in it; give a picture or a video"
+            wrong = f"{path} has no image in it; give an image or a video"
         if wrong:
             self._container.close()
             raise JaxposeError(wrong)
@@ -152,9 +152,9 @@ class VideoReader:
 
     def _upright(self, frame: Any) -> np.ndarray:
         width, height = self._square_size(frame.width, frame.height)
-        if width * height > MOST_PIXELS:
+        if width * height > MAX_PIXELS:
             raise JaxposeError(
-                f"{self._path} has frames of {width}x{height}, more than {MOST_PIXELS} pixels; "
+                f"{self._path} has frames of {width}x{height}, more than {MAX_PIXELS} pixels; "
                 "reduce it first"
             )
         image = _turned(frame.reformat(width, height, "rgb24").to_ndarray(), _matrix(frame))
@@ -167,7 +167,10 @@ class VideoReader:
     def _square_size(self, width: int, height: int) -> tuple[int, int]:
         """The size of a frame as it is shown, where the pixels of the file are not square."""
         ratio = float(self._stream.sample_aspect_ratio or 1)
-        if abs(ratio - 1) < SQUARE or not 1 / MOST_STRETCHED <= ratio <= MOST_STRETCHED:
+        if (
+            abs(ratio - 1) < SQUARE_PIXEL_TOLERANCE
+            or not 1 / MAX_PIXEL_ASPECT <= ratio <= MAX_PIXEL_ASPECT
+        ):
             return width, height
         return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
 

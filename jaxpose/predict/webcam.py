@@ -29,7 +29,7 @@ class Camera:
         """Opens the camera of that number, from 0.
 
         Raises:
-          JaxposeError: there is none, or it gives no picture.
+          JaxposeError: there is none, or it gives no image.
         """
         cv2 = import_optional("cv2", extra="predict")
         log = cv2.utils.logging
@@ -58,11 +58,11 @@ class Camera:
             yield Frame(np.ascontiguousarray(image[..., ::-1]), passed)
             number += 1
         if number == 0:
-            raise JaxposeError(f"camera {self._number} gives no picture")
+            raise JaxposeError(f"camera {self._number} gives no image")
 
 
 class Window:
-    """A window that shows pictures; without a display it shows nothing and stays open."""
+    """A window that shows images; without a display it shows nothing and stays open."""
 
     def __init__(self, title: str):
         """Opens it, where there is a display."""
@@ -85,11 +85,11 @@ class Window:
         for key in ("q", "<Escape>"):
             self._root.bind(key, lambda _: self.close())
 
-    def show(self, picture: np.ndarray) -> None:
+    def show(self, image: np.ndarray) -> None:
         """Show uint8 [H, W, 3]."""
         if self._root is None:
             return
-        shown = self._image_tk.PhotoImage(self._images.fromarray(picture), master=self._root)
+        shown = self._image_tk.PhotoImage(self._images.fromarray(image), master=self._root)
         self._label.configure(image=shown)
         self._label.image = shown  # Tk forgets what nobody holds
         self._root.update()

@@ -1,4 +1,4 @@
-"""Line charts as SVG text, in colours that the page's style sheet gives them."""
+"""Line charts as SVG text, in colors that the page's style sheet gives them."""
 
 import html
 import math

@@ -1,4 +1,4 @@
-"""A self-contained HTML page of scores, curves and pictures; well-formed XML, no script."""
+"""A self-contained HTML page of scores, curves and images; well-formed XML, no script."""
 
 import base64
 import html
@@ -18,13 +18,13 @@ from jaxpose.report.curves import Curve, line_chart
 from jaxpose.visualize import joint_colors
 
 QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
-MOST_PICTURE_BYTES = 1_350_000  # all pictures together; base64 makes 1.8 MB of it
-MANY = 4  # pictures of a panel that a phone shows in two rows
-SMALL = 300  # width of a panel of which a phone shows two side by side
+MAX_IMAGE_BYTES = 1_350_000  # all images together; base64 makes 1.8 MB of it
+MANY = 4  # images of a panel that a phone shows in two rows
+SMALL_PANEL_WIDTH = 300  # width of a panel of which a phone shows two side by side
 
 
-class Picture(NamedTuple):
-    """One picture of a panel.
+class PanelImage(NamedTuple):
+    """One image of a panel.
 
     Attributes:
       image: uint8 [H, W, 3] RGB.
@@ -38,10 +38,10 @@ class Picture(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Pictures side by side, with a caption."""
+    """Images side by side, with a caption."""
 
     caption: str
-    pictures: Sequence[Picture]
+    images: Sequence[PanelImage]
 
 
 class Section(NamedTuple):
@@ -64,7 +64,7 @@ def write_report(
     description: str,
     rows: Mapping[str, Mapping[str, ProtocolResult]],
     history: Sequence[Mapping[str, Any]],
-    pictures: Sequence[Section],
+    images: Sequence[Section],
     blocks: Mapping[str, Mapping[str, ProtocolResult]] | None = None,
     beside: Mapping[str, Mapping[str, Mapping[str, ProtocolResult]]] | None = None,
     notes: Sequence[tuple[str, str]] = (),
@@ -77,7 +77,7 @@ def write_report(
       description: one paragraph beneath it.
       rows: results by row name (data set, split, crop) and protocol name.
       history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
-      pictures: sections; all pictures together are compressed to at most 1.8 MB of text.
+      images: sections; all images together are compressed to at most 1.8 MB of text.
       blocks: by row name, the results of one protocol by prediction block or decoding.
       beside: results of baselines by name, such as "mean pose alone", each like `rows`.
       notes: (term, text) pairs at the page's end.
@@ -100,7 +100,7 @@ def write_report(
         _headline(rows, beside),
         *(_row(name, results, beside, blocks.get(name, {})) for name, results in rows.items()),
         _curves(history),
-        *_sections(pictures),
+        *_sections(images),
         _notes(notes),
         "</main>\n</body>\n</html>\n",
     ]
@@ -173,7 +173,7 @@ def _columns(
     headers = [header for _, header, _ in protocol.columns] + [protocol.total]
     left_out = f", {first.persons_left_out} left out" if first.persons_left_out else ""
     note = (
-        f"Percent right; {first.persons} persons{left_out}, {first.not_labelled} "
+        f"Percent right; {first.persons} persons{left_out}, {first.not_labeled} "
         f"{protocol.part_kind}s without a label."
     )
     body = []
@@ -191,7 +191,7 @@ def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
     body = []
     for (part, found), color in zip(parts.items(), colors, strict=True):
         name = _text(part.replace("_", " "))
-        if result.protocol.part_kind == "joint":  # sticks have no colour in the pictures
+        if result.protocol.part_kind == "joint":  # sticks have no color in the images
             name = f'<i class="chip" style="background: rgb({_list(color)})"></i>{name}'
         bar = f"--rate: {found.rate or 0:.1f}%"
         rates = [other.parts[part].rate for other in others.values()][:1]
@@ -268,7 +268,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         ]
     if not lines:
         return ""
-    heading = '<section>\n<h2>Training</h2>\n<p class="quiet">Over the steps of the optimiser.</p>'
+    heading = '<section>\n<h2>Training</h2>\n<p class="quiet">Over the steps of the optimizer.</p>'
     return "\n".join([heading, '<div class="charts">', *lines, "</div>\n</section>"])
 
 
@@ -304,20 +304,20 @@ def _ends(curves: Sequence[Curve]) -> str:
 
 
 def _sections(sections: Sequence[Section]) -> list[str]:
-    """The sections with their pictures inlined."""
-    images = [p.image for section in sections for panel in section.panels for p in panel.pictures]
+    """The sections with their images inlined."""
+    images = [p.image for section in sections for panel in section.panels for p in panel.images]
     encoded = iter(_encoded(images))
     found = []
     for section in sections:
         lines = [
             f"<section>\n<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>",
-            f'<div class="{"panels small" if section.width < SMALL else "panels"}"'
+            f'<div class="{"panels small" if section.width < SMALL_PANEL_WIDTH else "panels"}"'
             f' style="--panel: {section.width}px">',
         ]
         for panel in section.panels:
-            many = ' class="many"' if len(panel.pictures) >= MANY else ""
+            many = ' class="many"' if len(panel.images) >= MANY else ""
             lines.append(f'<figure class="card panel">\n<div{many}>')
-            for image, label, alt in panel.pictures:
+            for image, label, alt in panel.images:
                 lines.append(
                     f'<span><img src="{next(encoded)}" alt="{_text(alt)}" '
                     f'width="{image.shape[1]}" height="{image.shape[0]}"/>{_text(label)}</span>'
@@ -328,7 +328,7 @@ def _sections(sections: Sequence[Section]) -> list[str]:
 
 
 def _encoded(images: Sequence[np.ndarray]) -> list[str]:
-    """Pictures as data URIs, at the first quality at which all of them are small enough."""
+    """Images as data URIs, at the first quality at which all of them are small enough."""
     pil = import_optional("PIL.Image", extra="train")
     for quality in QUALITIES:
         files = []
@@ -336,7 +336,7 @@ def _encoded(images: Sequence[np.ndarray]) -> list[str]:
             file = io.BytesIO()
             pil.fromarray(np.ascontiguousarray(image)).save(file, "WEBP", quality=quality)
             files.append(file.getvalue())
-        if sum(map(len, files)) <= MOST_PICTURE_BYTES:
+        if sum(map(len, files)) <= MAX_IMAGE_BYTES:
             break
     return [f"data:image/webp;base64,{base64.b64encode(file).decode()}" for file in files]
 

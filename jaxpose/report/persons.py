@@ -8,15 +8,16 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import batches, prepared
-from jaxpose.data.images import decode as decode_picture
+from jaxpose.data.images import decode as decode_image
 from jaxpose.data.prepared import read_example
 from jaxpose.evaluation import inference, protocols
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import LabeledPredictions
-from jaxpose.network import PoseNet, normalise
-from jaxpose.report.page import Panel, Picture, Section
+from jaxpose.evaluation.prediction_file import LabeledPredictions, select_persons
+from jaxpose.network import PoseNet, normalize
+from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.skeleton import joint_index, skeleton_of
 from jaxpose.visualize import (
+    JOINTS_OF_FIG_6,
     PRESENCE_THRESHOLD,
     draw_skeleton,
     moved_most,
@@ -29,16 +30,15 @@ if TYPE_CHECKING:
 
 PERSONS = 12
 SIZE = 256  # pixels of a shown crop's side
-JOINTS_OF_FIG_6 = 3
 
 
 class Persons(NamedTuple):
     """N test persons and what the network says of them.
 
     Attributes:
-      names: of their pictures.
+      names: of their images.
       crops: uint8 [N, S, S, 3].
-      truth: [N, J, 2] in pixels of the crops, NaN where not labelled.
+      truth: [N, J, 2] in pixels of the crops, NaN where not labeled.
       keypoints: [N, J, 2] of the last block, in pixels of the crops.
       confidence: [N, J] probabilities.
       heatmaps: [N, H, W, M] raw, of the last block.
@@ -63,7 +63,7 @@ def person_sections(
     split: prepared.PreparedSplit,
     rule: geometry.CropRule,
 ) -> list[Section]:
-    """The page's pictures, of persons that the config's seed chose."""
+    """The page's images, of persons that the config's seed chose."""
     chosen = _choose(split, config.seed)
     if not chosen:
         return []
@@ -82,9 +82,9 @@ def person_sections(
 
 
 def _choose(split: prepared.PreparedSplit, seed: int) -> list[int]:
-    """Persons drawn by the seed, of those whose picture decodes."""
+    """Persons drawn by the seed, of those whose image decodes."""
     order = np.random.default_rng(seed).permutation(len(split.source)).tolist()
-    readable = (i for i in order if decode_picture(split.source[i]["image"]) is not None)
+    readable = (i for i in order if decode_image(split.source[i]["image"]) is not None)
     return [index for index, _ in zip(readable, range(PERSONS), strict=False)]
 
 
@@ -107,7 +107,7 @@ def _predict_persons(
         batch_size=len(chosen),
         rule=rule,
     )
-    output = jax.jit(lambda v, x: net.apply(v, normalise(x, net.dtype), heatmaps=True))(
+    output = jax.jit(lambda v, x: net.apply(v, normalize(x, net.dtype), heatmaps=True))(
         variables, batch["image"]
     )
     keypoints = np.asarray(output.keypoints, np.float64)
@@ -116,21 +116,21 @@ def _predict_persons(
     predictions = inference.Predictions(
         keypoints=geometry.apply_affine(batch["crop_to_image"], keypoints[-1])[None],
         confidence=confidence[-1:],
-        in_crop=batch["labelled"],
+        in_crop=batch["labeled"],
         readable=batch["readable"],
     )
     evaluation_set = EvaluationSet(joints, metadata.trained_joints, split.joints, truth)
-    labeled = inference.labeled_predictions(predictions, evaluation_set)
-    right, counted = _counts(labeled, protocols.named(score))
+    scored = inference.labeled_predictions(predictions, evaluation_set)
+    right, counted = _counts(scored, protocols.named(score))
     order = joint_index(split.joints, joints)
     positions = geometry.apply_affine(
         geometry.invert_affine(batch["crop_to_image"]), truth["keypoints"].astype(np.float64)
     )[:, order]
-    labelled = truth["labelled"][:, order] & (order >= 0)
+    labeled = truth["labeled"][:, order] & (order >= 0)
     return Persons(
         names=truth["image_name"].tolist(),
         crops=np.stack([_shown_crop(part, i, rule) for i in range(len(chosen))]),
-        truth=SIZE * np.where(labelled[..., None], positions, np.nan),
+        truth=SIZE * np.where(labeled[..., None], positions, np.nan),
         keypoints=SIZE * keypoints[-1],
         confidence=confidence[-1],
         heatmaps=np.asarray(output.heatmaps[-1], np.float32),
@@ -146,13 +146,7 @@ def _counts(
     right, counted = [], []
     at = protocol.thresholds.index(protocol.threshold)
     for i in range(len(predictions.prediction)):
-        one = predictions._replace(
-            **{
-                name: getattr(predictions, name)[i : i + 1]
-                for name in ("prediction", "ground_truth", "labelled", "head_size")
-            }
-        )
-        counts = protocols.score(protocol, one)
+        counts = protocols.score(protocol, select_persons(predictions, slice(i, i + 1)))
         right.append(int(counts.correct[at].sum()))
         counted.append(int(counts.counted.sum()))
     return right, counted
@@ -161,8 +155,8 @@ def _counts(
 def _shown_crop(split: prepared.PreparedSplit, index: int, rule: geometry.CropRule) -> np.ndarray:
     """A person's crop as the network gets it, at the size that the page shows."""
     example = read_example(split, index)
-    image, _ = decode_picture(example["image"])
-    return geometry.cut(image, geometry.example_crop(example, rule), SIZE)
+    image, _ = decode_image(example["image"])
+    return geometry.crop_image(image, geometry.example_crop(example, rule), SIZE)
 
 
 def _person_section(
@@ -177,13 +171,13 @@ def _person_section(
     parts = "parts" if protocol.part_kind == "stick" else "joints"
     for i, name in enumerate(persons.names):
         found = f"{persons.right[i]} of {persons.counted[i]} {parts} right"
-        pictures = (
-            Picture(
+        images = (
+            PanelImage(
                 draw_skeleton(persons.crops[i], persons.truth[i][kept], **drawn),
                 "truth",
                 f"{name} with its true skeleton",
             ),
-            Picture(
+            PanelImage(
                 draw_skeleton(
                     persons.crops[i],
                     persons.keypoints[i][kept],
@@ -194,18 +188,18 @@ def _person_section(
                 "prediction",
                 f"{name} with the predicted skeleton, {found}",
             ),
-            Picture(
+            PanelImage(
                 part_maps(persons.heatmaps[i][..., kept], joints=trained, image=persons.crops[i]),
                 "part maps",
                 f"{name} with the part maps of all joints",
             ),
         )
-        panels.append(Panel(f"{name}: {found}", pictures))
+        panels.append(Panel(f"{name}: {found}", images))
     return Section(
         f"{len(panels)} test persons",
         "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
-        f"the same colour everywhere; right is counted by {protocol.label}. A joint that the "
-        f"network gives a probability below {PRESENCE_THRESHOLD} of being in the picture is not "
+        f"the same color everywhere; right is counted by {protocol.label}. A joint that the "
+        f"network gives a probability below {PRESENCE_THRESHOLD} of being in the image is not "
         "drawn.",
         panels,
     )
@@ -216,8 +210,8 @@ def _fig_5(persons: Persons, i: int, trained: tuple[str, ...], kept: np.ndarray)
         Panel(
             name,
             (
-                Picture(before, "before", f"raw part map of the {name}"),
-                Picture(after, "after", f"softmax of the part map of the {name}"),
+                PanelImage(before, "before", f"raw part map of the {name}"),
+                PanelImage(after, "after", f"softmax of the part map of the {name}"),
             ),
         )
         for name, before, after in single_maps(
@@ -250,8 +244,8 @@ def _fig_6(
         temperature=net.temperature,
     )
     panels = [
-        Panel(name, [Picture(image, label, f"{name}: {label}") for label, image in pictures])
-        for name, pictures in found
+        Panel(name, [PanelImage(image, label, f"{name}: {label}") for label, image in images])
+        for name, images in found
     ]
     return Section(
         "What the context maps change",

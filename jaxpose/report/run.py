@@ -82,7 +82,7 @@ def report_run(
         blocks={name: row.decodings for name, row in evaluation.rows.items()},
         beside=beside,
         history=history,
-        pictures=person_sections(config, net, variables, metadata, *tests[0]) if tests else [],
+        images=person_sections(config, net, variables, metadata, *tests[0]) if tests else [],
         notes=notes,
     )
 
@@ -144,14 +144,14 @@ def constant_poses(
             geometry.invert_affine(np.stack(matrices)), truth["keypoints"].astype(np.float64)
         )
         order = joint_index(split.joints, joints)
-        labelled = truth["labelled"][:, order] & (order >= 0)
-        everywhere.append(np.where(labelled[..., None], points[:, order], np.nan))
+        labeled = truth["labeled"][:, order] & (order >= 0)
+        everywhere.append(np.where(labeled[..., None], points[:, order], np.nan))
     points = np.concatenate(everywhere)
-    labelled = np.isfinite(points).all(axis=-1)
+    labeled = np.isfinite(points).all(axis=-1)
     median = np.full(points.shape[1:], np.nan)
-    for joint in np.flatnonzero(labelled.any(axis=0)):
-        median[joint] = np.median(points[labelled[:, joint], joint], axis=0)
-    return metrics.mean_pose(points, labelled), median
+    for joint in np.flatnonzero(labeled.any(axis=0)):
+        median[joint] = np.median(points[labeled[:, joint], joint], axis=0)
+    return metrics.mean_pose(points, labeled), median
 
 
 def _notes(config, metadata, evaluation, history, variables, tests) -> list[tuple[str, str]]:
@@ -169,11 +169,11 @@ def _notes(config, metadata, evaluation, history, variables, tests) -> list[tupl
     ]
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
-        notes.append(("speed", f"{statistics.median(rates):.0f} pictures a second, median"))
+        notes.append(("speed", f"{statistics.median(rates):.0f} images a second, median"))
     waits = [r["data_wait"] for r in history if "data_wait" in r]
     if waits:
         share = statistics.median(waits)
-        notes.append(("waiting for pictures", f"{share:.1%} of the time, median"))
+        notes.append(("waiting for images", f"{share:.1%} of the time, median"))
     notes += [("test data", text) for text in dict.fromkeys(map(_people, tests))]
     for name, row in evaluation.rows.items():
         if row.unreadable:
@@ -187,10 +187,10 @@ def _notes(config, metadata, evaluation, history, variables, tests) -> list[tupl
 def _people(split: prepared.PreparedSplit) -> str:
     """How many persons a test split has, and how hard they are to see."""
     truth = prepared.annotations(split)
-    labelled, hidden = truth["labelled"], truth["labelled"] & ~truth["visible"]
-    lacking = (~labelled[:, np.asarray(split.annotated)]).any(axis=1)
+    labeled, hidden = truth["labeled"], truth["labeled"] & ~truth["visible"]
+    lacking = (~labeled[:, np.asarray(split.annotated)]).any(axis=1)
     return (
-        f"{split.name}:{split.split}: {len(labelled):,} persons, {labelled.sum():,} labelled "
-        f"joints, {100 * hidden.sum() / max(labelled.sum(), 1):.1f} % of them occluded; "
+        f"{split.name}:{split.split}: {len(labeled):,} persons, {labeled.sum():,} labeled "
+        f"joints, {100 * hidden.sum() / max(labeled.sum(), 1):.1f} % of them occluded; "
         f"{100 * lacking.mean():.1f} % of the persons lack a joint's label"
     )

@@ -1,5 +1,6 @@
 """JAX's persistent compilation cache, and compiler options for CPUs."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -19,14 +20,12 @@ def use_compilation_cache() -> pathlib.Path | None:
     """
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(named or pathlib.Path(base) / "jaxpose" / "compilation")
-    try:
-        if named.lower() == "off":
-            folder = None
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        folder = None
+    wanted = pathlib.Path(named or pathlib.Path(base) / "jaxpose" / "compilation")
+    folder = None
+    if named.lower() != "off":
+        with contextlib.suppress(OSError):
+            wanted.mkdir(parents=True, exist_ok=True)
+            folder = wanted
     # None too: JAX reads the variable itself, and would make a folder called "off".
     jax.config.update("jax_compilation_cache_dir", folder and str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

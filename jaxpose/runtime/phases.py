@@ -21,15 +21,15 @@ def to_terminal(text: str) -> None:
 
 
 @contextlib.contextmanager
-def phase(text: str, *, say: Callable[[str], None] = to_stderr) -> Iterator[None]:
+def phase(text: str, *, log: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """Announce a phase, then repeat every `EVERY_SECONDS` how long it has taken.
 
     Args:
       text: such as "compiling the training step".
-      say: prints one line; called from another thread after the first.
+      log: prints one line; called from another thread after the first.
 
     Example:
-      >>> with phase("loading", say=print):
+      >>> with phase("loading", log=print):
       ...     pass
       loading
     """
@@ -38,9 +38,9 @@ def phase(text: str, *, say: Callable[[str], None] = to_stderr) -> Iterator[None
 
     def repeat():
         while not over.wait(EVERY_SECONDS):
-            say(f"{text}: {time.monotonic() - start:.0f} s so far")
+            log(f"{text}: {time.monotonic() - start:.0f} s so far")
 
-    say(text)
+    log(text)
     thread = threading.Thread(target=repeat, daemon=True)
     thread.start()
     try:

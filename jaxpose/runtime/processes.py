@@ -13,14 +13,14 @@ from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.optional import import_optional
 
 HEARTBEAT_SECONDS = 10  # a process whose partner died is ended by the runtime soon after
-_MEETINGS = itertools.count()
+_BARRIERS = itertools.count()
 _CLUSTER_VARIABLES = (
     "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES",
     "MEGASCALE_COORDINATOR_ADDRESS", "JAX_COORDINATOR_ADDRESS",
 )  # fmt: skip
 
 
-def initialise(
+def initialize(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
@@ -81,7 +81,7 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
     return gathered.reshape(len(gathered), *values.shape).sum(axis=0, dtype=values.dtype)
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait for the other processes in the runtime's barrier; alone, do nothing.
 
     Before a first sum over the devices, which on CPUs waits for 30 seconds only.
@@ -90,7 +90,7 @@ def meet() -> None:
         multihost = import_optional("orbax.checkpoint.multihost", extra="train")
         # Named processes make it the barrier, not a sum over the devices; names serve once.
         everybody = set(range(jax.process_count()))
-        multihost.sync_global_processes(f"jaxpose {next(_MEETINGS)}", processes=everybody)
+        multihost.sync_global_processes(f"jaxpose {next(_BARRIERS)}", processes=everybody)
 
 
 def same_everywhere(value: int) -> bool:
@@ -102,7 +102,7 @@ def same_everywhere(value: int) -> bool:
     return bool((multihost_utils.process_allgather(np.int32(value)) == value).all())
 
 
-def leave(status: int) -> None:
+def abort(status: int) -> None:
     """End this process of several at once, where it failed and the others know nothing of it.
 
     The interpreter's own end would wait for them in the runtime's barrier, and they for this

@@ -8,7 +8,7 @@ import jax
 from jaxpose.data.augment import Augmentation
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.scoring import check_evaluation
-from jaxpose.network import STRIDE
+from jaxpose.network import SIZE_MULTIPLE
 from jaxpose.skeleton import skeleton_of
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
             f"batch_size {config.batch_size} is not divisible by {devices} devices{times}; the "
             f"next one that is: {math.ceil(config.batch_size / parts) * parts}"
         )
-    if config.image_size < STRIDE or config.image_size % STRIDE:
+    size, by = config.image_size, SIZE_MULTIPLE
+    if size < by or size % by:
         raise JaxposeError(
-            f"image_size {config.image_size} is not divisible by {STRIDE}; the next one that is: "
-            f"{max(math.ceil(config.image_size / STRIDE), 1) * STRIDE}"
+            f"image_size {size} is not divisible by {by}; the next one that is: "
+            f"{max(math.ceil(size / by), 1) * by}"
         )
     if not 0.0 <= config.ema < 1.0:
         raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")

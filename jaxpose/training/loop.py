@@ -35,10 +35,10 @@ from jaxpose.training.workdir import prepare_workdir
 if TYPE_CHECKING:
     import ml_collections
 
-MOST_UNREADABLE = 0.01  # share of the pictures drawn so far that may fail to decode
-FEWEST_UNREADABLE = 3  # so that one bad picture among the first hundred does not stop a run
-MUCH_WAITING = 0.05  # share of the time, from which on a line says so
-STEP_NEEDS = ("image", "keypoints", "labelled", "known", "weight", "readable")  # of a batch
+MAX_UNREADABLE_FRACTION = 0.01  # share of the images drawn so far that may fail to decode
+MIN_UNREADABLE = 3  # so that one bad image among the first hundred does not stop a run
+REPORT_WAIT_FRACTION = 0.05  # share of the time, from which on a line says so
+STEP_INPUTS = ("image", "keypoints", "labeled", "known", "weight", "readable")  # of a batch
 
 
 def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
     with _phase("initializing the network"):
         start = start_of(run, folder)
     step = int(start.state.step)
-    processes.meet()
+    processes.barrier()
     if not processes.same_everywhere(step):
         raise JaxposeError(
             f"process {jax.process_index()} found step {step} in {folder}, others another one; "
@@ -79,10 +79,10 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
             managers[name] = store.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(store.finish, managers[name])
         for note in start.notes:
-            run_log.say(note)
+            run_log.info(note)
         loop = Loop(run, run_log, managers, start)
-        processes.meet()
-        stopped = loop.go(preemption) if step < run.num_steps else None
+        processes.barrier()
+        stopped = loop.run_steps(preemption) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
         return {
             "step": loop.step,
@@ -117,7 +117,7 @@ class Loop:
         self.saved_at, self.saved_step = now, self.step
         self.window = (self.step, now)  # where images per second are counted from
         self.waited = 0.0  # seconds of the window for which the devices had no batch, at most
-        self.named: set[int] = set()  # persons whose picture was said not to decode
+        self.named: set[int] = set()  # persons whose image was said not to decode
         self.train_step = parallel(
             make_train_step(
                 run.net,
@@ -136,7 +136,7 @@ class Loop:
         """Spent on the run, earlier starts included."""
         return time.monotonic() - self.started
 
-    def go(self, preemption: processes.Preemption) -> str | None:
+    def run_steps(self, preemption: processes.Preemption) -> str | None:
         """Work through the steps that are left; why it ended early, or None."""
         run, config = self.run, self.run.config
         batches = train_batches(
@@ -174,9 +174,9 @@ class Loop:
 
     def train_first(self, batches: Iterator[dict]) -> None:
         """The first step of this start, which compiles the program: phases until it is done."""
-        with phase("reading the first batch", say=self.log.say):
+        with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
-        with phase("compiling the training step", say=self.log.say):
+        with phase("compiling the training step", log=self.log.info):
             self.train_on(batch)
             jax.block_until_ready(self.state.step)
 
@@ -193,13 +193,13 @@ class Loop:
         return batch
 
     def train_on(self, batch: dict) -> None:
-        """One step; a picture that does not decode is named the first time."""
+        """One step; an image that does not decode is named the first time."""
         for index in batch["index"][~batch["readable"]].tolist():
             if index not in self.named:
                 self.named.add(index)
                 name = example_name(self.run.training, index)
-                self.log.say(f"{name} does not decode; left out", everywhere=True)
-        needed = {name: batch[name] for name in STEP_NEEDS}
+                self.log.info(f"{name} does not decode; left out", everywhere=True)
+        needed = {name: batch[name] for name in STEP_INPUTS}
         self.state = self.train_step(self.state, shard(needed))
         self.step += 1
 
@@ -218,7 +218,7 @@ class Loop:
         return bool(processes.sum_over_processes(np.int32(over and jax.process_index() == 0)))
 
     def check(self) -> None:
-        """Stop at a loss that is not finite and at too many unreadable pictures."""
+        """Stop at a loss that is not finite and at too many unreadable images."""
         bad_step = int(unreplicate(self.state.bad_step))
         if bad_step >= 0:
             raise JaxposeError(
@@ -228,9 +228,9 @@ class Loop:
             )
         unreadable = int(unreplicate(self.state.unreadable))
         drawn = self.step * self.run.config.batch_size
-        if unreadable > max(FEWEST_UNREADABLE, MOST_UNREADABLE * drawn):
+        if unreadable > max(MIN_UNREADABLE, MAX_UNREADABLE_FRACTION * drawn):
             raise JaxposeError(
-                f"{unreadable} of {drawn} pictures did not decode; check the prepared data set in "
+                f"{unreadable} of {drawn} images did not decode; check the prepared data set in "
                 f"{self.run.config.data_dir or default_data_dir()} and prepare it again"
             )
 
@@ -260,8 +260,8 @@ class Loop:
             },
         )
         text = f"loss {means['loss']:.4f}, {rate:.0f} images/s, rate {learning_rate:.2e}"
-        if data_wait >= MUCH_WAITING:
-            text += f", {data_wait:.0%} of the time waiting for pictures"
+        if data_wait >= REPORT_WAIT_FRACTION:
+            text += f", {data_wait:.0%} of the time waiting for images"
         self.log.progress(self.step, text)
         self.state = self.state._replace(sums=replicate(empty_sums()))
 

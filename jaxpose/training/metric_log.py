@@ -11,9 +11,6 @@ import time
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
-# Differ between runs that are else identical.
-TIME_FIELDS = ("time", "seconds", "images_per_second", "data_wait")
-
 
 class RunLog:
     """Writes one JSON line per record; `metrics.jsonl` is the truth, TensorBoard a copy of it.
@@ -61,7 +58,7 @@ class RunLog:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
 
-    def say(self, text: str, *, everywhere: bool = False) -> None:
+    def info(self, text: str, *, everywhere: bool = False) -> None:
         """Print a line above the bar; of several processes that of the log, or all of them."""
         if not self._active:
             if everywhere:

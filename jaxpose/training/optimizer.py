@@ -1,4 +1,4 @@
-"""The optimiser of section 4.1: RMSProp, its rate cut when the validation score stops rising."""
+"""The optimizer of section 4.1: RMSProp, its rate cut when the validation score stops rising."""
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def make_plateau(
         raise JaxposeError(f"plateau patience is {patience}; it must be 1 or more")
     if not 0.0 < factor < 1.0:
         raise JaxposeError(f"plateau factor is {factor}; it must lie between 0 and 1")
-    # Optax minimises, and with negative values a relative tolerance has the wrong sign.
+    # Optax minimizes, and with negative values a relative tolerance has the wrong sign.
     transform = optax.contrib.reduce_on_plateau(
         factor=factor,
         patience=patience,

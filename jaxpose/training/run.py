@@ -36,7 +36,7 @@ class Run(NamedTuple):
       config: as the command gave it.
       joints: names, the network's order.
       arguments: the network's, as a checkpoint records them.
-      net: with batch norm synchronised over the devices.
+      net: with batch norm synchronized over the devices.
       rule: how crops are cut, as a checkpoint records it.
       rules: how those of each training split are.
       training: (split, weight) pairs.
@@ -64,7 +64,7 @@ class Run(NamedTuple):
 
 
 def open_run(config: "ml_collections.ConfigDict") -> Run:
-    """Open the data sets of a config and build its network and optimiser."""
+    """Open the data sets of a config and build its network and optimizer."""
     training, rules = open_training(config)
     validation = open_validation(config)
     if config.report:
@@ -91,7 +91,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
             arguments,
             dtype=config.dtype,
             axis_name=DEVICES,
-            rematerialise=config.rematerialise,
+            remat=config.remat,
         ),
         rule=geometry.crop_rule(config.crop),
         rules=rules,

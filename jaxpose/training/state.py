@@ -22,7 +22,7 @@ class TrainState(NamedTuple):
       sums: losses summed since the last line of the log, with the number of steps summed.
       bad_step: int32, the first step whose loss or gradient was not finite, else -1.
       best_score: float32, of the best checkpoint.
-      unreadable: int32, pictures of training that did not decode so far.
+      unreadable: int32, images of training that did not decode so far.
     """
 
     step: jax.Array

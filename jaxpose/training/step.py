@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxpose import losses
-from jaxpose.network import PoseNet, normalise
+from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.training.state import LOSSES, TrainState
 
@@ -44,7 +44,7 @@ def make_train_step(
 
     Returns:
       step(state, batch) -> state. `batch` holds image uint8 [B, S, S, 3], keypoints [B, J, 2],
-      labelled [B, J], known [B, J], weight [B], readable [B].
+      labeled [B, J], known [B, J], weight [B], readable [B].
     """
 
     def total(x):
@@ -55,7 +55,7 @@ def make_train_step(
     def loss_of(params, batch_stats, batch, counts):
         """A share's part of the global loss, with (losses by name, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
-        images = normalise(batch["image"], net.dtype)
+        images = normalize(batch["image"], net.dtype)
         options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
         if frozen_norm:
             output = net.apply(variables, images, **options)
@@ -63,21 +63,21 @@ def make_train_step(
             output, updated = net.apply(variables, images, **options, mutable=["batch_stats"])
             batch_stats = updated["batch_stats"]
         distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
-        entropy = losses.probability_loss(output.confidence, batch["labelled"])
-        labelled, known = masks(batch)
-        coordinate = losses.masked_mean(distance, labelled, count=counts[0])
+        entropy = losses.probability_loss(output.confidence, batch["labeled"])
+        labeled, known = masks(batch)
+        coordinate = losses.masked_mean(distance, labeled, count=counts[0])
         probability = losses.masked_mean(entropy, known, count=counts[1])
         context = heatmap = jnp.float32(0)
         if context_weight and output.context_keypoints is not None:
             distance = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
-            context = losses.masked_mean(distance, labelled, count=counts[0])
+            context = losses.masked_mean(distance, labeled, count=counts[0])
         if heatmap_weight:
             divergence = losses.heatmap_divergence(
                 jnp.moveaxis(output.heatmaps[..., : net.num_joints], -1, -3),
                 batch["keypoints"],
                 temperature=net.temperature,
             )
-            heatmap = losses.masked_mean(divergence, labelled, count=counts[0])
+            heatmap = losses.masked_mean(divergence, labeled, count=counts[0])
         loss = (
             coordinate
             + probability_weight * probability
@@ -156,6 +156,6 @@ def averaged(average: Any, values: Any, number: jax.Array, decay: float) -> Any:
 
 
 def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
-    """Masks [B, J] of eq. 7 (labelled) and eq. 8 (known), padded persons out of both."""
+    """Masks [B, J] of eq. 7 (labeled) and eq. 8 (known), padded persons out of both."""
     present = batch["weight"][:, None] > 0
-    return batch["labelled"] & present, batch["known"] & present
+    return batch["labeled"] & present, batch["known"] & present

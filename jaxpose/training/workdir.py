@@ -12,7 +12,9 @@ from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 
-NAMED = 6  # fields, in an error
+# Fields of configs from before 0.1.0 that have another name now.
+_OLD_FIELDS = ("rematerialise",)  # old spelling
+MAX_FIELDS = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
 FREE_FIELDS = (
     "num_epochs", "log_every_steps", "checkpoint_every_minutes", "max_minutes", "data_dir",
@@ -30,7 +32,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathl
 
     Args:
       workdir: created where it is missing.
-      config: plain and JSON-serialisable.
+      config: plain and JSON-serializable.
 
     Raises:
       JaxposeError: it cannot be written, another launch holds it, or it is of another config.
@@ -81,11 +83,20 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
     """Refuse a run of another config, then record this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     if path.exists() and _has_checkpoint(path.parent):
-        changed = differences(_read_config(path), json.loads(text))
-        if changed:
-            more = f" (and {len(changed) - NAMED} more)" if len(changed) > NAMED else ""
+        stored = _read_config(path)
+        old = [name for name in _OLD_FIELDS if name in stored and name not in config]
+        if old:
             raise JaxposeError(
-                f"workdir {path.parent} is of another config: {'; '.join(changed[:NAMED])}{more}. "
+                f"workdir {path.parent} was written by an older version (its config has "
+                f"{', '.join(old)}) and cannot be resumed; choose another --workdir, and add "
+                f"--config.init_from={path.parent} to start from its weights"
+            )
+        changed = differences(stored, json.loads(text))
+        if changed:
+            more = f" (and {len(changed) - MAX_FIELDS} more)" if len(changed) > MAX_FIELDS else ""
+            raise JaxposeError(
+                f"workdir {path.parent} is of another config: "
+                f"{'; '.join(changed[:MAX_FIELDS])}{more}. "
                 "Start with that config, or choose another --workdir"
             )
     temporary = path.with_suffix(".json.new")

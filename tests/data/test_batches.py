@@ -8,8 +8,8 @@ from jaxpose.data.batches import evaluation_batches, example_name
 from jaxpose.data.sampling import epoch_draws, steps_per_epoch
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import (
+    IMAGE_RULE,
     LSP_RULE,
-    PICTURE_RULE,
     CropRule,
     apply_affine,
 )
@@ -30,7 +30,7 @@ def test_batch_has_the_documented_arrays():
     assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
         "image": ((4, 48, 48, 3), "uint8"),
         "keypoints": ((4, 5, 2), "float32"),
-        "labelled": ((4, 5), "bool"),
+        "labeled": ((4, 5), "bool"),
         "known": ((4, 5), "bool"),
         "weight": ((4,), "float32"),
         "index": ((4,), "int64"),
@@ -39,8 +39,8 @@ def test_batch_has_the_documented_arrays():
     }
 
 
-def test_each_joint_is_where_its_colour_is():
-    """Red is the picture's right wrist; where the crop is mirrored, it is the left one."""
+def test_each_joint_is_where_its_color_is():
+    """Red is the image's right wrist; where the crop is mirrored, it is the left one."""
     mirrored = 0
     for batch in take(training([(PEOPLE, 1.0)], augmentation=MILD, image_size=96), 8):
         for row in range(4):
@@ -48,7 +48,7 @@ def test_each_joint_is_where_its_colour_is():
             mirrored += flip
             channels = {0: 0 if flip else 1, 1: 1 if flip else 0, 2: 3}
             for channel, joint in channels.items():
-                if not batch["labelled"][row, joint]:
+                if not batch["labeled"][row, joint]:
                     continue
                 mass = batch["image"][row, :, :, channel].astype(np.float64)
                 index = np.arange(96) + 0.5
@@ -65,7 +65,7 @@ def test_crop_to_image_leads_back_to_the_annotation():
         back = apply_affine(batch["crop_to_image"][row], batch["keypoints"][row].astype(float))
         flip = np.linalg.det(batch["crop_to_image"][row][:, :2]) < 0
         truth = PEOPLE.source[index]["keypoints"][[0, 2] if flip else [2, 0]]
-        seen = batch["labelled"][row, :2]
+        seen = batch["labeled"][row, :2]
         np.testing.assert_allclose(back[:2][seen], truth[seen], atol=1e-4)
 
 
@@ -81,10 +81,10 @@ def test_each_split_may_have_its_own_rule():
 def test_masks():
     splits = [(PEOPLE._replace(annotated=(True, True, False, True)), 1.0)]
     batch = take(training(splits, augmentation=Augmentation()), 1)[0]
-    # left_wrist is not annotated, pelvis does not exist, right_ankle is known not to be labelled.
+    # left_wrist is not annotated, pelvis does not exist, right_ankle is known not to be labeled.
     assert (batch["known"] == [False, True, False, True, True]).all()
-    assert (batch["labelled"][:, 2:] == [False, True, False]).all()
-    assert not batch["keypoints"][~batch["labelled"]].any()
+    assert (batch["labeled"][:, 2:] == [False, True, False]).all()
+    assert not batch["keypoints"][~batch["labeled"]].any()
 
 
 def test_mirrored_masks_follow_the_person():
@@ -96,13 +96,13 @@ def test_mirrored_masks_follow_the_person():
         np.testing.assert_array_equal(batch["known"][:, 1], flips)
 
 
-def test_joints_outside_the_crop_are_not_labelled_but_known():
+def test_joints_outside_the_crop_are_not_labeled_but_known():
     narrow = CropRule("scale", 0.3)
     batches = take(training([(PEOPLE, 1.0)], rule=narrow), 4)
     keypoints = np.concatenate([b["keypoints"] for b in batches])
-    labelled = np.concatenate([b["labelled"] for b in batches])
-    assert 0 < labelled[:, [0, 1, 3]].sum() < labelled[:, [0, 1, 3]].size
-    assert (keypoints[labelled] >= 0).all() and (keypoints[labelled] <= 1).all()
+    labeled = np.concatenate([b["labeled"] for b in batches])
+    assert 0 < labeled[:, [0, 1, 3]].sum() < labeled[:, [0, 1, 3]].size
+    assert (keypoints[labeled] >= 0).all() and (keypoints[labeled] <= 1).all()
     assert all(b["known"][:, [0, 1, 3]].all() for b in batches)
 
 
@@ -117,8 +117,10 @@ def test_an_epoch_holds_everyone_once_and_the_next_in_another_order():
 
 def test_same_person_differs_between_epochs_and_draws():
     batches = take(training([(split_of(2), 2.0)]), 2)
-    looks = {b["image"][row].tobytes() for b in batches for row in range(4) if b["index"][row] == 0}
-    assert len(looks) == 4
+    detections = {
+        b["image"][row].tobytes() for b in batches for row in range(4) if b["index"][row] == 0
+    }
+    assert len(detections) == 4
 
 
 def test_weights_are_mean_draws():
@@ -178,7 +180,7 @@ def test_evaluation_counts_everyone_once(count, size):
                 joints=NETWORK,
                 image_size=32,
                 batch_size=4,
-                rule=PICTURE_RULE,
+                rule=IMAGE_RULE,
                 process_index=i,
                 process_count=count,
             )
@@ -198,16 +200,16 @@ def test_evaluation_counts_everyone_once(count, size):
 
 def test_padding_is_black_unknown_and_readable():
     (batch,) = evaluation_batches(
-        split_of(1), joints=NETWORK, image_size=32, batch_size=3, rule=PICTURE_RULE
+        split_of(1), joints=NETWORK, image_size=32, batch_size=3, rule=IMAGE_RULE
     )
     assert batch["image"][0].any() and not batch["image"][1:].any()
     assert batch["readable"].all() and not batch["known"][1:].any()
-    assert not batch["labelled"][1:].any()
+    assert not batch["labeled"][1:].any()
 
 
-def test_evaluation_crop_of_the_picture_is_padded_to_a_square():
+def test_evaluation_crop_of_the_image_is_padded_to_a_square():
     (batch,) = evaluation_batches(
-        split_of(1), joints=NETWORK, image_size=64, batch_size=1, rule=PICTURE_RULE
+        split_of(1), joints=NETWORK, image_size=64, batch_size=1, rule=IMAGE_RULE
     )
     _, _, width, height = person(0)["box"]
     side = max(width, height)
@@ -215,8 +217,8 @@ def test_evaluation_crop_of_the_picture_is_padded_to_a_square():
     np.testing.assert_allclose(batch["crop_to_image"][0], expected)
 
 
-@pytest.mark.parametrize("broken", [b"", b"no picture", person(3)["image"][:300]])
-def test_unreadable_picture_is_named_and_weighs_nothing(broken):
+@pytest.mark.parametrize("broken", [b"", b"no image", person(3)["image"][:300]])
+def test_unreadable_image_is_named_and_weighs_nothing(broken):
     people = [person(i) for i in range(4)]
     people[2]["image"] = broken
     splits = [(split_of(3, name="others"), 1.0), (PEOPLE._replace(source=people), 1.0)]
@@ -224,7 +226,7 @@ def test_unreadable_picture_is_named_and_weighs_nothing(broken):
     (row,) = np.flatnonzero(~batches[0]["readable"])
     assert example_name(splits, batches[0]["index"][row]) == "im0002.png (person 2 of people train)"
     assert batches[0]["weight"].sum() == 6 and batches[0]["weight"][row] == 0
-    for name in ("image", "labelled", "known", "keypoints"):
+    for name in ("image", "labeled", "known", "keypoints"):
         assert not batches[0][name][row].any()
     assert np.isfinite(batches[0]["crop_to_image"]).all()
 

@@ -1,4 +1,4 @@
-"""Decoding: reduced JPEGs keep the geometry, whatever is no whole picture is refused."""
+"""Decoding: reduced JPEGs keep the geometry, whatever is no whole image is refused."""
 
 import cv2
 import numpy as np
@@ -8,8 +8,8 @@ from jaxpose.data.images import decode, read_header
 from jaxpose.geometry import (
     Crop,
     apply_affine,
+    crop_image,
     crop_to_image,
-    cut,
     invert_affine,
     reduce_by_area,
 )
@@ -17,8 +17,8 @@ from jaxpose.geometry import (
 DOT = (71.3, 62.6)
 
 
-def dot_picture(height, width):
-    """A Gaussian blob around DOT, sampled at the pixels' centres."""
+def dot_image(height, width):
+    """A Gaussian blob around DOT, sampled at the pixels' centers."""
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     squared = (x[None] - DOT[0]) ** 2 + (y[:, None] - DOT[1]) ** 2
     blob = np.exp(-squared / (2 * 9.0**2))
@@ -40,16 +40,16 @@ def test_png_of_16_bits_becomes_8_by_its_range(factor, channels):
 @pytest.mark.parametrize("shape", [(131, 149), (128, 160), (135, 141)])
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_reduced_jpeg_shows_the_dot_in_its_place(factor, shape, progressive):
-    picture = dot_picture(*shape)
+    pixels = dot_image(*shape)
     data = cv2.imencode(
-        ".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
+        ".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 98, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive]
     )[1].tobytes()
     image, reduced = decode(data, reduction=factor)
     assert reduced == factor
     crop = Crop((70.0, 65.0), 110.0, rotation=20.0, flip=True)
     size = 110 // factor
     expected = apply_affine(invert_affine(crop_to_image(crop)), np.array([DOT]))[0] * size
-    shown = cut(image, crop, size, reduced=reduced)
+    shown = crop_image(image, crop, size, reduced=reduced)
     mass = shown[..., 0] / shown[..., 0].sum(dtype=float)
     index = np.arange(size) + 0.5
     found = [(mass.sum(axis=0) * index).sum(), (mass.sum(axis=1) * index).sum()]
@@ -57,10 +57,10 @@ def test_reduced_jpeg_shows_the_dot_in_its_place(factor, shape, progressive):
 
 
 def test_reduced_jpeg_is_the_area_mean_of_the_full_one():
-    picture = cv2.GaussianBlur(
+    pixels = cv2.GaussianBlur(
         np.random.default_rng(3).integers(0, 256, (101, 87, 3), np.uint8), (0, 0), 4
     )
-    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
     full, _ = decode(data)
     for factor in (2, 4, 8):
         image, reduced = decode(data, reduction=factor)
@@ -71,10 +71,10 @@ def test_reduced_jpeg_is_the_area_mean_of_the_full_one():
 
 @pytest.mark.parametrize("sampling", [0x411111, 0x211111, 0x121111])
 def test_jpeg_with_lopsided_chroma_is_decoded_in_full(sampling):
-    picture = dot_picture(90, 90)
-    data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])[1]
+    pixels = dot_image(90, 90)
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])[1]
     image, reduced = decode(data.tobytes(), reduction=4)
-    assert reduced == 1 and image.shape == picture.shape
+    assert reduced == 1 and image.shape == pixels.shape
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -85,13 +85,13 @@ def test_header_gives_the_size(suffix):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\xff\xd8", b"hello, no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xc0\x00\x04ab"],
+    [b"", b"\xff\xd8", b"hello, no image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xc0\x00\x04ab"],
 )
-def test_broken_bytes_are_no_picture(data):
+def test_broken_bytes_are_no_image(data):
     assert read_header(data) is None and decode(data) is None
 
 
-def test_truncated_pictures_are_no_pictures():
+def test_truncated_images_are_no_images():
     noise = np.random.default_rng(4).integers(0, 256, (60, 80, 3), np.uint8)
     progressive = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
     for suffix, options in [(".jpg", []), (".jpg", progressive), (".png", [])]:

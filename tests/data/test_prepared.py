@@ -12,20 +12,20 @@ import pytest
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.data.prepared import annotations, open_split
 from jaxpose.errors import JaxposeError
-from jaxpose.geometry import LSP_RULE, PICTURE_RULE, crop_to_image, example_crop
+from jaxpose.geometry import IMAGE_RULE, LSP_RULE, crop_to_image, example_crop
 from jaxpose.skeleton import LSP, MPII
 from tests.support.drawn_people import NETWORK, PEOPLE, training
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def test_annotations_stack_everything_but_pictures():
+def test_annotations_stack_everything_but_images():
     stacked = annotations(PEOPLE)
     assert "image" not in stacked
     assert stacked["keypoints"].shape == (11, 4, 2) and stacked["scale"].dtype == np.float32
     assert stacked["image_name"][10] == "im0010.png"
     assert stacked["person"].tolist() == [i % 3 for i in range(11)]
-    np.testing.assert_array_equal(stacked["picture_size"], stacked["box"][:, 2:])
+    np.testing.assert_array_equal(stacked["stored_size"], stacked["box"][:, 2:])
 
 
 def test_annotations_by_the_networks_joints():
@@ -33,8 +33,26 @@ def test_annotations_by_the_networks_joints():
     own = annotations(PEOPLE)
     np.testing.assert_array_equal(stacked["keypoints"][:, 1], own["keypoints"][:, 0])
     np.testing.assert_array_equal(stacked["keypoints"][:, 3], own["keypoints"][:, 1])
-    assert not stacked["labelled"][:, 2].any() and not stacked["keypoints"][:, 2].any()
-    assert stacked["labelled"].dtype == bool
+    assert not stacked["labeled"][:, 2].any() and not stacked["keypoints"][:, 2].any()
+    assert stacked["labeled"].dtype == bool
+
+
+class _OldSpelling:
+    """Examples whose labels have the name that they had before 0.1.0."""
+
+    def __len__(self):
+        return len(PEOPLE.source)
+
+    def __getitem__(self, index):
+        example = dict(PEOPLE.source[index])
+        flags = example.pop("labeled")
+        return example | {"labelled": flags}  # old spelling
+
+
+def test_data_sets_with_the_labels_under_their_old_name_are_read():
+    old, new = annotations(PEOPLE._replace(source=_OldSpelling())), annotations(PEOPLE)
+    assert old.keys() == new.keys()
+    np.testing.assert_array_equal(old["labeled"], new["labeled"])
 
 
 class _Gone:
@@ -107,13 +125,13 @@ def test_prepared_split_opens_with_its_metadata(data_dir):
     assert split.flip_pairs == LSP.flip_pairs and split.annotated == (True,) * 14
     stacked = annotations(split, MPII.joints)
     assert sorted(stacked["image_name"]) == ["im0001.jpg", "im0002.jpg"]
-    assert stacked["labelled"].sum(axis=1).tolist() == [14, 14]
-    np.testing.assert_array_equal(stacked["picture_size"], stacked["box"][:, 2:])
+    assert stacked["labeled"].sum(axis=1).tolist() == [14, 14]
+    np.testing.assert_array_equal(stacked["stored_size"], stacked["box"][:, 2:])
 
 
 def test_prepared_split_gives_the_crops_of_its_annotations(data_dir):
     split = open_split("lsp/person_centric", "test", data_dir=str(data_dir))
-    for rule in (LSP_RULE, PICTURE_RULE):
+    for rule in (LSP_RULE, IMAGE_RULE):
         (batch,) = evaluation_batches(
             split, joints=MPII.joints, image_size=64, batch_size=1, rule=rule
         )
@@ -149,5 +167,5 @@ def test_missing_configuration_is_named(tmp_path):
     (folder / "dataset_info.json").write_text("{}")
     with pytest.raises(JaxposeError, match="name one: lsp/person_centric"):
         open_split("lsp", "train", data_dir=str(tmp_path))
-    with pytest.raises(JaxposeError, match="is not a whole prepared data set"):
+    with pytest.raises(JaxposeError, match="is not an intact prepared data set"):
         open_split("lsp/person_centric", "train", data_dir=str(tmp_path))

@@ -1,4 +1,4 @@
-"""A whole split through a network that finds coloured dots: its answers are known beforehand."""
+"""A whole split through a network that finds colored dots: its answers are known beforehand."""
 
 import functools
 
@@ -13,7 +13,7 @@ from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, scoring
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
-from jaxpose.geometry import PICTURE_RULE, CropRule
+from jaxpose.geometry import IMAGE_RULE, CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
 from jaxpose.skeleton import flip_permutation
 from tests.support.drawn_people import JOINTS, split_of
@@ -25,7 +25,7 @@ RULE = CropRule("scale", 1.1)
 
 
 class DotFinder:
-    """Stands in for a `PoseNet`: the mean position of each colour; block 0 is 0.1 to the right.
+    """Stands in for a `PoseNet`: the mean position of each color; block 0 is 0.1 to the right.
 
     In a mirrored crop the red dot is the left wrist's, as a trained network would have it.
     """
@@ -70,7 +70,7 @@ def truth_in_network_order(split=PEOPLE):
     return keypoints[:, [JOINTS.index(name) for name in NETWORK[:3]]]
 
 
-def test_every_person_is_answered_in_pixels_of_the_picture(plain):
+def test_every_person_is_answered_in_pixels_of_the_image(plain):
     assert plain.keypoints.shape == (2, 11, 4, 2) and plain.confidence.shape == (2, 11, 4)
     np.testing.assert_allclose(plain.keypoints[-1, :, :3], truth_in_network_order(), atol=0.3)
     assert plain.readable.all()
@@ -87,7 +87,7 @@ def test_confidence_is_a_probability(plain):
     np.testing.assert_allclose(plain.confidence[1], np.tile([0.5, 1, 0, 0.5], (11, 1)), atol=1e-6)
 
 
-def test_labelled_and_in_the_crop(plain):
+def test_labeled_and_in_the_crop(plain):
     np.testing.assert_array_equal(plain.in_crop, np.tile([True, True, True, False], (11, 1)))
 
 
@@ -103,8 +103,8 @@ def traced_once(monkeypatch):
     """Fail where the program of a forward pass is traced a second time."""
     chex.clear_trace_counter()
     inference.make_forward.cache_clear()
-    once = chex.assert_max_traces(inference.answer_crops, n=1)
-    monkeypatch.setattr(inference, "answer_crops", once)
+    once = chex.assert_max_traces(inference.predict_crops, n=1)
+    monkeypatch.setattr(inference, "predict_crops", once)
     yield
     inference.make_forward.cache_clear()
 
@@ -118,7 +118,7 @@ def test_a_split_is_predicted_by_one_program(traced_once):
 def test_a_mirrored_pass_agrees_with_the_plain_one(plain):
     flipped = predict(flip_test=True)
     np.testing.assert_allclose(flipped.keypoints[1], plain.keypoints[1], atol=0.3)
-    # Block 0's error points to the picture's right in both passes, and cancels.
+    # Block 0's error points to the image's right in both passes, and cancels.
     np.testing.assert_allclose(flipped.keypoints[0], flipped.keypoints[1], atol=1e-3)
 
 
@@ -129,11 +129,11 @@ def crops():
 
 def test_under_flip_test_the_mirrored_crop_has_the_mirrored_answer(crops):
     """Of any network, such as one with drawn weights."""
-    answer = functools.partial(
+    prediction = functools.partial(
         inference.predict_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
     )
-    keypoints, probability = answer(jnp.asarray(crops))
-    mirrored, mirrored_probability = answer(jnp.asarray(crops[:, :, ::-1]))
+    keypoints, probability = prediction(jnp.asarray(crops))
+    mirrored, mirrored_probability = prediction(jnp.asarray(crops[:, :, ::-1]))
     back = mirrored[:, :, FLIPPED] * np.array([-1, 1]) + np.array([1, 0])
     np.testing.assert_allclose(back, keypoints, atol=1e-4)
     np.testing.assert_allclose(mirrored_probability[:, :, FLIPPED], probability, atol=1e-4)
@@ -147,14 +147,14 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
             output = super().apply(*arguments, **options)
             return PoseOutput(output.keypoints[1:], output.confidence[1:], None)
 
-    # Red left of green, as in every plain picture of these people.
+    # Red left of green, as in every plain image of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
-    answer = functools.partial(
+    prediction = functools.partial(
         inference.predict_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
     )
-    keypoints = answer()[0]
+    keypoints = prediction()[0]
     assert (keypoints[0, :, 2, 0] < keypoints[0, :, 0, 0]).all()
-    np.testing.assert_allclose(answer(flipped=FLIPPED)[0], keypoints, atol=1e-6)
+    np.testing.assert_allclose(prediction(flipped=FLIPPED)[0], keypoints, atol=1e-6)
 
 
 @pytest.mark.parametrize("devices", [1, 2])  # the other tests run on four
@@ -189,7 +189,7 @@ def test_crop_sizes():
             inference.crop_sizes(number)
 
 
-def test_a_picture_that_does_not_decode_is_counted():
+def test_an_image_that_does_not_decode_is_counted():
     persons = [dict(person) for person in PEOPLE.source]
     persons[3]["image"] = persons[3]["image"][:200]
     found = predict(PEOPLE._replace(source=persons))
@@ -199,7 +199,7 @@ def test_a_picture_that_does_not_decode_is_counted():
 def test_unknown_crops_are_named():
     with pytest.raises(JaxposeError, match="unknown crop 'square'; choose one of scale"):
         geometry.crop_rule("square")
-    assert geometry.crop_rule("picture") == PICTURE_RULE
+    assert geometry.crop_rule("image") == IMAGE_RULE
 
 
 def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
@@ -213,7 +213,7 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
     np.testing.assert_allclose(found.head_size, 16)
-    seen = truth["labelled"]
+    seen = truth["labeled"]
     np.testing.assert_allclose(
         found.ground_truth[seen], ([10, 20] + 2 * truth["keypoints"])[seen], rtol=1e-6
     )
@@ -273,15 +273,15 @@ def decoded():
 
 def maps_of(variables, images):
     images = jnp.asarray(images)
-    output = SMALL.apply(variables, inference.normalise(images), heatmaps=True)
+    output = SMALL.apply(variables, inference.normalize(images), heatmaps=True)
     return np.asarray(output.heatmaps)
 
 
 def test_other_decodings_are_of_the_part_maps(crops):
     variables = initial_variables(SMALL, 3)
     found, _ = inference.decode_crops(SMALL, variables, jnp.asarray(crops))
-    answer, _ = inference.predict_crops(SMALL, variables, jnp.asarray(crops))
-    np.testing.assert_allclose(found[0], answer, atol=1e-6)
+    prediction, _ = inference.predict_crops(SMALL, variables, jnp.asarray(crops))
+    np.testing.assert_allclose(found[0], prediction, atol=1e-6)
     parts = maps_of(variables, crops)[..., :4]  # [K, B, H, W, J]
     size = parts.shape[2]
     weights = np.exp(parts.astype(np.float64) - parts.max((2, 3), keepdims=True))

@@ -21,7 +21,7 @@ def people(seed=0, persons=40, joints=LSP.joints):
     return LabeledPredictions(
         prediction=truth + rng.normal(0, 10, truth.shape),
         ground_truth=truth,
-        labelled=rng.random(truth.shape[:2]) < 0.9,
+        labeled=rng.random(truth.shape[:2]) < 0.9,
         joints=joints,
         prediction_joints=joints,
         head_size=rng.uniform(10, 30, persons),
@@ -53,23 +53,23 @@ def test_pck_is_the_definition_person_by_person():
         for person, size in enumerate(data.head_size):
             if size == 0:
                 continue
-            if not data.labelled[person, j]:
+            if not data.labeled[person, j]:
                 missing += 1
                 continue
             counted += 1
             distance = math.dist(data.prediction[person, j], data.ground_truth[person, j])
             right += distance / size <= limit
         assert (counts.correct[t, j], counts.counted[j]) == (right, counted)
-        assert counts.not_labelled[j] == missing
+        assert counts.not_labeled[j] == missing
     assert (counts.persons, counts.persons_left_out) == (40, 1)
 
 
 def test_torso_diagonal_runs_from_left_shoulder_to_right_hip():
     truth = np.zeros((2, 14, 2))
     truth[:, LSP.joints.index("left_shoulder")] = (3, 4)
-    labelled = np.ones((2, 14), bool)
-    labelled[1, LSP.joints.index("right_hip")] = False
-    assert metrics.torso_diagonal(truth, labelled, joints=LSP.joints).tolist() == [5.0, 0.0]
+    labeled = np.ones((2, 14), bool)
+    labeled[1, LSP.joints.index("right_hip")] = False
+    assert metrics.torso_diagonal(truth, labeled, joints=LSP.joints).tolist() == [5.0, 0.0]
 
 
 def test_strict_pcp_is_the_definition_person_by_person():
@@ -81,7 +81,7 @@ def test_strict_pcp_is_the_definition_person_by_person():
     ):
         right = counted = 0
         for person in range(len(data.prediction)):
-            if not all(data.labelled[person, point[name]] for end in ends for name in end):
+            if not all(data.labeled[person, point[name]] for end in ends for name in end):
                 continue
             (a, b), (guess_a, guess_b) = (
                 [np.mean([pose[person, point[name]] for name in end], axis=0) for end in ends]
@@ -125,10 +125,10 @@ def test_area_under_a_straight_line_is_half_its_height():
 
 def test_mean_pose_is_the_mean_over_those_who_have_the_joint():
     data = people()
-    data.labelled[:, 5] = False
-    pose = metrics.mean_pose(data.ground_truth, data.labelled)
+    data.labeled[:, 5] = False
+    pose = metrics.mean_pose(data.ground_truth, data.labeled)
     for joint in (0, 13):
-        having = [xy for xy, has in zip(data.ground_truth, data.labelled[:, joint]) if has]  # noqa: B905
+        having = [xy for xy, has in zip(data.ground_truth, data.labeled[:, joint]) if has]  # noqa: B905
         np.testing.assert_allclose(pose[joint], np.mean(having, axis=0)[joint])
     assert np.isnan(pose[5]).all()
 
@@ -166,7 +166,7 @@ def test_counts_of_parts_add_up_to_the_whole(score, cuts):
     assert same([sum(values) for values in zip(*parts, strict=True)], score(data))
 
 
-ARRAYS = ("prediction", "ground_truth", "labelled", "head_size")
+ARRAYS = ("prediction", "ground_truth", "labeled", "head_size")
 
 
 def test_the_order_of_persons_does_not_matter(score):
@@ -182,7 +182,7 @@ def test_joints_are_read_by_name_whatever_their_order(score):
         prediction=data.prediction[:, order[::-1]],
         prediction_joints=tuple(np.array(LSP.joints)[order[::-1]].tolist()),
         ground_truth=data.ground_truth[:, order],
-        labelled=data.labelled[:, order],
+        labeled=data.labeled[:, order],
         joints=tuple(np.array(LSP.joints)[order].tolist()),
     )
     assert same(score(shuffled), score(data))
@@ -220,7 +220,7 @@ def test_a_rotation_changes_nothing(score):
 
 def test_positions_without_a_label_are_never_read(score):
     data = people()
-    filled = np.where(data.labelled[..., None], data.ground_truth, np.nan)
+    filled = np.where(data.labeled[..., None], data.ground_truth, np.nan)
     assert same(score(data._replace(ground_truth=filled)), score(data))
 
 
@@ -236,7 +236,7 @@ def test_a_wider_threshold_never_scores_less(score):
 
 def test_every_label_is_either_counted_or_left_out(score):
     counts = score(people())
-    seen = counts.counted + counts.not_labelled
+    seen = counts.counted + counts.not_labeled
     present = seen[seen > 0]
     assert (present == counts.persons - counts.persons_left_out).all()
     assert (counts.correct <= counts.counted).all()
@@ -244,7 +244,7 @@ def test_every_label_is_either_counted_or_left_out(score):
 
 def test_a_person_without_any_label_adds_nothing_right_or_counted(score):
     data = people()
-    data.labelled[7] = False
+    data.labeled[7] = False
     kept = np.arange(40) != 7
     without = score(data._replace(**{n: getattr(data, n)[kept] for n in ARRAYS}))
     counts = score(data)

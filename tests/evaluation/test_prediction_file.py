@@ -11,6 +11,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.prediction_file import (
     LabeledPredictions,
     read_predictions,
+    select_persons,
     write_predictions,
 )
 from jaxpose.skeleton import LSP, MPII
@@ -36,34 +37,54 @@ def test_what_is_written_is_read(tmp_path):
     written = LabeledPredictions(
         prediction=rng.normal(size=(5, 14, 2)),
         ground_truth=rng.normal(size=(5, 16, 2)),
-        labelled=rng.random((5, 16)) < 0.5,
+        labeled=rng.random((5, 16)) < 0.5,
         joints=MPII.joints,
         prediction_joints=LSP.joints,
         head_size=rng.random(5),
-        description="whole picture",
+        description="whole image",
+        separated=np.array([True, False, True, True, False]),
     )
     write_predictions(tmp_path / "a.npz", written)
     for ours, theirs in zip(read(tmp_path / "a.npz"), written, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_file_without_head_sizes_has_none(tmp_path):
+def test_a_file_without_head_sizes_or_separated_persons_has_none(tmp_path):
     write_predictions(tmp_path / "a.npz", read(saved(tmp_path)))
-    assert read(tmp_path / "a.npz").head_size is None
+    found = read(tmp_path / "a.npz")
+    assert found.head_size is None and found.separated is None
+
+
+def test_persons_are_selected_from_every_array(tmp_path):
+    whole = read(saved(tmp_path, head_size=np.arange(3.0)))
+    some = select_persons(whole, np.array([True, False, True]))
+    for name in ("prediction", "ground_truth", "labeled", "head_size"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[[0, 2]])
+    assert some.separated is None and some.joints == whole.joints
 
 
 def test_labels_and_names_have_defaults(tmp_path):
     predictions = read(saved(tmp_path))
-    assert predictions.labelled.all()
+    assert predictions.labeled.all()
     assert predictions.joints == predictions.prediction_joints == LSP.joints
 
 
+def test_files_with_the_labels_under_their_old_name_are_read(tmp_path):
+    flags = np.arange(3 * 14).reshape(3, 14) % 2 == 0
+    path = saved(tmp_path)
+    np.savez(path, **LSP_ARRAYS, **{"labelled": flags})  # old spelling
+    np.testing.assert_array_equal(read(path).labeled, flags)
+    write_predictions(path, read(path))
+    with np.load(path) as written:
+        assert "labeled" in written.files
+
+
 def test_labels_may_be_numbers_and_names_bytes(tmp_path):
-    labelled = np.ones((3, 14), np.uint8)
-    labelled[0, 0] = 0
+    labeled = np.ones((3, 14), np.uint8)
+    labeled[0, 0] = 0
     names = np.array(LSP.joints, "S20")
-    predictions = read(saved(tmp_path, labelled=labelled, joint_names=names))
-    assert predictions.labelled.sum() == 3 * 14 - 1 and predictions.joints == LSP.joints
+    predictions = read(saved(tmp_path, labeled=labeled, joint_names=names))
+    assert predictions.labeled.sum() == 3 * 14 - 1 and predictions.joints == LSP.joints
 
 
 WRONG = {
@@ -89,10 +110,12 @@ WRONG = {
     "objects": (dict(head_size=np.array([None, 1, 2])), "cannot be read"),
     "text": (dict(prediction=np.full((3, 14, 2), "1")), "holds <U1"),
     "complex": (dict(prediction=np.zeros((3, 14, 2), complex)), "holds complex128"),
-    "labels in one row": (dict(labelled=np.ones(14)), r"labelled.*\[persons, joints\]"),
-    "labels above 1": (dict(labelled=np.full((3, 14), 2)), "other than 0 and 1"),
-    "labels NaN": (dict(labelled=np.full((3, 14), np.nan)), "other than 0 and 1"),
+    "labels in one row": (dict(labeled=np.ones(14)), r"labeled.*\[persons, joints\]"),
+    "labels above 1": (dict(labeled=np.full((3, 14), 2)), "other than 0 and 1"),
+    "labels NaN": (dict(labeled=np.full((3, 14), np.nan)), "other than 0 and 1"),
     "head sizes": (dict(head_size=np.ones((3, 1))), r"head_size.*\[persons\]"),
+    "separated in a table": (dict(separated=np.ones((3, 1))), r"separated.*\[persons\]"),
+    "separated above 1": (dict(separated=np.full(3, 2)), "separated has values other than 0 and 1"),
     "a single number": (dict(ground_truth=np.float64(1)), "ground_truth has shape"),
     "truth NaN": (
         dict(ground_truth=np.where(np.arange(14)[:, None] == 12, np.nan, np.zeros((3, 14, 2)))),
@@ -137,7 +160,7 @@ def test_pickles_are_never_loaded(tmp_path):
         def __reduce__(self):
             return (pytest.fail, ("a pickle was executed",))
 
-    np.savez(tmp_path / "bomb.npz", **LSP_ARRAYS, labelled=np.array([Bomb()], object))
+    np.savez(tmp_path / "bomb.npz", **LSP_ARRAYS, labeled=np.array([Bomb()], object))
     with pytest.raises(JaxposeError, match="cannot be read .it holds Python objects") as caught:
         read(tmp_path / "bomb.npz")
     assert "allow_pickle" not in str(caught.value)  # NumPy's advice

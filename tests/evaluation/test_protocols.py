@@ -13,8 +13,8 @@ from jaxpose.skeleton import LSP, MPII
 
 def perfect(joints=MPII.joints, persons=10):
     truth = np.random.default_rng(0).uniform(0, 100, (persons, len(joints), 2))
-    labelled = np.ones(truth.shape[:2], bool)
-    return LabeledPredictions(truth.copy(), truth, labelled, joints, joints, np.full(persons, 20.0))
+    labeled = np.ones(truth.shape[:2], bool)
+    return LabeledPredictions(truth.copy(), truth, labeled, joints, joints, np.full(persons, 20.0))
 
 
 def found(name, predictions):
@@ -50,7 +50,7 @@ def test_head_is_the_mean_of_neck_and_head_top():
 
 def test_pooling_weighs_joints_by_their_labels_and_the_mean_does_not():
     predictions = spoil(perfect(), "left_wrist")
-    predictions.labelled[1:, MPII.joints.index("left_wrist")] = False
+    predictions.labeled[1:, MPII.joints.index("left_wrist")] = False
     table = found("mpii-pckh", predictions)
     assert table.mean_of_rates == pytest.approx(100 * 13 / 14)
     assert table.pooled == table.total == pytest.approx(100 * 130 / 131)
@@ -63,13 +63,13 @@ def test_pcp_averages_ten_sticks_so_that_limbs_count_twice():
     assert table.total == pytest.approx(90.0)
 
 
-def test_persons_without_the_normaliser_are_left_out_and_counted():
+def test_persons_without_the_normalizer_are_left_out_and_counted():
     predictions = spoil(perfect(LSP.joints), *LSP.joints, persons=slice(0, 3))
-    predictions.labelled[:3, LSP.joints.index("right_hip")] = False
+    predictions.labeled[:3, LSP.joints.index("right_hip")] = False
     predictions.head_size[:2] = 0.0
     pck = found("lsp-pck", predictions)
     assert (pck.persons, pck.persons_left_out, pck.total) == (10, 3, 100.0)
-    assert pck.not_labelled == 0
+    assert pck.not_labeled == 0
     assert found("lsp-pcp", predictions).persons_left_out == 0
 
 
@@ -104,7 +104,7 @@ def test_an_empty_set_has_no_rates_and_is_still_json():
 
 # Scripts read these: they change with a new name for the command's output alone.
 KEYS = (
-    "protocol metric threshold persons persons_left_out not_labelled columns total pooled "
+    "protocol metric threshold persons persons_left_out not_labeled columns total pooled "
     "mean_of_rates at_threshold parts parts_left_out"
 ).split()
 FURTHER = {"mpii-pckh": ["area_under_curve", "upper_body"], "lsp-pck": [], "lsp-pcp": []}
@@ -119,11 +119,29 @@ def test_the_json_of_a_result_has_the_documented_keys(name):
     assert record["at_threshold"][f"{table.protocol.threshold:g}"] == table.total
     assert record["columns"] == table.columns
     for part, row in record["parts"].items():
-        assert list(row) == ["rate", "correct", "counted", "not_labelled"]
+        assert list(row) == ["rate", "correct", "counted", "not_labeled"]
         assert tuple(row.values()) == table.parts[part]
 
 
-def test_pck_without_its_normalisers_joints_is_refused():
+@pytest.mark.parametrize("name", protocols.PROTOCOLS)
+def test_the_single_person_subset_counts_separated_persons_alone(name):
+    predictions = spoil(perfect(), *MPII.joints, persons=slice(0, 3))
+    separated = np.arange(10) >= 4
+    protocol = protocols.named(name)
+    marked = predictions._replace(separated=separated)
+    counts = protocols.score(protocol, marked, separated_only=True)
+    table = protocols.result(protocol, counts)
+    assert (table.persons, table.total) == (6, 100.0)
+    assert found(name, marked) == found(name, predictions)
+    assert found(name, predictions).persons == 10 and found(name, predictions).total < 100.0
+
+
+def test_the_single_person_subset_needs_to_know_who_is_separated():
+    with pytest.raises(JaxposeError, match="no array 'separated'"):
+        protocols.score(protocols.MPII_PCKH, perfect(), separated_only=True)
+
+
+def test_pck_without_its_normalizers_joints_is_refused():
     predictions = perfect(LSP.joints)
     short = LSP.joints[:6]
     with pytest.raises(JaxposeError, match="left_shoulder"):
@@ -131,7 +149,7 @@ def test_pck_without_its_normalisers_joints_is_refused():
             "lsp-pck",
             predictions._replace(
                 ground_truth=predictions.ground_truth[:, :6],
-                labelled=predictions.labelled[:, :6],
+                labeled=predictions.labeled[:, :6],
                 joints=short,
             ),
         )
@@ -152,7 +170,7 @@ def test_the_area_under_the_curve_is_that_of_51_thresholds(shared):
     data = read_predictions(path, default_joints=MPII.joints)
     used = [i for i, name in enumerate(MPII.joints) if name not in ("pelvis", "thorax")]
     distance = np.linalg.norm(data.prediction - data.ground_truth, axis=-1)[:, used]
-    errors = (distance / data.head_size[:, None])[data.labelled[:, used]]
+    errors = (distance / data.head_size[:, None])[data.labeled[:, used]]
     curve = [100 * (errors <= i / 100).mean() for i in range(51)]
     area = sum((a + b) / 2 for a, b in zip(curve, curve[1:], strict=False)) / 50
     assert found("mpii-pckh", data).area_under_curve == pytest.approx(area, abs=1e-9)

@@ -52,8 +52,8 @@ def test_a_rate_that_does_not_exist_is_a_dash(found):
 
 
 def test_the_title_names_metric_persons_and_description(found):
-    title = tables.columns_text([("x", found)], description="whole picture").splitlines()[0]
-    assert title.endswith(", 50 persons: whole picture")
+    title = tables.columns_text([("x", found)], description="whole image").splitlines()[0]
+    assert title.endswith(", 50 persons: whole image")
     assert title.startswith(f"{found.protocol.metric}@{found.protocol.threshold}")
 
 
@@ -63,7 +63,7 @@ def test_parts_give_rate_and_counts(found):
     for line, (name, part) in zip(lines, found.parts.items(), strict=True):
         rate = "-" if part.rate is None else f"{part.rate:.2f}"
         assert line.split() == [
-            name, rate, str(part.correct), str(part.counted), str(part.not_labelled),
+            name, rate, str(part.correct), str(part.counted), str(part.not_labeled),
         ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_what_was_left_out_is_said(found):
     parts = {**found.parts, uncounted: protocols.PartResult(None, 0, 0, 50)}
     found = found._replace(persons_left_out=7, parts=parts)
     said = tables.beside_text(found)
-    assert f"{found.not_labelled} " in said and f"not in any average: {uncounted}" in said
+    assert f"{found.not_labeled} " in said and f"not in any average: {uncounted}" in said
     assert ("7 persons without" in said) == (found.protocol.name != "lsp-pcp")
 
 

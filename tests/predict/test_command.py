@@ -116,7 +116,7 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
     assert predict("in", "-o", "out", "--json", network=network) == 1
     assert sorted(os.listdir("out")) == ["a.jpg", "c.png", "keypoints.json"]
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[0].startswith("error: in/b.jpg cannot be read as a picture")
+    assert lines[0].startswith("error: in/b.jpg cannot be read as an image")
     assert lines[-1] == "error: 1 of 3 inputs failed, see above; the others are done"
     with open("out/keypoints.json") as file:
         assert [image["file_name"] for image in json.load(file)["images"]] == [
@@ -270,13 +270,13 @@ def test_a_python_without_tk_shows_nothing(monkeypatch):
     assert window.open
 
 
-def test_visualize_writes_three_pictures(photo, network, capsys):
+def test_visualize_writes_three_images(photo, network, capsys):
     assert cli.main(["visualize", network, photo, "--box", "20,30,90,150", "-o", "out"]) == 0
     names = [f"out/photo_{kind}_maps.png" for kind in ("part", "single", "context")]
     assert capsys.readouterr().out.splitlines()[1:] == names
     for name in names:
-        with Image.open(name) as picture:
-            assert min(picture.size) > 200
+        with Image.open(name) as image:
+            assert min(image.size) > 200
 
 
 def test_visualize_needs_no_checkpoint(photo, capsys):
@@ -299,8 +299,8 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
 
 WRONG = {
     "no file": (["absent.jpg"], "no file absent.jpg"),
-    "an empty folder": (["empty"], "no picture or video in the folder empty"),
-    "a text": (["notes.txt"], "notes.txt can be read neither as a picture nor as a video"),
+    "an empty folder": (["empty"], "no image or video in the folder empty"),
+    "a text": (["notes.txt"], "notes.txt can be read neither as an image nor as a video"),
     "a box outside": (["photo.png", "--box", "999,2,9,9"], "999,2,9,9 lies outside.*180x240"),
     "no file of boxes": (["photo.png", "--boxes", "absent.csv"], "cannot read absent.csv"),
     "boxes of others": (
@@ -309,12 +309,12 @@ WRONG = {
     ),
     "ten crops": (["photo.png", "--num_crops", "10"], "num_crops is 10; it must be 1 to 9"),
     "heat maps of a video": (["clip.mp4", "--heatmaps"], "--heatmaps is for photos"),
-    "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are pictures"),
+    "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are images"),
     "another suffix": (["photo.png", "-o", "x.mp4"], "a photo is written as"),
     "a table": (["photo.png", "-o", "kp.csv"], "no .csv is written; give kp.json .* or a folder"),
     "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is an address, not a local"),
     "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is an address"),
-    "subfolders alone": (["outer"], "no picture or video in the folder outer; it has subfolders"),
+    "subfolders alone": (["outer"], "no image or video in the folder outer; it has subfolders"),
     "over itself": (["photo.png", "-o", "."], "photo.png is an input and would be overwritten"),
     "over its boxes": (
         ["photo.png", "--boxes", "boxes.json", "-o", "./boxes.json"],

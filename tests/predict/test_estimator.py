@@ -16,7 +16,7 @@ from PIL import Image
 from jaxpose import geometry
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
-from jaxpose.predict import PoseEstimator, as_picture
+from jaxpose.predict import PoseEstimator, as_image
 from jaxpose.predict import estimator as estimator_module
 from jaxpose.skeleton import LSP, MPII, flip_permutation
 from tests.support import small_estimator
@@ -29,23 +29,23 @@ def estimator():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def photo():
     small = np.random.default_rng(0).integers(0, 256, (12, 9, 3), np.uint8)
     return np.asarray(Image.fromarray(small).resize((180, 240), Image.BICUBIC))
 
 
-def test_positions_follow_the_box_of_a_larger_black_picture(estimator, picture):
+def test_positions_follow_the_box_of_a_larger_black_image(estimator, photo):
     box = [[40.0, 50.0, 90.0, 130.0]]
     larger = np.zeros((400, 500, 3), np.uint8)
-    larger[70:310, 110:290] = picture
-    plain = estimator.predict(picture, box)
+    larger[70:310, 110:290] = photo
+    plain = estimator.predict(photo, box)
     moved = estimator.predict(larger, np.add(box, [[110.0, 70.0, 0.0, 0.0]]))
     assert np.ptp(plain.keypoints, axis=1).max() > 5  # the answers do differ among joints
     np.testing.assert_allclose(moved.keypoints - [110.0, 70.0], plain.keypoints, atol=0.5)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_answers_do_not_depend_on_the_exif_orientation(estimator, picture, orientation, tmp_path):
+def test_answers_do_not_depend_on_the_exif_orientation(estimator, photo, orientation, tmp_path):
     as_stored = {
         1: lambda a: a,
         2: lambda a: a[:, ::-1],
@@ -59,18 +59,18 @@ def test_answers_do_not_depend_on_the_exif_orientation(estimator, picture, orien
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "photo.png"
-    Image.fromarray(np.ascontiguousarray(as_stored(picture))).save(path, exif=exif)
+    Image.fromarray(np.ascontiguousarray(as_stored(photo))).save(path, exif=exif)
     box = [[20, 30, 90, 150]]
     np.testing.assert_array_equal(
-        estimator.predict(path, box).keypoints, estimator.predict(picture, box).keypoints
+        estimator.predict(path, box).keypoints, estimator.predict(photo, box).keypoints
     )
 
 
-def test_a_jpeg_answers_as_the_png_of_its_pixels(estimator, picture, tmp_path):
+def test_a_jpeg_answers_as_the_png_of_its_pixels(estimator, photo, tmp_path):
     box = [[20, 30, 90, 150]]
     png, jpeg = tmp_path / "photo.png", tmp_path / "photo.jpg"
-    Image.fromarray(picture).save(png)
-    Image.fromarray(picture).save(jpeg, quality=95)
+    Image.fromarray(photo).save(png)
+    Image.fromarray(photo).save(jpeg, quality=95)
     found, again = estimator.predict(png, box), estimator.predict(jpeg, box)
     np.testing.assert_allclose(again.keypoints, found.keypoints, atol=2.0)
 
@@ -79,33 +79,33 @@ def pickled(estimator):
     return pickle.loads(pickle.dumps(estimator))
 
 
-def test_threads_compile_each_program_once(picture):
+def test_threads_compile_each_program_once(photo):
     estimator = PoseEstimator(small_estimator.variables(), METADATA)
-    alone = small_estimator.estimator().predict(picture, [[20, 30, 90, 150]])
-    answers = []
-    look = lambda: answers.append(estimator.predict(picture, [[20, 30, 90, 150]]))  # noqa: E731
+    alone = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
+    predictions = []
+    look = lambda: predictions.append(estimator.predict(photo, [[20, 30, 90, 150]]))  # noqa: E731
     threads = [threading.Thread(target=look) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(answers) == 8 and len(estimator._programs) == 1
-    for answer in answers:
-        np.testing.assert_array_equal(answer.keypoints, alone.keypoints)
+    assert len(predictions) == 8 and len(estimator._programs) == 1
+    for prediction in predictions:
+        np.testing.assert_array_equal(prediction.keypoints, alone.keypoints)
 
 
-def test_sizes_between_powers_of_two_share_a_program(estimator, picture):
+def test_sizes_between_powers_of_two_share_a_program(estimator, photo):
     boxes = np.tile([[20.0, 30.0, 90.0, 150.0]], (7, 1))
     for count in (5, 6, 7):
-        estimator.predict(picture, boxes[:count])
+        estimator.predict(photo, boxes[:count])
     sizes = {rows for kind, rows in estimator._programs if kind == "plain"}
     assert sizes <= {1, 2, 4, 8, 16, 32} and 8 in sizes
 
 
 def test_photos_of_any_size_share_a_program(monkeypatch):
     chex.clear_trace_counter()
-    once = chex.assert_max_traces(estimator_module.answer_crops, n=1)
-    monkeypatch.setattr(estimator_module, "answer_crops", once)
+    once = chex.assert_max_traces(estimator_module.predict_crops, n=1)
+    monkeypatch.setattr(estimator_module, "predict_crops", once)
     estimator = PoseEstimator(small_estimator.variables(), METADATA)
     for height, width in ((80, 120), (300, 64), (81, 81)):
         photo = np.zeros((height, width, 3), np.uint8)
@@ -113,90 +113,88 @@ def test_photos_of_any_size_share_a_program(monkeypatch):
         estimator.predict(photo, [[5, 8, 20, 30]], num_crops=1)
 
 
-def test_maps_are_what_the_answer_was_read_off(estimator, picture):
+def test_maps_are_what_the_answer_was_read_off(estimator, photo):
     box = [20.0, 30.0, 90.0, 150.0]
-    maps = estimator.maps(picture, box)
+    maps = estimator.maps(photo, box)
     assert maps.heatmaps.shape == (8, 8, 48)
-    found = estimator.predict(picture, [box])
+    found = estimator.predict(photo, [box])
     pixels = geometry.apply_affine(geometry.crop_to_image(maps.crop), maps.keypoints)
     np.testing.assert_allclose(pixels, found.keypoints[0], atol=0.01)
     np.testing.assert_allclose(maps.confidence, found.confidence[0], atol=1e-4)
 
 
-def test_the_prediction_names_its_joints(estimator, picture):
-    found = estimator.predict(picture, [[20, 30, 90, 150]])
+def test_the_prediction_names_its_joints(estimator, photo):
+    found = estimator.predict(photo, [[20, 30, 90, 150]])
     assert found.joints == estimator.joints == MPII.joints
     assert found.keypoints.shape == (1, 16, 2) and found.confidence.shape == (1, 16)
 
 
-def test_many_boxes_at_once_are_many_calls(estimator, picture):
+def test_many_boxes_at_once_are_many_calls(estimator, photo):
     rng = np.random.default_rng(1)
     boxes = np.concatenate([rng.uniform(0, 90, (5, 2)), rng.uniform(40, 120, (5, 2))], axis=1)
-    together = estimator.predict(picture, boxes)
+    together = estimator.predict(photo, boxes)
     for i, box in enumerate(boxes):
-        alone = estimator.predict(picture, box[None])
+        alone = estimator.predict(photo, box[None])
         np.testing.assert_allclose(together.keypoints[i], alone.keypoints[0], atol=1e-4 * 150)
         np.testing.assert_allclose(together.confidence[i], alone.confidence[0], atol=1e-4)
 
 
-def test_no_box_gives_no_person(estimator, picture):
-    assert estimator.predict(picture, []).keypoints.shape == (0, 16, 2)
+def test_no_box_gives_no_person(estimator, photo):
+    assert estimator.predict(photo, []).keypoints.shape == (0, 16, 2)
 
 
-def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(estimator, picture):
+def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(estimator, photo):
     box = np.array([[30.0, 40.0, 100.0, 150.0]])
     mirrored_box = box.copy()
-    mirrored_box[:, 0] = picture.shape[1] - box[:, 0] - box[:, 2]
-    plain = estimator.predict(picture, box, flip_test=True)
-    mirrored = estimator.predict(
-        np.ascontiguousarray(picture[:, ::-1]), mirrored_box, flip_test=True
-    )
+    mirrored_box[:, 0] = photo.shape[1] - box[:, 0] - box[:, 2]
+    plain = estimator.predict(photo, box, flip_test=True)
+    mirrored = estimator.predict(np.ascontiguousarray(photo[:, ::-1]), mirrored_box, flip_test=True)
     back = mirrored.keypoints[:, flip_permutation(MPII.joints)]
-    back = back * [-1.0, 1.0] + [picture.shape[1], 0.0]
+    back = back * [-1.0, 1.0] + [photo.shape[1], 0.0]
     np.testing.assert_allclose(back, plain.keypoints, atol=0.1)
 
 
-def test_photos_are_turned_upright(estimator, picture):
-    turned = np.ascontiguousarray(np.rot90(picture))  # shown turned back by its EXIF
+def test_photos_are_turned_upright(estimator, photo):
+    turned = np.ascontiguousarray(np.rot90(photo))  # shown turned back by its EXIF
     file = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(turned).save(file, "PNG", exif=exif)
-    np.testing.assert_array_equal(as_picture(Image.open(file)), picture)
+    np.testing.assert_array_equal(as_image(Image.open(file)), photo)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16", "LA"])
-def test_pictures_of_every_mode_become_rgb(picture, mode):
-    grey = Image.fromarray(picture).convert("L")
+def test_images_of_every_mode_become_rgb(photo, mode):
+    gray = Image.fromarray(photo).convert("L")
     if mode == "I;16":
-        image = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+        image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
     else:
-        image = grey.convert(mode) if mode in ("L", "1", "LA") else Image.fromarray(picture)
+        image = gray.convert(mode) if mode in ("L", "1", "LA") else Image.fromarray(photo)
         image = image.convert(mode)
-    found = as_picture(image)
-    assert found.shape == picture.shape and found.dtype == np.uint8
+    found = as_image(image)
+    assert found.shape == photo.shape and found.dtype == np.uint8
     if mode in ("L", "LA", "I;16"):
-        np.testing.assert_allclose(found[..., 0], np.asarray(grey), atol=1)
+        np.testing.assert_allclose(found[..., 0], np.asarray(gray), atol=1)
 
 
-def test_joints_without_training_are_not_returned(estimator, picture):
+def test_joints_without_training_are_not_returned(estimator, photo):
     trained = tuple(name for name in MPII.joints if name in LSP.joints[:12])
     metadata = METADATA._replace(trained_joints=trained)
     some = PoseEstimator(small_estimator.variables(), metadata)
     kept = [MPII.joints.index(name) for name in some.joints]
     assert "pelvis" not in some.joints and len(some.joints) == 12
     assert all(set(limb) <= set(some.joints) for limb in some.limbs)
-    everything = estimator.predict(picture, [[20, 20, 90, 150]])
+    everything = estimator.predict(photo, [[20, 20, 90, 150]])
     np.testing.assert_array_equal(
-        some.predict(picture, [[20, 20, 90, 150]]).keypoints, everything.keypoints[:, kept]
+        some.predict(photo, [[20, 20, 90, 150]]).keypoints, everything.keypoints[:, kept]
     )
 
 
-def test_whole_photo_looks_twice(estimator, picture):
-    first = estimator.predict(picture, passes=1)
+def test_whole_photo_looks_twice(estimator, photo):
+    first = estimator.predict(photo, passes=1)
     assert first.boxes.tolist() == [[0.0, 0.0, 180.0, 240.0]]
-    second = estimator.predict(picture)
-    again = estimator.predict(picture, second.boxes)
+    second = estimator.predict(photo)
+    again = estimator.predict(photo, second.boxes)
     np.testing.assert_allclose(second.keypoints, again.keypoints, atol=1e-3)
 
 
@@ -204,40 +202,40 @@ def test_whole_photo_looks_twice(estimator, picture):
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, copy.copy, pickled], ids=["deep", "flat", "pickle"]
 )
-def test_copies_answer_as_the_original(estimator, picture, copied, used):
+def test_copies_answer_as_the_original(estimator, photo, copied, used):
     """Before and after it has compiled programs, which are not copied."""
     original = PoseEstimator(small_estimator.variables(), METADATA)
     box = [[20, 30, 90, 150]]
     if used:
-        original.predict(picture, box)
+        original.predict(photo, box)
     other = copied(original)
     assert other._programs == {} and len(original._programs) == used
     assert (other.joints, other.limbs, other.net) == (original.joints, original.limbs, original.net)
-    expected = estimator.predict(picture, box)
-    np.testing.assert_array_equal(other.predict(picture, box).keypoints, expected.keypoints)
-    np.testing.assert_array_equal(original.predict(picture, box).keypoints, expected.keypoints)
+    expected = estimator.predict(photo, box)
+    np.testing.assert_array_equal(other.predict(photo, box).keypoints, expected.keypoints)
+    np.testing.assert_array_equal(original.predict(photo, box).keypoints, expected.keypoints)
 
 
-def predicted_elsewhere(estimator, picture):
-    return estimator.predict(picture, [[20, 30, 90, 150]]).keypoints
+def predicted_elsewhere(estimator, photo):
+    return estimator.predict(photo, [[20, 30, 90, 150]]).keypoints
 
 
-def test_a_spawned_process_takes_an_estimator(estimator, picture):
+def test_a_spawned_process_takes_an_estimator(estimator, photo):
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=mp.get_context("spawn")) as pool:
-        found = pool.submit(predicted_elsewhere, estimator, picture).result(timeout=120)
-    np.testing.assert_array_equal(found, predicted_elsewhere(estimator, picture))
+        found = pool.submit(predicted_elsewhere, estimator, photo).result(timeout=120)
+    np.testing.assert_array_equal(found, predicted_elsewhere(estimator, photo))
 
 
-def opened_elsewhere(_, picture):
-    return small_estimator.estimator.__wrapped__().predict(picture)
+def opened_elsewhere(_, photo):
+    return small_estimator.estimator.__wrapped__().predict(photo)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*")
 @pytest.mark.parametrize("use", [predicted_elsewhere, opened_elsewhere])
-def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, picture, use):
+def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, photo, use):
     def child(pipe):
         try:
-            pipe.send(use(estimator, picture))
+            pipe.send(use(estimator, photo))
         except JaxposeError as error:
             pipe.send(str(error))
 
@@ -253,9 +251,9 @@ def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, picture, us
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*")
-def test_a_forked_pool_hands_the_error_on(estimator, picture):
+def test_a_forked_pool_hands_the_error_on(estimator, photo):
     with mp.get_context("fork").Pool(1) as pool:
-        result = pool.apply_async(predicted_elsewhere, (estimator, picture))
+        result = pool.apply_async(predicted_elsewhere, (estimator, photo))
         with pytest.raises(JaxposeError, match="forked after JAX was used"):
             result.get(timeout=60)
 
@@ -273,10 +271,10 @@ class Tensor:
 
 
 @pytest.mark.parametrize("kind", [jnp.asarray, Tensor])
-def test_arrays_of_other_libraries_are_taken(estimator, picture, kind):
+def test_arrays_of_other_libraries_are_taken(estimator, photo, kind):
     box = [[20, 30, 90, 150]]
     np.testing.assert_array_equal(
-        estimator.predict(kind(picture), box).keypoints, estimator.predict(picture, box).keypoints
+        estimator.predict(kind(photo), box).keypoints, estimator.predict(photo, box).keypoints
     )
 
 
@@ -325,10 +323,10 @@ def test_a_broken_file_is_named(estimator, tmp_path):
         estimator.predict(path)
 
 
-def test_a_heic_picture_is_told_apart(estimator, tmp_path):
+def test_a_heic_image_is_told_apart(estimator, tmp_path):
     path = tmp_path / "photo.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(JaxposeError, match="photo.HEIC is a HEIC picture; turn it into JPEG"):
+    with pytest.raises(JaxposeError, match="photo.HEIC is a HEIC image; turn it into JPEG"):
         estimator.predict(path)
 
 
@@ -337,7 +335,7 @@ def test_a_network_that_is_not_shipped_is_named():
         PoseEstimator.from_pretrained("huge")
 
 
-def test_a_checkpoint_round_trip_keeps_the_answers(estimator, picture, tmp_path):
+def test_a_checkpoint_round_trip_keeps_the_answers(estimator, photo, tmp_path):
     manager = store.open_manager(tmp_path / "checkpoints" / "best", keep=1)
     store.save(manager, 3, small_estimator.variables(), METADATA, wait=True)
     store.finish(manager)
@@ -345,5 +343,5 @@ def test_a_checkpoint_round_trip_keeps_the_answers(estimator, picture, tmp_path)
     assert loaded.source == tmp_path / "checkpoints" / "best" / "3"
     box = [[20, 20, 90, 150]]
     np.testing.assert_array_equal(
-        loaded.predict(picture, box).keypoints, estimator.predict(picture, box).keypoints
+        loaded.predict(photo, box).keypoints, estimator.predict(photo, box).keypoints
     )

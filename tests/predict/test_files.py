@@ -63,7 +63,7 @@ def test_the_container_is_cocos(tmp_path):
     assert found["info"]["checkpoint"] == "runs/demo"
 
 
-def test_no_picture_is_an_empty_container(tmp_path):
+def test_no_image_is_an_empty_container(tmp_path):
     found = write(tmp_path / "x.json")
     assert found["images"] == found["annotations"] == []
 
@@ -97,7 +97,7 @@ LINES = "file,x,y,width,height\na.jpg,1,2,30,40\nb.jpg,5,6,70.5,80\na.jpg,9,9,9,
 @pytest.mark.parametrize("text", [LINES, LINES.split("\n", 1)[1], "\ufeff" + LINES])
 def test_lines_hold_boxes(tmp_path, text):
     found = boxes_of(tmp_path, text)
-    assert found.of("pictures/a.jpg")[0].tolist() == [[1, 2, 30, 40], [9, 9, 9, 9]]
+    assert found.of("images/a.jpg")[0].tolist() == [[1, 2, 30, 40], [9, 9, 9, 9]]
     assert found.of("b.jpg")[0].tolist() == [[5, 6, 70.5, 80]]
     assert found.of("c.jpg") is None
 
@@ -244,11 +244,11 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 @pytest.fixture
 def inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    picture = Image.new("RGB", (8, 8))
+    image = Image.new("RGB", (8, 8))
     os.mkdir("in")
     for name in ("a.jpg", "b.PNG", "b.webp", "still.gif", "odd.name.jpeg"):
-        picture.save(f"in/{name}")
-    picture.save("in/moving.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
+        image.save(f"in/{name}")
+    image.save("in/moving.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
     for name in ("in/clip.mov", "in/notes.txt", "in/.hidden.jpg", "clip.mp4"):
         open(name, "w").close()
     return tmp_path
@@ -259,7 +259,7 @@ def outputs(given, output=None, json=False):
     return [(str(job.path), job.video, job.out and str(job.out)) for job in planned.jobs]
 
 
-def test_a_folder_is_its_pictures_and_videos(inputs):
+def test_a_folder_is_its_images_and_videos(inputs):
     assert outputs(["in"]) == [
         ("in/a.jpg", False, "predictions/a.jpg"),
         ("in/b.PNG", False, "predictions/b.PNG"),
@@ -304,7 +304,7 @@ def test_json_alone_draws_nothing(inputs):
     [
         (["absent.jpg"], None, "no file absent.jpg"),
         (["in", "absent"], None, "no file absent"),
-        (["predictions"], None, "no picture or video in the folder"),
+        (["predictions"], None, "no image or video in the folder"),
         (["in"], "one.jpg", "one.jpg is one file and there are 7 inputs"),
         (["in/a.jpg"], "one.mp4", "a photo is written as .jpeg or .jpg or .png, not as one.mp4"),
         (["in/clip.mov"], "one.avi", "a video is written as .mp4, not as one.avi"),

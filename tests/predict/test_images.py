@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from jaxpose.errors import JaxposeError
-from jaxpose.predict import as_picture
+from jaxpose.predict import as_image
 from jaxpose.predict.images import is_heic_data
 
 UPRIGHT = np.zeros((60, 40, 3), np.uint8)
@@ -46,7 +46,7 @@ def test_the_orientation_counts_whatever_else_the_exif_block_holds(entries, tmp_
     (tmp_path / "photo.jpg").write_bytes(photo(*entries))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = as_picture(tmp_path / "photo.jpg")
+        found = as_image(tmp_path / "photo.jpg")
     np.testing.assert_allclose(found, UPRIGHT, atol=4)
 
 
@@ -58,7 +58,7 @@ def test_an_exif_block_that_cannot_be_read_turns_nothing(block, tmp_path):
     start, length = 2, int.from_bytes(photo()[4:6], "big") + 2
     marker = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
     (tmp_path / "photo.jpg").write_bytes(data[:start] + marker + data[start + length :])
-    np.testing.assert_allclose(as_picture(tmp_path / "photo.jpg"), np.rot90(UPRIGHT), atol=4)
+    np.testing.assert_allclose(as_image(tmp_path / "photo.jpg"), np.rot90(UPRIGHT), atol=4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
@@ -68,7 +68,7 @@ def test_the_orientation_counts_in_other_formats(suffix, tmp_path):
     path = tmp_path / f"photo{suffix}"
     options = {"lossless": True} if suffix == ".webp" else {}
     Image.fromarray(np.rot90(UPRIGHT)).save(path, exif=exif, **options)
-    np.testing.assert_array_equal(as_picture(path), UPRIGHT)
+    np.testing.assert_array_equal(as_image(path), UPRIGHT)
 
 
 GRAY = np.tile(np.linspace(0, 255, 64), (48, 1))
@@ -92,7 +92,7 @@ DEPTHS = {
 @pytest.mark.parametrize("name", DEPTHS)
 def test_gray_levels_of_every_depth_become_the_same_image(name, tmp_path):
     Image.fromarray(DEPTHS[name]).save(tmp_path / name)
-    found = as_picture(tmp_path / name)
+    found = as_image(tmp_path / name)
     assert found.shape == (48, 64, 3) and found.dtype == np.uint8
     np.testing.assert_allclose(
         found, np.repeat(GRAY[..., None], 3, -1), atol=1 if "filter" not in name else 6
@@ -117,7 +117,7 @@ def test_values_that_no_photo_has_are_refused_in_one_line(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(JaxposeError, match=r"^.*photo.tif holds values from [^\n]*$"):
-            as_picture(path)
+            as_image(path)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -127,10 +127,10 @@ def test_colors_of_16_bits_are_read_or_refused(suffix, tmp_path):
     colors = np.stack([GRAY, GRAY[:, ::-1], GRAY / 2], -1)
     plain = [cv2.IMWRITE_TIFF_COMPRESSION, 1]
     cv2.imwrite(path, (colors[..., ::-1] * 257).astype(np.uint16), plain)
-    np.testing.assert_allclose(as_picture(path), colors, atol=1)
+    np.testing.assert_allclose(as_image(path), colors, atol=1)
     cv2.imwrite(path, (colors[..., ::-1] * 16).astype(np.uint16), plain)
     with pytest.raises(JaxposeError, match="photo.* has colors of 16 bits and uses the lower ones"):
-        as_picture(path)
+        as_image(path)
 
 
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
@@ -140,8 +140,8 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 def test_heic_is_named_by_its_content(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / name).write_bytes(HEIC)
-    with pytest.raises(JaxposeError, match=f"{name} is a HEIC picture.*JPEG or PNG.*pillow-heif"):
-        as_picture(tmp_path / name)
+    with pytest.raises(JaxposeError, match=f"{name} is a HEIC image.*JPEG or PNG.*pillow-heif"):
+        as_image(tmp_path / name)
 
 
 def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_heic_is_read_where_pillow_heif_is_installed(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "pillow_heif", PillowHeif())
     (tmp_path / "IMG_1.HEIC").write_bytes(HEIC)
-    assert as_picture(tmp_path / "IMG_1.HEIC").shape == UPRIGHT.shape
+    assert as_image(tmp_path / "IMG_1.HEIC").shape == UPRIGHT.shape
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_warnings_of_pillow_are_ignored_and_others_are_not(tmp_path, monkeypatch
     Image.fromarray(UPRIGHT).save(path)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        as_picture(path)
+        as_image(path)
         warnings.warn("ours", stacklevel=1)
     assert [str(warning.message) for warning in heard] == ["ours"]
 
@@ -188,11 +188,11 @@ def test_threads_ignore_warnings_together_and_restore_the_filters(tmp_path):
     with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
         warnings.simplefilter("error")
         before = list(warnings.filters)
-        read = list(pool.map(as_picture, [tmp_path / "photo.jpg"] * 200))
+        read = list(pool.map(as_image, [tmp_path / "photo.jpg"] * 200))
         assert warnings.filters == before
     assert {image.shape for image in read} == {UPRIGHT.shape}
 
 
 def test_an_address_is_no_file():
     with pytest.raises(JaxposeError, match="https://example.org/a.jpg is an address"):
-        as_picture("https://example.org/a.jpg")
+        as_image("https://example.org/a.jpg")

@@ -19,10 +19,10 @@ class Seer:
 
     def __init__(self, *people):
         self.people = [np.asarray(person, np.float64) for person in people]
-        self.looks = []  # boxes, or None for the whole frame
+        self.detections = []  # boxes, or None for the whole frame
 
     def predict(self, frame, boxes=None, **options):
-        self.looks.append(None if boxes is None else np.array(boxes))
+        self.detections.append(None if boxes is None else np.array(boxes))
         if boxes is None:  # in two passes, as an estimator does
             whole = np.array([0, 0, frame.shape[1], frame.shape[0]], np.float64)
             points, _ = self._in(whole)
@@ -58,7 +58,7 @@ def test_a_person_who_walks_is_followed_with_few_looks_at_the_whole_frame():
         seer.people = [person(100 + 7 * i, 240 + 40 * math.sin(i / 6))]
         tracks, found = follow(seer, FRAME, tracks, i / 30)
         np.testing.assert_array_equal(found.keypoints[0], seer.people[0])
-    assert sum(look is None for look in seer.looks) <= 60 / 10
+    assert sum(look is None for look in seer.detections) <= 60 / 10
 
 
 def test_a_person_who_comes_closer_fills_the_box_all_along():
@@ -67,7 +67,7 @@ def test_a_person_who_comes_closer_fills_the_box_all_along():
         seer.people = [person(320, 240, 12 + i)]
         tracks, found = follow(seer, FRAME, tracks, i / 30)
         assert found.confidence.min() > 0.9
-    assert sum(look is None for look in seer.looks) <= 60 / 10
+    assert sum(look is None for look in seer.detections) <= 60 / 10
 
 
 def test_a_person_who_jumps_is_found_in_the_same_frame():
@@ -96,7 +96,7 @@ def test_a_given_box_waits_for_a_person_who_was_lost():
     for i in range(5):
         tracks, found = follow(seer, FRAME, tracks, 0.1 * i)
     np.testing.assert_array_equal(tracks[0].box, there)
-    assert all(look is not None for look in seer.looks)
+    assert all(look is not None for look in seer.detections)
 
 
 def test_the_more_probable_of_two_looks_wins():
@@ -104,7 +104,7 @@ def test_the_more_probable_of_two_looks_wins():
     seer = Seer(person(320, 240))
     drifted = tracks_of(None)[0]._replace(box=np.array([270.0, 120.0, 60.0, 90.0]), best=0.95)
     tracks, found = follow(seer, FRAME, [drifted], 0.0)
-    assert seer.looks[-1] is None and found.confidence.min() > 0.9
+    assert seer.detections[-1] is None and found.confidence.min() > 0.9
     middle = tracks[0].box[:2] + tracks[0].box[2:] / 2
     np.testing.assert_allclose(middle, (320, 240))
 

@@ -18,7 +18,7 @@ RATE = fractions.Fraction(30000, 1001)
 RED, GREEN = (200, 40, 30), (30, 220, 60)
 
 
-def picture(i, size=(96, 64)):
+def draw_image(i, size=(96, 64)):
     """Red, white on top, a green square that moves."""
     image = np.empty((size[1], size[0], 3), np.uint8)
     image[...] = RED
@@ -39,7 +39,7 @@ def make(
             stream.codec_context.time_base = fractions.Fraction(1, 1000)
         tone = container.add_stream("aac", rate=48000, layout="mono") if sound else None
         for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(draw_image(i), format="rgb24")
             if times is not None:
                 frame.pts, frame.time_base = times[i], fractions.Fraction(1, 1000)
             container.mux(stream.encode(frame))
@@ -58,8 +58,8 @@ def make(
 
 def copy(path, out, change=lambda image: image):
     with VideoReader(path) as reader:
-        described = {"rate": reader.rate, "time_base": reader.time_base, "sound": reader.sound}
-        with VideoWriter(out, **described) as writer:
+        stream_options = {"rate": reader.rate, "time_base": reader.time_base, "sound": reader.sound}
+        with VideoWriter(out, **stream_options) as writer:
             for frame in reader.frames(writer):
                 writer.write(change(frame.image), frame.time)
     return out
@@ -102,7 +102,7 @@ def test_what_is_written_plays_in_a_browser(tmp_path):
     assert 0 < data.index(b"moov") < data.index(b"mdat")  # it plays while it loads
 
 
-def test_colours_stay(tmp_path):
+def test_colors_stay(tmp_path):
     frame = read(copy(make(tmp_path / "in.mp4"), tmp_path / "out.mp4"))[0].image
     np.testing.assert_allclose(frame[56, 80], RED, atol=8)
     np.testing.assert_allclose(frame[36, 20], GREEN, atol=8)
@@ -118,7 +118,7 @@ def test_uneven_times_stay(tmp_path):
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_frames_come_upright(rotation, tmp_path):
     path = make(tmp_path / "in.mp4", rotation=rotation)
-    expected = np.rot90(picture(0), rotation // 90)
+    expected = np.rot90(draw_image(0), rotation // 90)
     (first, *_), again = read(path), read(copy(path, tmp_path / "out.mp4"))[0]
     for frame in (first, again):
         assert frame.image.shape == expected.shape
@@ -190,7 +190,7 @@ def test_a_title_in_another_encoding_does_no_harm(tmp_path):
         container.metadata["title"] = "A" * 12
         stream = container.add_stream("mjpeg", rate=RATE)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_image(0), format="rgb24")))
         container.mux(stream.encode(None))
     path.write_bytes(path.read_bytes().replace(b"A" * 12, b"caf\xe9 \xff\xfe\xc3(ab"))
     assert len(read(path)) == 1
@@ -207,9 +207,9 @@ def test_bad_videos_are_named(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     for path, says in [
-        (text, "text.mp4 can be read neither as a picture nor as a video"),
+        (text, "text.mp4 can be read neither as an image nor as a video"),
         (cut, "cut.mp4 can be read neither"),
-        (sound, "sound.mp4 has no picture in it"),
+        (sound, "sound.mp4 has no image in it"),
         (tmp_path / "absent.mp4", "no file .*absent.mp4"),
     ]:
         with pytest.raises(JaxposeError, match=says):
@@ -360,7 +360,7 @@ def test_sound_with_a_cover_is_no_video(tmp_path):
         frame.sample_rate = 48000
         container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
-    with pytest.raises(JaxposeError, match="song.flac has no picture in it"):
+    with pytest.raises(JaxposeError, match="song.flac has no image in it"):
         read(path)
 
 

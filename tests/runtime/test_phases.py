@@ -1,4 +1,4 @@
-"""Phases of a start: announced at once, repeated while they last, silent afterwards."""
+"""Phases of a start: announced at once, repeated while they last, silent afterward."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def test_a_phase_is_announced_at_once_and_once(capsys):
 def test_a_long_phase_says_how_long_it_has_taken(monkeypatch):
     monkeypatch.setattr(phases, "EVERY_SECONDS", 0.01)
     said = []
-    with phases.phase("compiling", say=said.append):
+    with phases.phase("compiling", log=said.append):
         while len(said) < 3:
             time.sleep(0.01)
     count = len(said)
@@ -29,7 +29,7 @@ def test_a_long_phase_says_how_long_it_has_taken(monkeypatch):
 
 
 def test_an_error_ends_a_phase():
-    with pytest.raises(ZeroDivisionError), phases.phase("failing", say=print):
+    with pytest.raises(ZeroDivisionError), phases.phase("failing", log=print):
         raise ZeroDivisionError
 
 

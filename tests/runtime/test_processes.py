@@ -25,12 +25,12 @@ def joined(monkeypatch):
 
 
 def test_alone_nothing_is_started(joined):
-    processes.initialise()
+    processes.initialize()
     assert joined == []
 
 
 def test_arguments_are_handed_on(joined):
-    processes.initialise("host:1234", 4, 2)
+    processes.initialize("host:1234", 4, 2)
     (call,) = joined
     assert (call["coordinator_address"], call["num_processes"], call["process_id"]) == (
         "host:1234",
@@ -43,7 +43,7 @@ def test_arguments_are_handed_on(joined):
 @pytest.mark.parametrize("given", [("host:1", None, None), (None, 2, 0), ("host:1", 2, None)])
 def test_half_of_the_arguments_is_an_error(joined, given):
     with pytest.raises(JaxposeError, match="together, or none"):
-        processes.initialise(*given)
+        processes.initialize(*given)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_half_of_the_arguments_is_an_error(joined, given):
 )
 def test_launchers_are_found_by_their_variables(joined, monkeypatch, name, value, several):
     monkeypatch.setenv(name, value)
-    processes.initialise()
+    processes.initialize()
     assert bool(joined) == several
 
 
@@ -71,7 +71,7 @@ def test_processes_that_do_not_meet_are_one_line(monkeypatch):
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
     with pytest.raises(JaxposeError, match="DEADLINE_EXCEEDED.*host:1 is reachable") as caught:
-        processes.initialise("host:1", 2, 0)
+        processes.initialize("host:1", 2, 0)
     assert "\n" not in str(caught.value)
 
 
@@ -122,6 +122,6 @@ def test_the_second_sigterm_ends_the_process():
 
 
 def test_alone_nobody_is_waited_for():
-    processes.meet()
+    processes.barrier()
     assert processes.same_everywhere(3)
-    processes.leave(1)  # returns
+    processes.abort(1)  # returns

@@ -76,7 +76,7 @@ class Browser:
         return self._call("/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def shape(self, width, height, *, dark=False):
-        """Size of the window in pixels, and the person's choice of colours."""
+        """Size of the window in pixels, and the person's choice of colors."""
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.protocol("Emulation.setDeviceMetricsOverride", **screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}

@@ -12,11 +12,11 @@ JOINTS = ("right_wrist", "neck", "left_wrist", "right_ankle")  # of the data set
 NETWORK = ("left_wrist", "right_wrist", "pelvis", "upper_neck", "right_ankle")
 FULL = Augmentation(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.3)
 MILD = Augmentation(rotation=20.0, scale=(0.9, 1.2), flip=True)
-PICTURE = CropRule("scale", 1.0)
+IMAGE = CropRule("scale", 1.0)
 
 
 def person(index, suffix=".png"):
-    """A gray picture with a red right wrist, a green left wrist and a blue neck; no ankle."""
+    """A gray image with a red right wrist, a green left wrist and a blue neck; no ankle."""
     rng = np.random.default_rng(index)
     height, width = rng.integers(60, 90, 2)
     keypoints = rng.uniform(24, 36, (4, 2)) + [(-12, 0), (0, -9), (12, 9), (0, 0)]
@@ -27,14 +27,14 @@ def person(index, suffix=".png"):
         image[..., channel] += 240 * blob
     encoded = cv2.imencode(suffix, np.rint(image[..., ::-1]).astype(np.uint8))[1].tobytes()
     keypoints[3] = 0
-    labelled = np.array([True, True, True, False])
+    labeled = np.array([True, True, True, False])
     return {
         "image": encoded,
         "image_name": f"im{index:04d}{suffix}".encode(),
         "person": index % 3,
         "keypoints": keypoints.astype(np.float32),
-        "labelled": labelled,
-        "visible": labelled & [True, False, True, False],
+        "labeled": labeled,
+        "visible": labeled & [True, False, True, False],
         "box": np.array([0, 0, width, height], np.float32),
         "center": np.array([width / 2, height / 2], np.float32),
         "scale": float(max(width, height)),
@@ -59,7 +59,7 @@ def training(splits, **changes):
         joints=NETWORK,
         image_size=48,
         batch_size=4,
-        rule=PICTURE,
+        rule=IMAGE,
         augmentation=FULL,
         seed=3,
     )

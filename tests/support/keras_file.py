@@ -65,7 +65,7 @@ def write(
     convs = [conv(name("conv2d"), *shape) for shape in stem_convs]
     norms = [norm(name("batch_normalization"), shape[-1]) for shape in stem_convs]
     groups["Stem"] = group(
-        # By graph depth: the deeper branch comes before its neighbours.
+        # By graph depth: the deeper branch comes before its neighbors.
         *(layer[rank] for rank in (0, 1, 2, 3, 6, 7, 4, 8, 5, 9, 10) for layer in (convs, norms)),
         conv("sepconv1_shortcut_conv", 1, 1, e, width),
         separable("sepconv1_conv", 3, e, width),

@@ -68,7 +68,7 @@ def test_an_example_has_the_center_of_the_pixel_that_the_file_names(tmp_path):
     assert split.flip_pairs == (("right_ear", "left_ear"),)
     assert split.limbs == (("nose", "left_ear"), ("nose", "right_ear"))
     np.testing.assert_array_equal(example["keypoints"], [[9.5, 19.5], [0, 0], [30.5, 11.5]])
-    np.testing.assert_array_equal(example["labelled"], [True, False, True])
+    np.testing.assert_array_equal(example["labeled"], [True, False, True])
     np.testing.assert_array_equal(example["visible"], [True, False, False])
     np.testing.assert_array_equal(example["center"], [19, 16])
     assert (example["scale"], example["area"]) == (30, 300)
@@ -244,6 +244,6 @@ def test_backgrounds_have_no_labeled_joint(tmp_path):
     assert main(["backgrounds", "--source", str(images), "--data_dir", data]) == 0
     split = open_split("backgrounds", "train", data_dir=data)
     assert len(split.source) == 2 and all(split.annotated)
-    assert not any(np.any(example["labelled"]) for example in split.source)
+    assert not any(np.any(example["labeled"]) for example in split.source)
     sizes = {Image.open(io.BytesIO(example["image"])).size for example in split.source}
     assert sizes == {(40, 30)}

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tfds_builders import __main__ as command
-from tfds_builders import draw_dummy_data, pictures
+from tfds_builders import draw_dummy_data, image_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DRAW = {
@@ -53,7 +53,7 @@ def test_builds_from_whatever_holds_the_release(tmp_path, capsys, name, form):
 def test_says_what_it_found_and_keeps_every_name(tmp_path, capsys):
     run("lspet", "--source", release(tmp_path, "lspet"), "--data_dir", tmp_path)
     out = capsys.readouterr().out
-    assert "27 of 28 joints labelled" in out
+    assert "27 of 28 joints labeled" in out
     assert "17 files missing: im00003.jpg, im00004.jpg" in out
     assert "im00019.jpg" in (tmp_path / "lspet/1.0.0" / command.REPORT).read_text()
 
@@ -63,35 +63,35 @@ def test_draws_its_progress_bar_on_the_error_stream(tmp_path, capsys):
     assert "2/2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", [b"", b"no picture", None])
-def test_an_unreadable_picture_is_named_and_the_build_goes_on(tmp_path, damage):
+@pytest.mark.parametrize("damage", [b"", b"no image", None])
+def test_an_unreadable_image_is_named_and_the_build_goes_on(tmp_path, damage):
     source = release(tmp_path, "lsp")
-    picture = source / "images/im0002.jpg"
-    picture.write_bytes(picture.read_bytes()[:600] if damage is None else damage)
+    image = source / "images/im0002.jpg"
+    image.write_bytes(image.read_bytes()[:600] if damage is None else damage)
     assert run("lsp", "--source", source, "--data_dir", tmp_path) == 0
     assert len(prepared(tmp_path, "lsp/person_centric")["train"]) == 1
     report = (tmp_path / "lsp/person_centric/1.0.0" / command.REPORT).read_text()
     assert "1 file unreadable: images/im0002.jpg (" in report
 
 
-def test_strict_ends_at_an_unreadable_picture(tmp_path, capsys):
+def test_strict_ends_at_an_unreadable_image(tmp_path, capsys):
     source = release(tmp_path, "mpii")
-    (source / "images/100000001.jpg").write_bytes(b"no picture")
+    (source / "images/100000001.jpg").write_bytes(b"no image")
     assert run("mpii", "--strict", "--source", source, "--data_dir", tmp_path) == 1
     error = capsys.readouterr().err
-    assert "error: images/100000001.jpg cannot be read (no picture)" in error
+    assert "error: images/100000001.jpg cannot be read (no image)" in error
     assert not list((tmp_path / "mpii").rglob("dataset_info.json"))
 
 
 @pytest.mark.parametrize("name", DRAW)
-def test_a_missing_picture_is_named_and_strict_ends_there(tmp_path, capsys, name):
+def test_a_missing_image_is_named_and_strict_ends_there(tmp_path, capsys, name):
     source = release(tmp_path, name)
     gone = {"lsp": "im0002.jpg", "lspet": "im00002.jpg", "mpii": "200000001.jpg"}[name]
     (source / "images" / gone).unlink()
     assert run(name, "--source", source, "--data_dir", tmp_path) == 0
     assert gone in (tmp_path / DEFAULT[name] / "1.0.0" / command.REPORT).read_text()
     assert run(name, "--strict", "--overwrite", "--source", source, "--data_dir", tmp_path) == 1
-    assert "is not among the pictures" in capsys.readouterr().err
+    assert "is not among the images" in capsys.readouterr().err
 
 
 def test_a_prepared_data_set_is_left_alone(tmp_path, capsys):
@@ -121,7 +121,7 @@ def test_a_build_that_ends_early_leaves_what_was_there(tmp_path, monkeypatch, er
     def fail(data):
         raise error
 
-    monkeypatch.setattr(pictures, "prepare", fail)
+    monkeypatch.setattr(image_files, "prepare", fail)
     if isinstance(error, ValueError):
         with pytest.raises(ValueError):
             run(*arguments)
@@ -138,8 +138,8 @@ def test_a_killed_build_is_not_taken_for_a_whole_one(tmp_path):
     source = release(tmp_path, "lsp")
     program = (
         "import os, signal, sys\n"
-        "from tfds_builders import __main__ as command, pictures\n"
-        "pictures.prepare = lambda data: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from tfds_builders import __main__ as command, image_files\n"
+        "image_files.prepare = lambda data: os.kill(os.getpid(), signal.SIGKILL)\n"
         "command.main(sys.argv[1:])\n"
     )
     arguments = ["lsp", "--source", str(source), "--data_dir", str(tmp_path)]

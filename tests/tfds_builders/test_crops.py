@@ -1,4 +1,4 @@
-"""MPII's crops hold every augmented crop of the paper, and agree with the whole picture."""
+"""MPII's crops hold every augmented crop of the paper, and agree with the whole image."""
 
 import cv2
 import numpy as np
@@ -13,21 +13,21 @@ INPUT = 256
 
 
 def random_person(rng, joints=16):
-    """Centre, height and joints of a person about as MPII has them, in pixels."""
+    """Center, height and joints of a person about as MPII has them, in pixels."""
     scale = float(np.exp(rng.uniform(np.log(40), np.log(3000))))
     center = rng.uniform(-0.2, 1.2, 2) * (1280, 720)
     keypoints = center + rng.uniform(-0.45, 0.45, (joints, 2)) * scale
     return center, scale, keypoints, rng.random(joints) < 0.9
 
 
-def example(center, scale, keypoints, labelled, square=None):
+def example(center, scale, keypoints, labeled, square=None):
     """The features that the crop rules read; in the stored crop's pixels if a square is given."""
     corner, zoom = (np.array([square.x, square.y]), square.zoom) if square else (np.zeros(2), 1.0)
     return {
         "center": (center - corner) * zoom,
         "scale": scale * zoom,
         "keypoints": (keypoints - corner) * zoom,
-        "labelled": labelled,
+        "labeled": labeled,
     }
 
 
@@ -48,26 +48,26 @@ def test_every_augmented_crop_lies_in_the_square(rule):
 
 
 def test_a_joint_wrong_by_far_does_not_blow_the_square_up():
-    center, scale, keypoints, labelled = random_person(np.random.default_rng(1))
+    center, scale, keypoints, labeled = random_person(np.random.default_rng(1))
     keypoints[3] += 40 * scale
-    labelled[3] = True
-    side = crops.square_around(center, scale, keypoints, labelled).side
+    labeled[3] = True
+    side = crops.square_around(center, scale, keypoints, labeled).side
     assert side < 3 * scale + 2
 
 
 def test_a_crop_of_085_has_a_stored_pixel_for_each_of_the_input():
     rng = np.random.default_rng(2)
     for _ in range(300):
-        center, scale, keypoints, labelled = random_person(rng)
-        square = crops.square_around(center, scale, keypoints, labelled)
+        center, scale, keypoints, labeled = random_person(rng)
+        square = crops.square_around(center, scale, keypoints, labeled)
         needed = min(1.0, INPUT / (0.85 * 1.25 * scale))
         assert square.zoom <= 1
         assert square.zoom == pytest.approx(needed, rel=0.01)
         assert square.stored < 1400
 
 
-def picture(rng, width, height):
-    """Smooth colours, so that two ways of resampling hardly differ."""
+def draw_image(rng, width, height):
+    """Smooth colors, so that two ways of resampling hardly differ."""
     coarse = rng.integers(0, 256, (8, 12, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -75,10 +75,10 @@ def picture(rng, width, height):
 @pytest.mark.parametrize("seed", range(12))
 def test_crops_and_full_agree_after_the_same_augmentation(seed):
     rng = np.random.default_rng(seed)
-    whole = picture(rng, 1281, 719)
+    whole = draw_image(rng, 1281, 719)
     person = random_person(rng)
     square = crops.square_around(*person)
-    stored = crops.decode(crops.cut(whole, square))
+    stored = crops.decode(crops.crop_image(whole, square))
     assert stored.shape == (square.stored, square.stored, 3)
     views = {}
     for name, image, features in (
@@ -89,14 +89,14 @@ def test_crops_and_full_agree_after_the_same_augmentation(seed):
         crop = augment.sample(np.random.default_rng(seed), crop, AUGMENTATION)
         to_crop = geometry.invert_affine(geometry.crop_to_image(crop))
         points = INPUT * geometry.apply_affine(to_crop, features["keypoints"])
-        views[name] = points, geometry.cut(image, crop, INPUT).astype(float)
+        views[name] = points, geometry.crop_image(image, crop, INPUT).astype(float)
     assert np.abs(views["full"][0] - views["crops"][0]).max() < 0.5
     assert np.abs(views["full"][1] - views["crops"][1]).mean() < 3
 
 
-def test_outside_the_picture_is_black():
+def test_outside_the_image_is_black():
     square = crops.Square(-100, -50, 64, 64)
-    stored = crops.decode(crops.cut(np.full((40, 30, 3), 255, np.uint8), square))
+    stored = crops.decode(crops.crop_image(np.full((40, 30, 3), 255, np.uint8), square))
     assert not stored.any()
 
 
@@ -107,7 +107,7 @@ def test_a_dot_is_found_where_the_square_says(zoom):
     unit = 2 ** max(0, int(np.floor(np.log2(1 / zoom))))
     side = 1600 // unit * unit
     square = crops.Square(400 // unit * unit, 96 // unit * unit, side, round(side * zoom))
-    stored = crops.decode(crops.cut(whole, square))[..., 0].astype(float)
+    stored = crops.decode(crops.crop_image(whole, square))[..., 0].astype(float)
     rows, columns = np.indices(stored.shape)
     dot = np.array([(columns * stored).sum(), (rows * stored).sum()]) / stored.sum() + 0.5
     expected = (np.array([1200.5, 800.5]) - (square.x, square.y)) * square.zoom

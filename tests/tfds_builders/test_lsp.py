@@ -42,7 +42,7 @@ def write_release(folder, xy, numbers):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_splits_hold_the_pictures_of_their_numbers(prepared, config):
+def test_splits_hold_the_images_of_their_numbers(prepared, config):
     names = {
         split: [example["image_name"].decode() for example in found]
         for split, found in prepared[config].items()
@@ -65,14 +65,14 @@ def test_every_joint_lies_on_its_dot(prepared):
             assert draw_dummy_data.shows(example["image"], joint, 14, position), joint
 
 
-def test_positions_are_centres_of_pixels(prepared):
+def test_positions_are_centers_of_pixels(prepared):
     keypoints = prepared["person_centric"]["train"][0]["keypoints"]
     assert np.array_equal(keypoints - np.floor(keypoints), np.full((14, 2), 0.5))
 
 
 def test_a_flag_of_one_means_occluded(prepared):
     _, second = prepared["person_centric"]["train"]
-    assert second["labelled"].all()
+    assert second["labeled"].all()
     assert np.flatnonzero(~second["visible"]).tolist() == [1]
 
 
@@ -82,7 +82,7 @@ def test_observer_centric_exchanges_labels_and_keeps_places(prepared):
     assert np.array_equal(observer[6:], person[6:])
 
 
-def test_box_centre_and_scale_are_the_pictures(prepared):
+def test_box_center_and_scale_are_the_images(prepared):
     example = prepared["person_centric"]["test"][0]
     height, width = example["image"].shape[:2]
     assert example["box"].tolist() == [0, 0, width, height]
@@ -104,7 +104,7 @@ def test_original_size_is_one_based(tmp_path):
     joints = np.zeros((3, 14, max(numbers)))
     for number in numbers:
         joints[:2, :, number - 1] = xy.T + 1
-        image = draw_dummy_data.picture(340, 300, [xy])
+        image = draw_dummy_data.draw_image(340, 300, [xy])
         path = tmp_path / f"release/images/im{number:04d}.jpg"
         path.write_bytes(draw_dummy_data.jpeg(image))
     (tmp_path / "release/joints.mat").write_bytes(draw_dummy_data.mat({"joints": joints}))
@@ -120,7 +120,7 @@ def test_joints_of_the_other_size_are_refused(tmp_path):
         build(tmp_path / "data", source=tmp_path / "release")
 
 
-def test_observer_centric_joints_of_other_pictures_are_refused(tmp_path):
+def test_observer_centric_joints_of_other_images_are_refused(tmp_path):
     draw_dummy_data.draw_lsp(tmp_path / "release")
     joints = np.zeros((3, 14, 1001))
     (tmp_path / "release/lsp-joints-OC.mat").write_bytes(draw_dummy_data.mat({"joints": joints}))

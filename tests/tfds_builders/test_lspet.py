@@ -27,7 +27,7 @@ def prepared(tmp_path_factory):
     return {split: list(builder.as_data_source(split)) for split in builder.info.splits}
 
 
-def test_splits_hold_the_pictures_of_their_numbers(prepared):
+def test_splits_hold_the_images_of_their_numbers(prepared):
     names = {split: [e["image_name"].decode() for e in found] for split, found in prepared.items()}
     assert names == {"train": ["im00001.jpg", "im00002.jpg"], "validation": ["im00020.jpg"]}
 
@@ -37,29 +37,29 @@ def test_of_the_whole_release_9500_train_500_validate():
     assert [splits.count(name) for name in SPLITS] == [9500, 500]
 
 
-def test_every_labelled_joint_lies_on_its_dot(prepared):
+def test_every_labeled_joint_lies_on_its_dot(prepared):
     for example in prepared["train"]:
-        for joint in np.flatnonzero(example["labelled"]):
+        for joint in np.flatnonzero(example["labeled"]):
             position = example["keypoints"][joint]
             assert draw_dummy_data.shows(example["image"], joint, 14, position), joint
 
 
-def test_a_flag_of_zero_means_not_labelled_and_its_corner_is_dropped(prepared):
+def test_a_flag_of_zero_means_not_labeled_and_its_corner_is_dropped(prepared):
     _, second = prepared["train"]
-    assert np.flatnonzero(~second["labelled"]).tolist() == [6]
+    assert np.flatnonzero(~second["labeled"]).tolist() == [6]
     assert second["keypoints"][6].tolist() == [0, 0]
 
 
-def test_labelled_joints_count_as_visible(prepared):
+def test_labeled_joints_count_as_visible(prepared):
     for example in prepared["train"] + prepared["validation"]:
-        assert np.array_equal(example["visible"], example["labelled"])
+        assert np.array_equal(example["visible"], example["labeled"])
 
 
-def test_joints_of_other_pictures_are_refused(tmp_path):
+def test_joints_of_other_images_are_refused(tmp_path):
     joints = np.full((14, 3, 20), 500.0)
     joints[:, 2] = 1
     draw_dummy_data.write_leeds(tmp_path / "release", 5, (1, 2, 20), joints)
-    with pytest.raises(BuildError, match="outside the pictures"):
+    with pytest.raises(BuildError, match="outside the images"):
         build(tmp_path / "data", tmp_path / "release")
 
 

@@ -52,7 +52,7 @@ def fails(capsys, status, says):
         ),
         (
             ["mpii", "--source", HERE / "mpii" / "dummy_data" / "mpii_human_pose_v1_u12_1.mat"],
-            ["no pictures beside", "name their archive or folder as a further --source"],
+            ["no images beside", "name their archive or folder as a further --source"],
         ),
     ],
 )
@@ -115,20 +115,20 @@ def test_from_folder_and_zip_it_says_what_it_found(capsys, tmp_path, lsp, archiv
         lsp = shutil.make_archive(tmp_path / "lsp_dataset", "zip", lsp.parent, lsp.name)
     assert run(tmp_path, "lsp", "--source", lsp) == 0
     shown = capsys.readouterr().out
-    assert "train: 2 persons in 2 pictures, 28 of 28 joints labelled (100.0 %)" in shown
+    assert "train: 2 persons in 2 images, 28 of 28 joints labeled (100.0 %)" in shown
     folder = tmp_path / "data" / "lsp" / "person_centric" / "1.0.0"
     assert f"is prepared in {folder}" in shown
     assert len(tfds.builder_from_directory(folder).as_data_source("test")) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 no more", None])
-def test_a_picture_that_cannot_be_read_is_named_and_counted(capsys, tmp_path, lsp, content):
-    picture = lsp / "images" / BROKEN
-    picture.write_bytes(picture.read_bytes()[:-400] if content is None else content)
+def test_an_image_that_cannot_be_read_is_named_and_counted(capsys, tmp_path, lsp, content):
+    image = lsp / "images" / BROKEN
+    image.write_bytes(image.read_bytes()[:-400] if content is None else content)
     assert run(tmp_path, "lsp", "--source", lsp) == 0
     shown = capsys.readouterr().out
     assert f"1 file unreadable: images/{BROKEN} (" in shown
-    assert "train: 1 persons in 1 pictures" in shown
+    assert "train: 1 persons in 1 images" in shown
     report = tmp_path / "data" / "lsp" / "person_centric" / "1.0.0" / REPORT
     assert BROKEN in report.read_text()
 

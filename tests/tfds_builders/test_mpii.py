@@ -30,10 +30,10 @@ def examples(builder):
     return {split: list(builder.as_data_source(split)) for split in builder.info.splits}
 
 
-def write_release(folder, images, pictures):
+def write_release(folder, images, photos):
     (folder / "images").mkdir(parents=True)
-    for name, picture in pictures.items():
-        (folder / "images" / name).write_bytes(draw_dummy_data.jpeg(picture))
+    for name, image in photos.items():
+        (folder / "images" / name).write_bytes(draw_dummy_data.jpeg(image))
     annotations = draw_dummy_data.mat(draw_dummy_data.mpii_release(images))
     (folder / "mpii_human_pose_v1_u12_1.mat").write_bytes(annotations)
     return folder
@@ -61,7 +61,7 @@ def test_splits_hold_their_persons(prepared, config):
     }
 
 
-def test_persons_of_validation_pictures_that_it_does_not_name_are_in_no_split(tmp_path):
+def test_persons_of_validation_images_that_it_does_not_name_are_in_no_split(tmp_path):
     builder = build(tmp_path)
     (who,) = builder.report.left_out.values()
     assert who == ["000040154.jpg person 1"]
@@ -70,7 +70,7 @@ def test_persons_of_validation_pictures_that_it_does_not_name_are_in_no_split(tm
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_joint_lies_on_its_dot(prepared, config):
     for example in prepared[config]["train"] + prepared[config]["validation"]:
-        assert example["labelled"].all()
+        assert example["labeled"].all()
         for joint, position in enumerate(example["keypoints"]):
             assert draw_dummy_data.shows(example["image"], joint, 16, position), joint
 
@@ -83,10 +83,10 @@ def test_both_configs_name_the_same_release_pixels(prepared):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_test_persons_have_no_joints(prepared, config):
     for example in prepared[config]["test"]:
-        assert not example["labelled"].any() and not example["keypoints"].any()
+        assert not example["labeled"].any() and not example["keypoints"].any()
 
 
-def test_centre_scale_box_and_head_follow_the_release(prepared):
+def test_center_scale_box_and_head_follow_the_release(prepared):
     points = draw_dummy_data.figure(MPII, 4, 8, 80)
     example = prepared["full"]["train"][0]
     height = np.ptp(points[:, 1])
@@ -102,7 +102,7 @@ def test_separated_persons_are_those_that_single_person_lists(prepared):
     assert [bool(e["separated"]) for e in prepared["full"]["test"]] == [False, False]
 
 
-def test_annolist_index_is_the_pictures_place_in_the_release(prepared):
+def test_annolist_index_is_the_images_place_in_the_release(prepared):
     assert [int(e["annolist_index"]) for e in prepared["full"]["test"]] == [2, 2]
     assert [int(e["annolist_index"]) for e in prepared["full"]["validation"]] == [1]
 
@@ -117,15 +117,15 @@ def test_the_metadata_list_every_image_of_the_test_part(tmp_path):
         ("2.jpg", False, [head_alone, {"objpos": person["objpos"], "scale": 1.5}], [2]),
         ("absent.jpg", False, [{"objpos": person["objpos"], "scale": 1.5}], [1]),
     ]
-    picture = draw_dummy_data.picture(100, 100, [points])
-    source = write_release(tmp_path / "a", images, {"1.jpg": picture, "2.jpg": picture})
+    image = draw_dummy_data.draw_image(100, 100, [points])
+    source = write_release(tmp_path / "a", images, {"1.jpg": image, "2.jpg": image})
     builder = build(tmp_path / "data", sources=[source])
     again = tfds.builder_from_directory(builder.data_dir).info.metadata["test_images"]
     place = (np.rint((points.min(axis=0) + points.max(axis=0)) / 2 + 1) - 0.5).tolist()
     assert again == [["3.jpg", []], ["2.jpg", [None, place]], ["absent.jpg", [place]]]
 
 
-def test_crops_are_square_and_nearly_black_outside_the_picture(prepared):
+def test_crops_are_square_and_nearly_black_outside_the_image(prepared):
     example = prepared["crops"]["train"][0]
     height, width = example["image"].shape[:2]
     assert height == width
@@ -135,17 +135,17 @@ def test_crops_are_square_and_nearly_black_outside_the_picture(prepared):
 
 def test_a_large_person_is_stored_smaller_and_points_move_along(tmp_path):
     points = draw_dummy_data.figure(MPII, 300, 200, 2000)
-    picture = draw_dummy_data.picture(2400, 2600, [])
+    image = draw_dummy_data.draw_image(2400, 2600, [])
     for joint, (x, y) in enumerate(points):
         cv2.rectangle(
-            picture,
+            image,
             (int(x) - 20, int(y) - 20),
             (int(x) + 20, int(y) + 20),
             draw_dummy_data.color(joint, 16).tolist(),
             -1,
         )
     person = draw_dummy_data.mpii_person(points)
-    source = write_release(tmp_path / "a", [("1.jpg", True, [person], [1])], {"1.jpg": picture})
+    source = write_release(tmp_path / "a", [("1.jpg", True, [person], [1])], {"1.jpg": image})
     (example,) = build(tmp_path / "data", "crops", [source]).as_data_source("train")
     assert example["zoom"] < 0.25
     assert np.allclose(release_pixels(example), points + 0.5, atol=0.01)
@@ -161,25 +161,25 @@ def test_a_large_person_is_stored_smaller_and_points_move_along(tmp_path):
 def test_sources_add_up_and_the_first_one_wins(tmp_path):
     points = [draw_dummy_data.figure(MPII, left, 6, 80) for left in (4, 10)]
     people = [[draw_dummy_data.mpii_person(p)] for p in points]
-    pictures = [draw_dummy_data.picture(100, 100, [p]) for p in points]
-    first = write_release(tmp_path / "a", [("1.jpg", True, people[0], [1])], {"1.jpg": pictures[0]})
+    images = [draw_dummy_data.draw_image(100, 100, [p]) for p in points]
+    first = write_release(tmp_path / "a", [("1.jpg", True, people[0], [1])], {"1.jpg": images[0]})
     second = write_release(
         tmp_path / "b",
         [("1.jpg", True, people[1], [1]), ("2.jpg", True, people[1], [1])],
-        {"1.jpg": pictures[1], "2.jpg": pictures[1]},
+        {"1.jpg": images[1], "2.jpg": images[1]},
     )
     one, two = build(tmp_path / "data", sources=[first, second]).as_data_source("train")
     assert np.array_equal(one["keypoints"], points[0] + 0.5)
     assert np.array_equal(two["keypoints"], points[1] + 0.5)
 
 
-def test_a_folder_of_two_releases_gives_each_its_own_pictures(tmp_path):
+def test_a_folder_of_two_releases_gives_each_its_own_images(tmp_path):
     points = [draw_dummy_data.figure(MPII, left, 6, 80) for left in (4, 10)]
     for folder, p in zip(("a", "b"), points, strict=True):
         write_release(
             tmp_path / "both" / folder,
             [(f"{folder}.jpg", True, [draw_dummy_data.mpii_person(p)], [1])],
-            {name: draw_dummy_data.picture(100, 100, [p]) for name in ("a.jpg", "b.jpg")},
+            {name: draw_dummy_data.draw_image(100, 100, [p]) for name in ("a.jpg", "b.jpg")},
         )
     for example in build(tmp_path / "data", sources=[tmp_path / "both"]).as_data_source("train"):
         assert draw_dummy_data.shows(example["image"], 0, 16, example["keypoints"][0])
@@ -189,8 +189,8 @@ def test_a_folder_of_two_releases_gives_each_its_own_pictures(tmp_path):
 def test_a_damaged_person_is_left_out_and_named_or_ends_a_strict_build(tmp_path, strict):
     points = draw_dummy_data.figure(MPII, 4, 8, 80)
     people = [draw_dummy_data.mpii_person(points), draw_dummy_data.mpii_person(points, scale="2")]
-    pictures = {"1.jpg": draw_dummy_data.picture(100, 100, [points])}
-    source = write_release(tmp_path / "a", [("1.jpg", True, people, [1])], pictures)
+    images = {"1.jpg": draw_dummy_data.draw_image(100, 100, [points])}
+    source = write_release(tmp_path / "a", [("1.jpg", True, people, [1])], images)
     if strict:
         with pytest.raises(BuildError, match=r"1\.jpg person 1 .* text in place of scale"):
             build(tmp_path / "data", sources=[source], strict=True)

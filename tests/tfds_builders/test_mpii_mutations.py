@@ -72,9 +72,9 @@ def annorect(people):
     return structs(elements) if elements else EMPTY
 
 
-def encoded(described):
+def encoded(spec):
     """The .mat file of a described release."""
-    images = described["images"]
+    images = spec["images"]
     annolist = structs(
         [
             {"image": struct_of(image["image"] if "image" in image else {"name": image["name"]})}
@@ -84,9 +84,9 @@ def encoded(described):
     )
     variable = {
         "annolist": annolist,
-        "img_train": np.array([described["img_train"]], np.uint8),
+        "img_train": np.array([spec["img_train"]], np.uint8),
         "single_person": cells([np.array(i["single"], float).reshape(-1, 1) for i in images]),
-        **described.get("others", {}),
+        **spec.get("others", {}),
     }
     kept = {name: value for name, value in variable.items() if value is not None}
     return draw_dummy_data.mat({"RELEASE": structs([kept])}, compressed=False)
@@ -99,10 +99,10 @@ def parsed(data):
     return {(p.image_name, p.number): p for p in people}, found
 
 
-def truth(described):
+def truth(spec):
     """What each person is, stated from the description."""
     facts = {}
-    for image in described["images"]:
+    for image in spec["images"]:
         for number, fields in enumerate(image["people"]):
             points = {p["id"]: (p["x"] - 0.5, p["y"] - 0.5) for p in fields.get("points", [])}
             seen = {p["id"] for p in fields.get("points", []) if p["is_visible"]}
@@ -121,7 +121,7 @@ def assert_right(found, facts, *, complete):
     """What was found is true; with `complete` nothing is missing."""
     points, seen, center, scale, head_size = facts
     for joint in range(16):
-        if found.labelled[joint]:
+        if found.labeled[joint]:
             assert found.keypoints[joint].tolist() == list(points[joint])
         else:
             assert not found.keypoints[joint].any()
@@ -129,16 +129,16 @@ def assert_right(found, facts, *, complete):
     assert found.scale is None or found.scale == pytest.approx(scale, rel=1e-6)
     assert found.head_size == 0 or found.head_size == pytest.approx(head_size)
     if complete:
-        assert found.labelled.tolist() == [joint in points for joint in range(16)]
+        assert found.labeled.tolist() == [joint in points for joint in range(16)]
         assert set(np.flatnonzero(found.visible)) == seen
         assert found.center is not None and found.scale is not None
         assert found.head_size == pytest.approx(head_size)
 
 
 def test_a_whole_release_is_read_as_it_is():
-    described = release(np.random.default_rng(0))
-    people, found = parsed(encoded(described))
-    facts = truth(described)
+    spec = release(np.random.default_rng(0))
+    people, found = parsed(encoded(spec))
+    facts = truth(spec)
     assert people.keys() == facts.keys()
     for who, one in people.items():
         assert_right(one, facts[who], complete=True)
@@ -148,9 +148,9 @@ def test_a_whole_release_is_read_as_it_is():
 
 def change(fields):
     """A parser's answer for the first person of a.jpg with some fields changed."""
-    described = release(np.random.default_rng(0))
-    described["images"][0]["people"][0] |= fields
-    people, found = parsed(encoded(described))
+    spec = release(np.random.default_rng(0))
+    spec["images"][0]["people"][0] |= fields
+    people, found = parsed(encoded(spec))
     return people.get(("a.jpg", 0)), found
 
 
@@ -164,13 +164,13 @@ POINT = {"x": 10, "y": 20, "id": 3}
 def test_visibility_is_a_number_a_character_empty_or_absent(mark, visible):
     point = POINT if mark is None else {**POINT, "is_visible": mark}
     one, _ = change({"points": [point]})
-    assert one.labelled.tolist() == [joint == 3 for joint in range(16)]
+    assert one.labeled.tolist() == [joint == 3 for joint in range(16)]
     assert one.visible[3] == visible
 
 
 def test_a_single_struct_and_fewer_points_in_any_order():
     one, _ = change({"points": [{**POINT, "id": 9}, POINT]})
-    assert np.flatnonzero(one.labelled).tolist() == [3, 9]
+    assert np.flatnonzero(one.labeled).tolist() == [3, 9]
     assert one.keypoints[3].tolist() == [9.5, 19.5]
 
 
@@ -190,15 +190,15 @@ def test_small_unsigned_numbers_are_cast_before_they_are_subtracted():
 @pytest.mark.parametrize("points", [EMPTY, cells([])])
 def test_no_points_are_no_joints(points):
     one, _ = change({"points": points})
-    assert one is None or not one.labelled.any()
+    assert one is None or not one.labeled.any()
 
 
 def test_a_head_box_alone_is_a_person_without_joints_scale_and_position():
-    described = release(np.random.default_rng(0))
-    described["images"][1]["people"] = [dict(zip(CORNERS, (1, 2, 4, 6), strict=True))]
-    one = parsed(encoded(described))[0]["b.jpg", 0]
+    spec = release(np.random.default_rng(0))
+    spec["images"][1]["people"] = [dict(zip(CORNERS, (1, 2, 4, 6), strict=True))]
+    one = parsed(encoded(spec))[0]["b.jpg", 0]
     assert (one.center, one.scale, one.head_size) == (None, None, 3.0)
-    assert not one.labelled.any()
+    assert not one.labeled.any()
 
 
 # Mutations. Each changes the description and returns whom it touched: one person (image, number),
@@ -219,20 +219,20 @@ WRONG = (
 SAME = (np.float32, np.float64, np.int32, np.int64, np.uint16, np.int16)
 
 
-def some_person(rng, described, *, labelled=False):
+def some_person(rng, spec, *, labeled=False):
     people = [
         (image, number)
-        for image in described["images"]
+        for image in spec["images"]
         for number, fields in enumerate(image["people"])
-        if "points" in fields or not labelled
+        if "points" in fields or not labeled
     ]
     image, number = people[rng.integers(len(people))]
     return image["people"][number], (image["name"], number)
 
 
-def some_number(rng, described):
+def some_number(rng, spec):
     """A dict, the name of one of its numbers, and whose it is."""
-    fields, who = some_person(rng, described)
+    fields, who = some_person(rng, spec)
     places = [(fields, name) for name in ("scale", *CORNERS) if name in fields]
     places += [(fields["objpos"], axis) for axis in ("x", "y")]
     points = fields.get("points", [])
@@ -240,49 +240,49 @@ def some_number(rng, described):
     return *places[rng.integers(len(places))], who
 
 
-def drop_a_number(rng, described):
-    place, name, who = some_number(rng, described)
+def drop_a_number(rng, spec):
+    place, name, who = some_number(rng, spec)
     del place[name]
     return who
 
 
-def retype_a_number(rng, described):
-    place, name, who = some_number(rng, described)
+def retype_a_number(rng, spec):
+    place, name, who = some_number(rng, spec)
     place[name] = WRONG[rng.integers(len(WRONG))]()
     return who
 
 
-def recast_a_number(rng, described):
-    place, name, _ = some_number(rng, described)
+def recast_a_number(rng, spec):
+    place, name, _ = some_number(rng, spec)
     kinds = [kind for kind in SAME if kind(place[name]) == place[name]]
     place[name] = kinds[rng.integers(len(kinds))](place[name])
     return NOBODY
 
 
-def retype_a_struct(rng, described):
-    fields, who = some_person(rng, described)
+def retype_a_struct(rng, spec):
+    fields, who = some_person(rng, spec)
     names = [name for name in ("objpos", "points") if name in fields]
     fields[names[rng.integers(len(names))]] = WRONG[rng.integers(len(WRONG))]()
     return who
 
 
-def drop_a_field_of_all_points(rng, described):
-    fields, who = some_person(rng, described, labelled=True)
+def drop_a_field_of_all_points(rng, spec):
+    fields, who = some_person(rng, spec, labeled=True)
     name = ("x", "y", "id", "is_visible")[rng.integers(4)]
     for point in fields["points"]:
         del point[name]
     return who
 
 
-def shuffle_points(rng, described):
-    fields, _ = some_person(rng, described, labelled=True)
+def shuffle_points(rng, spec):
+    fields, _ = some_person(rng, spec, labeled=True)
     rng.shuffle(fields["points"])
     return NOBODY
 
 
-def double_points(rng, described):
+def double_points(rng, spec):
     """The later ones lie elsewhere, and must not count."""
-    fields, _ = some_person(rng, described, labelled=True)
+    fields, _ = some_person(rng, spec, labeled=True)
     again = copy.deepcopy(fields["points"][: rng.integers(1, 17)])
     for point in again:
         point["x"] += 40
@@ -290,33 +290,33 @@ def double_points(rng, described):
     return NOBODY
 
 
-def lose_points(rng, described):
-    fields, _ = some_person(rng, described, labelled=True)
+def lose_points(rng, spec):
+    fields, _ = some_person(rng, spec, labeled=True)
     del fields["points"][rng.integers(16) :]
     return NOBODY
 
 
-def shuffle_people(rng, described):
-    for image in described["images"]:
+def shuffle_people(rng, spec):
+    for image in spec["images"]:
         rng.shuffle(image["people"])
     return NOBODY
 
 
-def double_a_person(rng, described):
-    image = described["images"][rng.integers(2)]
+def double_a_person(rng, spec):
+    image = spec["images"][rng.integers(2)]
     image["people"].append(copy.deepcopy(image["people"][rng.integers(len(image["people"]))]))
     return NOBODY
 
 
-def shuffle_images(rng, described):
+def shuffle_images(rng, spec):
     order = rng.permutation(4)
     for name in ("images", "img_train"):
-        described[name] = [described[name][i] for i in order]
+        spec[name] = [spec[name][i] for i in order]
     return NOBODY
 
 
-def damage_an_image(rng, described):
-    image = described["images"][rng.integers(4)]
+def damage_an_image(rng, spec):
+    image = spec["images"][rng.integers(4)]
     wrong = [value() for value in WRONG if not isinstance(value(), str)] + [{"name": EMPTY}, {}]
     place = ("image", "people", "single")[rng.integers(3)]
     if place == "single":
@@ -328,15 +328,15 @@ def damage_an_image(rng, described):
     return image["name"]
 
 
-def damage_the_lists(rng, described):
+def damage_the_lists(rng, spec):
     name = ("annolist", "img_train", "single_person")[rng.integers(3)]
     wrong = [None, *(value() for value in WRONG)]
-    described["others"] = {name: wrong[rng.integers(len(wrong))]}
+    spec["others"] = {name: wrong[rng.integers(len(wrong))]}
     return EVERYBODY
 
 
-def shorten_the_training_marks(rng, described):
-    del described["img_train"][rng.integers(4) :]
+def shorten_the_training_marks(rng, spec):
+    del spec["img_train"][rng.integers(4) :]
     return EVERYBODY
 
 
@@ -353,14 +353,14 @@ def test_mutated_structures_are_read_rightly_or_refused():
     outcomes = collections.defaultdict(collections.Counter)
     for number in range(MUTATIONS):
         rng = np.random.default_rng([5, number])
-        described = release(rng)
+        spec = release(rng)
         mutate = KINDS[number % len(KINDS)]
-        facts = truth(described)
-        touched = mutate(rng, described)
+        facts = truth(spec)
+        touched = mutate(rng, spec)
         if mutate in CHANGES_THE_TRUTH:
-            facts = truth(described)
+            facts = truth(spec)
         try:
-            people, found = parsed(encoded(described))
+            people, found = parsed(encoded(spec))
         except BuildError as error:
             assert touched == EVERYBODY and "a.mat" in str(error) and "\n" not in str(error)
             outcomes[mutate.__name__]["refused"] += 1
@@ -402,11 +402,11 @@ def test_mutated_bytes_are_read_or_refused(compressed):
 
 
 def test_test_images_keep_their_order_and_damaged_ones_their_place():
-    described = release(np.random.default_rng(0))
-    described["img_train"] = [0, 1, 0, 0]
-    described["images"][2]["image"] = {}
-    described["images"][3]["people"][1]["objpos"] = EMPTY
-    variable = mat_file.read(encoded(described), "RELEASE", "a.mat")
+    spec = release(np.random.default_rng(0))
+    spec["img_train"] = [0, 1, 0, 0]
+    spec["images"][2]["image"] = {}
+    spec["images"][3]["people"][1]["objpos"] = EMPTY
+    variable = mat_file.read(encoded(spec), "RELEASE", "a.mat")
     facts = truth(release(np.random.default_rng(0)))
     assert annotations.test_images(variable, "a.mat") == [
         ("a.jpg", [list(facts["a.jpg", 0][2]), list(facts["a.jpg", 1][2])]),

@@ -68,10 +68,10 @@ def test_lspet_has_10000_persons_and_123213_joints(shared, tmp_path):
         "train": 9500,
         "validation": 500,
     }
-    assert sum(report.labelled.values()) == 123_213
+    assert sum(report.labeled.values()) == 123_213
     assert not report.missing and not report.unreadable
     for example in splits["train"] + splits["validation"]:
-        assert not example["keypoints"][~example["labelled"]].any()
+        assert not example["keypoints"][~example["labeled"]].any()
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +88,10 @@ def test_mpii_counts(mpii):
         "test": 11,
     }
     assert sorted(report.missing) == ["037454012.jpg (test)", "052475643.jpg (validation)"]
-    assert len(report.left_out["not named by the validation split, in its pictures"]) == 123
+    assert len(report.left_out["not named by the validation split, in its images"]) == 123
 
 
-def test_mpii_has_no_picture_in_two_splits(mpii):
+def test_mpii_has_no_image_in_two_splits(mpii):
     names = [{e["image_name"] for e in found} for found in mpii[0].values()]
     assert len(set.union(*names)) == sum(map(len, names))
 
@@ -101,11 +101,11 @@ def test_mpii_validation_persons_are_those_of_the_split(mpii, shared):
     rows = {key: row for row, key in enumerate(zip(truth["image"], truth["person"], strict=True))}
     for example in mpii[0]["validation"]:
         row = rows[example["image_name"].decode(), int(example["person"])]
-        labelled = truth["labelled"][row]
-        assert np.array_equal(example["labelled"], labelled)
-        one_based = example["keypoints"][labelled] + 0.5
-        assert np.array_equal(np.trunc(one_based), truth["joints"][row][labelled])
-        assert np.array_equal(example["visible"], truth["visible"][row].astype(bool) & labelled)
+        labeled = truth["labelled"][row]  # old spelling
+        assert np.array_equal(example["labeled"], labeled)
+        one_based = example["keypoints"][labeled] + 0.5
+        assert np.array_equal(np.trunc(one_based), truth["joints"][row][labeled])
+        assert np.array_equal(example["visible"], truth["visible"][row].astype(bool) & labeled)
         assert np.allclose(example["center"] + 0.5, truth["objpos"][row])
         assert example["scale"] == pytest.approx(200 * truth["scale"][row])
         assert example["head_size"] == pytest.approx(truth["normalize"][row], rel=1e-4)
@@ -122,6 +122,6 @@ def test_mpii_from_two_sources_in_both_configs(shared, tmp_path):
     assert counts == {"train": 1906, "validation": 112, "test": 11}
     for full, crop in zip(found["full"]["train"], found["crops"]["train"], strict=True):
         assert full["image_name"] == crop["image_name"] and full["person"] == crop["person"]
-        labelled = full["labelled"]
-        release = crop["origin"] + crop["keypoints"][labelled] / crop["zoom"]
-        assert np.abs(release - full["keypoints"][labelled]).max() < 0.02
+        labeled = full["labeled"]
+        release = crop["origin"] + crop["keypoints"][labeled] / crop["zoom"]
+        assert np.abs(release - full["keypoints"][labeled]).max() < 0.02

@@ -22,7 +22,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mpii(shared, data_dir):
-    """MPII's subset in both configs; the builder of the whole pictures."""
+    """MPII's subset in both configs; the builder of the whole images."""
     source = shared / "data" / "mpii"
     builders = [
         mpii_dataset_builder.Builder(config=config, data_dir=data_dir, sources=[source])
@@ -37,7 +37,7 @@ def sizes(builder):
     return {name: split.num_examples for name, split in builder.info.splits.items()}
 
 
-def pictures_of(data_dir, split):
+def images_of(data_dir, split):
     return set(annotations(open_split("mpii/full", split, data_dir=data_dir))["image_name"])
 
 
@@ -63,7 +63,7 @@ def test_lspet_has_10000_persons(shared, data_dir, capsys):
 def test_mpiis_subset_has_its_persons_in_the_splits_of_the_literature(mpii, data_dir):
     found = sizes(mpii)
     assert (found["train"], found["validation"]) == (120, 112)
-    assert not pictures_of(data_dir, "train") & pictures_of(data_dir, "validation")
+    assert not images_of(data_dir, "train") & images_of(data_dir, "validation")
     (unnamed,) = [who for why, who in mpii.report.left_out.items() if "validation split" in why]
     assert len(unnamed) == 123
     assert len([name for name in mpii.report.missing if "(validation)" in name]) == 1
@@ -96,16 +96,16 @@ def augmented(split, rule):
 
 
 @pytest.mark.parametrize("rule", [MPII_RULE, LSP_RULE], ids=["scale", "joints"])
-def test_crops_and_whole_pictures_give_the_same_network_input(mpii, data_dir, rule):
+def test_crops_and_whole_images_give_the_same_network_input(mpii, data_dir, rule):
     full, crops = (
         augmented(open_split(name, "train", data_dir=data_dir), rule)
         for name in ("mpii/full", "mpii/crops")
     )
     np.testing.assert_array_equal(full["index"], crops["index"])
-    seen = full["labelled"] & crops["labelled"]
+    seen = full["labeled"] & crops["labeled"]
     assert seen.mean() > 0.8
     moved = INPUT * np.linalg.norm(full["keypoints"] - crops["keypoints"], axis=-1)
     assert moved[seen].max() < 0.5
-    # The pictures too: twice encoded, and black where the square around the person ends.
+    # The images too: twice encoded, and black where the square around the person ends.
     apart = np.abs(full["image"].astype(int) - crops["image"].astype(int)).mean(axis=(1, 2, 3))
     assert np.median(apart) < 4

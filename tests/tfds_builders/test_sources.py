@@ -10,7 +10,7 @@ import pytest
 from tfds_builders import sources
 from tfds_builders.errors import BuildError
 
-FILES = {"release/joints.mat": b"joints", "release/images/im0001.jpg": b"picture" * 100}
+FILES = {"release/joints.mat": b"joints", "release/images/im0001.jpg": b"image" * 100}
 
 
 def as_folder(path):

@@ -41,7 +41,7 @@ def held_out():
 
 
 def standing(yaw, arms=0.0):
-    """A person with straight limbs, the arms raised forwards by `arms`, seen from `yaw` degrees."""
+    """A person with straight limbs, the arms raised forward by `arms`, seen from `yaw` degrees."""
     rng = np.random.default_rng(3)
     pose = poses.Pose(
         spine=np.zeros(3),
@@ -74,7 +74,7 @@ def test_an_example_has_the_schema_of_all_builders(prepared):
     assert example["image_name"] == b"test_000003.jpg"
     shapes = {
         "keypoints": (16, 2),
-        "labelled": (16,),
+        "labeled": (16,),
         "visible": (16,),
         "box": (4,),
         "center": (2,),
@@ -90,14 +90,14 @@ def test_metadata_names_joints_pairs_and_limbs(prepared):
     assert metadata["annotated"] == [True] * 16
 
 
-def test_pictures_are_jpeg_as_drawn(prepared):
+def test_images_are_jpeg_as_drawn(prepared):
     skip = {"image": tfds.decode.SkipDecoding()}
     stored = prepared.as_data_source("train", decoders=skip)[5]["image"]
     settings = {"size": 96, "difficulty": scene.Difficulty(), "quality": 90}
     assert stored == records.record(5, seed=0, split="train", **settings)["image"]
 
 
-def test_no_picture_is_in_two_splits(prepared):
+def test_no_image_is_in_two_splits(prepared):
     skip = {"image": tfds.decode.SkipDecoding()}
     stored = [
         example["image"]
@@ -110,13 +110,13 @@ def test_no_picture_is_in_two_splits(prepared):
 def test_the_report_counts_hidden_joints_and_cut_off_persons(prepared):
     lines = "\n".join(prepared.report.lines())
     examples = list(prepared.as_data_source("test"))
-    hidden = sum(int((example["labelled"] & ~example["visible"]).sum()) for example in examples)
-    cut_off = sum(not example["labelled"].all() for example in examples)
+    hidden = sum(int((example["labeled"] & ~example["visible"]).sum()) for example in examples)
+    cut_off = sum(not example["labeled"].all() for example in examples)
     assert f"test: joints hidden: {hidden}" in lines
     assert f"test: persons cut off: {cut_off}" in lines
 
 
-def test_a_picture_depends_on_seed_split_and_index_alone():
+def test_an_image_depends_on_seed_split_and_index_alone():
     first = scene.render(1, "train", 7)
     scene.render(1, "train", 8)
     again = scene.render(1, "train", 7)
@@ -130,7 +130,7 @@ def test_a_picture_depends_on_seed_split_and_index_alone():
         assert not np.array_equal(first.keypoints, other.keypoints)
 
 
-def test_processes_draw_the_same_pictures_in_the_same_order():
+def test_processes_draw_the_same_images_in_the_same_order():
     settings = {"seed": 0, "split": "train", "size": 64, "quality": 90}
     settings["difficulty"] = scene.Difficulty()
     alone = list(records.records(30, workers=0, **settings))
@@ -141,18 +141,18 @@ def test_processes_draw_the_same_pictures_in_the_same_order():
 @pytest.mark.parametrize("difficulty", [scene.Difficulty(), synthetic_people_dataset_builder.DEMO])
 def test_enough_joints_are_hidden_and_enough_persons_cut_off(difficulty):
     examples = [scene.render(0, "test", index, difficulty=difficulty) for index in range(200)]
-    labelled = np.array([example.labelled for example in examples])
+    labeled = np.array([example.labeled for example in examples])
     visible = np.array([example.visible for example in examples])
-    assert 1 - visible[labelled].mean() >= 0.15
-    assert (~labelled.all(1)).mean() >= 0.10
+    assert 1 - visible[labeled].mean() >= 0.15
+    assert (~labeled.all(1)).mean() >= 0.10
 
 
-def test_labelled_means_inside_the_picture_and_visible_means_labelled(held_out):
+def test_labeled_means_inside_the_image_and_visible_means_labeled(held_out):
     for example in held_out:
         inside = ((example.keypoints >= 0) & (example.keypoints < 192)).all(1)
-        assert inside[example.labelled].all()
-        assert not example.keypoints[~example.labelled].any()
-        assert not (example.visible & ~example.labelled).any()
+        assert inside[example.labeled].all()
+        assert not example.keypoints[~example.labeled].any()
+        assert not (example.visible & ~example.labeled).any()
 
 
 def test_the_box_holds_the_visible_joints(held_out):
@@ -163,7 +163,7 @@ def test_the_box_holds_the_visible_joints(held_out):
 
 
 def test_people_are_seen_from_in_front_and_from_behind(held_out):
-    x = np.array([example.keypoints[:, 0] for example in held_out if example.labelled.all()])
+    x = np.array([example.keypoints[:, 0] for example in held_out if example.labeled.all()])
     in_front = (x[:, joint("left_shoulder")] > x[:, joint("right_shoulder")]).mean()
     assert 0.4 < in_front < 0.85
 
@@ -173,7 +173,7 @@ def test_difficulty_turns_every_hindrance_off():
         pose_variety=0.0, occluders=0.0, strangers=0.0, stray_limbs=0.0, cut_off=0.0
     )
     examples = [scene.render(0, "train", index, difficulty=easy) for index in range(40)]
-    assert all(example.labelled.all() for example in examples)
+    assert all(example.labeled.all() for example in examples)
     assert all(poses.ACTIVITIES[example.activity].level == 0 for example in examples)
 
 
@@ -183,8 +183,8 @@ def test_an_ellipsoid_lies_where_it_should():
     light = canvas.Light(np.array([0.0, 0.0, -1.0]), 0.0)
     middle = np.array([17.3, 22.6])
     canvas.paint_ellipsoid(on, middle, np.eye(3), np.array([5.0, 5.0, 5.0]), white, light, owner=1)
-    weight = on.picture[..., 0]
-    places = np.arange(40) + 0.5  # the centres of the pixels
+    weight = on.image[..., 0]
+    places = np.arange(40) + 0.5  # the centers of the pixels
     found = (weight.sum(0) @ places / weight.sum(), weight.sum(1) @ places / weight.sum())
     assert np.allclose(found, middle, atol=0.05)
 
@@ -198,11 +198,11 @@ def test_a_tube_reaches_from_its_first_end_to_its_second():
     canvas.paint_tube(
         on, ends, np.eye(3), 4.0, 4.0, texture, light, profile="straight", owner=1
     )  # fmt: skip
-    weight = on.picture.sum(-1)
+    weight = on.image.sum(-1)
     places = np.arange(40) + 0.5
     found = (weight.sum(0) @ places / weight.sum(), weight.sum(1) @ places / weight.sum())
     assert np.allclose(found, ends.mean(0), atol=0.1)
-    assert on.picture[12, 10].argmax() == 0 and on.picture[26, 30].argmax() == 2
+    assert on.image[12, 10].argmax() == 0 and on.image[26, 30].argmax() == 2
 
 
 @pytest.mark.parametrize("yaw", [0, 40, 140, 180, 250])
@@ -219,10 +219,10 @@ def test_joints_lie_on_the_limbs_of_their_own_side(yaw):
             number = joint(f"{side}_{name}")
             x, y = places[number]
             if visible[number]:
-                assert on.picture[int(y), int(x)].argmax() == channel, (name, side)
+                assert on.image[int(y), int(x)].argmax() == channel, (name, side)
 
 
-def test_seen_from_in_front_the_left_arm_is_on_the_right_of_the_picture():
+def test_seen_from_in_front_the_left_arm_is_on_the_right_of_the_image():
     for yaw, sign in ((0, 1), (180, -1)):
         person = standing(yaw)
         wrists = person.figure.points["left_wrist"] - person.figure.points["right_wrist"]
@@ -237,7 +237,7 @@ def test_front_and_back_of_a_shirt_differ_and_face_the_right_way():
         person = person._replace(outfit=person.outfit._replace(trunk=trunk))
         on = drawn(person, only=("trunk",))
         x, y = person.camera.project(person.figure.points["spine"])
-        assert on.picture[int(y), int(x)].argmax() == channel
+        assert on.image[int(y), int(x)].argmax() == channel
 
 
 def test_someone_seen_from_the_side_hides_the_far_arm_and_hip():

@@ -1,4 +1,4 @@
-"""What goes wrong around a run: broken pictures, lost files, a full disk, a clock that jumps."""
+"""What goes wrong around a run: corrupt images, lost files, a full disk, a clock that jumps."""
 
 import os
 import shutil
@@ -82,8 +82,8 @@ def at_step(monkeypatch, step, action):
     monkeypatch.setattr(loop.Loop, "write_losses", then_act)
 
 
-class Spoilt:
-    """Examples of which some have a picture that was cut off."""
+class Spoiled:
+    """Examples of which some have an image that was cut off."""
 
     def __init__(self, source, broken):
         self.source, self.broken = source, broken
@@ -99,17 +99,17 @@ class Spoilt:
 
 
 def spoil(monkeypatch, *broken):
-    """Cut off the pictures of these persons of the training split."""
+    """Cut off the images of these persons of the training split."""
     open_split = train_run.prepared.open_split
 
     def opened(name, part, *, data_dir):
         split = open_split(name, part, data_dir=data_dir)
-        return split._replace(source=Spoilt(split.source, broken)) if part == "train" else split
+        return split._replace(source=Spoiled(split.source, broken)) if part == "train" else split
 
     monkeypatch.setattr(train_run.prepared, "open_split", opened)
 
 
-def test_a_corrupt_picture_is_named_and_counted_and_training_goes_on(
+def test_a_corrupt_image_is_named_and_counted_and_training_goes_on(
     tmp_path, people, monkeypatch, capsys
 ):
     spoil(monkeypatch, 5)
@@ -122,9 +122,9 @@ def test_a_corrupt_picture_is_named_and_counted_and_training_goes_on(
     assert counts[-1] == 2  # once an epoch
 
 
-def test_too_many_corrupt_pictures_stop_it(tmp_path, people, monkeypatch):
+def test_too_many_corrupt_images_stop_it(tmp_path, people, monkeypatch):
     spoil(monkeypatch, *range(0, 48, 4))
-    with pytest.raises(JaxposeError, match=r"of \d+ pictures did not decode; check .* prepare"):
+    with pytest.raises(JaxposeError, match=r"of \d+ images did not decode; check .* prepare"):
         run(tmp_path / "run", people)
 
 

@@ -21,7 +21,7 @@ SEED = 19
 # 240 steps, a line and a checkpoint at every second one.
 HOW = {"processes": 1, "devices": 2, "num_epochs": 40, "workers": 1}
 MOMENTS = ["running"] * 10 + ["saving"] * 10 + ["terminated"] * 5
-MOST_LINES = 5  # between two kills
+MAX_LINES = 5  # between two kills
 
 
 @pytest.mark.timeout(3600)
@@ -51,7 +51,7 @@ def test_kills_change_nothing(tmp_path):
 
 def strike(launch, moment, workdir, rng) -> bool:
     """End a run at such a moment, once it has got somewhere; whether it was one."""
-    goal = rng.randint(2, MOST_LINES)
+    goal = rng.randint(2, MAX_LINES)
     assert launch.until(lambda: launch.lines() >= goal), launch.said()
     if moment == "saving":
         # A checkpoint under this name is being written.

@@ -93,7 +93,7 @@ def test_a_run_leaves_its_checkpoints(whole):
     assert latest == [12, 10]
     records = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"]
     assert best == [max(records, key=lambda r: (r["score"], -r["step"]))["step"]]
-    metadata = store.read_metadata(store.find(whole))
+    metadata = store.load(whole)[1]
     assert metadata.network["width"] == 18 and metadata.image_size == 32
     assert len(metadata.trained_joints) == 16
     assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]
@@ -181,7 +181,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, mon
     assert_same_end(tmp_path, whole)
 
 
-def test_waiting_for_pictures_is_written_and_said(tmp_path, people, monkeypatch, capfd):
+def test_waiting_for_images_is_written_and_said(tmp_path, people, monkeypatch, capfd):
     train_batches = loop.train_batches
 
     def slow(*args, **kwargs):
@@ -193,7 +193,7 @@ def test_waiting_for_pictures_is_written_and_said(tmp_path, people, monkeypatch,
     run(tmp_path, people)
     records = [r for r in read_records(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
     assert records[-1]["data_wait"] > 0.5
-    assert "% of the time waiting for pictures" in capfd.readouterr().err
+    assert "% of the time waiting for images" in capfd.readouterr().err
 
 
 def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, caplog):
@@ -208,7 +208,7 @@ def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, c
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, people, monkeypatch):
     train_batches = loop.train_batches
 
-    class Spoilt:
+    class Spoiled:
         def __init__(self, batches):
             self.batches, self.close = batches, batches.close
 
@@ -216,7 +216,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, p
             batch = next(self.batches)
             return {**batch, "keypoints": batch["keypoints"] * np.float32("nan")}
 
-    monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Spoilt(train_batches(*a, **k)))
+    monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Spoiled(train_batches(*a, **k)))
     shutil.rmtree(copy / "checkpoints" / "latest" / "12")
     with pytest.raises(JaxposeError, match="not finite at step 11") as caught:
         run(copy, people)

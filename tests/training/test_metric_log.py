@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.training.metric_log import TIME_FIELDS, RunLog, read_records
+from jaxpose.training.metric_log import RunLog, read_records
+from tests.support import tiny_run
 
 
 def written(workdir, steps, *, start=0, **values):
@@ -29,7 +30,7 @@ def test_a_record_a_line(tmp_path):
     first = json.loads(lines[0])
     assert first.keys() == {"kind", "step", "time", "loss", "rows"}
     assert (first["kind"], first["step"], first["rows"]) == ("train", 2, {"lsp": {"total": 0.5}})
-    assert set(TIME_FIELDS) & first.keys() == {"time"}
+    assert set(tiny_run.TIME_FIELDS) & first.keys() == {"time"}
 
 
 def test_resuming_cuts_back_to_the_restored_step(tmp_path):
@@ -99,7 +100,7 @@ def test_a_full_disk_is_one_line_at_every_write(tmp_path):
 
 def test_without_a_terminal_progress_is_lines(tmp_path, capsys):
     log = RunLog(tmp_path, step=0, num_steps=10)
-    log.say("resumed")
+    log.info("resumed")
     log.progress(3, "loss 0.5")
     log.close()
     assert capsys.readouterr().err == "resumed\nstep 3/10: loss 0.5\n"
@@ -113,7 +114,7 @@ def test_on_a_terminal_it_is_a_bar(tmp_path, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr("sys.stderr", terminal)
     log = RunLog(tmp_path, step=4, num_steps=10)
-    log.say("a note")
+    log.info("a note")
     log.progress(10, "loss 0.5")
     log.close()
     shown = terminal.getvalue()
@@ -124,7 +125,7 @@ def test_the_other_processes_write_nothing(tmp_path, capsys):
     log = RunLog(tmp_path, step=0, num_steps=10, active=False)
     log.write("train", 1, {"loss": 1.0})
     log.progress(1, "loss")
-    log.say("note")
+    log.info("note")
     log.close()
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().err == ""

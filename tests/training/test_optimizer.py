@@ -1,4 +1,4 @@
-"""The optimiser against Keras's rule, and the plateau against Keras's own answers."""
+"""The optimizer against Keras's rule, and the plateau against Keras's own answers."""
 
 import json
 

@@ -55,6 +55,13 @@ def test_another_config_is_refused_by_the_fields_names(tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
 
 
+def test_a_workdir_of_an_older_version_is_refused_with_what_to_do(tmp_path):
+    old = {"rematerialise": False}  # old spelling
+    started(tmp_path, **old)
+    refused(tmp_path, "written by an older version .* choose another --workdir, and add --config.i")
+    assert old.items() <= json.loads((tmp_path / "config.json").read_text()).items()
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]", ""])
 def test_a_start_that_failed_before_its_first_checkpoint_does_not_refuse_another_config(
     tmp_path, content

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import joints, pictures, pose_builder, schema
+from tfds_builders import image_files, joints, pose_builder, schema
 from tfds_builders.errors import BuildError
 
 IMAGE = re.compile(r"\.(jpe?g|png|webp)$", re.IGNORECASE)
@@ -36,18 +36,18 @@ class Builder(pose_builder.PoseBuilder):
         return {"train": self.counted("train", self._generate_examples(requests), len(requests))}
 
     def _generate_examples(self, requests):
-        read = self.read_pictures(requests, lambda data, _: pictures.prepare(data))
+        read = self.read_images(requests, lambda data, _: image_files.prepare(data))
         count = len(joints.MPII.joints)
-        for key, (name, picture) in enumerate(read):
-            size = np.array([picture.width, picture.height], np.float32)
+        for key, (name, image) in enumerate(read):
+            size = np.array([image.width, image.height], np.float32)
             yield (
                 key,
                 {
-                    "image": picture.data,
+                    "image": image.data,
                     "image_name": name.rpartition("/")[2],
                     "person": 0,
                     "keypoints": np.zeros((count, 2), np.float32),
-                    "labelled": np.zeros(count, bool),
+                    "labeled": np.zeros(count, bool),
                     "visible": np.zeros(count, bool),
                     "box": np.array([0, 0, *size], np.float32),
                     "center": size / 2,

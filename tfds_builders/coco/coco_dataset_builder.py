@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from jaxpose import coco
 from jaxpose.errors import JaxposeError
-from tfds_builders import joints, pictures, pose_builder, schema
+from tfds_builders import image_files, joints, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
@@ -157,9 +157,9 @@ class Builder(pose_builder.PoseBuilder):
             by_image[name].append(annotation)
         requests = [(name, files, name) for name in by_image]
         key = 0
-        for name, picture in self.read_pictures(requests, lambda data, _: pictures.prepare(data)):
+        for name, image in self.read_images(requests, lambda data, _: image_files.prepare(data)):
             for number, annotation in enumerate(by_image[name]):
-                yield key, _example(picture, name, number, annotation)
+                yield key, _example(image, name, number, annotation)
                 key += 1
 
 
@@ -247,16 +247,16 @@ def split_of(image: coco.Image, holdout: float) -> str:
 
 
 def _example(
-    picture: pictures.Picture, name: str, number: int, annotation: coco.Annotation
+    image: image_files.EncodedImage, name: str, number: int, annotation: coco.Annotation
 ) -> dict[str, Any]:
-    labelled = annotation.visibility > 0
+    labeled = annotation.visibility > 0
     box = annotation.box.astype(np.float32)
     return {
-        "image": picture.data,
+        "image": image.data,
         "image_name": name,
         "person": number,
-        "keypoints": np.where(labelled[:, None], annotation.keypoints, 0).astype(np.float32),
-        "labelled": labelled,
+        "keypoints": np.where(labeled[:, None], annotation.keypoints, 0).astype(np.float32),
+        "labeled": labeled,
         "visible": annotation.visibility == 2,
         "box": box,
         "center": box[:2] + box[2:] / 2,

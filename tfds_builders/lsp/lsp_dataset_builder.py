@@ -1,4 +1,4 @@
-"""LSP: 2,000 pictures of sports, a person and 14 joints each.
+"""LSP: 2,000 images of sports, a person and 14 joints each.
 
 Person-centric joints are the release's own. Observer-centric ones come in a file of their own:
 the same positions, with left and right exchanged where the observer sees them so.
@@ -13,9 +13,9 @@ from tfds_builders import joints, leeds, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
-VALIDATION_EVERY = 20  # training pictures whose number is a multiple of it
+VALIDATION_EVERY = 20  # training images whose number is a multiple of it
 LAST_OF_TRAINING = 1000
-SCALED_SIDE = 210  # the longest side of the scaled release's pictures is 202
+SCALED_SIDE = 210  # the longest side of the scaled release's images is 202
 OBSERVER_CENTRIC = re.compile(r"(^|/)[^/]*joints[-_]?OC\.mat$", re.IGNORECASE)
 
 SCALED = "Leeds Sports Pose, scaled to about 150 pixels of person"
@@ -55,10 +55,10 @@ class Builder(pose_builder.PoseBuilder):
         original = is_original_size(release, xy)
         if self.builder_config.name == "observer_centric":
             xy, occluded = self._observer_centric(found, release, xy, original)
-        # The scaled pictures' pixel indices are 0-based, the original ones' 1-based.
+        # The scaled images' pixel indices are 0-based, the original ones' 1-based.
         keypoints = xy + (-0.5 if original else 0.5)
-        labelled = np.ones(occluded.shape, bool)
-        annotations = leeds.Annotations(keypoints, labelled, visible=~occluded)
+        labeled = np.ones(occluded.shape, bool)
+        annotations = leeds.Annotations(keypoints, labeled, visible=~occluded)
         self.info.metadata["release"] = ORIGINAL if original else SCALED
         splits = leeds.numbers_by_split(self, release, len(xy), split_of)
         return {
@@ -77,7 +77,7 @@ class Builder(pose_builder.PoseBuilder):
         xy, occluded = leeds.read_joints(files, name)
         if original:
             raise BuildError(
-                f"{name} belongs to the scaled pictures and these have their original size; "
+                f"{name} belongs to the scaled images and these have their original size; "
                 "name lsp_dataset.zip as --source"
             )
         if len(xy) != len(person_centric) or not _same_points(xy, person_centric):
@@ -89,17 +89,17 @@ class Builder(pose_builder.PoseBuilder):
 
 
 def split_of(number: int) -> str:
-    """The split of the picture with this number, counted from 1."""
+    """The split of the image with this number, counted from 1."""
     if number > LAST_OF_TRAINING:
         return "test"
     return "train" if number % VALIDATION_EVERY else "validation"
 
 
 def is_original_size(release: leeds.Release, xy: np.ndarray) -> bool:
-    """Whether these are the pictures of original size, told by their sizes.
+    """Whether these are the images of original size, told by their sizes.
 
     Raises:
-      BuildError: the pictures of the one size lie with the joints of the other.
+      BuildError: the images of the one size lie with the joints of the other.
     """
     sizes = leeds.sample_sizes(release)
     leeds.check_joints_fit(release, sizes, xy, np.ones(xy.shape[:2], bool))
@@ -107,7 +107,7 @@ def is_original_size(release: leeds.Release, xy: np.ndarray) -> bool:
     original = bool(sides) and float(np.median(sides)) > SCALED_SIDE
     if original != (xy.max() > SCALED_SIDE):
         raise BuildError(
-            f"{release.files.path}: pictures of {'original' if original else 'scaled'} size with "
+            f"{release.files.path}: images of {'original' if original else 'scaled'} size with "
             f"joints of the {'scaled' if original else 'original'} ones in {release.joints}; "
             "take both from the same release"
         )
@@ -128,7 +128,7 @@ def _find_observer_centric(found: list[Files], release_files: Files) -> tuple[Fi
 
 
 def _same_points(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether each picture has the same 14 points in both, [N, 14, 2], in whatever order."""
+    """Whether each image has the same 14 points in both, [N, 14, 2], in whatever order."""
 
     def ordered(points):
         return np.sort(points[..., 0] + 1j * points[..., 1], axis=1)

@@ -1,4 +1,4 @@
-"""LSPET: 10,000 pictures of parkour, gymnastics and athletics, a person and 14 joints each."""
+"""LSPET: 10,000 images of parkour, gymnastics and athletics, a person and 14 joints each."""
 
 import csv
 import pathlib
@@ -15,7 +15,7 @@ CORRECTED = tfds.core.BuilderConfig(
     version="1.0.0",
     description="training labels corrected by a network's predictions; validation as released",
 )
-VALIDATION_EVERY = 20  # pictures whose number is a multiple of it are never trained on
+VALIDATION_EVERY = 20  # images whose number is a multiple of it are never trained on
 
 
 class Builder(pose_builder.PoseBuilder):
@@ -39,13 +39,13 @@ class Builder(pose_builder.PoseBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         release = leeds.find_release(self.files(dl_manager, "lspet"), 5, "LSPET")
-        # 0-based pixel indices. The flag means labelled; nothing says which joints are occluded.
-        xy, labelled = leeds.read_joints(release.files, release.joints)
-        leeds.check_joints_fit(release, leeds.sample_sizes(release), xy, labelled)
+        # 0-based pixel indices. The flag means labeled; nothing says which joints are occluded.
+        xy, labeled = leeds.read_joints(release.files, release.joints)
+        leeds.check_joints_fit(release, leeds.sample_sizes(release), xy, labeled)
         keypoints = xy + 0.5
         if self.builder_config is CORRECTED:
-            self._correct(keypoints, labelled)
-        annotations = leeds.Annotations(keypoints, labelled, visible=labelled)
+            self._correct(keypoints, labeled)
+        annotations = leeds.Annotations(keypoints, labeled, visible=labeled)
         splits = leeds.numbers_by_split(self, release, len(xy), split_of)
         return {
             split: self.counted(
@@ -54,15 +54,15 @@ class Builder(pose_builder.PoseBuilder):
             for split, numbers in splits.items()
         }
 
-    def _correct(self, keypoints: np.ndarray, labelled: np.ndarray) -> None:
-        """Applies the corrections to keypoints [N, 14, 2] and labelled [N, 14], in place."""
+    def _correct(self, keypoints: np.ndarray, labeled: np.ndarray) -> None:
+        """Applies the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
         for number, joint, position, reason in read_corrections(self.corrections):
             if number > len(keypoints) or split_of(number) != "train":
                 raise BuildError(
                     f"{self.corrections} corrects im{number:05d}.jpg: not for training"
                 )
             self.report.remark(f"labels {reason}")
-            labelled[number - 1, joint] = position is not None
+            labeled[number - 1, joint] = position is not None
             if position is not None:
                 keypoints[number - 1, joint] = position
 
@@ -92,5 +92,5 @@ def read_corrections(path) -> list[tuple[int, int, tuple[float, float] | None, s
 
 
 def split_of(number: int) -> str:
-    """The split of the picture with this number, counted from 1."""
+    """The split of the image with this number, counted from 1."""
     return "train" if number % VALIDATION_EVERY else "validation"

@@ -18,22 +18,22 @@ from tfds_builders.mat_file import Array, Malformed
 NUM_JOINTS = 16
 HEIGHT = 200  # pixels of a person of scale 1
 HEAD = 0.6  # share of the head rectangle's diagonal that PCKh calls the head's size
-ONE_BASED = 0.5  # MATLAB's pixel 1 has its centre here, by our convention
-LARGEST = 100_000  # pixels; no picture is as large
-MOST_PERSONS = 1000  # of a picture
+ONE_BASED = 0.5  # MATLAB's pixel 1 has its center here, by our convention
+MAX_COORDINATE = 100_000  # pixels; no image is as large
+MAX_PERSONS = 1000  # of an image
 
 
 class Person(NamedTuple):
-    """A person of the release, in its pixels but by our convention: pixel 1's centre is at 0.5.
+    """A person of the release, in its pixels but by our convention: pixel 1's center is at 0.5.
 
     Attributes:
       image_name: file name.
       annolist_index: the image's place in `annolist`, from 0.
       number: the person's place in `annorect`, from 0.
       test: whether the image belongs to the test set.
-      keypoints: [16, 2] float64; 0 where not labelled.
-      labelled: [16] bool.
-      visible: [16] bool, labelled and not marked occluded.
+      keypoints: [16, 2] float64; 0 where not labeled.
+      labeled: [16] bool.
+      visible: [16] bool, labeled and not marked occluded.
       center: [2] float64, `objpos`; None if left out.
       scale: height in pixels; None if left out.
       head_size: pixels; 0 if unknown.
@@ -45,7 +45,7 @@ class Person(NamedTuple):
     number: int
     test: bool
     keypoints: np.ndarray
-    labelled: np.ndarray
+    labeled: np.ndarray
     visible: np.ndarray
     center: np.ndarray | None
     scale: float | None
@@ -79,7 +79,7 @@ def persons(
             name = _image_name(annolist.field(index, "image"))
             rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
             count = rectangles.size if rectangles else 0
-            if count > MOST_PERSONS:
+            if count > MAX_PERSONS:
                 raise Malformed(f"{count} persons")
             single = _single_persons(separated, index, count)
         except Malformed as error:
@@ -128,7 +128,7 @@ def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | No
         name = _image_name(annolist.field(index, "image"))
         rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
         count = rectangles.size if rectangles else 0
-        if count > MOST_PERSONS:
+        if count > MAX_PERSONS:
             raise Malformed(f"{count} persons")
     except Malformed:
         return "", []
@@ -184,17 +184,17 @@ def _single_persons(separated: Array | None, index: int, count: int) -> frozense
 
 def _person(rectangles: Array, number: int, found: report.Report) -> Person:
     keypoints = np.zeros((NUM_JOINTS, 2))
-    labelled = np.zeros(NUM_JOINTS, bool)
+    labeled = np.zeros(NUM_JOINTS, bool)
     visible = np.zeros(NUM_JOINTS, bool)
     for joint, xy, seen in _points(rectangles.field(number, "annopoints")):
-        if labelled[joint]:
+        if labeled[joint]:
             found.remark("points of a joint that has one already, not used")
             continue
         keypoints[joint] = xy
-        labelled[joint] = True
+        labeled[joint] = True
         visible[joint] = seen
     scale = _number(rectangles.field(number, "scale"), "scale")
-    if scale is not None and not 0 < scale * HEIGHT < LARGEST:
+    if scale is not None and not 0 < scale * HEIGHT < MAX_COORDINATE:
         raise Malformed("a scale that no person has")
     corners = [_number(rectangles.field(number, side), side) for side in ("x1", "y1", "x2", "y2")]
     head_size = 0.0
@@ -202,7 +202,7 @@ def _person(rectangles: Array, number: int, found: report.Report) -> Person:
         head_size = HEAD * math.hypot(corners[2] - corners[0], corners[3] - corners[1])
     return Person(
         *("", 0, number, False),
-        *(keypoints, labelled, visible),
+        *(keypoints, labeled, visible),
         center=_position(rectangles.field(number, "objpos")),
         scale=None if scale is None else scale * HEIGHT,
         head_size=head_size,
@@ -211,7 +211,7 @@ def _person(rectangles: Array, number: int, found: report.Report) -> Person:
 
 
 def _points(annopoints: Array | None) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Joint, position and visibility of each labelled point, in the file's order."""
+    """Joint, position and visibility of each labeled point, in the file's order."""
     annopoints = _optional(annopoints, "struct", "annopoints")
     if annopoints is None:
         return
@@ -270,6 +270,6 @@ def _number(value: Array | None, name: str) -> float | None:
     if value.size != 1:
         raise Malformed(f"{value.size} numbers in place of {name}")
     number = float(value.values[0])
-    if not abs(number) < LARGEST:
+    if not abs(number) < MAX_COORDINATE:
         raise Malformed(f"{name} {number:g}")
     return number

@@ -23,7 +23,7 @@ class Square(NamedTuple):
     Attributes:
       x, y: its corner.
       side: its side.
-      stored: its side in the stored picture, in that picture's pixels.
+      stored: its side in the stored image, in that image's pixels.
     """
 
     x: int
@@ -38,11 +38,11 @@ class Square(NamedTuple):
 
 
 def square_around(
-    center: np.ndarray, scale: float, keypoints: np.ndarray, labelled: np.ndarray
+    center: np.ndarray, scale: float, keypoints: np.ndarray, labeled: np.ndarray
 ) -> Square:
     """The square that holds every augmented crop of the person.
 
-    Both crop rules are served: MPII's by centre and scale, and the one by the joints' box unless
+    Both crop rules are served: MPII's by center and scale, and the one by the joints' box unless
     a far joint would more than double the square. Its resolution gives MPII's crop at the scale
     SHARPEST one stored pixel per pixel of the network's input, and never exceeds the release's:
     closer crops are enlarged by a fifth at most, and decoding takes a third less time.
@@ -51,13 +51,13 @@ def square_around(
       center: [2], pixels.
       scale: the person's nominal height in pixels.
       keypoints: [J, 2], pixels.
-      labelled: [J] bool.
+      labeled: [J] bool.
     """
     middle = center + (0, SHIFT * scale)
     reach = _reach(ENLARGEMENT * scale)
     low, high = middle - reach, middle + reach
-    if labelled.any():
-        first, last = keypoints[labelled].min(axis=0), keypoints[labelled].max(axis=0)
+    if labeled.any():
+        first, last = keypoints[labeled].min(axis=0), keypoints[labeled].max(axis=0)
         reach = _reach((last - first).max() / PERSON_IN_CROP)
         wider = (
             np.minimum(low, (first + last) / 2 - reach),
@@ -74,34 +74,34 @@ def square_around(
     return Square(int(corner[0]), int(corner[1]), side, stored)
 
 
-def cut(picture: np.ndarray, square: Square) -> bytes:
-    """The square as JPEG; black where it leaves the picture.
+def crop_image(image: np.ndarray, square: Square) -> bytes:
+    """The square as JPEG; black where it leaves the image.
 
     Args:
-      picture: uint8 [H, W, 3], BGR as OpenCV has it.
-      square: pixels of the picture.
+      image: uint8 [H, W, 3], BGR as OpenCV has it.
+      square: pixels of the image.
     """
     unit = _halvings(square.zoom)
     for _ in range(unit.bit_length() - 1):
-        picture = _half(picture)
+        image = _half(image)
     x, y, side = square.x // unit, square.y // unit, square.side // unit
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     canvas = np.zeros((side, side, 3), np.uint8)
     left, top = max(0, x), max(0, y)
     right, bottom = min(width, x + side), min(height, y + side)
     if right > left and bottom > top:
-        canvas[top - y : bottom - y, left - x : right - x] = picture[top:bottom, left:right]
+        canvas[top - y : bottom - y, left - x : right - x] = image[top:bottom, left:right]
     if square.stored != side:
         canvas = cv2.resize(canvas, (square.stored,) * 2, interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", canvas, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
 def decode(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], BGR, of an upright RGB picture. Raises ReadError."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
+    """uint8 [H, W, 3], BGR, of an upright RGB image. Raises ReadError."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
         raise ReadError("OpenCV cannot decode it")
-    return picture
+    return image
 
 
 def _reach(side: float) -> float:
@@ -110,12 +110,12 @@ def _reach(side: float) -> float:
 
 
 def _halvings(zoom: float) -> int:
-    """The largest power of two by which the picture can shrink before it is cut."""
+    """The largest power of two by which the image can shrink before it is cut."""
     return 2 ** max(0, math.floor(math.log2(1 / zoom) + 1e-9))
 
 
-def _half(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
-    even = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+def _half(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
+    even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
     size = (even.shape[1] // 2, even.shape[0] // 2)
     return cv2.resize(even, size, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""MPII Human Pose: pictures of everyday activities, 16 joints a person, one person an example."""
+"""MPII Human Pose: images of everyday activities, 16 joints a person, one person an example."""
 
 import collections
 import pathlib
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import joints, mat_file, pictures, pose_builder, schema
+from tfds_builders import image_files, joints, mat_file, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.mpii import annotations, crops
 from tfds_builders.mpii.release import Release, find_releases
@@ -25,12 +25,12 @@ class Subject(NamedTuple):
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Builds MPII from its annotation file and its pictures; several releases may be given."""
+    """Builds MPII from its annotation file and its images; several releases may be given."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="full", description="the release's own pictures"),
+        tfds.core.BuilderConfig(name="full", description="the release's own images"),
         tfds.core.BuilderConfig(
             name="crops",
             description="a square around the person, large enough for every augmentation of the "
@@ -45,7 +45,7 @@ class Builder(pose_builder.PoseBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         extra = {
             "annolist_index": tfds.features.Scalar(
-                np.int32, doc="the picture's place in the release's annolist, from 0"
+                np.int32, doc="the image's place in the release's annolist, from 0"
             ),
             "origin": tfds.features.Tensor(
                 shape=(2,), dtype=np.float32, doc="release pixels = origin + stored pixels / zoom"
@@ -72,15 +72,15 @@ class Builder(pose_builder.PoseBuilder):
             first_key += 1_000_000_000  # more than any release's number of images times persons
             for (split, name), group in subjects.items():
                 if name in seen:
-                    self.report.remark("pictures of an earlier source, not used", 1)
-                elif name in release.pictures:
-                    requests[split].append((group, *release.pictures[name]))
+                    self.report.remark("images of an earlier source, not used", 1)
+                elif name in release.images:
+                    requests[split].append((group, *release.images[name]))
                 else:
-                    self.refuse_if_strict(f"{name} is not among the pictures")
+                    self.refuse_if_strict(f"{name} is not among the images")
                     self.report.missing.append(f"{name} ({split})")
             seen.update(name for _, name in subjects)
         if not any(requests.values()):
-            raise BuildError("no picture of any person is there; name their folder as --source")
+            raise BuildError("no image of any person is there; name their folder as --source")
         # The file for the release's test server has a place for each of them.
         self.info.metadata["test_images"] = list(test_images.items())
         return {
@@ -94,13 +94,13 @@ class Builder(pose_builder.PoseBuilder):
     def _subjects(
         self, variable: mat_file.Array, where: str, first_key: int
     ) -> dict[tuple[str, str], list[Subject]]:
-        """The persons that go into a split, by split and picture."""
+        """The persons that go into a split, by split and image."""
         validation = validation_persons()
         subjects = collections.defaultdict(list)
         for person in annotations.persons(variable, where, self.report, self.refuse_if_strict):
             split = self._split(person, validation)
             if split:
-                key = first_key + person.annolist_index * annotations.MOST_PERSONS + person.number
+                key = first_key + person.annolist_index * annotations.MAX_PERSONS + person.number
                 subjects[split, person.image_name].append(Subject(key, person))
         return subjects
 
@@ -111,33 +111,33 @@ class Builder(pose_builder.PoseBuilder):
             self.report.leave_out("no scale or position", who)
         elif person.test:
             return "test"
-        elif not person.labelled.any():
+        elif not person.labeled.any():
             self.report.leave_out("no joints", who)
         elif person.image_name not in validation:
             return "train"
         elif person.number in validation[person.image_name]:
             return "validation"
         else:
-            self.report.leave_out("not named by the validation split, in its pictures", who)
+            self.report.leave_out("not named by the validation split, in its images", who)
         return None
 
     def _generate_examples(self, requests: list[tuple[list[Subject], Files, str]]):
-        for group, results in self.read_pictures(requests, self._process):
+        for group, results in self.read_images(requests, self._process):
             for subject, example in zip(group, results, strict=True):
                 yield subject.key, example
 
     def _process(self, data: bytes, group: list[Subject]) -> list[dict]:
-        picture = pictures.prepare(data)
+        image = image_files.prepare(data)
         if self.builder_config.name == "full":
             whole = crops.Square(0, 0, 1, 1)
-            return [_example(subject.person, picture.data, whole) for subject in group]
-        pixels = crops.decode(picture.data)
+            return [_example(subject.person, image.data, whole) for subject in group]
+        pixels = crops.decode(image.data)
         examples = []
         for _, person in group:
             square = crops.square_around(
-                person.center, person.scale, person.keypoints, person.labelled
+                person.center, person.scale, person.keypoints, person.labeled
             )
-            examples.append(_example(person, crops.cut(pixels, square), square))
+            examples.append(_example(person, crops.crop_image(pixels, square), square))
         return examples
 
 
@@ -152,19 +152,19 @@ def _variable(release: Release) -> tuple[mat_file.Array, str]:
 
 
 def _example(person: annotations.Person, image: bytes, square: crops.Square) -> dict:
-    """The example of a person whose stored picture shows that square of the release's."""
+    """The example of a person whose stored image shows that square of the release's."""
     corner = np.array([square.x, square.y])
     center = (person.center - corner) * square.zoom
     scale = person.scale * square.zoom
     keypoints = (person.keypoints - corner) * square.zoom
-    labelled = person.labelled & (not person.test)  # the test split has persons without joints
+    labeled = person.labeled & (not person.test)  # the test split has persons without joints
     return {
         "image": image,
         "image_name": person.image_name,
         "person": person.number,
-        "keypoints": np.where(labelled[:, None], keypoints, 0).astype(np.float32),
-        "labelled": labelled,
-        "visible": person.visible & labelled,
+        "keypoints": np.where(labeled[:, None], keypoints, 0).astype(np.float32),
+        "labeled": labeled,
+        "visible": person.visible & labeled,
         "box": np.array([*(center - scale / 2), scale, scale], np.float32),
         "center": center.astype(np.float32),
         "scale": np.float32(scale),
@@ -177,7 +177,7 @@ def _example(person: annotations.Person, image: bytes, square: crops.Square) -> 
 
 
 def validation_persons() -> dict[str, frozenset[int]]:
-    """The numbers of the validation persons, by picture."""
+    """The numbers of the validation persons, by image."""
     lines = VALIDATION_PERSONS.read_text("utf-8").splitlines()
     entries = (line.split() for line in lines if not line.startswith("#"))
     return {name: frozenset(map(int, numbers)) for name, *numbers in entries}

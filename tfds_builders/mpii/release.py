@@ -1,4 +1,4 @@
-"""Where MPII's annotation files lie, and the pictures of each."""
+"""Where MPII's annotation files lie, and the images of each."""
 
 import posixpath
 import re
@@ -8,32 +8,32 @@ from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files
 
 ANNOTATIONS = re.compile(r"^mpii.*\.mat$", re.IGNORECASE)
-PICTURE = re.compile(r"^[^.].*\.(jpg|jpeg|png)$", re.IGNORECASE)
+IMAGE = re.compile(r"^[^.].*\.(jpg|jpeg|png)$", re.IGNORECASE)
 
 
 class Release(NamedTuple):
-    """An annotation file and the pictures that belong to it.
+    """An annotation file and the images that belong to it.
 
     Attributes:
       files: the folder or archive of the annotation file.
       annotations: its name in there.
-      pictures: folder or archive, and name in there, of the pictures, by file name.
+      images: folder or archive, and name in there, of the images, by file name.
     """
 
     files: Files
     annotations: str
-    pictures: dict[str, tuple[Files, str]]
+    images: dict[str, tuple[Files, str]]
 
 
 def find_releases(found: list[Files]) -> list[Release]:
-    """The annotation files with their pictures, in the order of the sources.
+    """The annotation files with their images, in the order of the sources.
 
-    Pictures belong to the annotation file of their own folder or archive, the nearest where it
-    holds several: a reduced picture must not meet the joints of the original. Those of an archive
+    Images belong to the annotation file of their own folder or archive, the nearest where it
+    holds several: a reduced image must not meet the joints of the original. Those of an archive
     without annotations belong to all.
 
     Raises:
-      BuildError: there is no annotation file, or one without pictures.
+      BuildError: there is no annotation file, or one without images.
     """
     annotations = [
         (files, name)
@@ -51,26 +51,26 @@ def find_releases(found: list[Files]) -> list[Release]:
     releases = []
     for files, name in annotations:
         rivals = [other for owner, other in annotations if owner is files]
-        pictures = _pictures(files, name, rivals)
+        images = _images(files, name, rivals)
         for other in common:
-            pictures = _pictures(other, "", [""]) | pictures
-        if not pictures:
+            images = _images(other, "", [""]) | images
+        if not images:
             raise BuildError(
-                f"no pictures beside {files.path}/{name}; name their archive or folder as a "
+                f"no images beside {files.path}/{name}; name their archive or folder as a "
                 "further --source"
             )
-        releases.append(Release(files, name, pictures))
+        releases.append(Release(files, name, images))
     return releases
 
 
-def _pictures(files: Files, owner: str, rivals: list[str]) -> dict[str, tuple[Files, str]]:
-    """The pictures of which no rival is nearer than the owner."""
+def _images(files: Files, owner: str, rivals: list[str]) -> dict[str, tuple[Files, str]]:
+    """The images of which no rival is nearer than the owner."""
     nearness: dict[str, tuple[int, bool]] = {}
     nearest: dict[str, int] = {}
-    pictures: dict[str, tuple[Files, str]] = {}
+    images: dict[str, tuple[Files, str]] = {}
     for name in files.names:
         folder, base = posixpath.split(name)
-        if not PICTURE.match(base):
+        if not IMAGE.match(base):
             continue
         if folder not in nearness:
             shared = {rival: _shared_folders(folder, rival) for rival in rivals}
@@ -78,8 +78,8 @@ def _pictures(files: Files, owner: str, rivals: list[str]) -> dict[str, tuple[Fi
         depth, owned = nearness[folder]
         if owned and depth > nearest.get(base, -1):
             nearest[base] = depth
-            pictures[base] = files, name
-    return pictures
+            images[base] = files, name
+    return images
 
 
 def _shared_folders(folder: str, file: str) -> int:

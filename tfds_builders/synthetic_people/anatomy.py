@@ -37,7 +37,7 @@ class Person(NamedTuple):
 
 
 class Tube(NamedTuple):
-    """A limb; see canvas.paint_tube. `nearer` pulls it forwards in the order of painting."""
+    """A limb; see canvas.paint_tube. `nearer` pulls it forward in the order of painting."""
 
     part: str
     ends: np.ndarray  # [2, 3]

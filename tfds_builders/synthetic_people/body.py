@@ -1,8 +1,8 @@
 """A body: proportions, forward kinematics and the camera, all in three dimensions.
 
 Body axes: x to the person's LEFT, y up, z to where the chest points; lengths are shares of the
-standing height. Camera axes: x to the right of the picture, y down, z away from the viewer. Seen
-from the front, the person's left is on the right of the picture.
+standing height. Camera axes: x to the right of the image, y down, z away from the viewer. Seen
+from the front, the person's left is on the right of the image.
 """
 
 from typing import NamedTuple
@@ -95,7 +95,7 @@ def camera_rotation(yaw: float, elevation: float, roll: float) -> np.ndarray:
     """[3, 3] from body axes to camera axes.
 
     `yaw` 0 sees the person from the front, 180 from behind, +90 turns the person's chest to the
-    right of the picture; `elevation` looks down from above; `roll` turns the picture clockwise.
+    right of the image; `elevation` looks down from above; `roll` turns the image clockwise.
     """
     to_camera = np.diag([1.0, -1.0, -1.0])
     return _turn(2, roll) @ _turn(0, elevation) @ to_camera @ _turn(1, yaw)

@@ -1,7 +1,7 @@
-"""Painting: textured tubes, ellipsoids and flat shapes on a picture that knows who owns a pixel.
+"""Painting: textured tubes, ellipsoids and flat shapes on an image that knows who owns a pixel.
 
 The one module of this data set that needs OpenCV. Everything is blended with soft edges onto a
-float32 picture; beside it lies a map of owners (one number per pixel, 0 the background) from which
+float32 image; beside it lies a map of owners (one number per pixel, 0 the background) from which
 visibility is read. Coordinates are continuous pixels: pixel (column c, row r) covers [c, c + 1) x
 [r, r + 1).
 
@@ -24,7 +24,7 @@ except ImportError as error:
         "drawing synthetic people needs OpenCV; install it with: pip install opencv-python-headless"
     ) from error
 
-cv2.setNumThreads(1)  # pictures are drawn in parallel, each small
+cv2.setNumThreads(1)  # images are drawn in parallel, each small
 
 AMBIENT = 0.62  # share of the light that comes from everywhere
 _ROWS, _COLUMNS = 30, 18  # texels of a tube's patch; a limb is some 40 x 15 pixels
@@ -47,14 +47,14 @@ PROFILES = {
 
 
 class Canvas(NamedTuple):
-    """`picture` [H, W, 3] float32, RGB in 0..255; `owner` [H, W] uint8."""
+    """`image` [H, W, 3] float32, RGB in 0..255; `owner` [H, W] uint8."""
 
-    picture: np.ndarray
+    image: np.ndarray
     owner: np.ndarray
 
 
 class Light(NamedTuple):
-    """`direction` [3] towards the light, unit length, camera axes; `strength` of its share."""
+    """`direction` [3] toward the light, unit length, camera axes; `strength` of its share."""
 
     direction: np.ndarray
     strength: float
@@ -80,7 +80,7 @@ def paint(canvas: Canvas, patch: np.ndarray, matrix: np.ndarray, owner: int) -> 
     bottom = min(int(low_y + abs(yx) * columns + abs(yy) * rows) + 1, height)
     if right <= left or bottom <= top:
         return
-    # OpenCV counts pixel centres as integers: half a texel in, half a pixel out
+    # OpenCV counts pixel centers as integers: half a texel in, half a pixel out
     matrix = matrix.copy()
     matrix[0, 2] = x0 + 0.5 * (xx + xy) - (left + 0.5)
     matrix[1, 2] = y0 + 0.5 * (yx + yy) - (top + 0.5)
@@ -92,7 +92,7 @@ def paint(canvas: Canvas, patch: np.ndarray, matrix: np.ndarray, owner: int) -> 
         borderMode=cv2.BORDER_REPLICATE,
     )
     alpha = drawn[..., 3:]
-    area = canvas.picture[top:bottom, left:right]
+    area = canvas.image[top:bottom, left:right]
     color = drawn[..., :3]
     color -= area
     color *= alpha
@@ -281,7 +281,7 @@ def paint_polygon(
 ) -> None:
     """Paints a flat shape.
 
-    `corners` [n, 2] pixels; `colors` is one colour [3] or a texture [h, w, 3], stretched over the
+    `corners` [n, 2] pixels; `colors` is one color [3] or a texture [h, w, 3], stretched over the
     shape's bounding box.
     """
     height, width = canvas.owner.shape
@@ -295,7 +295,7 @@ def paint_polygon(
     colors = np.asarray(colors, np.float32)
     if colors.ndim == 3:
         colors = resize(colors, (mask.shape[1], mask.shape[0]))
-    area = canvas.picture[low[1] : high[1], low[0] : high[0]]
+    area = canvas.image[low[1] : high[1], low[0] : high[0]]
     area += (mask * np.float32(opacity / 255))[..., None] * (colors - area)
     canvas.owner[low[1] : high[1], low[0] : high[0]][mask > 127] = owner
 
@@ -337,16 +337,16 @@ def _grains() -> np.ndarray:
     return np.random.default_rng(512).standard_normal((512, 512, 3), dtype=np.float32)
 
 
-def add_noise(rng: np.random.Generator, picture: np.ndarray, sigma: float) -> None:
+def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> None:
     """Adds normal noise in place, by a random cut out of a fixed field (repeated where needed)."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     grains = _grains()
     while grains.shape[0] < 2 * height or grains.shape[1] < 2 * width:
         grains = np.tile(grains, (2, 2, 1))
     row = int(rng.integers(grains.shape[0] - height + 1))
     column = int(rng.integers(grains.shape[1] - width + 1))
     cut = grains[row : row + height, column : column + width]
-    picture += np.float32(sigma * (1 if rng.random() < 0.5 else -1)) * cut
+    image += np.float32(sigma * (1 if rng.random() < 0.5 else -1)) * cut
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -354,12 +354,12 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), sigma)
 
 
-def to_bytes(picture: np.ndarray) -> np.ndarray:
+def to_bytes(image: np.ndarray) -> np.ndarray:
     """float32 -> uint8, rounded and held in 0..255."""
-    return cv2.convertScaleAbs(np.maximum(picture, 0))
+    return cv2.convertScaleAbs(np.maximum(image, 0))
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """JPEG bytes of an RGB picture [H, W, 3] uint8."""
+    """JPEG bytes of an RGB image [H, W, 3] uint8."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)[1].tobytes()

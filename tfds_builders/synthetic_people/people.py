@@ -75,7 +75,7 @@ def draw_person(
 
 
 def visible_joints(owner: np.ndarray, person: Person) -> np.ndarray:
-    """[16] bool: the joint lies in the picture and a part that meets there owns its pixel."""
+    """[16] bool: the joint lies in the image and a part that meets there owns its pixel."""
     points = person.figure.points
     places = person.camera.project(person.figure.joints())
     hidden_from = {  # depth beyond which the trunk is in the way

@@ -1,8 +1,8 @@
 """Poses of the synthetic people: joint angles drawn around a table of activities.
 
-Angles are in degrees and anatomical. An arm is (flexion: forwards and up, abduction: sideways and
+Angles are in degrees and anatomical. An arm is (flexion: forward and up, abduction: sideways and
 up, inward: rotation that carries the forearm across the body, elbow: 0 is straight). A leg is
-(flexion: forwards and up, abduction: sideways, outward: rotation of the knee and foot outwards,
+(flexion: forward and up, abduction: sideways, outward: rotation of the knee and foot outwards,
 knee: 0 is straight).
 """
 
@@ -18,12 +18,12 @@ class Activity(NamedTuple):
     """One row of the table: mean angles, and how far a person strays from them.
 
     `first` and `second` are the two sides of the body; which one is right is drawn anew for every
-    person. `tip` turns the whole body forwards about its left-right axis: 90 lies face down, -90 on
+    person. `tip` turns the whole body forward about its left-right axis: 90 lies face down, -90 on
     the back, 180 stands on the head. `level` says how far it is from standing: 0 people at rest, 1
     upright with busy arms, 2 sports and sitting, 3 lying and head down.
     """
 
-    spine: tuple[float, float, float]  # forwards, sideways, twist
+    spine: tuple[float, float, float]  # forward, sideways, twist
     first_arm: tuple[float, float, float, float]
     second_arm: tuple[float, float, float, float]
     first_leg: tuple[float, float, float, float]
@@ -36,7 +36,7 @@ class Activity(NamedTuple):
 class Pose(NamedTuple):
     """Angles of one person, degrees; row 0 of `arms` and `legs` is the right side, row 1 the left.
 
-    `spine` is (forwards, sideways, twist), `neck` (nod, tilt, turn), `feet` [2] the ankles'
+    `spine` is (forward, sideways, twist), `neck` (nod, tilt, turn), `feet` [2] the ankles'
     extension, `tip` the turn of the whole body about its left-right axis, `activity` a row's name.
     """
 

@@ -1,4 +1,4 @@
-"""Draws many pictures, in several processes, and encodes them as records of the schema."""
+"""Draws many images, in several processes, and encodes them as records of the schema."""
 
 import concurrent.futures
 import functools
@@ -9,7 +9,7 @@ from typing import Any
 
 from tfds_builders.synthetic_people import canvas, scene
 
-_FEW = 200  # pictures that are drawn sooner than processes start
+MIN_PARALLEL_IMAGES = 200  # images that are drawn sooner than processes start
 _CHUNK = 25
 
 
@@ -23,7 +23,7 @@ def record(
         "image_name": f"{split}_{index:06d}.jpg",
         "person": 0,
         "keypoints": example.keypoints,
-        "labelled": example.labelled,
+        "labeled": example.labeled,
         "visible": example.visible,
         "box": example.box,
         "center": example.center,
@@ -34,16 +34,16 @@ def record(
 
 
 def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterator[dict[str, Any]]:
-    """The records of pictures 0 to `count` - 1, in order.
+    """The records of images 0 to `count` - 1, in order.
 
     Args:
-        count: number of pictures.
+        count: number of images.
         workers: processes that draw; 0: this one; None: as many as there are processors, unless
-            the pictures are few.
+            the images are few.
         **drawing: the keyword arguments of `record`.
     """
     if workers is None:
-        workers = min(os.cpu_count() or 1, 16) if count > _FEW else 0
+        workers = min(os.cpu_count() or 1, 16) if count > MIN_PARALLEL_IMAGES else 0
     draw = functools.partial(record, **drawing)
     if workers == 0:
         yield from map(draw, range(count))

@@ -1,11 +1,11 @@
-"""One picture of the data set: who is in it, how the camera sees them, and their labels.
+"""One image of the data set: who is in it, how the camera sees them, and their labels.
 
     from tfds_builders.synthetic_people.scene import render
     example = render(seed=0, split="train", index=7)
     example.image                               # uint8 [192, 192, 3]
     example.keypoints[example.visible]          # pixels, (x, y)
 
-A picture depends on (seed, split, index), the size and the difficulty, on nothing else.
+An image depends on (seed, split, index), the size and the difficulty, on nothing else.
 """
 
 import zlib
@@ -30,11 +30,11 @@ from tfds_builders.synthetic_people.surroundings import background, paint_occlud
 from tfds_builders.synthetic_people.wardrobe import sample_outfit
 
 _TORSO = ("right_shoulder", "left_shoulder", "right_hip", "left_hip")
-_ABOVE_MIDDLE = 15 / 200  # MPII's objpos lies this share of the height above the body's middle
+_ABOVE_MIDDLE = 15 / 200  # MPII's objpos lies this fraction of the height above the body's middle
 
 
 class Difficulty(NamedTuple):
-    """What makes the people hard to read. Shares are of all pictures."""
+    """What makes the people hard to read. Shares are of all images."""
 
     pose_variety: float = 1.0  # 0: people at rest, 1: the whole table of activities
     turned: float = 100.0  # degrees: how far a person is turned from front or back view, at most
@@ -42,23 +42,23 @@ class Difficulty(NamedTuple):
     occluder_size: float = 0.22  # of the largest, in the person's height; the smallest: a quarter
     strangers: float = 0.30  # share with another person, in front (one in three) or behind
     stray_limbs: float = 0.20  # share with somebody's arm or leg reaching in
-    cut_off: float = 0.20  # share framed so that joints lie outside the picture
-    from_behind: float = 0.30  # share whose back is towards the camera
+    cut_off: float = 0.20  # share framed so that joints lie outside the image
+    from_behind: float = 0.30  # share whose back is toward the camera
     bold_fronts: float = 0.5  # share whose front differs from the back at a glance
     roll: float = 10.0  # degrees: the camera's usual tilt (standard deviation)
     any_roll: float = 0.05  # share that is turned by any angle
     clutter: float = 7.0  # mean number of things in the background
-    noise: float = 5.0  # grey levels: the largest standard deviation of the sensor's noise
+    noise: float = 5.0  # gray levels: the largest standard deviation of the sensor's noise
 
 
 class Example(NamedTuple):
-    """A picture and its labels; pixels are continuous, (x, y), the picture is [0, W] x [0, H]."""
+    """An image and its labels; pixels are continuous, (x, y), the image is [0, W] x [0, H]."""
 
     image: np.ndarray  # uint8 [H, W, 3], RGB
-    keypoints: np.ndarray  # float32 [16, 2]; 0 where not labelled
-    labelled: np.ndarray  # bool [16]: inside the picture
-    visible: np.ndarray  # bool [16]: labelled and not hidden
-    box: np.ndarray  # float32 [4]: x, y, width, height of the part inside the picture
+    keypoints: np.ndarray  # float32 [16, 2]; 0 where not labeled
+    labeled: np.ndarray  # bool [16]: inside the image
+    visible: np.ndarray  # bool [16]: labeled and not hidden
+    box: np.ndarray  # float32 [4]: x, y, width, height of the part inside the image
     center: np.ndarray  # float32 [2]: like MPII's objpos
     scale: float  # pixels: standing height
     head_size: float  # pixels: 0.6 times the diagonal of the head's box
@@ -66,14 +66,14 @@ class Example(NamedTuple):
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
-    """The source of all randomness of one picture."""
+    """The source of all randomness of one image."""
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index])
 
 
 def render(
     seed: int, split: str, index: int, *, size: int = 192, difficulty: Difficulty | None = None
 ) -> Example:
-    """Draws picture number `index` of a split; `size` is its side in pixels."""
+    """Draws image number `index` of a split; `size` is its side in pixels."""
     difficulty = difficulty or Difficulty()
     rng = generator(seed, split, index)
     person, activity = _sample_person(rng, size, difficulty)
@@ -95,7 +95,7 @@ def render(
         target = joints[rng.integers(len(joints))]
         reach = person.camera.focus * difficulty.occluder_size * rng.uniform(0.25, 1.0)
         paint_occluder(rng, on, light, target, reach, STRANGER)
-    return _label(rng, _develop(rng, on.picture, difficulty.noise), on.owner, person, box, activity)
+    return _label(rng, _develop(rng, on.image, difficulty.noise), on.owner, person, box, activity)
 
 
 def _sample_light(rng: np.random.Generator) -> canvas.Light:
@@ -106,7 +106,7 @@ def _sample_light(rng: np.random.Generator) -> canvas.Light:
 def _sample_person(
     rng: np.random.Generator, size: int, difficulty: Difficulty
 ) -> tuple[Person, str]:
-    """A person, framed: whole inside the picture or cut off by it, as `difficulty` says."""
+    """A person, framed: whole inside the image or cut off by it, as `difficulty` says."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
     yaw = rng.uniform(-1, 1) * difficulty.turned
@@ -139,7 +139,7 @@ def _sample_person(
 def _cut_off(
     rng: np.random.Generator, size: int, focus: float, joints: np.ndarray, unit: Camera
 ) -> np.ndarray:
-    """A place for the pelvis such that limbs or the head leave the picture, the torso does not."""
+    """A place for the pelvis such that limbs or the head leave the image, the torso does not."""
     places = unit.project(joints) * focus
     torso = np.isin(JOINTS, _TORSO)
     best = np.full(2, size / 2) - places.mean(0)
@@ -182,7 +182,7 @@ def _draw_stray_limb(
     light: canvas.Light,
     difficulty: Difficulty,
 ) -> None:
-    """An arm or a leg of somebody outside the picture whose end lies near the person."""
+    """An arm or a leg of somebody outside the image whose end lies near the person."""
     stranger = _sample_stranger(rng, beside, difficulty, 0.4)
     side = pick(rng, SIDES)
     chain, end = (
@@ -198,15 +198,15 @@ def _draw_stray_limb(
     draw_person(on, moved, light, owner=STRANGER, only=tuple(f"{side}_{part}" for part in chain))
 
 
-def _develop(rng: np.random.Generator, picture: np.ndarray, noise: float) -> np.ndarray:
-    """Exposure, colour cast, blur and noise of a cheap camera -> uint8."""
+def _develop(rng: np.random.Generator, image: np.ndarray, noise: float) -> np.ndarray:
+    """Exposure, color cast, blur and noise of a cheap camera -> uint8."""
     gain = rng.uniform(0.75, 1.2) * (1 + 0.05 * rng.normal(size=3))
     offset = rng.normal() * 8
-    picture = picture * gain.astype(np.float32) + np.float32(offset)
+    image = image * gain.astype(np.float32) + np.float32(offset)
     if rng.random() < 0.35:
-        picture = canvas.blur(picture, float(rng.uniform(0.4, 1.0)))
-    canvas.add_noise(rng, picture, rng.uniform(0, noise))
-    return canvas.to_bytes(picture)
+        image = canvas.blur(image, float(rng.uniform(0.4, 1.0)))
+    canvas.add_noise(rng, image, rng.uniform(0, noise))
+    return canvas.to_bytes(image)
 
 
 def _bounds(owner: np.ndarray) -> np.ndarray:
@@ -226,7 +226,7 @@ def _label(
 ) -> Example:
     keypoints = person.camera.project(person.figure.joints())
     height, width = owner.shape
-    labelled = ((keypoints >= 0) & (keypoints < (width, height))).all(1)
+    labeled = ((keypoints >= 0) & (keypoints < (width, height))).all(1)
     size = person.size
     standing = size.thigh + size.shin + 0.045 + size.torso + size.neck + size.head
     scale = float(person.camera.focus * standing)
@@ -236,9 +236,9 @@ def _label(
     head_diagonal = 2 * float(np.linalg.norm(head)) * zoom
     return Example(
         image=image,
-        keypoints=np.where(labelled[:, None], keypoints, 0).astype(np.float32),
-        labelled=labelled,
-        visible=labelled & visible_joints(owner, person),
+        keypoints=np.where(labeled[:, None], keypoints, 0).astype(np.float32),
+        labeled=labeled,
+        visible=labeled & visible_joints(owner, person),
         box=box,
         center=(middle - (0, _ABOVE_MIDDLE * scale)).astype(np.float32),
         scale=scale,

@@ -1,6 +1,6 @@
 """What is around a person: rooms, landscapes and noise behind, and objects in front.
 
-Much of it looks like limbs (poles, trunks, legs of tables, tubes in skin colours), so that a long
+Much of it looks like limbs (poles, trunks, legs of tables, tubes in skin colors), so that a long
 thin thing alone is not yet an arm.
 """
 
@@ -25,14 +25,14 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
 
 def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
     """Wall or sky above, floor or ground below."""
-    picture = np.empty((size, size, 3), np.float32)
+    image = np.empty((size, size, 3), np.float32)
     line = int(size * rng.uniform(0.45, 0.9))
     down = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
-    picture[:] = random_color(rng) * (1 - 0.35 * down * rng.uniform(-1, 1))
-    picture[line:] = random_color(rng) * (0.75 + 0.35 * down[line:])
+    image[:] = random_color(rng) * (1 - 0.35 * down * rng.uniform(-1, 1))
+    image[line:] = random_color(rng) * (0.75 + 0.35 * down[line:])
     if rng.random() < 0.4:  # a skirting board or a far shore
-        picture[line : line + int(rng.integers(1, 6))] = random_color(rng)
-    return picture
+        image[line : line + int(rng.integers(1, 6))] = random_color(rng)
+    return image
 
 
 def _pattern(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -45,8 +45,8 @@ def _pattern(rng: np.random.Generator, size: int) -> np.ndarray:
 def background(rng: np.random.Generator, size: int, clutter: float) -> np.ndarray:
     """[size, size, 3] float32, RGB in 0..255; `clutter` is the mean number of things in it."""
     backdrop = pick_weighted(rng, {_gradient: 0.25, _horizon: 0.55, _pattern: 0.20})
-    picture = backdrop(rng, size)
-    on = canvas.new_canvas(picture)
+    image = backdrop(rng, size)
+    on = canvas.new_canvas(image)
     light = Light(np.array([0.4, -0.6, -0.7]), float(rng.uniform(0.2, 0.5)))
     for _ in range(rng.poisson(clutter)):
         _thing(rng, on, light, rng.uniform(-0.1, 1.1, 2) * size, size * rng.uniform(0.05, 0.38), 0)
@@ -54,10 +54,10 @@ def background(rng: np.random.Generator, size: int, clutter: float) -> np.ndarra
     if roughness:
         cells = pick(rng, (5, 12, 30, 70))
         noise = canvas.smooth_noise(rng, cells, size, 3 if rng.random() < 0.4 else 1)
-        picture += roughness * noise
+        image += roughness * noise
     if rng.random() < 0.5:  # out of focus
-        picture = canvas.blur(picture, float(rng.uniform(0.6, 2.2)))
-    return picture
+        image = canvas.blur(image, float(rng.uniform(0.6, 2.2)))
+    return image
 
 
 def _pole(rng, on, light, middle, reach, owner) -> None:

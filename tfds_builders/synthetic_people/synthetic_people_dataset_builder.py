@@ -32,11 +32,11 @@ DEMO = scene.Difficulty(
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class PeopleConfig(tfds.core.BuilderConfig):
-    """How many people, how large the pictures, how hard.
+    """How many people, how large the images, how hard.
 
     Attributes:
       train, validation, test: persons per split; a split of 0 is left out.
-      size: side of the pictures in pixels.
+      size: side of the images in pixels.
       seed: of the whole data set. Splits never share a person, whatever the seed.
       quality: of the JPEG files, 1 to 100.
       difficulty: see scene.Difficulty.
@@ -66,7 +66,7 @@ class Builder(pose_builder.PoseBuilder):
         PeopleConfig(name="demo", description="What `make demo` trains on.", difficulty=DEMO),
         PeopleConfig(
             name="tiny",
-            description="A few small pictures, for tests.",
+            description="A few small images, for tests.",
             train=48,
             validation=16,
             test=16,
@@ -107,7 +107,7 @@ class Builder(pose_builder.PoseBuilder):
             quality=config.quality,
         )
         for index, example in enumerate(drawn):
-            labelled, visible = example["labelled"], example["visible"]
-            self.report.remark(f"{split}: joints hidden", int((labelled & ~visible).sum()))
-            self.report.remark(f"{split}: persons cut off", int(not labelled.all()))
+            labeled, visible = example["labeled"], example["visible"]
+            self.report.remark(f"{split}: joints hidden", int((labeled & ~visible).sum()))
+            self.report.remark(f"{split}: persons cut off", int(not labeled.all()))
             yield index, {**example, "image": io.BytesIO(example["image"])}

@@ -70,12 +70,12 @@ class Outfit(NamedTuple):
 
 
 def random_color(rng: np.random.Generator, low: float = 20, high: float = 245) -> np.ndarray:
-    """[3] float32, grey as often as clothes and rooms are."""
+    """[3] float32, gray as often as clothes and rooms are."""
     color = rng.uniform(low, high, 3).tolist()
-    grey = sum(color) / 3
+    gray = sum(color) / 3
     vividness = pick(rng, (0.2, 0.6, 1.2))
     return np.array(
-        [min(max(grey + (value - grey) * vividness, 8), 250) for value in color], np.float32
+        [min(max(gray + (value - gray) * vividness, 8), 250) for value in color], np.float32
     )
 
 
@@ -126,7 +126,7 @@ def _creased(rng: np.random.Generator, texture: np.ndarray, strength: float) -> 
 
 
 def plain(color: np.ndarray) -> np.ndarray:
-    """A texture [1, 1, 3] of one colour."""
+    """A texture [1, 1, 3] of one color."""
     return np.asarray(color, np.float32).reshape(1, 1, 3)
 
 
@@ -252,8 +252,8 @@ def _head(
 def sample_outfit(rng: np.random.Generator, *, bold_fronts: float = 0.0) -> Outfit:
     """Dresses one person.
 
-    `bold_fronts` is the share of people whose front and back differ at a glance: the shirt has
-    something large in front, the hair's colour is not the skin's, shoes have light toes.
+    `bold_fronts` is the fraction of people whose front and back differ at a glance: the shirt has
+    something large in front, the hair's color is not the skin's, shoes have light toes.
     """
     bold = rng.random() < bold_fronts
     skin = _SKIN[rng.integers(len(_SKIN))] * np.float32(rng.uniform(0.92, 1.06))
@@ -273,7 +273,7 @@ def sample_outfit(rng: np.random.Generator, *, bold_fronts: float = 0.0) -> Outf
     # a limb's cloth is the trunk's, with its pattern as wide and as high
     arm_cloth = (top[:20, :24], top[14:34, 24:48])
     leg_cloth = (bottom[24:44, :24], bottom[16:36, 24:48])
-    if rng.random() < 0.2:  # sleeves of another colour
+    if rng.random() < 0.2:  # sleeves of another color
         arm_cloth = (np.broadcast_to(random_color(rng), (*_LIMB, 3)).astype(np.float32),) * 2
     upper_arm = _sleeved(rng, arm_cloth[0], skin, sleeve)
     forearm = _sleeved(rng, arm_cloth[1], skin, sleeve - 1)

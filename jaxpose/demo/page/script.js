@@ -47,7 +47,7 @@ async function openPhoto(chosen) {
   if (!found) return URL.revokeObjectURL(address);
   if (!(await readable)) {
     URL.revokeObjectURL(address);
-    say("This browser cannot show that kind of picture; take a JPEG, PNG or WebP.");
+    say("This browser cannot show that kind of image; take a JPEG, PNG or WebP.");
     return;
   }
   URL.revokeObjectURL(byId("image").src);

@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from tfds_builders.sources import Files, ReadError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further pictures behind it
+KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further images behind it
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # in the file's first box
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
@@ -40,8 +40,8 @@ Tag = TypeVar("Tag")
 Result = TypeVar("Result")
 
 
-class Picture(NamedTuple):
-    """An encoded picture.
+class EncodedImage(NamedTuple):
+    """An encoded image.
 
     Attributes:
       data: JPEG or PNG, three channels of 8 bits, no orientation to apply.
@@ -66,11 +66,11 @@ def size(data: bytes) -> tuple[int, int]:
         raise ReadError(_reason(error)) from error
 
 
-def prepare(data: bytes) -> Picture:
-    """Checks that a picture decodes to its end, and encodes it again only where it has to.
+def prepare(data: bytes) -> EncodedImage:
+    """Checks that an image decodes to its end, and encodes it again only where it has to.
 
     Raises:
-      ReadError: the picture is truncated or no picture; the message says why.
+      ReadError: the image is truncated or no image; the message says why.
     """
     try:
         with _opened(data) as image:
@@ -79,7 +79,7 @@ def prepare(data: bytes) -> Picture:
         raise
     except Exception as error:  # Pillow raises whatever its formats' readers stumble over
         if data[4:8] == b"ftyp" and any(brand in data[8:40] for brand in HEIC_BRANDS):
-            raise ReadError("a HEIC picture; turn it into JPEG or PNG first") from error
+            raise ReadError("a HEIC image; turn it into JPEG or PNG first") from error
         raise ReadError(_reason(error)) from error
 
 
@@ -121,11 +121,11 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 def _orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(ORIENTATION, UPRIGHT)
-    except Exception:  # Pillow raises whatever a broken block makes it stumble over
+    except Exception:  # Pillow raises whatever a corrupt block makes it stumble over
         return UNKNOWN
 
 
-def _prepare(data: bytes, image: Image.Image) -> Picture:
+def _prepare(data: bytes, image: Image.Image) -> EncodedImage:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ReadError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
@@ -140,7 +140,7 @@ def _prepare(data: bytes, image: Image.Image) -> Picture:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), how)
         if pixels is None:
             raise ReadError("OpenCV cannot decode it")
-        return Picture(data, width, height, encoded_again=False)
+        return EncodedImage(data, width, height, encoded_again=False)
     deep_colors = image.format == "PNG" and data[24] == 16 and not image.mode.startswith("I")
     upright = Image.fromarray(_to_8_bits(image)) if image.mode.startswith("I") else image
     # Not ImageOps.exif_transpose, which writes EXIF again and fails where it cannot encode a value.
@@ -154,7 +154,7 @@ def _prepare(data: bytes, image: Image.Image) -> Picture:
         upright.save(encoded, "JPEG", quality=QUALITY, subsampling=0)
     else:
         upright.save(encoded, "PNG")
-    return Picture(encoded.getvalue(), *upright.size, encoded_again=True)
+    return EncodedImage(encoded.getvalue(), *upright.size, encoded_again=True)
 
 
 def _kept(data: bytes, image: Image.Image) -> bool:
@@ -197,7 +197,7 @@ def _chunks_end_within(data: bytes) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no picture"
+        return "no image"
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -228,7 +228,7 @@ def read_all(
     with futures.ThreadPoolExecutor(workers) as pool:
         waiting: collections.deque = collections.deque()
 
-        def read_ahead(count):
+        def prefetch(count):
             for tag, files, name in itertools.islice(ordered, count):
                 try:
                     task = pool.submit(process, files.read(name), tag)
@@ -238,7 +238,7 @@ def read_all(
                 waiting.append((tag, name, task))
 
         try:
-            read_ahead(4 * workers)
+            prefetch(4 * workers)
             while waiting:
                 tag, name, task = waiting.popleft()
                 try:
@@ -246,7 +246,7 @@ def read_all(
                 except ReadError as error:
                     result = error
                 yield tag, name, result
-                read_ahead(1)
+                prefetch(1)
         finally:
             for _, _, task in waiting:
                 task.cancel()

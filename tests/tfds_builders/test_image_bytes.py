@@ -1,4 +1,4 @@
-"""What is kept of a picture byte for byte, what is encoded again, and what is refused by name."""
+"""What is kept of an image byte for byte, what is encoded again, and what is refused by name."""
 
 import io
 import struct
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_builders import pictures
+from tfds_builders import image_files
 from tfds_builders.sources import Folder, ReadError
 
 ROWS, COLUMNS = np.mgrid[:40, :60]
@@ -24,7 +24,7 @@ def encoded(kind="JPEG", *, mode="RGB", **options):
 
 def turned(orientation):
     exif = Image.Exif()
-    exif[pictures.ORIENTATION] = orientation
+    exif[image_files.ORIENTATION] = orientation
     return encoded(exif=exif, quality=95, subsampling=0)
 
 
@@ -35,12 +35,12 @@ def decoded(data):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_a_plain_picture_is_kept_byte_for_byte(kind):
+def test_a_plain_image_is_kept_byte_for_byte(kind):
     data = encoded(kind)
-    assert pictures.prepare(data) == pictures.Picture(data, 60, 40, encoded_again=False)
+    assert image_files.prepare(data) == image_files.EncodedImage(data, 60, 40, encoded_again=False)
 
 
-# EXIF's numbers: what has to be done to the stored picture to see it upright.
+# EXIF's numbers: what has to be done to the stored image to see it upright.
 UPRIGHT = {
     2: lambda p: p[:, ::-1],
     3: lambda p: p[::-1, ::-1],
@@ -53,15 +53,15 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_a_turned_picture_is_stored_upright(orientation):
+def test_a_turned_image_is_stored_upright(orientation):
     data = turned(orientation)
-    picture = pictures.prepare(data)
+    image = image_files.prepare(data)
     expected = UPRIGHT[orientation](PIXELS)
-    assert picture.encoded_again
-    assert (picture.height, picture.width) == expected.shape[:2]
-    assert pictures.size(data) == (picture.width, picture.height)
-    assert np.abs(decoded(picture.data) - expected).max() < 16
-    assert not Image.open(io.BytesIO(picture.data)).getexif().get(pictures.ORIENTATION)
+    assert image.encoded_again
+    assert (image.height, image.width) == expected.shape[:2]
+    assert image_files.size(data) == (image.width, image.height)
+    assert np.abs(decoded(image.data) - expected).max() < 16
+    assert not Image.open(io.BytesIO(image.data)).getexif().get(image_files.ORIENTATION)
 
 
 @pytest.mark.parametrize(
@@ -75,16 +75,16 @@ def test_a_turned_picture_is_stored_upright(orientation):
 )
 def test_a_turned_image_is_stored_upright_whatever_else_its_exif_holds(entry):
     data = encoded(quality=95, subsampling=0)
-    entries = [(pictures.ORIENTATION, 3, 1, struct.pack("<HH", 6, 0)), entry]
+    entries = [(image_files.ORIENTATION, 3, 1, struct.pack("<HH", 6, 0)), entry]
     block = b"".join(struct.pack("<HHI", *fields[:3]) + fields[3] for fields in entries)
     block = b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + block + bytes(4)
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture = pictures.prepare(data)
-        assert pictures.size(data) == (40, 60)
-    assert np.abs(decoded(picture.data) - np.rot90(PIXELS, -1)).max() < 16
-    assert not Image.open(io.BytesIO(picture.data)).getexif()
+        image = image_files.prepare(data)
+        assert image_files.size(data) == (40, 60)
+    assert np.abs(decoded(image.data) - np.rot90(PIXELS, -1)).max() < 16
+    assert not Image.open(io.BytesIO(image.data)).getexif()
 
 
 @pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0no"])
@@ -93,11 +93,11 @@ def test_an_exif_block_that_cannot_be_read_turns_nothing(block):
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        picture = pictures.prepare(data)
-        assert (picture.width, picture.height) == pictures.size(data) == (60, 40)
+        image = image_files.prepare(data)
+        assert (image.width, image.height) == image_files.size(data) == (60, 40)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a block without orientation is kept
-        assert np.abs(decoded(picture.data) - PIXELS).max() < 16
+        assert np.abs(decoded(image.data) - PIXELS).max() < 16
 
 
 GRAY = np.tile(np.linspace(0, 255, 64), (48, 1))
@@ -108,9 +108,9 @@ GRAY = np.tile(np.linspace(0, 255, 64), (48, 1))
 def test_gray_levels_in_16_bits_become_8_by_their_range(factor, orientation):
     levels = (GRAY.astype(np.uint16) * factor).astype(np.uint16)
     file, exif = io.BytesIO(), Image.Exif()
-    exif[pictures.ORIENTATION] = orientation
+    exif[image_files.ORIENTATION] = orientation
     Image.fromarray(levels).save(file, "PNG", exif=exif)
-    pixels = decoded(pictures.prepare(file.getvalue()).data)
+    pixels = decoded(image_files.prepare(file.getvalue()).data)
     expected = np.repeat(GRAY.astype(int)[..., None], 3, -1)
     np.testing.assert_array_equal(
         pixels, UPRIGHT[orientation](expected) if orientation > 1 else expected
@@ -123,43 +123,43 @@ def test_colors_in_16_bits_are_read_or_refused():
         cv2.imencode(".png", (colors * factor).astype(np.uint16))[1].tobytes()
         for factor in (257, 16)
     )
-    np.testing.assert_allclose(decoded(pictures.prepare(full).data), colors, atol=1)
+    np.testing.assert_allclose(decoded(image_files.prepare(full).data), colors, atol=1)
     with pytest.raises(ReadError, match="its colors have 16 bits and use the lower ones alone"):
-        pictures.prepare(low)
+        image_files.prepare(low)
 
 
 @pytest.mark.parametrize(
     ("kind", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("GIF", "P")]
 )
 def test_other_channels_become_rgb(kind, mode):
-    picture = pictures.prepare(encoded(kind, mode=mode))
-    assert picture.encoded_again
-    assert decoded(picture.data).shape == (40, 60, 3)
+    image = image_files.prepare(encoded(kind, mode=mode))
+    assert image.encoded_again
+    assert decoded(image.data).shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.97])
-def test_a_picture_that_is_cut_off_is_refused(kind, share):
+def test_an_image_that_is_cut_off_is_refused(kind, share):
     data = encoded(kind)
     with pytest.raises(ReadError):
-        pictures.prepare(data[: int(share * len(data))])
+        image_files.prepare(data[: int(share * len(data))])
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\xff\xd8\xff" + bytes(100)])
-def test_what_is_no_picture_is_refused(data):
+@pytest.mark.parametrize("data", [b"", b"no image", b"\xff\xd8\xff" + bytes(100)])
+def test_what_is_no_image_is_refused(data):
     with pytest.raises(ReadError, match=r"^[^\n]+$"):
-        pictures.prepare(data)
+        image_files.prepare(data)
 
 
 def test_heic_is_named():
-    with pytest.raises(ReadError, match="a HEIC picture; turn it into JPEG or PNG first"):
-        pictures.prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    with pytest.raises(ReadError, match="a HEIC image; turn it into JPEG or PNG first"):
+        image_files.prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
 
 
-def test_a_picture_that_claims_to_be_enormous_is_refused(monkeypatch):
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
+def test_an_image_that_claims_to_be_enormous_is_refused(monkeypatch):
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 1000)
     with pytest.raises(ReadError, match="60 x 40 is more than 1,000 pixels"):
-        pictures.prepare(encoded())
+        image_files.prepare(encoded())
 
 
 def test_changed_bytes_are_read_or_refused():
@@ -170,11 +170,11 @@ def test_changed_bytes_are_read_or_refused():
             data = bytearray(whole)
             data[rng.integers(len(data))] = rng.integers(256)
             try:
-                picture = pictures.prepare(bytes(data))
+                image = image_files.prepare(bytes(data))
             except ReadError as error:
                 assert str(error) and "\n" not in str(error)
             else:
-                assert picture.width > 0 and picture.height > 0
+                assert image.width > 0 and image.height > 0
 
 
 def test_all_files_come_back_under_their_name_whatever_happens_to_one(tmp_path):
@@ -184,7 +184,9 @@ def test_all_files_come_back_under_their_name_whatever_happens_to_one(tmp_path):
     requests = [(number, files, f"{number:02d}.jpg") for number in range(40)]
     (tmp_path / "09.jpg").unlink()  # after it was listed
 
-    found = list(pictures.read_all(requests, lambda data, tag: (tag, pictures.prepare(data).width)))
+    found = list(
+        image_files.read_all(requests, lambda data, tag: (tag, image_files.prepare(data).width))
+    )
     assert sorted(tag for tag, *_ in found) == list(range(40))
     for tag, name, result in found:
         assert name == f"{tag:02d}.jpg"

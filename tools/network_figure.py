@@ -1,4 +1,4 @@
-"""Draws docs/network.svg, the network layer by layer: `python -m tools.network_picture`.
+"""Draws docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
 Readable on light and on dark pages: the drawing has a ground of its own in either.
 """
@@ -79,11 +79,11 @@ class Drawing:
         self.text(x + 12, y + 22, title, "title")
 
 
-def whole(d: Drawing) -> None:
-    """The network from the picture to the keypoints."""
+def draw_network(d: Drawing) -> None:
+    """The network from the image to the keypoints."""
     d.panel(10, 10, 1020, 240, "PoseNet: stem, K prediction blocks")
     y = 85
-    d.box(70, y, 90, 44, "plain", "picture", "256 x 256 x 3")
+    d.box(70, y, 90, 44, "plain", "image", "256 x 256 x 3")
     d.box(200, y, 90, 44, "conv", "`stem`", "Stem")
     d.arrow((115, y), (155, y))
     d.arrow((245, y), (335, y))
@@ -260,7 +260,7 @@ def block_b(d: Drawing) -> None:
 def svg() -> str:
     """The drawing as SVG."""
     d = Drawing()
-    for part in (whole, stem, block_a, block_b):
+    for part in (draw_network, stem, block_a, block_b):
         part(d)
     body = "\n".join(d.parts)
     return (

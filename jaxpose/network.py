@@ -456,7 +456,7 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     # traced alone. `lazy_init` does the same, but compiles 60 programs for it.
     with jax.ensure_compile_time_eval():
         jax.eval_shape(init, images)
-    return jax.tree.map(np.asarray, variables)
+    return jax.tree.map(np.array, variables)  # writable
 
 
 def decode(

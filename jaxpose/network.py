@@ -71,7 +71,7 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -
 
 
 def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Draw a kernel, Glorot uniform: within sqrt(6 / (fan in + fan out)).
+    """Draw a kernel [..., C in, C out], Glorot uniform: within sqrt(6 / (fan in + fan out)).
 
     Args:
       key: scalar, of `jax.random`.

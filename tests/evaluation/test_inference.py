@@ -103,8 +103,8 @@ def traced_once(monkeypatch):
     """Fail where the program of a forward pass is traced a second time."""
     chex.clear_trace_counter()
     inference.make_forward.cache_clear()
-    once = chex.assert_max_traces(inference.answer_crops, n=1)
-    monkeypatch.setattr(inference, "answer_crops", once)
+    once = chex.assert_max_traces(inference.predict_crops, n=1)
+    monkeypatch.setattr(inference, "predict_crops", once)
     yield
     inference.make_forward.cache_clear()
 

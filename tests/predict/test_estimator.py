@@ -104,8 +104,8 @@ def test_sizes_between_powers_of_two_share_a_program(estimator, picture):
 
 def test_photos_of_any_size_share_a_program(monkeypatch):
     chex.clear_trace_counter()
-    once = chex.assert_max_traces(estimator_module.answer_crops, n=1)
-    monkeypatch.setattr(estimator_module, "answer_crops", once)
+    once = chex.assert_max_traces(estimator_module.predict_crops, n=1)
+    monkeypatch.setattr(estimator_module, "predict_crops", once)
     estimator = PoseEstimator(small_estimator.variables(), METADATA)
     for height, width in ((80, 120), (300, 64), (81, 81)):
         photo = np.zeros((height, width, 3), np.uint8)

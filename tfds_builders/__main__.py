@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--corrections",
         metavar="FILE",
-        help="lspet/corrected: the corrections (default: those that come with the builder)",
+        help="lspet/corrected: the file that `python -m tools.correct_labels` wrote",
     )
     parser.add_argument(
         "--data_dir",

@@ -19,7 +19,7 @@ EXEMPT = "old spelling"
 SKIPPED = (
     "LICENSE", "requirements.lock", "*.bib", "*.tsv", "*/TAGS.txt", "*/validation_persons.txt",
     "*.npz", "*.mat", "*.jpg", "*.png", "*.webp", "docs/runs/*", "tools/check_words.py",
-    "tests/test_check_words.py",
+    "tests/tools/test_check_words.py",
 )  # fmt: skip
 _IZE = (
     "initial|normal|optim|serial|synchron|rematerial|minim|maxim|recogn|organ|visual|summar|quant|"

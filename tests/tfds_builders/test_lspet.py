@@ -63,6 +63,54 @@ def test_joints_of_other_images_are_refused(tmp_path):
         build(tmp_path / "data", tmp_path / "release")
 
 
+HEADER = "image\tjoint\told_x\told_y\tnew_x\tnew_y\treason\n"
+
+
+def test_corrections_change_training_labels_and_nothing_else(tmp_path, prepared):
+    file = tmp_path / "corrections.tsv"
+    file.write_text(
+        HEADER
+        + "im00001.jpg\tright_ankle\t1.0\t2.0\t33.5\t44.5\tmoved\n"
+        + "im00002.jpg\tright_wrist\t\t\t12.5\t13.5\tfilled\n"
+        + "im00002.jpg\thead_top\t1.0\t2.0\t\t\tdropped\n"
+    )
+    config = lspet_dataset_builder.CORRECTED
+    builder = build(tmp_path / "data", config=config, corrections=str(file))
+    first, second = builder.as_data_source("train")
+    before_first, before_second = prepared["train"]
+    np.testing.assert_array_equal(first["keypoints"][0], [33.5, 44.5])
+    np.testing.assert_array_equal(first["keypoints"][1:], before_first["keypoints"][1:])
+    np.testing.assert_array_equal(second["keypoints"][6], [12.5, 13.5])
+    assert second["labeled"][6] and not before_second["labeled"][6]
+    assert not second["labeled"][13] and before_second["labeled"][13]
+    (validation,) = builder.as_data_source("validation")
+    np.testing.assert_array_equal(validation["keypoints"], prepared["validation"][0]["keypoints"])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg: not for training"),
+        ("im00001.jpg\ttail\t\t\t1\t2\tfilled\n", "is not a file of tools.correct_labels"),
+        ("im00001.jpg\n", "is not a file of tools.correct_labels"),
+        (None, "cannot be read"),
+    ],
+)
+def test_corrections_of_another_form_are_refused(tmp_path, line, says):
+    file = tmp_path / "corrections.tsv"
+    if line is not None:
+        file.write_text(HEADER + line)
+    config = lspet_dataset_builder.CORRECTED
+    with pytest.raises(BuildError, match=says):
+        build(tmp_path / "data", config=config, corrections=str(file))
+
+
+def test_without_a_file_the_corrected_labels_cannot_be_built(tmp_path):
+    config = lspet_dataset_builder.CORRECTED
+    with pytest.raises(BuildError, match="give the corrections"):
+        build(tmp_path / "data", config=config)
+
+
 if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
 
     @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")

@@ -9,7 +9,6 @@ import tensorflow_datasets as tfds
 from tfds_builders import joints, leeds, pose_builder, schema
 from tfds_builders.errors import BuildError
 
-CORRECTIONS = pathlib.Path(__file__).parent / "corrections.tsv"
 CORRECTED = tfds.core.BuilderConfig(
     name="corrected",
     version="1.0.0",
@@ -26,7 +25,7 @@ class Builder(pose_builder.PoseBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put lspet_dataset.zip, or what it holds, into the folder."
 
     def __init__(self, *, corrections: str | None = None, **kwargs):
-        self.corrections = corrections or CORRECTIONS
+        self.corrections = corrections
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -56,6 +55,11 @@ class Builder(pose_builder.PoseBuilder):
 
     def _correct(self, keypoints: np.ndarray, labeled: np.ndarray) -> None:
         """Applies the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
+        if not self.corrections:
+            raise BuildError(
+                "lspet/corrected needs corrections; give the corrections that "
+                "`python -m tools.correct_labels` wrote as --corrections FILE"
+            )
         for number, joint, position, reason in read_corrections(self.corrections):
             if number > len(keypoints) or split_of(number) != "train":
                 raise BuildError(

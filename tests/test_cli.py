@@ -146,20 +146,26 @@ def test_a_full_disk_is_one_line(predictions):
     assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
 
 
-def test_ctrl_c_leaves_with_130_and_no_traceback(tmp_path):
-    pipe = tmp_path / "never_written.npz"
-    os.mkfifo(pipe)  # the command waits here, opening it to read
+def test_ctrl_c_leaves_with_130_and_no_traceback():
+    code = (
+        "import sys, time\n"
+        "from jaxpose.cli import main\n"
+        "from jaxpose.evaluation import prediction_file\n"
+        "def wait(path, **options):\n"
+        "    print('reading', flush=True)\n"
+        "    time.sleep(60)\n"
+        "prediction_file.read_predictions = wait\n"
+        "sys.exit(main(['score', 'lsp-pck', 'predictions.npz']))\n"
+    )
     process = subprocess.Popen(
-        [*COMMAND, "score", "lsp-pck", str(pipe)],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
-        writer = os.open(pipe, os.O_WRONLY)  # returns once the command has the pipe open
+        assert process.stdout.readline() == "reading\n"
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     finally:
         process.kill()
-    os.close(writer)
     assert (process.returncode, error) == (130, "interrupted\n")
 
 

@@ -28,6 +28,7 @@ ARGMAX_TEMPERATURE = 1e-30  # low enough for the soft-argmax to return the argma
 # Other ways to decode a network's maps: they show what the context maps (the paper's Fig. 6) and
 # the expectation in place of the maximum contribute.
 PARTS_ALONE = "part maps alone, contexts off"
+WITHOUT_OFFSET = "part maps alone, each joint's mean offset removed"
 MAXIMUM = "maximum of the part maps"
 
 
@@ -156,6 +157,7 @@ def predict_split(
     persons = len(split.source)
     confidence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
     keypoints = np.zeros((1 + len(others), *confidence.shape, 2))
+    linear = np.zeros((persons, 2, 2))  # of the maps from crops to images
     in_crop = np.zeros((persons, len(joints)), np.int32)
     readable = np.zeros(persons, np.int32)
     for number, size in enumerate(crop_sizes(num_crops)):
@@ -181,19 +183,44 @@ def predict_split(
             matrix = np.broadcast_to(batch["crop_to_image"][kept], (*found.shape[:3], 2, 3))
             keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
             confidence[:, index] += probability[:, kept] / num_crops
+            linear[index] += batch["crop_to_image"][kept, :, :2] / num_crops
             if number == 0:
                 in_crop[index] = batch["labeled"][kept]
                 readable[index] = batch["readable"][kept]
-    keypoints, confidence, in_crop, readable = (
-        processes.sum_over_processes(x) for x in (keypoints, confidence, in_crop, readable)
+    keypoints, confidence, linear, in_crop, readable = (
+        processes.sum_over_processes(x) for x in (keypoints, confidence, linear, in_crop, readable)
     )
+    found = dict(zip(others, keypoints[1:], strict=True))
+    if PARTS_ALONE in found:
+        found[WITHOUT_OFFSET] = remove_offsets(found[PARTS_ALONE], keypoints[0], linear)
     return Predictions(
         keypoints=keypoints[0],
         confidence=confidence,
         in_crop=in_crop > 0,
         readable=readable > 0,
-        decodings=dict(zip(others, keypoints[1:], strict=True)),
+        decodings=found,
     )
+
+
+def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Move each joint of each block by a constant, so that it has no mean offset from `reference`.
+
+    A network without a loss on its context maps' positions may shift a joint's part map and its
+    context maps by opposite constants; what is left after their removal is what the part maps know.
+
+    Args:
+      keypoints: [K, N, J, 2], pixels of the images.
+      reference: [K, N, J, 2], likewise.
+      linear: [N, 2, 2], from the crops' normalized coordinates to pixels; the offsets are constant
+        in the former.
+
+    Returns:
+      [K, N, J, 2], pixels.
+    """
+    back = np.linalg.inv(linear)[:, None]  # a single matrix for the joints of a person
+    offsets = ((keypoints - reference)[..., None, :] * back).sum(axis=-1)
+    mean = offsets.mean(axis=1, keepdims=True)
+    return keypoints - (mean[..., None, :] * linear[:, None]).sum(axis=-1)
 
 
 def crop_sizes(num_crops: int) -> list[float]:

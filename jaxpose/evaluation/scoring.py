@@ -15,7 +15,7 @@ from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, mpii_submission, protocols, tables
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
-from jaxpose.evaluation.inference import PARTS_ALONE, Predictions, labeled_predictions
+from jaxpose.evaluation.inference import Predictions, labeled_predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
 from jaxpose.evaluation.protocols import ProtocolResult, allowed_protocols
 from jaxpose.network import make_net
@@ -309,7 +309,8 @@ def report_text(evaluation: Evaluation, *, paper: bool = False) -> str:
                 + tables.beside_text(result)
             )
         if row.results:
-            parts.append(_comparison_text(row.decodings))
+            decodings = list(row.decodings.items())
+            parts.append(tables.columns_text(decodings, description="by prediction block"))
         else:
             parts.append(f"{name}: no joint has a label, so nothing is scored")
         parts += [f"predictions: {file}" for file in row.files]
@@ -320,14 +321,3 @@ def report_text(evaluation: Evaluation, *, paper: bool = False) -> str:
                 f"{', '.join(row.unreadable[:MAX_NAMES_SHOWN])}{more}"
             )
     return "\n\n".join(parts)
-
-
-def _comparison_text(decodings: Mapping[str, ProtocolResult]) -> str:
-    """What each prediction block adds, and what the context maps do."""
-    text = tables.columns_text(list(decodings.items()), description="by prediction block")
-    last = [result for name, result in decodings.items() if name.startswith("block ")][-1]
-    alone = decodings.get(PARTS_ALONE)
-    if alone is None or None in (last.total, alone.total):
-        return text
-    added = last.total - alone.total
-    return f"{text}\n\ncontext maps add {added:+.2f} to the last block, which was trained with them"

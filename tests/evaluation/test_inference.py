@@ -295,10 +295,27 @@ def test_other_decodings_are_of_the_part_maps(crops):
 
 def test_a_split_is_decoded_in_every_way_in_one_pass(decoded):
     _, found = decoded
-    assert list(found.decodings) == [inference.PARTS_ALONE, inference.MAXIMUM]
+    names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
+    assert list(found.decodings) == names
     for keypoints in found.decodings.values():
         assert keypoints.shape == found.keypoints.shape
         assert np.abs(keypoints - found.keypoints).max() > 1e-3  # pixels; its maps are flat
+
+
+def test_removed_offsets_are_constant_in_the_crops():
+    """Part maps that are off by a constant of their crop, and by noise of zero mean."""
+    rng = np.random.default_rng(5)
+    blocks, persons, joints = 2, 6, 3
+    linear = np.array([s * np.array([[c, -d], [d, c]]) for s, c, d in rng.random((persons, 3))])
+    linear += 2 * np.eye(2)
+    reference = 100 * rng.random((blocks, persons, joints, 2))
+    noise = rng.normal(size=(blocks, persons, joints, 2))
+    noise -= noise.mean(axis=1, keepdims=True)
+    offset = rng.normal(size=(blocks, 1, joints, 2))
+    in_pixels = np.einsum("nij,knlj->knli", linear, offset + noise)
+    found = inference.remove_offsets(reference + in_pixels, reference, linear)
+    expected = reference + np.einsum("nij,knlj->knli", linear, noise)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_without_context_maps_the_part_maps_are_the_answer():
@@ -309,8 +326,8 @@ def test_without_context_maps_the_part_maps_are_the_answer():
 def test_blocks_and_decodings_are_scored_side_by_side(decoded):
     _, found = decoded
     compared = scoring.compare_decodings(found, with_heads(), "mpii-pckh")
-    names = ["block 1", "block 2", inference.PARTS_ALONE, inference.MAXIMUM]
-    assert list(compared) == names
+    names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
+    assert list(compared) == ["block 1", "block 2", *names]
     assert compared["block 2"] == scoring.score_predictions(found, with_heads())["mpii-pckh"]
     alone = found._replace(keypoints=found.decodings[inference.PARTS_ALONE])
     expected = scoring.score_predictions(alone, with_heads())["mpii-pckh"]

@@ -8,10 +8,10 @@
     python -m tfds_builders backgrounds --source DIR
     python launch.py --config=configs/clean.py:base --workdir=runs/base
 
-Every crop follows LSP's rule (the box of the joints, its longer side / 0.76). The context maps'
-positions have a loss of their own and the part maps are pulled to Gaussians, so that the part maps
-are detectors. Images without people and stray crops teach the joint probabilities. Plateau and
-best checkpoint follow the mean PCK@0.2 of the four validation parts.
+Crops follow LSP's rule (the box of the joints, its longer side / 0.76), or show the whole image.
+The context maps' positions have a loss of their own and the part maps are pulled to Gaussians, so
+that the part maps are detectors. Images without people and stray crops teach the joint
+probabilities. The best checkpoint follows the mean PCK@0.2 of the four validation parts.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

@@ -37,7 +37,7 @@ Program = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Exported(NamedTuple):
-    """What `export` wrote.
+    """What `export_network` wrote.
 
     Attributes:
       program: the file.

@@ -120,6 +120,8 @@ def _scale_extent(example):
 
 
 def _joints_extent(example):
+    if "keypoints" not in example or "labeled" not in example:
+        return None
     points = _floats(example["keypoints"])[np.asarray(example["labeled"], bool)]
     if not len(points):
         return None
@@ -128,6 +130,8 @@ def _joints_extent(example):
 
 
 def _box_extent(example):
+    if "box" not in example:
+        return None
     x, y, width, height = _floats(example["box"]).tolist()
     return (x + width / 2, y + height / 2), max(width, height)
 

@@ -36,7 +36,7 @@ from jaxpose.geometry import (
     example_crop,
 )
 from jaxpose.network import make_net, normalize
-from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
+from jaxpose.skeleton import flip_permutation, joint_index
 
 RADIUS = 0.05  # of the crop's side: views this near to their median agree
 CONTRADICTION = 0.1  # of the crop's side: labels farther than this from the median are wrong
@@ -107,7 +107,7 @@ class Teacher:
         names = metadata.joints
         self.size = metadata.image_size
         self.order = joint_index(names, split.joints)
-        mirror = flip_permutation(names, skeleton_of(names).flip_pairs)
+        mirror = flip_permutation(names, metadata.flip_pairs)
 
         def predict(images):
             both = jnp.concatenate([images, images[:, :, ::-1]])

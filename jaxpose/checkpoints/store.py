@@ -72,12 +72,13 @@ def save(
 ) -> None:
     """Save a tree of host arrays under a step; the write goes on in the background.
 
-    The checkpoint appears under its name only when it is whole. `wait` returns after that. What the
-    folder holds of this step or a later one is deleted: a run that fell back to an older checkpoint
-    does those steps again.
+    The checkpoint appears under its name only when it is complete. `wait` returns after that. What
+    the folder holds of this step or a later one is deleted: a run that fell back to an older
+    checkpoint does those steps again.
 
     Raises:
-      JaxposeError: the folder cannot be written (disk full, no permission); what was there stays.
+      JaxposeError: the folder cannot be written (disk full, no permission); checkpoints of earlier
+        steps stay.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     record = metadata.to_json()

@@ -79,10 +79,10 @@ def parse(argv: list[str]) -> flags.FlagValues:
 def _config_files(argv: list[str]) -> set[str]:
     """Absolute paths of the files that ``--config`` names."""
     files = set()
-    for argument, tracked in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, next_argument in zip(argv, [*argv[1:], ""], strict=True):
         match = re.fullmatch(r"--?config(?:=(.*))?", argument)
         if match:
-            value = tracked if match[1] is None else match[1]
+            value = next_argument if match[1] is None else match[1]
             files.add(os.path.abspath(value.partition(":")[0]))
     return files
 

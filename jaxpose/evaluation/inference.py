@@ -133,6 +133,7 @@ def predict_split(
     flip_test: bool = False,
     num_crops: int = 1,
     decodings: bool = False,
+    flip_pairs: Sequence[Sequence[str]] | None = None,
 ) -> Predictions:
     """Run every person of a split, each once, over all devices of all processes.
 
@@ -148,8 +149,9 @@ def predict_split(
       flip_test: average with the mirrored prediction for the mirrored crop.
       num_crops: crops of different size, averaged in the image's pixels.
       decodings: decode the maps in the other ways too (`decoding_names`).
+      flip_pairs: names that a mirror exchanges; by default every `right_X` and its `left_X`.
     """
-    flipped = tuple(flip_permutation(joints).tolist()) if flip_test else None
+    flipped = tuple(flip_permutation(joints, flip_pairs).tolist()) if flip_test else None
     forward = make_forward(net, flipped=flipped, decodings=decodings)
     others = decoding_names(net) if decodings else ()
     variables = replicate(variables)

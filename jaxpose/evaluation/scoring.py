@@ -124,6 +124,7 @@ def evaluate_checkpoint(
             flip_test=config.eval.flip_test,
             num_crops=config.eval.num_crops,
             decodings=True,
+            flip_pairs=metadata.flip_pairs,
         )
         evaluation_set = evaluation_set_of(split, metadata.joints, metadata.trained_joints)
         name = f"{split.name}:{split.split} ({_how(config, crop)})"

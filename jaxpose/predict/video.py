@@ -310,7 +310,9 @@ class VideoWriter:
                 packets = self._encoder.encode(packet, start)
             elif self._sound is not None and packet.dts is not None:
                 shift = round(start / packet.time_base)
-                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.dts -= shift
+                if packet.pts is not None:
+                    packet.pts -= shift
                 packet.stream = self._sound
                 packets = [packet]
             else:

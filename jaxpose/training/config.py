@@ -47,6 +47,20 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
     scale = config.augmentation.scale
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
         raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
+    for name in ("stray", "turned", "erase"):
+        if not 0 <= config.augmentation[name] <= 1:
+            raise JaxposeError(
+                f"augmentation.{name} is {config.augmentation[name]}; it is a fraction, from 0 to 1"
+            )
+    for name in ("rotation", "color", "shift"):
+        if not config.augmentation[name] >= 0:
+            raise JaxposeError(
+                f"augmentation.{name} is {config.augmentation[name]}; it must be 0 or more"
+            )
+    if config.context_weight and not config.network.num_context_maps:
+        raise JaxposeError(
+            "context_weight needs context maps, and network.num_context_maps is 0; set one of them"
+        )
 
 
 def network_arguments(config: "ml_collections.ConfigDict") -> dict[str, Any]:

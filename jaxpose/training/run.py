@@ -20,7 +20,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.scoring import open_tests
 from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
-from jaxpose.skeleton import joint_index, skeleton_of
+from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
 from jaxpose.training.config import network_arguments
 from jaxpose.training.state import TrainState, create_train_state
@@ -215,11 +215,27 @@ def annotated_joints(run: Run) -> list[str]:
     return [name for name, there in zip(run.joints, found, strict=True) if there]
 
 
+def skeleton_of_run(run: Run) -> Skeleton:
+    """Flip pairs and limbs of the network's joints.
+
+    They are those of the first training split that has all of these joints, by its own metadata;
+    without one they follow from the joints' names.
+    """
+    for split, _ in run.training:
+        if set(run.joints) <= set(split.joints):
+            pairs, limbs = (
+                tuple(tuple(pair) for pair in pairs if set(pair) <= set(run.joints))
+                for pairs in (split.flip_pairs, split.limbs)
+            )
+            return Skeleton(run.joints, pairs, limbs)
+    return skeleton_of(run.joints)
+
+
 def metadata_of(
     run: Run, *, trained: tuple[str, ...], step: int, seconds: float
 ) -> CheckpointMetadata:
     """The metadata of this run's checkpoint of a step."""
-    skeleton = skeleton_of(run.joints)
+    skeleton = skeleton_of_run(run)
     return CheckpointMetadata(
         network=run.arguments,
         joints=run.joints,

@@ -76,6 +76,7 @@ def make_train_step(
                 jnp.moveaxis(output.heatmaps[..., : net.num_joints], -1, -3),
                 batch["keypoints"],
                 temperature=net.temperature,
+                grid=net.grid,
             )
             heatmap = losses.masked_mean(divergence, labeled, count=counts[0])
         loss = (

@@ -117,10 +117,8 @@ def test_an_epoch_holds_everyone_once_and_the_next_in_another_order():
 
 def test_same_person_differs_between_epochs_and_draws():
     batches = take(training([(split_of(2), 2.0)]), 2)
-    detections = {
-        b["image"][row].tobytes() for b in batches for row in range(4) if b["index"][row] == 0
-    }
-    assert len(detections) == 4
+    crops = {b["image"][row].tobytes() for b in batches for row in range(4) if b["index"][row] == 0}
+    assert len(crops) == 4
 
 
 def test_weights_are_mean_draws():

@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_takes_no_other_with_it():
     assert isinstance(results[1], ReadError)
 
 
-def test_what_is_prefetch_is_bounded():
+def test_prefetching_is_bounded():
     files = Memory([str(number) for number in range(1000)])
     reading = image_files.read_all([(None, files, n) for n in files.names], lambda data, _: data)
     next(reading)

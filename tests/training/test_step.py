@@ -248,10 +248,12 @@ def test_parallel_names_the_axis():
     np.testing.assert_array_equal(total(jnp.array([1, 2])), [3, 3])
 
 
-def test_losses_of_contexts_and_maps_are_added_with_their_weights():
+@pytest.mark.parametrize("grid", ["half_pixel", "align_corners"])
+def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
+    net = NET.clone(axis_name=None, grid=grid)
     batch = FIVE[1]
     step = make_train_step(
-        NET.clone(axis_name=None),
+        net,
         sgd(),
         probability_weight=WEIGHT,
         context_weight=0.3,
@@ -262,11 +264,11 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights():
     start = program(1, frozen_norm=True).start
     sums = jax.jit(step)(start, batch).sums
     variables = {"params": start.params, "batch_stats": start.batch_stats}
-    output = NET.apply(variables, normalize(batch["image"]), heatmaps=True)
+    output = net.apply(variables, normalize(batch["image"]), heatmaps=True)
     labeled = batch["labeled"] & (batch["weight"][:, None] > 0)
     context = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
     parts = jnp.moveaxis(output.heatmaps[..., :3], -1, -3)
-    maps = losses.heatmap_divergence(parts, batch["keypoints"])
+    maps = losses.heatmap_divergence(parts, batch["keypoints"], grid=grid)
     for name, values in (("context_loss", context), ("heatmap_loss", maps)):
         np.testing.assert_allclose(sums[name], np.mean(values[-1][labeled]), rtol=1e-4)
     weights = {"coordinate_loss": 1, "probability_loss": WEIGHT}

@@ -22,7 +22,6 @@ class Builder(pose_builder.PoseBuilder):
         return self.dataset_info_from_configs(
             features=schema.features(len(joints.MPII.joints)),
             metadata=schema.metadata(joints.MPII, release="images without people"),
-            homepage="https://cocodataset.org",
             disable_shuffling=True,
         )
 

@@ -18,25 +18,10 @@ from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_SIGMAS = (
-    0.026,
-    0.025,
-    0.025,
-    0.035,
-    0.035,
-    0.079,
-    0.079,
-    0.072,
-    0.072,
-    0.062,
-    0.062,
-    0.107,
-    0.107,
-    0.087,
-    0.087,
-    0.089,
-    0.089,
-)  # of OKS, for COCO's 17 joints (fmt: skip)
+_SIGMAS = {  # of OKS, as COCO defines them
+    **{"nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072},
+    **{"wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089},
+}
 
 
 class CocoConfig(tfds.core.BuilderConfig):
@@ -188,16 +173,16 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
         raise BuildError(
             f"{first} names no joints; its categories need keypoints (and skeleton), as COCO has"
         )
-    pairs = joints.flip_pairs(category.joints)
+    names = category.joints
+    pairs = joints.flip_pairs(names)
     if options.flip_pair is not None:
         pairs = tuple(tuple(pair) for pair in options.flip_pair)
-        unknown = [joint for pair in pairs for joint in pair if joint not in category.joints]
+        unknown = [joint for pair in pairs for joint in pair if joint not in names]
         if unknown:
             raise BuildError(
-                f"--flip_pair: no joint is called {unknown[0]!r}; the joints are "
-                f"{', '.join(category.joints)}"
+                f"--flip_pair: no joint is called {unknown[0]!r}; the joints are {', '.join(names)}"
             )
-    coco_joints = len(category.joints) == len(_SIGMAS) and category.joints[0] == "nose"
+    sigmas = [_SIGMAS.get(joint.removeprefix("left_").removeprefix("right_")) for joint in names]
     return CocoConfig(
         name=name,
         version="1.0.0",
@@ -205,8 +190,8 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
         files=files,
         images=options.images,
         category=category.name,
-        joint_set=joints.JointSet(category.joints, pairs, category.limbs),
-        sigmas=_SIGMAS if coco_joints else (),
+        joint_set=joints.JointSet(names, pairs, category.limbs),
+        sigmas=() if None in sigmas else sigmas,
         holdout=options.holdout,
         min_joints=options.min_joints,
         min_side=options.min_side,

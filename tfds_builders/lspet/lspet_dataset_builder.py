@@ -42,7 +42,7 @@ class Builder(pose_builder.PoseBuilder):
         xy, labeled = leeds.read_joints(release.files, release.joints)
         leeds.check_joints_fit(release, leeds.sample_sizes(release), xy, labeled)
         keypoints = xy + 0.5
-        if self.builder_config is CORRECTED:
+        if self.builder_config and self.builder_config.name == CORRECTED.name:
             self._correct(keypoints, labeled)
         annotations = leeds.Annotations(keypoints, labeled, visible=labeled)
         splits = leeds.numbers_by_split(self, release, len(xy), split_of)

@@ -19,7 +19,9 @@ from tfds_builders.sources import Files, ReadError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
 KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further images behind it
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")  # in the file's first box
+HEIC_BRANDS = frozenset(  # of HEIC files, in their first box
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
 UNKNOWN = None  # the orientation of an EXIF block that cannot be read
@@ -78,7 +80,8 @@ def prepare(data: bytes) -> EncodedImage:
     except ReadError:
         raise
     except Exception as error:  # Pillow raises whatever its formats' readers stumble over
-        if data[4:8] == b"ftyp" and any(brand in data[8:40] for brand in HEIC_BRANDS):
+        brands = {data[place : place + 4] for place in range(8, 40, 4)}
+        if data[4:8] == b"ftyp" and brands & HEIC_BRANDS and b"avif" not in brands:
             raise ReadError("a HEIC image; turn it into JPEG or PNG first") from error
         raise ReadError(_reason(error)) from error
 

@@ -169,3 +169,9 @@ def test_prefetching_is_bounded():
     next(reading)
     assert len(files.read_names) < 100
     reading.close()
+
+
+def test_heic_is_recognized_by_the_brands_that_predict_knows():
+    from jaxpose.predict import images
+
+    assert image_files.HEIC_BRANDS == images.HEIC_BRANDS

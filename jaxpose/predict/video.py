@@ -188,10 +188,8 @@ class VideoReader:
 
 def _matrix(frame: Any) -> np.ndarray | None:
     """The linear part [2, 2] of a frame's display matrix: where its x axis and its y axis point."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            return np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
-    return None
+    data = frame.side_data.get("DISPLAYMATRIX")  # a mapping's keys in PyAV 19, values before
+    return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
 
 
 def _turned(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:

@@ -141,7 +141,8 @@ def test_evaluation_scores_the_test_rows(copy, people):
     assert set(row.results) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
     last, *others = row.decodings.items()
     assert last == ("block 1", row.results["lsp-pck"])
-    assert [name for name, _ in others] == [inference.PARTS_ALONE, inference.MAXIMUM]
+    names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
+    assert [name for name, _ in others] == names
     assert row.unreadable == []
     (file,) = (copy / "predictions").iterdir()
     assert row.files == [file]

@@ -75,7 +75,7 @@ NEEDS = {
 }
 SECONDS = 300  # that a command may take on a busy machine
 CLONED = (
-    *("configs", "docs", "jaxpose", "tfds_builders", "tools", "launch.py", "Makefile"),
+    *("configs", "docs", "examples", "jaxpose", "tfds_builders", "tools", "launch.py", "Makefile"),
     *("pyproject.toml", "requirements.lock", "README.md", "LICENSE"),
 )
 SCRIPTS = {

@@ -146,7 +146,7 @@ def evaluation_batches(
 
 
 def example_name(splits: WeightedSplits, index: int) -> str:
-    """What a person is called whom a batch's ``index`` names, for messages.
+    """Human-readable name of an example, by the ``index`` of a batch's row.
 
     Args:
       splits: those that ``train_batches`` was given; ``[(split, 1.0)]`` for

@@ -29,7 +29,7 @@ def use_compilation_cache() -> pathlib.Path | None:
     # None too: JAX reads the variable itself, and would make a folder called "off".
     jax.config.update("jax_compilation_cache_dir", folder and str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    compilation_cache.reset_cache()  # else JAX goes on as it was when it first compiled
+    compilation_cache.reset_cache()  # JAX reads the setting only once otherwise
     return folder
 
 

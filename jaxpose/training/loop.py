@@ -42,7 +42,7 @@ STEP_INPUTS = ("image", "keypoints", "labeled", "known", "weight", "readable")  
 
 
 def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> dict[str, Any]:
-    """Train, or go on with what lies in `workdir`, until the config's last epoch.
+    """Train until the config's last epoch, resuming the run in `workdir` if there is one.
 
     Returns:
       {"step", "num_steps", "score", "stopped"}: steps done and planned, the best validation score

@@ -124,7 +124,7 @@ def make_train_step(
 
         number = state.step + 1
         norm = optax.tree.norm(gradients)
-        # An update too: a rate of 1e30 would spoil parameters that the next save keeps. One leaf
+        # An update too: a rate of 1e30 would corrupt parameters that are saved next. One leaf
         # stands for all, since the rate multiplies all alike; all of them take 1.7 s to compile.
         finite = jnp.isfinite(named["loss"] + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
         first_bad = jnp.where(finite, -1, number).astype(jnp.int32)

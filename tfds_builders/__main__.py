@@ -122,6 +122,14 @@ def _parser() -> argparse.ArgumentParser:
         "their names)",
     )
     coco.add_argument(
+        "--sigmas",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="SIGMA",
+        help="of OKS-AP, one for all joints or one a joint (default: COCO's for its own joints)",
+    )
+    coco.add_argument(
         "--min_joints",
         type=int,
         default=1,

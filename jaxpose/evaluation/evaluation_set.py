@@ -1,7 +1,7 @@
 """`EvaluationSet`: the truth of a split, and how a network's joints map to it."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,18 @@ class EvaluationSet(NamedTuple):
       trained_joints: those of them that had a label in training; the others are not scored.
       truth_joints: names of the truth's J joints.
       truth: `prepared.annotations` of the N persons, in pixels of the stored images.
+      flip_pairs: pairs of the truth's joints that a mirror exchanges.
+      sigmas: of OKS, one for each of the truth's joints; () where they are not known.
+      ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
     """
 
     joints: tuple[str, ...]
     trained_joints: tuple[str, ...]
     truth_joints: tuple[str, ...]
     truth: Mapping[str, np.ndarray]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    ignored: tuple[Mapping[str, Any], ...] = ()
 
 
 def evaluation_set_of(
@@ -44,4 +50,7 @@ def evaluation_set_of(
         trained_joints=tuple(joints if trained_joints is None else trained_joints),
         truth_joints=tuple(split.joints),
         truth=prepared.annotations(split),
+        flip_pairs=split.flip_pairs,
+        sigmas=split.sigmas,
+        ignored=split.ignored,
     )

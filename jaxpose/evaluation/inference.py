@@ -250,10 +250,12 @@ def labeled_predictions(
       block: which prediction block; the last is the prediction.
       description: for the table's title.
     """
-    joints, trained_joints, truth_joints, truth = evaluation_set
-    head_size = truth["head_size"]
+    joints, trained_joints, truth_joints, truth, *_ = evaluation_set
+    head_size, box = truth["head_size"], truth["box"].astype(np.float64)
     if "zoom" in truth:
         head_size = head_size / truth["zoom"]
+        size = box[:, 2:] / truth["zoom"][:, None]
+        box = np.concatenate([_to_release(truth, box[:, None, :2])[:, 0], size], axis=1)
     positions = _to_release(truth, truth["keypoints"].astype(np.float64))
     kept = joint_index(joints, trained_joints)
     return LabeledPredictions(
@@ -265,6 +267,7 @@ def labeled_predictions(
         head_size=head_size,
         description=description,
         separated=truth["separated"],
+        box=box,
     )
 
 

@@ -160,6 +160,8 @@ def test_flip_pairs_follow_from_the_names(names, pairs):
         (["--holdout", "1"], "--holdout 1.0 does not fit"),
         (["--category", "cat"], "has no category 'cat'"),
         (["--split", "validation"], "--split 'validation' does not fit"),
+        (["--sigmas", "0.1", "0.2"], "one for each of the 3 joints: nose, left_ear, right_ear"),
+        (["--sigmas", "0"], "--sigmas 0.0 does not fit"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, capsys, options, says):
@@ -183,6 +185,37 @@ def test_images_of_one_source_are_in_one_split(tmp_path):
     assert not found[0] & found[1]
     assert len(train.source) + len(validation.source) == 60
     assert 6 <= len(validation.source) <= 30
+
+
+def test_sigmas_are_cocos_or_given(tmp_path):
+    def sigmas(name, *options):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert prepare(folder, [annotation(1, 1)], ["a.png"], *options) == 0
+        return open_split("coco/dogs", "train", data_dir=str(folder / "data")).sigmas
+
+    assert sigmas("coco") == (0.026, 0.035, 0.035)
+    assert sigmas("one", "--sigmas", "0.1") == (0.1, 0.1, 0.1)
+    assert sigmas("each", "--sigmas", "0.1", "0.2", "0.3") == (0.1, 0.2, 0.3)
+
+
+def test_persons_that_are_no_examples_are_kept_for_scores(tmp_path):
+    """Of images that have examples: a crowd, one without keypoints, one that is filtered."""
+    annotations = [
+        annotation(1, 1),
+        annotation(2, 1, iscrowd=1, area=77),
+        annotation(3, 1, keypoints=[]),
+        annotation(4, 1, bbox=[0, 0, 5, 5]),
+        annotation(5, 2, ignore=1),  # the image has no example
+    ]
+    assert prepare(tmp_path, annotations, ["a.png", "b.png"], "--min_side", "10") == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    assert split.category == (1, "dog")
+    assert [entry["image_id"] for entry in split.ignored] == ["1"] * 3
+    crowd, without, small = split.ignored
+    assert crowd["keypoints"] == [9, 19, 2, 0, 0, 0, 30, 11, 1] and crowd["area"] == 77
+    assert without["keypoints"] == [] and without["box"] == [4, 6, 30, 20]
+    assert small["box"] == [0, 0, 5, 5]
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
         "their names)",
     )
     coco.add_argument(
+        "--limb",
+        nargs=2,
+        action="append",
+        metavar=("JOINT", "JOINT"),
+        help="joints that a drawing connects; may be repeated (default: the file's skeleton)",
+    )
+    coco.add_argument(
         "--sigmas",
         nargs="+",
         type=float,

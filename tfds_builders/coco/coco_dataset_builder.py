@@ -190,14 +190,8 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
             f"{first} names no joints; its categories need keypoints (and skeleton), as COCO has"
         )
     names = category.joints
-    pairs = joints.flip_pairs(names)
-    if options.flip_pair is not None:
-        pairs = tuple(tuple(pair) for pair in options.flip_pair)
-        unknown = [joint for pair in pairs for joint in pair if joint not in names]
-        if unknown:
-            raise BuildError(
-                f"--flip_pair: no joint is called {unknown[0]!r}; the joints are {', '.join(names)}"
-            )
+    pairs = _pairs(options.flip_pair, "--flip_pair", names)
+    limbs = _pairs(options.limb, "--limb", names)
     sigmas = _sigmas(options.sigmas, names)
     return CocoConfig(
         name=name,
@@ -206,12 +200,30 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
         files=files,
         images=options.images,
         category=(category.id, category.name),
-        joint_set=joints.JointSet(names, pairs, category.limbs),
+        joint_set=joints.JointSet(
+            names,
+            joints.flip_pairs(names) if pairs is None else pairs,
+            category.limbs if limbs is None else limbs,
+        ),
         sigmas=sigmas,
         holdout=options.holdout,
         min_joints=options.min_joints,
         min_side=options.min_side,
     )
+
+
+def _pairs(
+    given: Sequence[Sequence[str]] | None, option: str, names: Sequence[str]
+) -> tuple[tuple[str, str], ...] | None:
+    """Pairs of joints that an option gives; None if it was not given."""
+    if given is None:
+        return None
+    unknown = [joint for pair in given for joint in pair if joint not in names]
+    if unknown:
+        raise BuildError(
+            f"{option}: no joint is called {unknown[0]!r}; the joints are {', '.join(names)}"
+        )
+    return tuple((a, b) for a, b in given)
 
 
 def _sigmas(given: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:

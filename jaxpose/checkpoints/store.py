@@ -19,15 +19,17 @@ import os
 import pathlib
 import shutil
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import _compat
 from jaxpose.checkpoints import packed
 from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError
+from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 
@@ -279,9 +281,40 @@ def load(
     return variables, metadata, folder
 
 
-def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
-    """Raise a JaxposeError that names the leaves in which two trees of variables differ."""
-    _check_leaves(_shapes(variables), like, folder)
+class Network(NamedTuple):
+    """A network of a checkpoint, for prediction.
+
+    Attributes:
+      net: the module.
+      variables: its {"params", "batch_stats"}.
+      metadata: what the checkpoint records.
+      source: the checkpoint's folder or packed file.
+    """
+
+    net: PoseNet
+    variables: dict
+    metadata: CheckpointMetadata
+    source: pathlib.Path
+
+
+def load_network(
+    path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
+) -> Network:
+    """The network of a checkpoint, its variables checked against the module.
+
+    Args:
+      path: as `find` takes it.
+      which: "best" or "latest" of a workdir.
+      dtype: name of the computation's type.
+
+    Raises:
+      JaxposeError: there is none, it cannot be read, or it holds other variables than its network.
+    """
+    variables, metadata, source = load(path, which=which)
+    net = make_net(metadata.network, dtype=dtype)
+    images = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
+    _check_leaves(_shapes(variables), jax.eval_shape(net.init, jax.random.key(0), images), source)
+    return Network(net, variables, metadata, source)
 
 
 def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:

@@ -20,7 +20,7 @@ from jaxpose.network import PoseNet, make_net, normalize
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
 from jaxpose.runtime.compilation import compiler_options
-from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
+from jaxpose.skeleton import flip_permutation, joint_index
 
 LARGEST_BATCH = 32  # crops that go through the network at once
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
@@ -87,12 +87,7 @@ class PoseEstimator:
 
     def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
         """Takes what `store.load` gives."""
-        self.joints = metadata.trained_joints
-        kept = set(self.joints)
-        # Without a pelvis, say, the trunk is drawn along its outline.
-        limbs = [*metadata.limbs, *skeleton_of(self.joints).limbs]
-        self.limbs = tuple(limb for limb in dict.fromkeys(limbs) if set(limb) <= kept)
-        self.flip_pairs = tuple(pair for pair in metadata.flip_pairs if set(pair) <= kept)
+        self.joints, self.flip_pairs, self.limbs = metadata.trained_skeleton()
         self.image_size = metadata.image_size
         self.channels = joint_index(metadata.joints, self.joints)
         self.net: PoseNet = make_net(metadata.network, dtype=dtype)
@@ -125,10 +120,8 @@ class PoseEstimator:
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
         """
-        variables, metadata, source = store.load(path, which=which)
+        _, variables, metadata, source = store.load_network(path, which=which, dtype=dtype)
         estimator = cls(variables, metadata, dtype=dtype)
-        like = jax.eval_shape(estimator.net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        store.check_variables(variables, like, source)
         estimator.source = source
         return estimator
 

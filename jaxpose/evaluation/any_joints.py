@@ -80,7 +80,7 @@ def available_unit(
       The unit; None if none of the labeled persons has it.
 
     Raises:
-      JaxposeError: a unit of that name cannot exist, such as one of a joint that is missing.
+      JaxposeError: as `unit_named`.
 
     Example:
       >>> truth = {
@@ -100,6 +100,8 @@ def available_unit(
         length = truth["head_size"]
     elif chosen.normalizer == "box_diagonal":
         length = metrics.box_diagonal(truth["box"])
+    elif not set(chosen.normalizer) <= set(joints):
+        return None
     else:
         length = metrics.joint_distance(
             truth["keypoints"], truth["labeled"], joints=joints, ends=chosen.normalizer

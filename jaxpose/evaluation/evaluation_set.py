@@ -19,6 +19,8 @@ class EvaluationSet(NamedTuple):
       flip_pairs: pairs of the truth's joints that a mirror exchanges.
       sigmas: of OKS, one for each of the truth's joints; () where they are not known.
       ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
+      score: name of the score that is wanted in any case; "" for none.
+      pck_unit: of PCK, as `any_joints.available_unit` has it.
     """
 
     joints: tuple[str, ...]
@@ -28,12 +30,17 @@ class EvaluationSet(NamedTuple):
     flip_pairs: tuple[tuple[str, str], ...] = ()
     sigmas: tuple[float, ...] = ()
     ignored: tuple[Mapping[str, Any], ...] = ()
+    score: str = ""
+    pck_unit: str = "auto"
 
 
 def evaluation_set_of(
     split: prepared.PreparedSplit,
     joints: Sequence[str],
     trained_joints: Sequence[str] | None = None,
+    *,
+    score: str = "",
+    pck_unit: str = "auto",
 ) -> EvaluationSet:
     """Read the annotations of a prepared split.
 
@@ -41,6 +48,8 @@ def evaluation_set_of(
       split: from `prepared.open_split`.
       joints: the network's joint names, in channel order.
       trained_joints: those of them to score; all by default.
+      score: name of the score that is wanted in any case; "" for none.
+      pck_unit: of PCK, as `any_joints.available_unit` has it.
 
     Raises:
       JaxposeError: the split's files are missing or corrupt.
@@ -53,4 +62,6 @@ def evaluation_set_of(
         flip_pairs=split.flip_pairs,
         sigmas=split.sigmas,
         ignored=split.ignored,
+        score=score,
+        pck_unit=pck_unit,
     )

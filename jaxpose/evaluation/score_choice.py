@@ -1,0 +1,107 @@
+"""Which scores a data set allows, and which one steers a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation import any_joints, oks
+from jaxpose.evaluation.evaluation_set import EvaluationSet
+from jaxpose.evaluation.protocols import PROTOCOLS, Protocol, allowed_protocols
+from jaxpose.skeleton import MPII, joint_index
+
+AUTO = "auto"  # PCK where the data allow it, else the loss
+LOSS = "loss"  # minus 100 times the validation loss
+SCORES = (*PROTOCOLS, any_joints.NAME, oks.OKS_AP.name, LOSS, AUTO)  # as a config names them
+
+
+class Choice(NamedTuple):
+    """What steers the plateau and the best checkpoint of a run.
+
+    Attributes:
+      score: name of a protocol, `LOSS`, or "" where there is neither; then the newest checkpoint
+        is the best.
+      description: for the first lines of a run.
+    """
+
+    score: str
+    description: str
+
+
+def check_score(score: str, pck_unit: str) -> None:
+    """Raise a JaxposeError for a score or a unit that does not exist."""
+    if score not in SCORES:
+        raise JaxposeError(f"score is {score!r}; choose one of {', '.join(SCORES)}")
+    if pck_unit != any_joints.AUTO:
+        any_joints.unit_named(pck_unit)
+
+
+def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
+    """The protocols that a truth is scored by, by name.
+
+    These are the paper's that it allows; PCK of all its joints, if it has joints that the paper
+    does not name, if nothing else is allowed, or if it is wanted; and OKS-AP, if the data set has
+    what it needs and pycocotools is installed.
+
+    Returns:
+      An empty dict if nothing is labeled.
+    """
+    if not evaluation_set.truth["labeled"].any():
+        return {}
+    found = {name: PROTOCOLS[name] for name in allowed_protocols(evaluation_set)}
+    joints, wanted = evaluation_set.truth_joints, evaluation_set.score
+    unit = any_joints.available_unit(evaluation_set.truth, joints, unit=evaluation_set.pck_unit)
+    own = (joint_index(MPII.joints, joints) < 0).any()
+    if unit is not None and (own or not found or wanted in (any_joints.NAME, AUTO)):
+        found[any_joints.NAME] = any_joints.pck_protocol(
+            joints, evaluation_set.flip_pairs, unit=unit
+        )
+    if not oks.lacks(evaluation_set) and (oks.installed() or wanted == oks.OKS_AP.name):
+        found[oks.OKS_AP.name] = oks.OKS_AP
+    return found
+
+
+def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Sequence[float]) -> Choice:
+    """Decide what steers a run.
+
+    Args:
+      score: of `SCORES`.
+      rows: the truth of each validation row, by name.
+      weights: of the rows in the score.
+
+    Raises:
+      JaxposeError: a row with a weight cannot be scored by that score.
+    """
+    labeled = [name for name, found in rows.items() if found.truth["labeled"].any()]
+    if not labeled:
+        return Choice("", "no validation row has labels: the newest checkpoint counts as the best")
+    weighted = [name for name, weight in zip(rows, weights, strict=True) if weight]
+    steering = [name for name in weighted if name in labeled]
+    if not steering:
+        why = "no validation row with labels has a weight"
+        return Choice(LOSS, f"the validation loss of {', '.join(labeled)} steers the run: {why}")
+    where = f"of {', '.join(steering)}"
+    if score == LOSS:
+        return Choice(LOSS, f"the validation loss {where} steers the run")
+    allowed = {name: protocols_of(rows[name]) for name in weighted}
+    wanted = any_joints.NAME if score == AUTO else score
+    refused = [name for name, found in allowed.items() if wanted not in found]
+    if not refused:
+        label = allowed[weighted[0]][wanted].label
+        return Choice(wanted, f"{label} ({wanted}) {where} steers the run")
+    if score == AUTO:
+        why = "there is no unit for PCK, neither head sizes nor boxes"
+        return Choice(LOSS, f"the validation loss {where} steers the run: {why}")
+    name = refused[0]
+    raise JaxposeError(
+        f"{name} cannot be scored by {score}, but by {', '.join(allowed[name]) or 'nothing'}"
+        f"{_why(score, rows[name])}; change config.score, or leave the row out"
+    )
+
+
+def _why(score: str, evaluation_set: EvaluationSet) -> str:
+    """What a row lacks for a score, where that is not plain from its name."""
+    if score == oks.OKS_AP.name:
+        return f" (it has no {oks.lacks(evaluation_set)})"
+    if score == any_joints.NAME:
+        return f" (nobody has the unit {evaluation_set.pck_unit})"
+    return ""

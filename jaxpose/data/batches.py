@@ -19,7 +19,6 @@ from jaxpose.data.sampling import (
     Row,
     TrainPlan,
     WeightedSplits,
-    draws_per_epoch,
     steps_per_epoch,
 )
 from jaxpose.errors import JaxposeError
@@ -85,17 +84,11 @@ def train_batches(
     _check_share(batch_size, process_index, process_count)
     if not 0 <= seed < 2**32:
         raise JaxposeError(f"seed {seed} does not fit; use 0 to 2**32 - 1")
-    steps = steps_per_epoch(splits, batch_size)
-    if not steps:
-        raise JaxposeError(
-            f"the splits give {draws_per_epoch(splits)} persons an epoch, fewer than one batch "
-            f"of {batch_size}; lower the batch size or raise a weight"
-        )
     plan = TrainPlan(
         sizes=tuple(len(split.source) for split, _ in splits),
         weights=tuple(float(weight) for _, weight in splits),
         seed=seed,
-        steps=steps,
+        steps=steps_per_epoch(splits, batch_size),
         batch_size=batch_size,
         share=_share(batch_size, process_index, process_count),
     )

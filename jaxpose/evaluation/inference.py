@@ -73,6 +73,25 @@ def predict_crops(
     return _with_mirror(predict, images, flipped)
 
 
+def predict_maps(
+    net: PoseNet, variables: dict, images: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Predict the keypoints of a batch of crops by the last block, with the maps behind them.
+
+    Args:
+      net: the network.
+      variables: its {"params", "batch_stats"}.
+      images: uint8 [B, S, S, 3].
+
+    Returns:
+      keypoints [B, J, 2] in [0, 1], probabilities [B, J] and raw heat maps [B, H, W, M] (part maps,
+      then context maps grouped by joint), all at least float32.
+    """
+    output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
+    probabilities = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
+    return output.keypoints[-1], probabilities, output.heatmaps[-1].astype(jnp.float32)
+
+
 def _with_mirror(
     predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     images: jax.Array,
@@ -276,33 +295,3 @@ def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarr
     if "zoom" not in truth:
         return points
     return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
-
-
-def constant_predictions(
-    split: prepared.PreparedSplit, pose: np.ndarray, *, rule: geometry.CropRule
-) -> Predictions:
-    """Predict the same pose in every crop of a split, as a baseline.
-
-    Args:
-      split: from `prepared.open_split`.
-      pose: [J, 2] in [0, 1] of the crop.
-      rule: of the crops.
-
-    Returns:
-      One block's predictions, all joints with confidence 1.
-    """
-    truth = prepared.annotations(split)
-    persons = len(split.source)
-    crops = [
-        geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
-        for i in range(persons)
-    ]
-    matrices = np.stack([geometry.crop_to_image(crop) for crop in crops])
-    points = geometry.apply_affine(matrices, np.broadcast_to(pose, (persons, *pose.shape)))
-    shape = (persons, len(pose))
-    return Predictions(
-        keypoints=points[None],
-        confidence=np.ones((1, *shape), np.float32),
-        in_crop=np.ones(shape, bool),
-        readable=np.ones(persons, bool),
-    )

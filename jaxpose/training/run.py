@@ -22,7 +22,7 @@ from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
-from jaxpose.training.config import network_arguments
+from jaxpose.training.config import data_rows, network_arguments
 from jaxpose.training.state import TrainState, create_train_state
 
 if TYPE_CHECKING:
@@ -70,10 +70,6 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     if config.report:
         open_tests(config)  # the run's end scores them; what is missing is said at its start
     steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
-    if steps_per_epoch < 1:
-        raise JaxposeError(
-            f"batch_size is {config.batch_size}, more than the persons of an epoch; lower it"
-        )
     num_steps = steps_per_epoch * config.num_epochs
     schedule = optimizer.make_schedule(
         config.optimizer.schedule,
@@ -118,11 +114,10 @@ def open_training(
     if not config.data:
         raise JaxposeError("config.data is empty; name a data set to train on")
     opened, rules = [], []
-    for entry in config.data:
-        name, weight, crop = (*entry, config.crop)[:3]
-        split = prepared.open_split(name, "train", data_dir=config.data_dir)
-        opened.append((split, float(weight)))
-        rules.append(geometry.crop_rule(crop))
+    for row in data_rows(config):
+        split = prepared.open_split(row.name, "train", data_dir=config.data_dir)
+        opened.append((split, row.weight))
+        rules.append(geometry.crop_rule(row.crop))
     return opened, rules
 
 

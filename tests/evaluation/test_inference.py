@@ -11,7 +11,7 @@ import pytest
 from jaxpose import geometry
 from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import inference, scoring
+from jaxpose.evaluation import baselines, inference, scoring
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.geometry import IMAGE_RULE, CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
@@ -246,12 +246,22 @@ def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
 
 def test_the_mean_pose_is_put_into_every_crop():
     pose = np.array([[0.25, 0.5], [0.75, 1.0], [0.5, 0.5], [0.0, 0.0]])
-    found = inference.constant_predictions(PEOPLE, pose, rule=RULE)
+    found = baselines.constant_predictions(evaluation_set_of(PEOPLE, NETWORK), pose, rule=RULE)
     truth = annotations(PEOPLE)
     corner = truth["center"] - 1.1 * truth["scale"][:, None] / 2
     expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
     np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
     assert found.confidence.shape == (1, 11, 4)
+
+
+@pytest.mark.parametrize("enlargement", [1.1, 0.3])
+def test_a_constant_pose_has_the_joints_in_the_crop_that_any_prediction_has(enlargement):
+    rule = RULE._replace(enlargement=enlargement)  # the smaller crop cuts joints off
+    evaluation_set = evaluation_set_of(PEOPLE, NETWORK)
+    found = baselines.constant_predictions(evaluation_set, np.full((4, 2), 0.5), rule=rule)
+    expected = predict(rule=rule).in_crop
+    assert expected.any() and not expected.all()
+    np.testing.assert_array_equal(found.in_crop, expected)
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,7 @@ def test_joints_without_training_are_not_returned(estimator, photo):
 
 
 def test_whole_photo_looks_twice(estimator, photo):
-    first = estimator.predict(photo, passes=1)
+    first = estimator.predict(photo, refine=False)
     assert first.boxes.tolist() == [[0.0, 0.0, 180.0, 240.0]]
     second = estimator.predict(photo)
     again = estimator.predict(photo, second.boxes)

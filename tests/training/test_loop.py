@@ -128,7 +128,8 @@ def test_a_run_traces_its_step_once_and_keeps_the_state_on_the_devices(
 
 def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
     variables, metadata, _ = store.load(whole)
-    score = validation.validate(open_run(tiny_run.config(whole, people)), variables).score
+    run = open_run(tiny_run.config(whole, people))
+    score = validation.make_validate(run, trained=run.joints)(variables).score
     assert score == metadata.score
     last = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"][-1]
     np.testing.assert_allclose(score, last["best"], rtol=1e-6)
@@ -137,7 +138,7 @@ def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
 def test_evaluation_scores_the_test_rows(copy, people):
     evaluation = scoring.evaluate_checkpoint(tiny_run.config(copy, people, mode="eval"), copy)
     ((name, row),) = evaluation.rows.items()
-    assert name.startswith("synthetic_people/tiny:test (")
+    assert name == "synthetic_people/tiny:test (scale)"
     assert set(row.results) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
     last, *others = row.decodings.items()
     assert last == ("block 1", row.results["lsp-pck"])
@@ -152,7 +153,7 @@ def test_evaluation_scores_the_test_rows(copy, people):
     assert written.keys() == {
         *("checkpoint", "step", "score", "rows", "blocks", "unreadable", "files"),
     }
-    assert written["checkpoint"] == str(evaluation.checkpoint)
+    assert written["checkpoint"] == str(evaluation.network.source)
     assert written["rows"][name]["lsp-pck"]["total"] == row.results["lsp-pck"].total
     assert written["blocks"][name].keys() == row.decodings.keys()
     assert (written["unreadable"][name], written["files"][name]) == ([], [str(file)])
@@ -334,7 +335,7 @@ def test_configs_that_cannot_work(fields, says):
         ({"network__grid": "pixel"}, "'pixel'"),
         ({"crop": "square"}, "unknown crop 'square'"),
         ({"optimizer__name": "lion"}, "unknown optimizer 'lion'"),
-        ({"batch_size": 64}, "more than the persons of an epoch"),
+        ({"batch_size": 64}, "batch_size is 64, more than the 48 persons of an epoch"),
         ({"joints": "('a', 'a')"}, "occur twice"),
     ],
 )
@@ -352,4 +353,5 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     run.config.unlock()
     run.config.score = "mpii-pckh"
     with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
-        validation.validate(run._replace(validation=[(split, "scale", 1.0)]), store.load(whole)[0])
+        run = run._replace(validation=[(split, "scale", 1.0)])
+        validation.make_validate(run, trained=run.joints)(store.load(whole)[0])

@@ -60,6 +60,29 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     return found
 
 
+def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
+    """The protocol that a row is compared by: the wanted one, PCK in place of `AUTO` and `LOSS`.
+
+    Args:
+      evaluation_set: of the row, with the wanted score.
+      name: of the row, for the error.
+
+    Returns:
+      None if nothing is labeled, or if no protocol is possible where none was named.
+
+    Raises:
+      JaxposeError: the row cannot be scored by the protocol that is wanted.
+    """
+    allowed, wanted = protocols_of(evaluation_set), evaluation_set.score
+    if not evaluation_set.truth["labeled"].any():
+        return None
+    if wanted in PROTOCOLS or wanted in (any_joints.NAME, oks.OKS_AP.name):
+        if wanted not in allowed:
+            raise _cannot_score(name, wanted, evaluation_set, allowed)
+        return allowed[wanted]
+    return allowed.get(any_joints.NAME) or next(iter(allowed.values()), None)
+
+
 def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Sequence[float]) -> Choice:
     """Decide what steers a run.
 
@@ -91,17 +114,22 @@ def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Sequence[floa
     if score == AUTO:
         why = "there is no unit for PCK, neither head sizes nor boxes"
         return Choice(LOSS, f"the validation loss {where} steers the run: {why}")
-    name = refused[0]
-    raise JaxposeError(
-        f"{name} cannot be scored by {score}, but by {', '.join(allowed[name]) or 'nothing'}"
-        f"{_why(score, rows[name])}; change config.score, or leave the row out"
+    raise _cannot_score(refused[0], score, rows[refused[0]], allowed[refused[0]])
+
+
+def _cannot_score(
+    name: str, score: str, evaluation_set: EvaluationSet, allowed: Mapping[str, Protocol]
+) -> JaxposeError:
+    return JaxposeError(
+        f"{name} cannot be scored by {score}{_why(score, evaluation_set)}, but by "
+        f"{', '.join(allowed) or 'nothing'}; change config.score, or leave the row out"
     )
 
 
 def _why(score: str, evaluation_set: EvaluationSet) -> str:
     """What a row lacks for a score, where that is not plain from its name."""
     if score == oks.OKS_AP.name:
-        return f" (it has no {oks.lacks(evaluation_set)})"
+        return f" (the data set has no {oks.lacks(evaluation_set)})"
     if score == any_joints.NAME:
         return f" (nobody has the unit {evaluation_set.pck_unit})"
     return ""

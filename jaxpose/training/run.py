@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
     Attributes:
       config: as the command gave it.
-      joints: names, the network's order.
+      joints: names, the network's order; of the config, or of the first training split.
       arguments: the network's, as a checkpoint records them.
       net: with batch norm synchronized over the devices.
       rule: how crops are cut, as a checkpoint records it.
@@ -78,10 +78,11 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
     )
     plateau_init, plateau_update = optimizer.make_plateau(**config.plateau.to_dict())
-    arguments = network_arguments(config)
+    joints = tuple(config.joints) or training[0][0].joints
+    arguments = network_arguments(config, joints)
     return Run(
         config=config,
-        joints=tuple(config.joints),
+        joints=joints,
         arguments=arguments,
         net=make_net(
             arguments,

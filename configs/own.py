@@ -44,7 +44,6 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.ema = 0.99
     config.batch_size = 8
     config.num_epochs = 60
-    config.validate_every_epochs = 5
     if size == "small":
         config.network.width = 288
         config.network.num_blocks = 2

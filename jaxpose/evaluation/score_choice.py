@@ -47,7 +47,12 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     """
     if not evaluation_set.truth["labeled"].any():
         return {}
-    found = {name: PROTOCOLS[name] for name in allowed_protocols(evaluation_set)}
+    papers = (PROTOCOLS[name] for name in allowed_protocols(evaluation_set))
+    found = {
+        protocol.name: protocol
+        for protocol in papers
+        if (joint_index(evaluation_set.truth_joints, protocol.joints) >= 0).any()
+    }
     joints, wanted = evaluation_set.truth_joints, evaluation_set.score
     unit = any_joints.available_unit(evaluation_set.truth, joints, unit=evaluation_set.pck_unit)
     own = (joint_index(MPII.joints, joints) < 0).any()

@@ -101,9 +101,12 @@ def run(
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
     with contextlib.ExitStack() as stack:
-        shared: dict[str, Any] = {"threshold": PRESENCE_THRESHOLD}
-        if isinstance(given, BoxFile):
-            shared |= {"category": given.category, "taken": given.image_ids}
+        category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
+        shared: dict[str, Any] = {
+            "threshold": PRESENCE_THRESHOLD,
+            "category": (category_id, name or estimator.category),
+            "taken": given.image_ids if isinstance(given, BoxFile) else (),
+        }
         writers: list[coco.CocoWriter | coco.ResultWriter] = []
         if planned.json:
             writer = coco.CocoWriter(

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.score_choice import LOSS
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.visualize import joint_colors
@@ -292,8 +293,13 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 
 
 def _validation_curves(history) -> list[Curve]:
-    """The score that steers the run, and the totals of the rows where there are several."""
+    """The score that steers the run, and the totals of the rows where there are several.
+
+    None if the loss steers it, which has a chart of its own.
+    """
     records = [r for r in history if r.get("kind") == "validation"]
+    if any(r.get("steered_by") == LOSS for r in records):
+        return []
     curves = [_curve(history, "validation", "score", "score of the run")]
     names = list(dict.fromkeys(name for r in records for name in r.get("rows", {})))
     protocols = [p for r in records[-1:] for found in r.get("rows", {}).values() for p in found]

@@ -323,10 +323,12 @@ class Loop:
                 "seconds": round(self.seconds(), 1),
             },
         )
-        text = f"epoch {epoch}: validation loss {validation.loss:.4f}"
-        if self.validator.choice.score != LOSS:
-            text = f"epoch {epoch}: score {score:.2f} (best {best:.2f}), loss {validation.loss:.4f}"
-        self.log.progress(self.step, text)
+        parts = [f"epoch {epoch}"]
+        if self.validator.choice.score not in ("", LOSS):
+            parts.append(f"score {score:.2f} (best {best:.2f})")
+        if validation.losses:
+            parts.append(f"validation loss {validation.loss:.4f}")
+        self.log.progress(self.step, ", ".join(parts))
         self.start_window()
 
     def metadata(self) -> CheckpointMetadata:

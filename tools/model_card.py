@@ -20,7 +20,7 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
-from jaxpose.evaluation import calibration, inference, protocols
+from jaxpose.evaluation import calibration, inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.evaluation.protocols import ProtocolResult
@@ -78,7 +78,7 @@ def predict(network: Network, split: PreparedSplit, crop: str, **options) -> inf
 def labeled(network: Network, split: PreparedSplit, predictions, block=-1) -> LabeledPredictions:
     """One block's predictions with the truth."""
     evaluation_set = evaluation_set_of(split, network.joints, network.metadata.trained_joints)
-    return inference.labeled_predictions(predictions, evaluation_set, block=block)
+    return scoring.labeled_predictions(predictions, evaluation_set, block=block)
 
 
 def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:

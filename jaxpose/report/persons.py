@@ -8,10 +8,9 @@ from jaxpose import geometry
 from jaxpose.checkpoints.store import Network
 from jaxpose.data.images import decode as decode_image
 from jaxpose.data.prepared import PreparedSplit
-from jaxpose.evaluation import inference, protocols
+from jaxpose.evaluation import inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.prediction_file import LabeledPredictions, select_persons
-from jaxpose.evaluation.scoring import RowEvaluation
 from jaxpose.predict import PoseEstimator, panels
 from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.visualize import PRESENCE_THRESHOLD, draw_skeleton
@@ -38,7 +37,7 @@ class ShownPerson(NamedTuple):
 
 
 def person_sections(
-    network: Network, row: RowEvaluation, *, score: str, seed: int
+    network: Network, row: scoring.RowEvaluation, *, score: str, seed: int
 ) -> list[Section]:
     """The page's images of some persons of a test row.
 
@@ -77,7 +76,7 @@ def _choose(split: PreparedSplit, seed: int) -> dict[int, np.ndarray]:
 
 def _predict_persons(
     estimator: PoseEstimator,
-    row: RowEvaluation,
+    row: scoring.RowEvaluation,
     images: dict[int, np.ndarray],
     protocol: protocols.Protocol,
 ) -> list[ShownPerson]:
@@ -96,7 +95,7 @@ def _predict_persons(
         in_crop=places.inside,
         readable=np.ones(len(views), bool),
     )
-    counts = _counts(inference.labeled_predictions(predictions, chosen), protocol)
+    counts = _counts(scoring.labeled_predictions(predictions, chosen), protocol)
     points = SIZE * np.where(places.labeled[..., None], places.points, np.nan)
     names = truth["image_name"].tolist()
     return [

@@ -22,7 +22,7 @@ from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
-from jaxpose.training.config import data_rows, network_arguments
+from jaxpose.training.config import data_rows
 from jaxpose.training.state import TrainState, create_train_state
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
     )
     plateau_init, plateau_update = optimizer.make_plateau(**config.plateau.to_dict())
-    arguments = network_arguments(config)
+    arguments = {"num_joints": len(config.joints), **config.network.to_dict()}
     return Run(
         config=config,
         joints=tuple(config.joints),

@@ -205,7 +205,7 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     truth["head_size"] = np.full(11, 8.0)
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
-    found = inference.labeled_predictions(plain, evaluation_set)
+    found = scoring.labeled_predictions(plain, evaluation_set)
     assert found.prediction_joints == trained and found.joints == JOINTS
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)

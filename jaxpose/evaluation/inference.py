@@ -4,7 +4,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def predict_maps(
       keypoints [B, J, 2] in [0, 1], probabilities [B, J] and raw heat maps [B, H, W, M] (part maps,
       then context maps grouped by joint), all at least float32.
     """
-    output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
+    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
     probabilities = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
     return output.keypoints[-1], probabilities, output.heatmaps[-1].astype(jnp.float32)
 

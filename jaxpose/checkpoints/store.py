@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import zlib
 from typing import Any, NamedTuple
@@ -32,9 +33,13 @@ from jaxpose.errors import JaxposeError
 from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
+from jaxpose.runtime import processes
 
 FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
+ASIDE = re.compile(
+    r"(\d+)\.replaced_by_(\d+)"
+)  # a checkpoint until the one that replaces it is there
 # Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
 WRITE_SECONDS = 7 * 24 * 3600
 MAX_CAUSES = 8  # of an error, that are read for its reason
@@ -45,6 +50,8 @@ logger = logging.getLogger(__name__)
 
 def open_manager(folder: pathlib.Path, *, keep: int):
     """Orbax's manager of a folder of checkpoints, the newest `keep` of which stay.
+
+    What a `save` that did not finish was about to replace is put back.
 
     Raises:
       JaxposeError: the folder cannot be made or read.
@@ -62,6 +69,8 @@ def open_manager(folder: pathlib.Path, *, keep: int):
         ),
     )
     try:
+        _settle(folder)
+        processes.barrier()
         manager = ocp.CheckpointManager(folder, options=options)
     except OSError as error:
         raise _save_error(folder, error) from error
@@ -74,19 +83,19 @@ def save(
 ) -> None:
     """Save a tree of host arrays under a step; the write goes on in the background.
 
-    The checkpoint appears under its name only when it is complete. `wait` returns after that. What
-    the folder holds of this step or a later one is deleted: a run that fell back to an older
-    checkpoint does those steps again.
+    The checkpoint appears under its name only when it is complete. `wait` returns after that. It
+    replaces what the folder holds of this step and later ones: a run that fell back to an older
+    checkpoint does those steps again. They are set aside, and deleted when this one is complete.
 
     Raises:
-      JaxposeError: the folder cannot be written (disk full, no permission); checkpoints of earlier
-        steps stay.
+      JaxposeError: the folder cannot be written (disk full, no permission); the checkpoints in it
+        stay.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     record = metadata.to_json()
     record["checksum"] = checksum(tree, record)
     try:
-        _delete_from(manager, step)
+        aside = _set_aside(manager, step)
         manager.save(
             step,
             args=ocp.args.Composite(
@@ -94,19 +103,46 @@ def save(
             ),
             force=True,
         )
-        if wait:
+        if wait or aside:
             manager.wait_until_finished()
     except (OSError, ValueError, RuntimeError) as error:
+        _settle(manager.directory)
         raise _save_error(manager.directory, error) from error
+    if aside:
+        _settle(manager.directory)
 
 
-def _delete_from(manager, step: int) -> None:
-    """Delete the checkpoints of this step and later ones, those too that Orbax cannot read."""
-    for later in [s for s in manager.all_steps() if s >= step]:
-        manager.delete(later)
+def _set_aside(manager, step: int) -> list[int]:
+    """Rename the checkpoints of this step and later ones, those too that Orbax cannot read.
+
+    With `keep=1` they may be all there is, so they are not deleted before the new one is complete.
+
+    Returns:
+      The steps that this process renamed.
+    """
+    folder = pathlib.Path(manager.directory)
+    later = []
     if jax.process_index() == 0:
-        for later in [s for s in checkpoint_steps(manager.directory) if s >= step]:
-            shutil.rmtree(manager.directory / str(later))
+        later = [s for s in checkpoint_steps(folder) if s >= step]
+        for s in later:
+            (folder / str(s)).rename(folder / f"{s}.replaced_by_{step}")
+    for s in [s for s in manager.all_steps() if s >= step]:
+        manager.delete(s)  # on every process; the files are gone from under this name
+    return later
+
+
+def _settle(folder: pathlib.Path) -> None:
+    """Delete what was set aside where its replacement is complete, else put it back."""
+    folder = pathlib.Path(folder)
+    if jax.process_index() != 0 or not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        if match := ASIDE.fullmatch(path.name):
+            step, replacement = match.groups()
+            if (folder / replacement).exists():
+                shutil.rmtree(path)
+            else:
+                path.rename(folder / step)
 
 
 def _list_files(folder: pathlib.Path) -> None:

@@ -4,7 +4,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +14,11 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
-from jaxpose.skeleton import flip_permutation, joint_index
+from jaxpose.skeleton import flip_permutation
 
 MAX_CROPS = 9  # from 0.6 to 1.4 of the plain crop
 CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain one
@@ -87,7 +85,7 @@ def predict_maps(
       keypoints [B, J, 2] in [0, 1], probabilities [B, J] and raw heat maps [B, H, W, M] (part maps,
       then context maps grouped by joint), all at least float32.
     """
-    output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
+    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
     probabilities = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
     return output.keypoints[-1], probabilities, output.heatmaps[-1].astype(jnp.float32)
 
@@ -252,46 +250,3 @@ def crop_sizes(num_crops: int) -> list[float]:
         )
     steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
-
-
-def labeled_predictions(
-    predictions: Predictions,
-    evaluation_set: EvaluationSet,
-    *,
-    block: int = -1,
-    description: str = "",
-) -> LabeledPredictions:
-    """One block's predictions of the trained joints with the truth, in pixels of the release.
-
-    Args:
-      predictions: for all persons of the set.
-      evaluation_set: their truth.
-      block: which prediction block; the last is the prediction.
-      description: for the table's title.
-    """
-    joints, trained_joints, truth_joints, truth, *_ = evaluation_set
-    head_size, box = truth["head_size"], truth["box"].astype(np.float64)
-    if "zoom" in truth:
-        head_size = head_size / truth["zoom"]
-        size = box[:, 2:] / truth["zoom"][:, None]
-        box = np.concatenate([_to_release(truth, box[:, None, :2])[:, 0], size], axis=1)
-    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
-    kept = joint_index(joints, trained_joints)
-    return LabeledPredictions(
-        prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
-        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
-        labeled=truth["labeled"],
-        joints=truth_joints,
-        prediction_joints=trained_joints,
-        head_size=head_size,
-        description=description,
-        separated=truth["separated"],
-        box=box,
-    )
-
-
-def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
-    """Pixels of the stored images [N, J, 2] to pixels of the release's."""
-    if "zoom" not in truth:
-        return points
-    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]

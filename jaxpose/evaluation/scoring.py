@@ -21,7 +21,7 @@ from jaxpose.evaluation import (
     tables,
 )
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
-from jaxpose.evaluation.inference import Predictions, labeled_predictions
+from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
 from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 from jaxpose.paths import local_path
@@ -316,6 +316,49 @@ def score_predictions(
         else:
             results[protocol.name] = protocols.evaluate(protocol, labeled)
     return results
+
+
+def labeled_predictions(
+    predictions: Predictions,
+    evaluation_set: EvaluationSet,
+    *,
+    block: int = -1,
+    description: str = "",
+) -> LabeledPredictions:
+    """One block's predictions of the trained joints with the truth, in pixels of the release.
+
+    Args:
+      predictions: for all persons of the set.
+      evaluation_set: their truth.
+      block: which prediction block; the last is the prediction.
+      description: for the table's title.
+    """
+    joints, trained_joints, truth_joints, truth, *_ = evaluation_set
+    head_size, box = truth["head_size"], truth["box"].astype(np.float64)
+    if "zoom" in truth:
+        head_size = head_size / truth["zoom"]
+        size = box[:, 2:] / truth["zoom"][:, None]
+        box = np.concatenate([_to_release(truth, box[:, None, :2])[:, 0], size], axis=1)
+    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
+    kept = joint_index(joints, trained_joints)
+    return LabeledPredictions(
+        prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
+        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
+        labeled=truth["labeled"],
+        joints=truth_joints,
+        prediction_joints=trained_joints,
+        head_size=head_size,
+        description=description,
+        separated=truth["separated"],
+        box=box,
+    )
+
+
+def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
+    """Pixels of the stored images [N, J, 2] to pixels of the release's."""
+    if "zoom" not in truth:
+        return points
+    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
 
 
 def compare_decodings(

@@ -8,10 +8,9 @@ from jaxpose import geometry
 from jaxpose.checkpoints.store import Network
 from jaxpose.data.images import decode as decode_image
 from jaxpose.data.prepared import PreparedSplit
-from jaxpose.evaluation import inference, protocols
+from jaxpose.evaluation import inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.prediction_file import LabeledPredictions, select_persons
-from jaxpose.evaluation.scoring import RowEvaluation
 from jaxpose.predict import PoseEstimator, panels
 from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.visualize import PRESENCE_THRESHOLD, draw_skeleton
@@ -37,7 +36,7 @@ class ShownPerson(NamedTuple):
     counted: int
 
 
-def person_sections(network: Network, row: RowEvaluation, *, seed: int) -> list[Section]:
+def person_sections(network: Network, row: scoring.RowEvaluation, *, seed: int) -> list[Section]:
     """The page's images of some persons of a test row.
 
     Args:
@@ -60,7 +59,7 @@ def person_sections(network: Network, row: RowEvaluation, *, seed: int) -> list[
     return sections
 
 
-def _counting_protocol(row: RowEvaluation) -> protocols.Protocol | None:
+def _counting_protocol(row: scoring.RowEvaluation) -> protocols.Protocol | None:
     """The row's protocol, or the first by which single joints are right or wrong."""
     candidates = [row.protocol, *(result.protocol for result in row.results.values())]
     return next((found for found in candidates if found and found.thresholds), None)
@@ -80,7 +79,7 @@ def _choose(split: PreparedSplit, seed: int) -> dict[int, np.ndarray]:
 
 def _predict_persons(
     estimator: PoseEstimator,
-    row: RowEvaluation,
+    row: scoring.RowEvaluation,
     images: dict[int, np.ndarray],
     protocol: protocols.Protocol | None,
 ) -> list[ShownPerson]:
@@ -99,7 +98,7 @@ def _predict_persons(
         in_crop=places.inside,
         readable=np.ones(len(views), bool),
     )
-    counts = _counts(inference.labeled_predictions(predictions, chosen), protocol)
+    counts = _counts(scoring.labeled_predictions(predictions, chosen), protocol)
     points = SIZE * np.where(places.labeled[..., None], places.points, np.nan)
     names = truth["image_name"].tolist()
     return [

@@ -1,8 +1,7 @@
 """Checks of a config before a run, and what is read from it as plain values."""
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
@@ -91,11 +90,6 @@ def data_rows(config: "ml_collections.ConfigDict") -> list[DataRow]:
     check_rows(config, "data", DATA_ROW)
     rows = ((*row, config.crop)[:3] for row in config.data)
     return [DataRow(name, float(weight), crop) for name, weight, crop in rows]
-
-
-def network_arguments(config: "ml_collections.ConfigDict", joints: Sequence[str]) -> dict[str, Any]:
-    """`PoseNet`'s arguments for these joints as a plain dict, as a checkpoint records them."""
-    return {"num_joints": len(joints), **config.network.to_dict()}
 
 
 def augmentation_of(config: "ml_collections.ConfigDict") -> Augmentation:

@@ -22,7 +22,7 @@ from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
-from jaxpose.training.config import data_rows, network_arguments
+from jaxpose.training.config import data_rows
 from jaxpose.training.state import TrainState, create_train_state
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     )
     plateau_init, plateau_update = optimizer.make_plateau(**config.plateau.to_dict())
     joints = tuple(config.joints) or training[0][0].joints
-    arguments = network_arguments(config, joints)
+    arguments = {"num_joints": len(joints), **config.network.to_dict()}
     return Run(
         config=config,
         joints=joints,

@@ -3,7 +3,6 @@
 import functools
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,6 +16,7 @@ from jaxpose.geometry import IMAGE_RULE, CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
 from jaxpose.skeleton import flip_permutation
 from tests.support.drawn_people import JOINTS, split_of
+from tests.support.some_devices import on_devices
 
 NETWORK = ("left_wrist", "neck", "right_wrist", "nose")
 CHANNELS = (1, 2, 0)  # green, blue and red dots; the nose is always said to be in the middle
@@ -158,13 +158,10 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
 
 
 @pytest.mark.parametrize("devices", [1, 2])  # the other tests run on four
-def test_the_number_of_devices_changes_no_answer(plain, monkeypatch, devices):
-    for name in ("parallel", "replicate", "shard"):
-        on_some = functools.partial(getattr(inference, name), devices=jax.local_devices()[:devices])
-        monkeypatch.setattr(inference, name, on_some)
-    monkeypatch.setattr(jax, "device_count", lambda: devices)
+def test_the_number_of_devices_changes_no_answer(plain, devices):
     inference.make_forward.cache_clear()
-    found = predict()
+    with on_devices(devices):
+        found = predict()
     inference.make_forward.cache_clear()
     np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
     assert found.readable.all()
@@ -208,7 +205,7 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     truth["head_size"] = np.full(11, 8.0)
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
-    found = inference.labeled_predictions(plain, evaluation_set)
+    found = scoring.labeled_predictions(plain, evaluation_set)
     assert found.prediction_joints == trained and found.joints == JOINTS
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)

@@ -16,6 +16,7 @@ from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard, unrepli
 from jaxpose.training import optimizer
 from jaxpose.training.state import create_train_state, evaluation_variables
 from jaxpose.training.step import make_train_step
+from tests.support.some_devices import on_devices
 
 NET = PoseNet(
     num_joints=3, num_blocks=1, num_context_maps=1, width=18, kernel_size=3, axis_name=DEVICES
@@ -54,7 +55,6 @@ def sgd():
 @functools.cache
 def program(devices=1, *, accumulation_steps=1, frozen_norm=False, ema=False):
     """(state before the first step, run), where run(state, batches) gives the state after them."""
-    chosen = jax.local_devices()[:devices]
     step = make_train_step(
         NET,
         sgd(),
@@ -63,15 +63,17 @@ def program(devices=1, *, accumulation_steps=1, frozen_norm=False, ema=False):
         accumulation_steps=accumulation_steps,
         frozen_norm=frozen_norm,
     )
-    compiled = parallel(step, donate=True, devices=chosen)
+    with on_devices(devices):
+        compiled = parallel(step, donate=True)
     plateau, _ = optimizer.make_plateau()
     start = create_train_state(initial_variables(NET, 0), sgd(), plateau(), ema=ema)
 
     def run(state, batches):
-        state = replicate(state, devices=chosen)
-        for batch in batches:
-            state = compiled(state, shard(batch, devices=chosen))
-        return unreplicate(state)
+        with on_devices(devices):
+            state = replicate(state)
+            for batch in batches:
+                state = compiled(state, shard(batch))
+            return unreplicate(state)
 
     return types.SimpleNamespace(start=jax.tree.map(np.asarray, start), run=run)
 
@@ -211,14 +213,12 @@ def test_an_update_that_is_not_finite_counts_before_its_loss_is(frozen):
 
 
 def test_replicate_and_shard_follow_the_devices():
-    devices = jax.local_devices()[:2]
-    tree = replicate({"x": np.arange(3.0)}, devices=devices)
+    with on_devices(2) as devices:
+        tree = replicate({"x": np.arange(3.0)})
+        np.testing.assert_array_equal(shard({"x": np.arange(4)})["x"], [[0, 1], [2, 3]])
     assert tree["x"].shape == (2, 3)
     assert {piece.device for piece in tree["x"].addressable_shards} == set(devices)
     np.testing.assert_array_equal(unreplicate(tree)["x"], np.arange(3.0))
-    np.testing.assert_array_equal(
-        shard({"x": np.arange(4)}, devices=devices)["x"], [[0, 1], [2, 3]]
-    )
     assert shard({"x": np.arange(8)})["x"].shape == (jax.local_device_count(), 2)
 
 
@@ -229,7 +229,8 @@ def test_parallel_compiles_once_for_each_shape_of_the_batch():
         traced.append(batch["x"].shape)
         return batch["x"] @ matrix
 
-    program = parallel(product, devices=jax.local_devices()[:1])
+    with on_devices(1):
+        program = parallel(product)
     matrix = np.random.default_rng(0).normal(size=(1, 64, 64)).astype(np.float32)
     for rows in (8, 4, 8, 4):
         batch = {"x": np.random.default_rng(rows).normal(size=(1, rows, 64)).astype(np.float32)}
@@ -239,12 +240,13 @@ def test_parallel_compiles_once_for_each_shape_of_the_batch():
 
 def test_parallel_compiles_with_the_options(monkeypatch):
     monkeypatch.setattr(devices_module, "compiler_options", lambda: {"xla_no_such_option": "1"})
-    with pytest.raises((RuntimeError, ValueError), match="xla_no_such_option"):
-        parallel(lambda x: x, devices=jax.local_devices()[:1])(jnp.zeros((1, 2)))
+    with pytest.raises((RuntimeError, ValueError), match="xla_no_such_option"), on_devices(1):
+        parallel(lambda x: x)(jnp.zeros((1, 2)))
 
 
 def test_parallel_names_the_axis():
-    total = parallel(lambda x: jax.lax.psum(x, DEVICES), devices=jax.local_devices()[:2])
+    with on_devices(2):
+        total = parallel(lambda x: jax.lax.psum(x, DEVICES))
     np.testing.assert_array_equal(total(jnp.array([1, 2])), [3, 3])
 
 

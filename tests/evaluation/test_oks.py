@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from jaxpose.data.prepared import open_split
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import oks, tables
-from jaxpose.evaluation.evaluation_set import EvaluationSet
+from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
+from tfds_builders.__main__ import main as build
 
 JOINTS = ("nose", "left_ear", "right_ear", "tail")
 SIGMAS = (0.026, 0.035, 0.035, 0.1)
@@ -162,3 +164,22 @@ def test_nobody_has_no_score_and_a_table_all_the_same():
     assert tables.text(found).startswith("OKS-AP, 0 persons")
     scored = oks.oks_ap(*predictions(persons()), persons())
     assert f"{scored.columns['ap50']:.2f}" in tables.text(scored)
+
+
+@pytest.mark.slow
+def test_the_truth_of_cocos_persons_scores_100_though_most_are_ignored(shared, tmp_path):
+    folder = shared / "data" / "coco_persons"
+    source = ["--source", str(folder / "person_keypoints.json"), "--images", str(folder / "images")]
+    assert build(["coco", *source, "--name", "persons", "--data_dir", str(tmp_path)]) == 0
+    split = open_split("coco/persons", "train", data_dir=str(tmp_path))
+    evaluation_set = evaluation_set_of(split, split.joints)
+    truth = evaluation_set.truth
+    assert len(truth["labeled"]) == 2368 and len(evaluation_set.ignored) == 1968
+    score = oks.oks_ap(truth["keypoints"], np.ones(truth["labeled"].shape), evaluation_set)
+    assert score.total == pytest.approx(100)
+    rng = np.random.default_rng(0)
+    guess = truth["keypoints"] + rng.normal(0, 8, truth["keypoints"].shape)
+    confidence = rng.random(truth["labeled"].shape)
+    alone = evaluation_set._replace(ignored=())
+    found = oks.oks_ap(guess, confidence, alone)
+    assert found.total == pytest.approx(statement(guess, confidence, alone), abs=1e-4)

@@ -263,6 +263,25 @@ def test_cocos_own_layout_is_read_as_downloaded(tmp_path, capsys):
     assert not hidden["labeled"][0] and hidden["labeled"][1] and not hidden["visible"][1]
 
 
+def test_labels_of_an_image_that_exif_rotates_lie_in_the_upright_image(tmp_path):
+    points = np.array([[9, 19], [20, 7], [30, 11]])
+    upright = Image.fromarray(draw_dummy_data.draw_image(40, 30, [points]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be rotated clockwise
+    (tmp_path / "images").mkdir()
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "images" / "a.jpg", exif=exif, quality=95, subsampling=0)
+    keypoints = np.column_stack([points, [2, 2, 2]]).ravel().tolist()
+    path = write_annotations(tmp_path, [annotation(1, 1, keypoints=keypoints)], ["a.jpg"])
+    where = ["--images", str(tmp_path / "images"), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where]) == 0
+    (example,) = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data")).source
+    image = np.asarray(Image.open(io.BytesIO(example["image"])))
+    assert image.shape == (30, 40, 3)
+    for joint in range(3):
+        assert draw_dummy_data.shows(image, joint, 3, example["keypoints"][joint]), joint
+
+
 def exported_by_cvat(folder):
     """A task's archive in the format COCO Keypoints 1.0, unpacked, of one skeleton and a box.
 

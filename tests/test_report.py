@@ -432,3 +432,7 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     assert "im0002.png" in notes
     assert "40 images a second, median" in notes and "12.5% of the time, median" in notes
     assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
+    assert "whole image, no ground truth used" in notes
+
+    alone = report_run(tmp_path, evaluation, [], data_dir="", seed=0).read_text(encoding="utf-8")
+    assert "not scored: config.data is empty" in alone and "mean pose alone" not in alone

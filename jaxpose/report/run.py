@@ -91,7 +91,12 @@ def _constant_baselines(
 
     They are the mean and the median pose of the training persons in crops of the row's own rule;
     of those of its data set, where the network was trained on it, else of all.
+
+    Raises:
+      JaxposeError: the training data are not there.
     """
+    if not data:
+        raise JaxposeError("config.data is empty")
     joints = evaluation.network.metadata.joints
     training = {
         name: evaluation_set_of(prepared.open_split(name, "train", data_dir=data_dir), joints)

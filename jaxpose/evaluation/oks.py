@@ -118,7 +118,7 @@ def coco_entries(
     keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
 ) -> Entries:
     """Truth and predictions of a split in COCO's format, images and persons numbered from 1."""
-    kept, sigmas = _trained(evaluation_set)
+    kept, _ = _trained(evaluation_set)
     truth = evaluation_set.truth
     in_network = joint_index(evaluation_set.joints, evaluation_set.truth_joints)[kept]
     names = [*truth["image_id"].tolist(), *(entry["image_id"] for entry in evaluation_set.ignored)]
@@ -138,8 +138,8 @@ def coco_entries(
         score = float(confidence[person, in_network].mean())
         results.append({**image, "keypoints": found.ravel().tolist(), "score": score})
     for entry in evaluation_set.ignored:
-        triples = np.asarray(entry["keypoints"] or np.zeros((len(sigmas), 3)), float)
-        triples = triples.reshape(-1, 3)[kept] if entry["keypoints"] else triples
+        without = [0.0] * (3 * len(evaluation_set.truth_joints))
+        triples = np.reshape(entry["keypoints"] or without, (-1, 3))[kept]
         image = {"image_id": numbers[entry["image_id"]], "category_id": 1}
         annotations.append(
             image | _annotation(triples, list(entry["box"]), entry["area"], crowd=True)

@@ -1,6 +1,6 @@
 """Which scores a data set allows, and which one steers a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxpose.errors import JaxposeError
@@ -20,10 +20,12 @@ class Choice(NamedTuple):
     Attributes:
       score: name of a protocol, `LOSS`, or "" where there is neither; then the newest checkpoint
         is the best.
+      weights: of the validation rows whose mean it is, by name.
       description: for the first lines of a run.
     """
 
     score: str
+    weights: Mapping[str, float]
     description: str
 
 
@@ -88,37 +90,39 @@ def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
     return allowed.get(any_joints.NAME) or next(iter(allowed.values()), None)
 
 
-def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Sequence[float]) -> Choice:
+def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, float]) -> Choice:
     """Decide what steers a run.
 
     Args:
       score: of `SCORES`.
       rows: the truth of each validation row, by name.
-      weights: of the rows in the score.
+      weights: of the rows in the score, by name.
 
     Raises:
       JaxposeError: a row with a weight cannot be scored by that score.
     """
     labeled = [name for name, found in rows.items() if found.truth["labeled"].any()]
     if not labeled:
-        return Choice("", "no validation row has labels: the newest checkpoint counts as the best")
-    weighted = [name for name, weight in zip(rows, weights, strict=True) if weight]
-    steering = [name for name in weighted if name in labeled]
+        why = "no validation row has labels: the newest checkpoint counts as the best"
+        return Choice("", {}, why)
+    weighted = {name: weight for name, weight in weights.items() if weight}
+    steering = {name: weight for name, weight in weighted.items() if name in labeled}
     if not steering:
         why = "no validation row with labels has a weight"
-        return Choice(LOSS, f"the validation loss of {', '.join(labeled)} steers the run: {why}")
+        description = f"the validation loss of {', '.join(labeled)} steers the run: {why}"
+        return Choice(LOSS, dict.fromkeys(labeled, 1.0), description)
     where = f"of {', '.join(steering)}"
     if score == LOSS:
-        return Choice(LOSS, f"the validation loss {where} steers the run")
-    allowed = {name: protocols_of(rows[name]) for name in weighted}
+        return Choice(LOSS, steering, f"the validation loss {where} steers the run")
     wanted = any_joints.NAME if score == AUTO else score
+    allowed = {name: protocols_of(rows[name]) for name in (steering if score == AUTO else weighted)}
     refused = [name for name, found in allowed.items() if wanted not in found]
     if not refused:
-        label = allowed[weighted[0]][wanted].label
-        return Choice(wanted, f"{label} ({wanted}) {where} steers the run")
+        label = next(iter(allowed.values()))[wanted].label
+        return Choice(wanted, steering, f"{label} ({wanted}) {where} steers the run")
     if score == AUTO:
         why = "there is no unit for PCK, neither head sizes nor boxes"
-        return Choice(LOSS, f"the validation loss {where} steers the run: {why}")
+        return Choice(LOSS, steering, f"the validation loss {where} steers the run: {why}")
     raise _cannot_score(refused[0], score, rows[refused[0]], allowed[refused[0]])
 
 

@@ -25,10 +25,9 @@ class Validation(NamedTuple):
       rows: results by row name and protocol name.
       losses: by row name, those of eqs. 7 and 8 and their weighted sum, "loss"; a row without
         labels is left out.
-      loss: mean of the rows' losses, weighted as the config has it, or of all rows if none has a
-        weight. NaN without labels.
-      score: what steers the run: mean of the rows' totals, weighted as the config has it, or minus
-        100 times the loss. NaN where nothing steers.
+      loss: mean of the losses of the rows that steer the run; NaN where there are none.
+      score: what steers the run: mean of these rows' totals, or minus 100 times the loss; NaN where
+        nothing steers.
     """
 
     rows: Mapping[str, Mapping[str, ProtocolResult]]
@@ -77,15 +76,20 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
     """
     config = run.config
     names = [scoring.row_name(split, crop) for split, crop, _ in run.validation]
-    weights = [weight for *_, weight in run.validation]
+    weights = {name: row[2] for name, row in zip(names, run.validation, strict=True)}
     sets = [
         evaluation_set_of(split, run.joints, trained, score=config.score, pck_unit=config.pck_unit)
         for split, *_ in run.validation
     ]
     choice = score_choice.choose(config.score, dict(zip(names, sets, strict=True)), weights)
 
+    def mean(values: Mapping[str, float]) -> float:
+        total = sum(choice.weights.values())
+        weighted = (values[name] * weight for name, weight in choice.weights.items())
+        return sum(weighted) / total if total else math.nan
+
     def validate(variables: dict) -> Validation:
-        rows, row_losses, totals = {}, {}, []
+        rows, row_losses, totals = {}, {}, {}
         for name, (split, crop, _), evaluation_set in zip(names, run.validation, sets, strict=True):
             rule = geometry.crop_rule(crop)
             predictions = inference.predict_split(
@@ -107,23 +111,12 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 probability_weight=config.probability_weight,
             )
             chosen = rows[name].get(choice.score)
-            totals.append(math.nan if chosen is None or chosen.total is None else chosen.total)
-        loss = _mean([row_losses[name].get("loss", math.nan) for name in names], weights)
-        if choice.score == score_choice.LOSS:
-            score = -LOSS_POINTS * loss
-        else:
-            score = _mean(totals, weights) if choice.score else math.nan
+            totals[name] = math.nan if chosen is None or chosen.total is None else chosen.total
+        loss = mean({name: found.get("loss", math.nan) for name, found in row_losses.items()})
+        score = -LOSS_POINTS * loss if choice.score == score_choice.LOSS else mean(totals)
         return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, score)
 
     return Validator(choice, validate)
-
-
-def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    """Mean by weights, by equal ones if all are 0; values without a weight may be NaN."""
-    weights = weights if any(weights) else [1.0] * len(values)
-    kept = [(value, weight) for value, weight in zip(values, weights, strict=True) if weight]
-    total = sum(weight for _, weight in kept)
-    return sum(value * weight for value, weight in kept) / total if kept else math.nan
 
 
 def prediction_losses(

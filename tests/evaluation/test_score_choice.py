@@ -65,7 +65,8 @@ def test_without_pycocotools_oks_is_left_out_unless_it_is_wanted(without_pycocot
 
 def choose(score, *rows, weights=None):
     named = {f"row {n}": found for n, found in enumerate(rows)}
-    return score_choice.choose(score, named, [1.0] * len(rows) if weights is None else weights)
+    given = [1.0] * len(rows) if weights is None else weights
+    return score_choice.choose(score, named, dict(zip(named, given, strict=True)))
 
 
 def test_pck_steers_own_joints_and_its_unit_is_said():
@@ -82,6 +83,13 @@ def test_the_loss_steers_where_no_unit_is_known_and_the_reason_is_said():
 def test_the_loss_steers_where_no_row_has_a_weight():
     found = choose("lsp-pck", persons(LSP.joints), weights=[0.0])
     assert found.score == "loss" and "row 0" in found.description and "weight" in found.description
+
+
+def test_rows_without_labels_take_no_part():
+    found = choose("auto", persons(), persons(labeled=False))
+    assert (found.score, found.weights) == ("pck", {"row 0": 1.0})
+    found = choose("auto", persons(), persons(labeled=False), weights=[0.0, 1.0])
+    assert (found.score, found.weights) == ("loss", {"row 0": 1.0})
 
 
 @pytest.mark.parametrize("rows", [(), (persons(labeled=False),)])

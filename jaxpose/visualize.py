@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxpose.network import decode
+from jaxpose.heatmaps import Grid
+from jaxpose.network import decode_maps
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
@@ -243,7 +244,8 @@ def moved_most(
     channels: np.ndarray,
     num_joints: int,
     most: int,
-    **reading,
+    grid: Grid,
+    temperature: float,
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
     """The joints whose answer the context maps moved the furthest, as `context_images`.
 
@@ -255,7 +257,8 @@ def moved_most(
       channels: int [J], where they stand among the network's ``num_joints``.
       num_joints: of the network.
       most: how many joints.
-      reading: ``grid`` and ``temperature`` of the soft-argmax.
+      grid: of the network's soft-argmax.
+      temperature: of the network's soft-argmax.
 
     Returns:
       (joint's name in words, what `context_images` gives) each; none without context maps.
@@ -263,18 +266,19 @@ def moved_most(
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     if not num_context_maps:
         return []
-    positions, logits = decode(heatmaps, num_joints=heatmaps.shape[-1], **reading)
-    positions, probabilities = np.asarray(positions), np.asarray(jax.nn.sigmoid(logits))
-    moved = np.linalg.norm(keypoints - positions[channels], axis=-1)
+    decoded = decode_maps(heatmaps, num_joints=num_joints, grid=grid, temperature=temperature)
+    part, context = np.asarray(decoded.part), np.asarray(decoded.context)
+    probabilities = np.asarray(jax.nn.sigmoid(decoded.context_logits))
+    moved = np.linalg.norm(keypoints - part[channels], axis=-1)
     found = []
     for index in np.argsort(-moved)[:most]:
-        first = num_joints + channels[index] * num_context_maps
-        maps = [channels[index], *range(first, first + num_context_maps)]
+        channel = channels[index]
+        first = num_joints + channel * num_context_maps
         images = context_images(
             image,
-            heatmaps[..., maps],
-            positions[maps],
-            probabilities[maps[1:]],
+            heatmaps[..., [channel, *range(first, first + num_context_maps)]],
+            np.concatenate([part[channel, None], context[channel]]),
+            probabilities[channel],
             keypoints[index],
         )
         found.append((joints[index].replace("_", " "), images))

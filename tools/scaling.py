@@ -16,7 +16,7 @@ import numpy as np
 from jaxpose import PoseNet
 from jaxpose.network import initial_variables
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard
-from jaxpose.training.optimizer import make_optimizer, make_plateau, make_schedule
+from jaxpose.training.optimizer import make_optimizer, make_schedule
 from jaxpose.training.state import create_train_state
 from jaxpose.training.step import make_train_step
 
@@ -167,7 +167,7 @@ def count_sums(blocks: int) -> str:
     net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=DEVICES)
     variables = initial_variables(net, 0)
     optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))
-    state = create_train_state(variables, optimizer, make_plateau()[0](), ema=False)
+    state = create_train_state(variables, optimizer, ema=False)
     step = make_train_step(net, optimizer, probability_weight=0.01)
     count = jax.local_device_count()
     batch = {

@@ -16,16 +16,6 @@ from jaxpose.training.state import create_train_state
 from jaxpose.training.workdir import prepare_workdir
 from tests.support import small_estimator, tiny_run
 
-# ml_collections loads a config file in a way that importlib wants to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_run.prepare(folder)
-    return folder
-
 
 @pytest.fixture(autouse=True)
 def without_cache(monkeypatch):

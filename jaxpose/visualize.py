@@ -8,6 +8,7 @@ import colorsys
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxpose.heatmaps import Grid
@@ -88,7 +89,7 @@ def draw_skeleton(
     """
     canvas = np.array(image, np.uint8)
     points = np.asarray(keypoints, np.float64)
-    drawn = np.isfinite(points).all(axis=-1)
+    drawn = np.asarray(np.isfinite(points).all(axis=-1))
     if confidence is not None:
         drawn &= np.asarray(confidence) >= threshold
     if labeled is not None:
@@ -159,8 +160,8 @@ def part_maps(
       image: uint8 [S, S', 3] that the maps cover, to be seen beneath them; it decides the size.
 
     Returns:
-      uint8 RGB. A pixel is as bright as the map that is highest there, relative to that map's own
-      highest cell, and has the colors of those that are about as high.
+      uint8 [S, S', 3] RGB. A pixel is as bright as the map that is highest there, relative to that
+      map's own highest cell, and has the colors of those that are about as high.
     """
     weights = _stretched(_relative_softmax(heatmaps), _shape(heatmaps, size, image))
     colors = joint_colors(joints).astype(np.float32) / 255
@@ -184,10 +185,10 @@ def heat_map(
       softmaxed: show its softmax, from 0 to its highest cell; else the raw map, from its lowest to
         its highest.
       size: as in ``part_maps``.
-      image: as in ``part_maps``.
+      image: uint8 [S, S', 3], as in ``part_maps``.
 
     Returns:
-      uint8 RGB.
+      uint8 [S, S', 3] RGB.
     """
     maps = np.asarray(heatmap, np.float64)[..., None]
     if softmaxed:
@@ -223,15 +224,14 @@ def single_maps(
     Returns:
       (joint's name in words, raw map, its softmax) each, uint8 RGB.
     """
-    shown = joint_index(joints, JOINTS_OF_FIG_5)
-    shown = shown[shown >= 0] if (shown >= 0).any() else range(len(joints))
+    known = [index for index in joint_index(joints, JOINTS_OF_FIG_5).tolist() if index >= 0]
     return [
         (
             joints[index].replace("_", " "),
             heat_map(heatmaps[..., index], softmaxed=False, size=size),
             heat_map(heatmaps[..., index], size=size),
         )
-        for index in shown
+        for index in known or range(len(joints))
     ]
 
 
@@ -266,7 +266,9 @@ def moved_most(
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     if not num_context_maps:
         return []
-    decoded = decode_maps(heatmaps, num_joints=num_joints, grid=grid, temperature=temperature)
+    decoded = decode_maps(
+        jnp.asarray(heatmaps), num_joints=num_joints, grid=grid, temperature=temperature
+    )
     part, context = np.asarray(decoded.part), np.asarray(decoded.context)
     probabilities = np.asarray(jax.nn.sigmoid(decoded.context_logits))
     moved = np.linalg.norm(keypoints - part[channels], axis=-1)
@@ -343,7 +345,7 @@ def tile(
       gap: white pixels around the cells.
 
     Returns:
-      uint8 RGB.
+      uint8 [S, S', 3] RGB.
     """
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     text = max(round(width / 16), 11) if captions else 0

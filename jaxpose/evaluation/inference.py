@@ -113,7 +113,12 @@ def decoding_names(net: PoseNet) -> tuple[str, ...]:
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """As `predict_crops`, with the R `decoding_names` after the keypoints: [1 + R, K, B, J, 2]."""
+    """Predict images [B, S, S, 3] as `predict_crops`, and decode the maps in other ways.
+
+    Returns:
+      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and probabilities
+      [K, B, J].
+    """
     decoders = {
         PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),
         MAXIMUM: functools.partial(hard_argmax, refinement="none", grid=net.grid),
@@ -131,7 +136,9 @@ def decode_crops(
 
 
 @functools.lru_cache(maxsize=16)
-def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False):
+def make_forward(
+    net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False
+) -> Callable:
     """`predict_crops` (or `decode_crops`) on all local devices, compiled once for a network."""
     predict = decode_crops if decodings else predict_crops
     return parallel(functools.partial(predict, net, flipped=flipped))

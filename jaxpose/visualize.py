@@ -403,7 +403,8 @@ def _ground(shape: tuple[int, ...], image: np.ndarray | None) -> np.ndarray:
     """What lies beneath maps: float32 in [0, 1], gray and dimmed, or black without an image."""
     if image is None:
         return np.zeros((*shape[:2], 3), np.float32)
-    gray = np.asarray(image, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
+    cv2 = import_optional("cv2", extra="predict")
+    gray = cv2.cvtColor(np.asarray(image, np.float32), cv2.COLOR_RGB2GRAY) / 255
     return np.repeat(DIM_FACTOR * gray[..., None], 3, axis=-1)
 
 

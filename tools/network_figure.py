@@ -4,17 +4,12 @@ Kernels, channels and sizes are those of the paper's network, as `PoseNet` build
 light and on dark pages: the drawing has a ground of its own in either.
 """
 
-import functools
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 from xml.sax.saxutils import escape
 
-import jax
-import jax.numpy as jnp
-from flax.traverse_util import flatten_dict
-
 from jaxpose.network import PoseNet
+from tools.network_shapes import shapes
 
 NET = PoseNet()
 IMAGE = (256, 256, 3)
@@ -46,17 +41,6 @@ STYLE = """
 """
 
 
-@functools.cache
-def network() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parameters and outputs of every module, as abstract arrays by path."""
-    images = jax.ShapeDtypeStruct((1, *IMAGE), jnp.float32)
-    variables = jax.eval_shape(NET.init, jax.random.key(0), images)
-    forward = functools.partial(NET.apply, capture_intermediates=True, mutable="intermediates")
-    _, found = jax.eval_shape(forward, variables, images)
-    outputs = flatten_dict(found["intermediates"], sep="/")
-    return flatten_dict(variables["params"], sep="/"), outputs
-
-
 def times(shape: Sequence[int]) -> str:
     """A shape in words: "3 x 3"."""
     return " x ".join(map(str, shape))
@@ -64,19 +48,17 @@ def times(shape: Sequence[int]) -> str:
 
 def size(path: str) -> str:
     """What a module returns, or sows, for one image: "32 x 32 x 576"."""
-    _, outputs = network()
-    (output,) = outputs.get(path) or outputs[f"{path}/__call__"]
-    return times(output.shape[1:])
+    return times(shapes(NET).outputs[path])
 
 
 def conv(path: str) -> str:
     """Kernel and channels of a convolution, or of a separable one: "3 x 3, 32"."""
-    params, _ = network()
-    if f"{path}/kernel" in params:
-        *kernel, _, channels = params[f"{path}/kernel"].shape
+    parameters = shapes(NET).parameters
+    if f"{path}/kernel" in parameters:
+        *kernel, _, channels = parameters[f"{path}/kernel"]
     else:
-        *kernel, _ = params[f"{path}/depthwise"].shape
-        _, channels = params[f"{path}/pointwise"].shape
+        *kernel, _ = parameters[f"{path}/depthwise"]
+        _, channels = parameters[f"{path}/pointwise"]
     return f"{times(kernel)}, {channels}"
 
 
@@ -129,8 +111,6 @@ def draw_network(d: Drawing) -> None:
     """The network from the image to the keypoints."""
     d.panel(10, 10, 1020, 240, "PoseNet: stem, K prediction blocks")
     y = 85
-    _, outputs = network()
-    ((maps, _),) = outputs["block1_b/__call__"]
     d.box(70, y, 90, 44, "plain", "image", times(IMAGE))
     d.box(200, y, 90, 44, "conv", "`stem`", "Stem")
     d.arrow((115, y), (155, y))
@@ -141,7 +121,7 @@ def draw_network(d: Drawing) -> None:
         d.arrow((x + 55, y), (x + 95, y))
         d.box(x + 150, y, 110, 44, "separable", f"`block{k}_b`", "Block-B")
         d.arrow((x + 150, y + 22), (x + 150, y + 52))
-        d.box(x + 150, y + 72, 130, 40, "join", "heat maps", times(maps.shape[1:]))
+        d.box(x + 150, y + 72, 130, 40, "join", "heat maps", size("block1_b"))
         d.arrow((x + 150, y + 92), (x + 150, y + 112))
         d.box(x + 150, y + 134, 176, 44, "read", "`decode_maps`", "soft-argmax, maximum; eq. 6")
     d.arrow((595, y), (640, y))
@@ -279,8 +259,7 @@ def block_b(d: Drawing) -> None:
     """Fig. 4, and what a residual separable convolution is."""
     d.panel(525, 760, 505, 205, "Block-B and re-injection (Fig. 4)")
     y = 868
-    params, _ = network()
-    _, num_maps = params["block1_b/heatmaps"].shape
+    _, num_maps = shapes(NET).parameters["block1_b/heatmaps"]
     d.text(548, y + 4, "A")
     d.arrow((558, y), (578, y))
     d.box(

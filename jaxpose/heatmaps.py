@@ -1,10 +1,17 @@
 """Soft-argmax, joint probability and aggregation of context maps: section 3.2 of the paper.
 
 Luvizon, Tabia, Picard, "Human Pose Regression by Combining Indirect Part Detection and Contextual
-Information", 2019, equations 1 to 6, and the functions that belong with them: mean with covariance,
-a local window, softmax and expectation by themselves, maps of one to three dimensions. This file
-needs JAX and nothing else: copy it, or write ``from jaxpose import soft_argmax``, which loads no
-other part of the package.
+Information", 2019, equations 1 to 6, and the functions that belong with them, for maps of one to
+three dimensions. This file needs JAX and nothing else: copy it, or write ``from jaxpose import
+soft_argmax``, which loads no other part of the package. In its order:
+
+- positions: ``soft_argmax``, ``soft_argmax_with_covariance``, ``local_soft_argmax``;
+- the softmax and the expectation by themselves: ``spatial_softmax``, ``spatial_log_softmax``,
+  ``spatial_expectation``; grids of other libraries: ``convert_grid``;
+- a joint's probability, and its position from several maps: ``joint_logit``,
+  ``joint_probability``, ``aggregate_context``;
+- how positions and their derivatives are computed: scaled logits, weights with their derivative
+  rule, moments as sums over rows and columns.
 
 Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the right, y down:
 
@@ -541,6 +548,9 @@ def aggregate_context(
     mean = jnp.sum(jnp.multiply(*same_rank(weights[..., None], context)), axis=-2)
     part, mean, alpha = same_rank(part, mean, alpha)
     return alpha * part + (1 - alpha) * mean
+
+
+# How positions and their derivatives are computed
 
 
 @partial(jax.jit, static_argnames=("grid", "ndim", "second"))

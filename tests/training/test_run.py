@@ -9,7 +9,7 @@ from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 from jaxpose.network import PoseNet
 from jaxpose.skeleton import skeleton_of
-from jaxpose.training.config import check_config, network_arguments
+from jaxpose.training.config import check_config
 from jaxpose.training.run import skeleton_of_run
 
 DOG = PreparedSplit(
@@ -44,7 +44,8 @@ def test_of_several_data_sets_together_it_follows_from_the_names():
 
 
 def test_the_default_config_and_the_default_network_are_the_papers():
-    assert PoseNet(**network_arguments(common.get_config())) == PoseNet()
+    config = common.get_config()
+    assert PoseNet(num_joints=len(config.joints), **config.network) == PoseNet()
 
 
 @pytest.mark.parametrize(

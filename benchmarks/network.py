@@ -160,9 +160,8 @@ def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Cal
 def step_program(net: PoseNet, variables: dict) -> tuple[Any, TrainState]:
     """launch.py's own step under jit, and its first state, whose memory the step takes over."""
     transform = optimizer.make_optimizer("rmsprop", lambda step: 1e-3)
-    plateau, _ = optimizer.make_plateau()
     step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
-    state = jax.device_put(create_train_state(variables, transform, plateau(), ema=False))
+    state = jax.device_put(create_train_state(variables, transform, ema=False))
     return jax.jit(step, donate_argnums=0, compiler_options=compiler_options()), state
 
 

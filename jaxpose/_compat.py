@@ -109,7 +109,7 @@ def unknown_config_field(error: AttributeError) -> tuple[str, str | None]:
     """
     message = str(error)
     close = re.search(r'Did you mean "(\w+)"', message)
-    return re.search(r"\w+", message)[0], close and close[1]
+    return re.findall(r"\w+", message)[0], close and close[1]
 
 
 def config_error_reason(error: Exception) -> str:

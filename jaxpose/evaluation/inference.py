@@ -16,13 +16,13 @@ from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
 from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalize
+from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
 from jaxpose.skeleton import flip_permutation
 
 MAX_CROPS = 9  # from 0.6 to 1.4 of the plain crop
 CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain one
-ARGMAX_TEMPERATURE = 1e-30  # low enough for the soft-argmax to return the argmax
 # Other ways to decode a network's maps: they show what the context maps (the paper's Fig. 6) and
 # the expectation in place of the maximum contribute.
 PARTS_ALONE = "part maps alone, contexts off"
@@ -98,12 +98,28 @@ def _with_mirror(
     """The function's keypoints [..., J, 2] and logits [..., J], as `predict_crops` returns them."""
     keypoints, logits = predict(images)
     if flipped is not None:
-        mirrored, mirrored_logits = predict(images[:, :, ::-1])
-        order = np.asarray(flipped)
-        back = mirrored[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-        keypoints = (keypoints + back) / 2
-        logits = (logits + mirrored_logits[..., order]) / 2
+        mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped)
+        keypoints = (keypoints + mirrored[0]) / 2
+        logits = (logits + mirrored[1]) / 2
     return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
+
+
+def mirror_predictions(
+    keypoints: jax.Array, confidence: jax.Array, flipped: Sequence[int]
+) -> tuple[jax.Array, jax.Array]:
+    """Turn predictions for mirrored crops into predictions for the crops, or the reverse.
+
+    Args:
+      keypoints: [..., J, 2] in [0, 1].
+      confidence: [..., J], probabilities or logits.
+      flipped: the order of joints in a mirror (`flip_permutation`).
+
+    Returns:
+      Both, in the same shapes.
+    """
+    order = np.asarray(flipped)
+    keypoints = keypoints[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
+    return keypoints, confidence[..., order]
 
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
@@ -114,24 +130,32 @@ def decoding_names(net: PoseNet) -> tuple[str, ...]:
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """As `predict_crops`, with the R `decoding_names` after the keypoints: [1 + R, K, B, J, 2]."""
-    temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: ARGMAX_TEMPERATURE}
+    """Predict images [B, S, S, 3] as `predict_crops`, and decode the maps in other ways.
+
+    Returns:
+      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and probabilities
+      [K, B, J].
+    """
+    decoders = {
+        PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),
+        MAXIMUM: functools.partial(hard_argmax, refinement="none", grid=net.grid),
+    }
 
     def predict(images):
         output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
         parts = output.heatmaps[..., : net.num_joints]
-        decoders = [
-            functools.partial(soft_argmax, temperature=temperatures[name], grid=net.grid)
-            for name in decoding_names(net)
+        others = [
+            jax.vmap(decoders[name], in_axes=-1, out_axes=-2)(parts) for name in decoding_names(net)
         ]
-        others = [jax.vmap(decoder, in_axes=-1, out_axes=-2)(parts) for decoder in decoders]
         return jnp.stack([output.keypoints, *others]), output.confidence
 
     return _with_mirror(predict, images, flipped)
 
 
 @functools.lru_cache(maxsize=16)
-def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False):
+def make_forward(
+    net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False
+) -> Callable:
     """`predict_crops` (or `decode_crops`) on all local devices, compiled once for a network."""
     predict = decode_crops if decodings else predict_crops
     return parallel(functools.partial(predict, net, flipped=flipped))

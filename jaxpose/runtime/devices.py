@@ -27,8 +27,9 @@ def parallel(function: Callable, *, donate: bool = False) -> Callable:
 class _Program:
     """A pmapped function compiled with options, once for each shape of the batch."""
 
-    def __init__(self, mapped: Callable, options: dict[str, str]):
-        self.lower, self._options, self._compiled = mapped.lower, options, {}
+    def __init__(self, mapped: Any, options: dict[str, str]):
+        self.lower, self._options = mapped.lower, options
+        self._compiled: dict[tuple, Callable] = {}
 
     def __call__(self, *arguments):
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[-1]))

@@ -70,7 +70,7 @@ def _in_cluster() -> bool:
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """The sum of every process's array, in its own precision; alone, the array itself."""
+    """Sum values [...] of all processes to [...], in their own precision; alone, the same array."""
     if jax.process_count() == 1:
         return values
     from jax.experimental import multihost_utils

@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 import time
+from typing import Any
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
@@ -21,7 +22,7 @@ class RunLog:
 
     def __init__(self, workdir: pathlib.Path, *, step: int, num_steps: int, active: bool = True):
         self._active = active
-        self._bar = None
+        self._bar: Any = None
         if not active:
             return
         self._path = workdir / "metrics.jsonl"

@@ -5,6 +5,7 @@ last checkpoint.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ class Run(NamedTuple):
       steps_per_epoch, num_steps: of the global batch.
       schedule: step to learning rate, without the plateau's scale.
       optimizer: Optax's.
-      plateau_init, plateau_update: of `make_plateau`.
+      plateau_update: of `make_plateau`.
     """
 
     config: "ml_collections.ConfigDict"
@@ -59,8 +60,7 @@ class Run(NamedTuple):
     num_steps: int
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
-    plateau_init: Any
-    plateau_update: Any
+    plateau_update: Callable[[optax.OptState, float], optax.OptState]
 
 
 def open_run(config: "ml_collections.ConfigDict") -> Run:
@@ -77,7 +77,6 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         num_steps=num_steps,
         warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
     )
-    plateau_init, plateau_update = optimizer.make_plateau(**config.plateau.to_dict())
     joints = tuple(config.joints) or training[0][0].joints
     arguments = {"num_joints": len(joints), **config.network.to_dict()}
     return Run(
@@ -103,8 +102,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
             weight_decay=config.optimizer.weight_decay,
             clip_norm=config.optimizer.clip_norm,
         ),
-        plateau_init=plateau_init,
-        plateau_update=plateau_update,
+        plateau_update=optimizer.make_plateau(**config.plateau.to_dict()),
     )
 
 
@@ -198,7 +196,7 @@ def fresh_start(run: Run) -> Start:
 
 def state_of(run: Run, variables: dict) -> TrainState:
     """The state before the first step, as host arrays."""
-    state = create_train_state(variables, run.optimizer, run.plateau_init(), ema=run.config.ema > 0)
+    state = create_train_state(variables, run.optimizer, ema=run.config.ema > 0)
     return jax.tree.map(np.asarray, state)
 
 

@@ -47,9 +47,8 @@ def variables(seed=0, *, width=6):
 
 def state(seed=0, *, ema=True, width=6, name="rmsprop"):
     """A training state with numbers of every kind in it, as host arrays."""
-    plateau, _ = optimizer.make_plateau()
     chosen = optimizer.make_optimizer(name, lambda step: 0.1, clip_norm=1.0)
-    start = create_train_state(variables(seed, width=width), chosen, plateau(), ema=ema)
+    start = create_train_state(variables(seed, width=width), chosen, ema=ema)
     return jax.tree.map(np.asarray, start._replace(step=np.int32(seed)))
 
 

@@ -96,16 +96,16 @@ def available_unit(
             return UNITS["head"]
         unit = "box"
     chosen = unit_named(unit)
-    if chosen.normalizer == "head_size":
-        length = truth["head_size"]
-    elif chosen.normalizer == "box_diagonal":
-        length = metrics.box_diagonal(truth["box"])
-    elif not set(chosen.normalizer) <= set(joints):
-        return None
-    else:
+    if isinstance(chosen.normalizer, tuple):
+        if not set(chosen.normalizer) <= set(joints):
+            return None
         length = metrics.joint_distance(
             truth["keypoints"], truth["labeled"], joints=joints, ends=chosen.normalizer
         )
+    elif chosen.normalizer == "head_size":
+        length = truth["head_size"]
+    else:
+        length = metrics.box_diagonal(truth["box"])
     return chosen if (length[persons] > 0).any() else None
 
 

@@ -280,12 +280,12 @@ def _matched(
 
 def _normalizer(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
     """What the distances of each of the N persons are divided by; 0 where there is none."""
-    truth = {"joints": predictions.joints}
+    joints = predictions.joints
     arrays = predictions.ground_truth, predictions.labeled
     if isinstance(protocol.normalizer, tuple):
-        return metrics.joint_distance(*arrays, **truth, ends=protocol.normalizer)
+        return metrics.joint_distance(*arrays, joints=joints, ends=protocol.normalizer)
     if protocol.normalizer == "torso_diagonal":
-        return metrics.torso_diagonal(*arrays, **truth)
+        return metrics.torso_diagonal(*arrays, joints=joints)
     field = "box" if protocol.normalizer == "box_diagonal" else "head_size"
     values = getattr(predictions, field)
     if values is None:

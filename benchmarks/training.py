@@ -82,8 +82,7 @@ def stepper(options: Any, batch: dict, parts: int, compiling: dict | None) -> An
     """A function without arguments that takes the next training step and returns its loss."""
     net = PoseNet(num_joints=JOINTS, num_blocks=2, width=options.width)
     adam = optimizer.make_optimizer("adam", lambda step: 1e-3, clip_norm=1.0)
-    plateau, _ = optimizer.make_plateau()
-    state = create_train_state(initial_variables(net, 0), adam, plateau(), ema=True)
+    state = create_train_state(initial_variables(net, 0), adam, ema=True)
     step = make_train_step(
         net,
         adam,

@@ -136,10 +136,11 @@ def _settle(folder: pathlib.Path) -> None:
     folder = pathlib.Path(folder)
     if jax.process_index() != 0 or not folder.is_dir():
         return
+    complete = checkpoint_steps(folder)
     for path in list(folder.iterdir()):
         if match := ASIDE.fullmatch(path.name):
             step, replacement = match.groups()
-            if (folder / replacement).exists():
+            if int(replacement) in complete:
                 shutil.rmtree(path)
             else:
                 path.rename(folder / step)

@@ -65,9 +65,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.frozen_norm = False
 
     # The protocol whose total steers the run: "lsp-pck", "lsp-pcp", "mpii-pckh"; for any joints
-    # "pck", "oks-ap", "loss" (of the validation rows), or "auto": "pck" where it can be computed.
+    # "pck" (or with a unit, "pck:box"), "oks-ap", "loss" (of the validation rows), or "auto": "pck"
+    # where it can be computed, else "loss".
     config.score = "lsp-pck"
-    config.pck_unit = "auto"  # of "pck": "head", "box", or two joints as "nose,tail"
     config.validate_every_epochs = 1
     config.log_every_steps = 50
     config.checkpoint_every_minutes = 10.0

@@ -59,7 +59,8 @@ def unit_named(name: str) -> Unit:
     ends = tuple(part.strip() for part in name.split(","))
     if len(ends) != 2 or not all(ends) or ends[0] == ends[1]:
         raise JaxposeError(
-            f"the unit of PCK is {name!r}; write auto, head, box, or two joints such as nose,tail"
+            f"the unit of PCK is {name!r}; write pck:head, pck:box, or two joints such as "
+            "pck:nose,tail"
         )
     return Unit((ends[0], ends[1]), f"the distance {ends[0]} to {ends[1]}", *_TWO_JOINTS)
 

@@ -21,8 +21,7 @@ class EvaluationSet(NamedTuple):
       flip_pairs: pairs of the truth's joints that a mirror exchanges.
       sigmas: of OKS, one for each of the truth's joints; () where they are not known.
       ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
-      score: name of the score that is wanted in any case; "" for none.
-      pck_unit: of PCK, as `any_joints.available_unit` has it.
+      score: that is wanted in any case, as a config has it; "" for none.
     """
 
     joints: tuple[str, ...]
@@ -33,7 +32,6 @@ class EvaluationSet(NamedTuple):
     sigmas: tuple[float, ...] = ()
     ignored: tuple[Mapping[str, Any], ...] = ()
     score: str = ""
-    pck_unit: str = "auto"
 
 
 def evaluation_set_of(
@@ -42,7 +40,6 @@ def evaluation_set_of(
     trained_joints: Sequence[str] | None = None,
     *,
     score: str = "",
-    pck_unit: str = "auto",
 ) -> EvaluationSet:
     """Read the annotations of a prepared split.
 
@@ -50,8 +47,7 @@ def evaluation_set_of(
       split: from `prepared.open_split`.
       joints: the network's joint names, in channel order.
       trained_joints: those of them to score; all by default.
-      score: name of the score that is wanted in any case; "" for none.
-      pck_unit: of PCK, as `any_joints.available_unit` has it.
+      score: that is wanted in any case, as a config has it; "" for none.
 
     Raises:
       JaxposeError: the split's files are missing or corrupt.
@@ -65,7 +61,6 @@ def evaluation_set_of(
         sigmas=split.sigmas,
         ignored=split.ignored,
         score=score,
-        pck_unit=pck_unit,
     )
 
 

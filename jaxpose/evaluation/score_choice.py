@@ -11,7 +11,8 @@ from jaxpose.skeleton import MPII, joint_index
 
 AUTO = "auto"  # PCK where the data allow it, else the loss
 LOSS = "loss"  # minus 100 times the validation loss
-SCORES = (*PROTOCOLS, any_joints.NAME, oks.OKS_AP.name, LOSS, AUTO)  # as a config names them
+# As a config names them; the name of PCK may be followed by a colon and its unit.
+SCORES = (*PROTOCOLS, any_joints.NAME, oks.OKS_AP.name, LOSS, AUTO)
 
 
 class Choice(NamedTuple):
@@ -29,12 +30,19 @@ class Choice(NamedTuple):
     description: str
 
 
-def check_score(score: str, pck_unit: str) -> None:
+def check_score(score: str) -> None:
     """Raise a JaxposeError for a score or a unit that does not exist."""
-    if score not in SCORES:
+    name, unit = _parse(score)
+    if name not in SCORES or (unit != any_joints.AUTO and name != any_joints.NAME):
         raise JaxposeError(f"score is {score!r}; choose one of {', '.join(SCORES)}")
-    if pck_unit != any_joints.AUTO:
-        any_joints.unit_named(pck_unit)
+    if unit != any_joints.AUTO:
+        any_joints.unit_named(unit)
+
+
+def _parse(score: str) -> tuple[str, str]:
+    """Name and unit of a score: "pck:nose,tail" has both."""
+    name, colon, unit = score.partition(":")
+    return name, unit if colon else any_joints.AUTO
 
 
 def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
@@ -55,8 +63,9 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
         for protocol in papers
         if (joint_index(evaluation_set.truth_joints, protocol.joints) >= 0).any()
     }
-    joints, wanted = evaluation_set.truth_joints, evaluation_set.score
-    unit = any_joints.available_unit(evaluation_set.truth, joints, unit=evaluation_set.pck_unit)
+    joints = evaluation_set.truth_joints
+    wanted, unit_name = _parse(evaluation_set.score)
+    unit = any_joints.available_unit(evaluation_set.truth, joints, unit=unit_name)
     own = (joint_index(MPII.joints, joints) < 0).any()
     if unit is not None and (own or not found or wanted in (any_joints.NAME, AUTO)):
         found[any_joints.NAME] = any_joints.pck_protocol(
@@ -80,12 +89,12 @@ def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
     Raises:
       JaxposeError: the row cannot be scored by the protocol that is wanted.
     """
-    allowed, wanted = protocols_of(evaluation_set), evaluation_set.score
+    allowed, (wanted, _) = protocols_of(evaluation_set), _parse(evaluation_set.score)
     if not evaluation_set.truth["labeled"].any():
         return None
     if wanted in PROTOCOLS or wanted in (any_joints.NAME, oks.OKS_AP.name):
         if wanted not in allowed:
-            raise _cannot_score(name, wanted, evaluation_set, allowed)
+            raise _cannot_score(name, evaluation_set, allowed)
         return allowed[wanted]
     return allowed.get(any_joints.NAME) or next(iter(allowed.values()), None)
 
@@ -94,8 +103,8 @@ def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, 
     """Decide what steers a run.
 
     Args:
-      score: of `SCORES`.
-      rows: the truth of each validation row, by name.
+      score: as a config has it.
+      rows: the truth of each validation row with this score, by name.
       weights: of the rows in the score, by name.
 
     Raises:
@@ -114,31 +123,29 @@ def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, 
     where = f"of {', '.join(steering)}"
     if score == LOSS:
         return Choice(LOSS, steering, f"the validation loss {where} steers the run")
-    wanted = any_joints.NAME if score == AUTO else score
+    wanted = any_joints.NAME if score == AUTO else _parse(score)[0]
     allowed = {name: protocols_of(rows[name]) for name in (steering if score == AUTO else weighted)}
     refused = [name for name, found in allowed.items() if wanted not in found]
     if not refused:
-        label = next(iter(allowed.values()))[wanted].label
-        return Choice(wanted, steering, f"{label} ({wanted}) {where} steers the run")
+        labels = dict.fromkeys(found[wanted].label for found in allowed.values())
+        description = f"{' and '.join(labels)} ({wanted}) {where} steers the run"
+        return Choice(wanted, steering, description)
     if score == AUTO:
         why = "there is no unit for PCK, neither head sizes nor boxes"
         return Choice(LOSS, steering, f"the validation loss {where} steers the run: {why}")
-    raise _cannot_score(refused[0], score, rows[refused[0]], allowed[refused[0]])
+    raise _cannot_score(refused[0], rows[refused[0]], allowed[refused[0]])
 
 
 def _cannot_score(
-    name: str, score: str, evaluation_set: EvaluationSet, allowed: Mapping[str, Protocol]
+    name: str, evaluation_set: EvaluationSet, allowed: Mapping[str, Protocol]
 ) -> JaxposeError:
-    return JaxposeError(
-        f"{name} cannot be scored by {score}{_why(score, evaluation_set)}, but by "
-        f"{', '.join(allowed) or 'nothing'}; change config.score, or leave the row out"
-    )
-
-
-def _why(score: str, evaluation_set: EvaluationSet) -> str:
-    """What a row lacks for a score, where that is not plain from its name."""
+    score, unit = _parse(evaluation_set.score)
+    why = ""
     if score == oks.OKS_AP.name:
-        return f" (the data set has no {oks.lacks(evaluation_set)})"
+        why = f" (the data set has no {oks.lacks(evaluation_set)})"
     if score == any_joints.NAME:
-        return f" (nobody has the unit {evaluation_set.pck_unit})"
-    return ""
+        why = f" (nobody has the unit {unit})"
+    return JaxposeError(
+        f"{name} cannot be scored by {score}{why}, but by {', '.join(allowed) or 'nothing'}; "
+        "change config.score, or leave the row out"
+    )

@@ -140,7 +140,6 @@ def evaluate_checkpoint(
             metadata.joints,
             metadata.trained_joints,
             score=config.score,
-            pck_unit=config.pck_unit,
         )
         name = row_name(split, crop, **options)
         rows[name] = _evaluate_row(
@@ -265,7 +264,7 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
     check_rows(config, "test", TEST_ROW)
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
-    score_choice.check_score(config.score, config.pck_unit)
+    score_choice.check_score(config.score)
     if config.eval.batch_size < 1:
         raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
     if config.eval.checkpoint not in store.KINDS:

@@ -78,7 +78,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
     names = [scoring.row_name(split, crop) for split, crop, _ in run.validation]
     weights = {name: row[2] for name, row in zip(names, run.validation, strict=True)}
     sets = [
-        evaluation_set_of(split, run.joints, trained, score=config.score, pck_unit=config.pck_unit)
+        evaluation_set_of(split, run.joints, trained, score=config.score)
         for split, *_ in run.validation
     ]
     choice = score_choice.choose(config.score, dict(zip(names, sets, strict=True)), weights)

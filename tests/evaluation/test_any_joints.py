@@ -136,7 +136,7 @@ def test_there_is_no_unit_where_nobody_has_it():
 
 @pytest.mark.parametrize("unit", ["feet", "nose", "nose,nose", "nose,tail,ear", "nose,"])
 def test_another_unit_is_one_line(unit):
-    with pytest.raises(JaxposeError, match="write auto, head, box, or two joints"):
+    with pytest.raises(JaxposeError, match="write pck:head, pck:box, or two joints"):
         any_joints.unit_named(unit)
 
 

@@ -108,7 +108,7 @@ def test_a_wanted_score_steers():
     [
         ("lsp-pck", {}, "row 0 cannot be scored by lsp-pck, but by pck; change config.score"),
         ("oks-ap", {}, "oks-ap (the data set has no area and image_id and sigmas), but by pck"),
-        ("pck", {"pck_unit": "nose,tail"}, "pck (nobody has the unit nose,tail), but by nothing"),
+        ("pck:nose,tail", {}, "pck (nobody has the unit nose,tail), but by nothing"),
         ("pck", {"box": False}, "pck (nobody has the unit auto), but by nothing"),
     ],
 )
@@ -127,13 +127,20 @@ def test_a_test_row_is_compared_by_pck_where_no_protocol_is_named():
         score_choice.protocol_for(persons(score="mpii-pckh"), "row")
 
 
-@pytest.mark.parametrize("score", ["pckx", "", "Auto"])
+@pytest.mark.parametrize("score", ["pckx", "", "Auto", "loss:box"])
 def test_an_unknown_score_is_one_line_with_all_names(score):
     with pytest.raises(JaxposeError, match="choose one of .*lsp-pck.*pck, oks-ap, loss, auto"):
-        score_choice.check_score(score, "auto")
+        score_choice.check_score(score)
 
 
 def test_an_unknown_unit_is_one_line():
-    score_choice.check_score("pck", "nose,tail")
-    with pytest.raises(JaxposeError, match="the unit of PCK is 'feet'"):
-        score_choice.check_score("pck", "feet")
+    score_choice.check_score("pck:nose,tail")
+    for unit in ("feet", ""):
+        with pytest.raises(JaxposeError, match=f"the unit of PCK is '{unit}'"):
+            score_choice.check_score(f"pck:{unit}")
+
+
+def test_a_unit_after_a_colon_is_that_of_pck():
+    found = choose("pck:nose,left_ear", persons(score="pck:nose,left_ear"))
+    assert found.score == "pck"
+    assert found.description.startswith("PCK@0.2 of the distance nose to left_ear (pck) of row 0")

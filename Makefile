@@ -4,7 +4,7 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all lint lock clean
+.PHONY: setup setup-newest demo test test-all lint docs dist lock clean
 
 setup: .venv/.installed
 
@@ -15,6 +15,12 @@ setup: .venv/.installed
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
+
+# The newest libraries that pyproject.toml allows, in place of the lock's.
+setup-newest:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --editable '.[train,predict,demo,convert,export,docs,test]'
+	touch .venv/.installed
 
 demo: setup
 	$(BIN)/python -m tfds_builders synthetic_people --data_dir runs/data
@@ -34,14 +40,26 @@ lint: setup
 	$(BIN)/python -m tools.check_words
 	$(BIN)/mypy
 
+# The site, from the pages of docs/ and the docstrings.
+docs: setup
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --builder html --quiet docs docs/_build
+	@echo "open docs/_build/index.html"
+
+dist: setup
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
+
 # One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda
 # and tpu (gigabytes) stay out of it; needs uv.
 lock:
 	uv pip compile --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
-		--extra train --extra predict --extra demo --extra convert --extra export --extra test \
+		--extra train --extra predict --extra demo --extra convert --extra export --extra docs \
+		--extra test \
 		--no-header --no-annotate --quiet --output-file requirements.lock pyproject.toml
 
 # Runs, data and the environment stay.
 clean:
-	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

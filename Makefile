@@ -2,25 +2,26 @@
 
 PYTHON ?= python3
 JOBS ?= 2
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 
-.PHONY: setup setup-newest demo test test-all lint docs dist lock clean
+.PHONY: setup setup-newest demo test test-newest test-all lint docs dist lock clean
 
-setup: .venv/.installed
+setup: $(VENV)/.installed
 
 # The stamp is younger than the two files: the environment holds what they ask for.
-.venv/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: jaxpose needs Python 3.11 or newer; run: make PYTHON=python3.11 setup")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
 # The newest libraries that pyproject.toml allows, in place of the lock's.
 setup-newest:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --editable '.[train,predict,demo,convert,export,docs,test]'
-	touch .venv/.installed
+	touch $(VENV)/.installed
 
 demo: setup
 	$(BIN)/python -m tfds_builders synthetic_people --data_dir runs/data
@@ -29,6 +30,14 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS)
+
+# The part of make test that new versions of Python and of the libraries may break.
+test-newest: setup-newest
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) tests/test_heatmaps.py \
+		tests/test_heatmap_transforms.py tests/test_peaks.py tests/test_heatmap_targets.py \
+		tests/test_losses.py tests/test_depthwise.py tests/test_layers.py tests/test_network.py \
+		tests/test_package.py tests/test_public_interface.py tests/test_visualize.py \
+		tests/checkpoints tests/data tests/predict tests/runtime tests/training tests/tfds_builders
 
 # What make test left out.
 test-all: setup
@@ -62,4 +71,4 @@ lock:
 # Runs, data and the environment stay.
 clean:
 	rm -rf build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

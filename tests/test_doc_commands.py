@@ -31,6 +31,7 @@ EXCLUDED = {
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
     "python detect.py photos/*.jpg": "downloads the weights of a detector; see the block before it",
+    "pre-commit install": "needs pre-commit, which this project does not install",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }
 PORT = free_port()

@@ -22,8 +22,9 @@ def test_notebooks_are_stored_without_results(path):
 
 @pytest.mark.slow
 def test_the_notebook_of_the_soft_argmax_runs_and_shows_what_it_says(monkeypatch):
-    pyplot = pytest.importorskip("matplotlib", reason="matplotlib: the extra test")
-    pyplot.use("agg")
+    pytest.importorskip("matplotlib", reason="matplotlib: the extra test").use("agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(pyplot, "show", lambda: pyplot.close("all"))
     (path,) = NOTEBOOKS
     names = {"__name__": "__main__"}
     for cell in code_cells(path):

@@ -4,9 +4,13 @@ Libraries offer nothing public for what stands here. Each entry says what to loo
 release and when it can be removed; the versions are those it was written against.
 """
 
+import logging
 import os
 import re
+import time
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 # Orbax 0.12 writes a checkpoint to a folder of such a name and renames it when it is complete. Its
 # post_finalization_callback runs just before that and is not told the folder. Remove when the
@@ -130,3 +134,28 @@ def system_error_reason(text: str, numbers: tuple[int, ...]) -> str | None:
     ``tensorstore_reason``.
     """
     return next((os.strerror(n) for n in numbers if os.strerror(n) in text), None)
+
+
+def patient_filesystem(base: type, seconds: float) -> type:
+    """A gcsfs file system that repeats requests for so long while the store does not answer.
+
+    gcsfs 2026.10 gives up after six tries, about half a minute; the number is bound where its
+    methods are decorated. Remove when the number of tries can be set.
+    """
+    from gcsfs.retry import is_retriable
+
+    class Patient(base):
+        """`base`, with more tries."""
+
+        async def _request(self, method, path, *args, **kwargs):
+            end = time.monotonic() + seconds
+            while True:
+                try:
+                    return await super()._request(method, path, *args, **kwargs)
+                except Exception as error:
+                    away = is_retriable(error) or isinstance(error, TimeoutError)
+                    if not away or time.monotonic() > end:
+                        raise
+                    logger.warning("object storage does not answer (%s); trying again", error)
+
+    return Patient

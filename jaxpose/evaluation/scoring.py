@@ -19,7 +19,7 @@ from jaxpose.evaluation.inference import Predictions, labeled_predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
 from jaxpose.evaluation.protocols import ProtocolResult, allowed_protocols
 from jaxpose.network import make_net
-from jaxpose.paths import local_path
+from jaxpose.storage import absolute, open_path, replace_file, written_file
 
 if TYPE_CHECKING:
     import ml_collections
@@ -104,7 +104,7 @@ def evaluate_checkpoint(
       JaxposeError: config, checkpoint or data cannot be used.
     """
     check_evaluation(config)
-    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
+    workdir = absolute(open_path(workdir, "workdir"))
     variables, metadata, folder = store.load(path or workdir, which=config.eval.checkpoint)
     net = make_net(metadata.network, dtype=config.dtype)
     size = metadata.image_size
@@ -132,7 +132,7 @@ def evaluate_checkpoint(
     evaluation = Evaluation(folder, metadata.step, config.score, rows)
     if jax.process_index() == 0:
         text = json.dumps(evaluation.to_json(), indent=1)
-        (workdir / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        replace_file(workdir / "evaluation.json", (text + "\n").encode())
     return evaluation
 
 
@@ -180,12 +180,14 @@ def _write(
     """The files of a row's predictions; of MPII's test persons one for its server too."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
-    write_predictions(file, predictions)
+    with written_file(file) as local:
+        write_predictions(local, predictions)
     if not split.test_images or truth["labeled"].any():
         return [file]
     submission = folder / f"{split.name.replace('/', '-')}-{crop}" / mpii_submission.NAME
     submission.parent.mkdir(exist_ok=True)
-    mpii_submission.write(submission, split.test_images, truth, predictions)
+    with written_file(submission) as local:
+        mpii_submission.write(local, split.test_images, truth, predictions)
     return [file, submission]
 
 

@@ -18,10 +18,10 @@ from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.evaluation.scoring import Evaluation
 from jaxpose.network import make_net
-from jaxpose.paths import local_path
 from jaxpose.report.page import write_report
 from jaxpose.report.persons import person_sections
 from jaxpose.skeleton import joint_index
+from jaxpose.storage import absolute, open_path
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.run import open_training
 
@@ -47,7 +47,7 @@ def report_run(
     Raises:
       JaxposeError: data, checkpoint or page cannot be read or written.
     """
-    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
+    workdir = absolute(open_path(workdir, "workdir"))
     variables, metadata, _ = store.load(evaluation.checkpoint)
     net = make_net(metadata.network, dtype=config.dtype)
     history = read_records(workdir / "metrics.jsonl")

@@ -34,11 +34,11 @@ lint: setup
 	$(BIN)/python -m tools.check_words
 	$(BIN)/mypy
 
-# One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda
-# and tpu (gigabytes) stay out of it; needs uv.
+# One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda12,
+# cuda13 and tpu (gigabytes) stay out of it; needs uv.
 lock:
 	uv pip compile --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
-		--extra train --extra predict --extra demo --extra convert --extra export --extra test \
+		--extra train --extra predict --extra demo --extra convert --extra export --extra cloud --extra test \
 		--no-header --no-annotate --quiet --output-file requirements.lock pyproject.toml
 
 # Runs, data and the environment stay.

@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -136,13 +137,14 @@ def system_error_reason(text: str, numbers: tuple[int, ...]) -> str | None:
     return next((os.strerror(n) for n in numbers if os.strerror(n) in text), None)
 
 
-def patient_filesystem(base: type, seconds: float) -> type:
+def patient_filesystem(
+    base: type, is_retriable: Callable[[Exception], bool], seconds: float
+) -> type:
     """A gcsfs file system that repeats requests for so long while the store does not answer.
 
     gcsfs 2026.10 gives up after six tries, about half a minute; the number is bound where its
     methods are decorated. Remove when the number of tries can be set.
     """
-    from gcsfs.retry import is_retriable
 
     class Patient(base):
         """`base`, with more tries."""

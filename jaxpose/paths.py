@@ -61,9 +61,8 @@ def stored_path(path: str | os.PathLike, what: str = "") -> str:
         return text
     if _ADDRESS.match(text):
         raise JaxposeError(
-            f"{_named(text, what)} cannot be used: checkpoints and data sets are read and written "
-            "by Orbax and array_record, which know local paths and gs:// only; copy or mount it, "
-            "and give its path here"
+            f"{_named(text, what)} is an address, not a local path; of addresses, Orbax and "
+            "array_record read gs:// only. Copy or mount it, and give its path here"
         )
     return local_path(text, what)
 

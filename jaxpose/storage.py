@@ -72,7 +72,8 @@ def _use_gcsfs() -> None:
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     fsspec = import_optional("fsspec", extra="cloud")
     gcsfs = import_optional("gcsfs", extra="cloud")
-    patient = _compat.patient_filesystem(gcsfs.GCSFileSystem, RETRY_SECONDS)
+    retry = import_optional("gcsfs.retry", extra="cloud")
+    patient = _compat.patient_filesystem(gcsfs.GCSFileSystem, retry.is_retriable, RETRY_SECONDS)
     for name in ("gs", "gcs"):
         # What another process wrote is to be seen at once.
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)

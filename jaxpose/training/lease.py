@@ -75,7 +75,7 @@ class _Lease:
     """The object that says who works in a folder; `generation` is the version that is ours."""
 
     def __init__(self, folder: str):
-        tensorstore = import_optional("tensorstore", extra="train")
+        tensorstore = import_optional("tensorstore", extra="cloud")
         self._folder = folder
         self._store = tensorstore.KvStore.open(folder.rstrip("/") + "/").result()
         self._id = uuid.uuid4().hex

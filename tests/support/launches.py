@@ -10,6 +10,13 @@ import time
 
 from tests.support import tiny_run
 
+# Scores the checkpoint that follows it, instead of training.
+EVALUATE = """
+import sys
+import launch
+checkpoint, *arguments = sys.argv[1:]
+sys.exit(launch.main([*arguments, "--mode=eval", f"--checkpoint={checkpoint}"]))
+"""
 LONG = 600  # seconds that a process may take to start and compile on a busy machine
 
 

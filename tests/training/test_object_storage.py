@@ -11,7 +11,7 @@ import pytest
 
 from jaxpose.evaluation.prediction_file import read_predictions
 from tests.support import object_store, tiny_run
-from tests.support.launches import Launch
+from tests.support.launches import EVALUATE, Launch
 
 pytest.importorskip("gcsfs", reason="object storage: the extra cloud is not installed")
 pytest.importorskip("gcp_storage_emulator", reason="object storage: no gcp-storage-emulator")
@@ -33,12 +33,6 @@ from jaxpose.training import lease
 lease.RENEW_SECONDS = 1.0
 silence_library_logs()
 sys.exit(launch.main(sys.argv[1:]))
-"""
-EVALUATE = """
-import sys
-import launch
-checkpoint, *arguments = sys.argv[1:]
-sys.exit(launch.main([*arguments, "--mode=eval", f"--checkpoint={checkpoint}"]))
 """
 OUTAGE_SECONDS = 60
 
@@ -215,6 +209,10 @@ def test_without_credentials_it_is_one_line(people, cache, tmp_path, place):
         workdir = address if place == "workdir" else tmp_path / "run"
         with Launch(workdir, people, cache, script=("-c", SHORT_LEASES), **how) as launch:
             assert launch.wait() == [1], launch.said()
-    (line,) = [x for x in launch.said().splitlines() if not x.startswith(("loading", "opening"))]
+    (line,) = [
+        x
+        for x in launch.said().splitlines()
+        if not x.startswith(("loading", "opening", "initializing"))
+    ]
     assert line.startswith("error: ") and f"{address} cannot be reached" in line
     assert object_store.REFUSAL in line and "gcloud auth application-default login" in line

@@ -155,9 +155,10 @@ def patient_filesystem(
                 try:
                     return await super()._request(method, path, *args, **kwargs)
                 except Exception as error:
-                    away = is_retriable(error) or isinstance(error, TimeoutError)
-                    if not away or time.monotonic() > end:
+                    if not (is_retriable(error) or isinstance(error, TimeoutError)):
                         raise
+                    if time.monotonic() > end:
+                        raise OSError(f"object storage does not answer: {error}") from error
                     logger.warning("object storage does not answer (%s); trying again", error)
 
     return Patient

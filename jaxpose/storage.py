@@ -42,16 +42,18 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
     if not is_remote(text):
         return pathlib.Path(text)
     _use_gcsfs()
-    remote = import_optional("etils.epath", extra="cloud").Path(text)
+    epath = import_optional("etils.epath", extra="cloud")
+    bucket = "/".join(text.split("/")[:3])
     try:
-        remote.exists()
+        if not epath.Path(bucket).exists():
+            raise FileNotFoundError(f"there is no bucket {bucket}")
     except Exception as error:  # gcsfs, google-auth and aiohttp raise kinds of their own
         raise JaxposeError(
             f"{f'{what} ' if what else ''}{text} cannot be reached ({_first_line(error)}); check "
             "the bucket's name and your access to it. Credentials come from GOOGLE_APPLICATION_"
             "CREDENTIALS, `gcloud auth application-default login`, or the machine's service account"
         ) from error
-    return remote
+    return epath.Path(text)
 
 
 def absolute(path: pathlib.Path) -> pathlib.Path:

@@ -36,10 +36,18 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
         default the process ends, since it may write nothing more.
 
     Raises:
-      JaxposeError: another launch holds it.
+      JaxposeError: another launch holds it, or the folder cannot be written.
     """
-    lease = _Lease(folder)
-    lease.acquire()
+    try:
+        lease = _Lease(folder)
+        lease.acquire()
+    except JaxposeError:
+        raise
+    except Exception as error:  # TensorStore raises many kinds, by the status of the request
+        raise JaxposeError(
+            f"workdir {folder} cannot be written ({str(error).splitlines()[0][:160]}); check your "
+            "access to it, or choose another --workdir"
+        ) from error
     over = threading.Event()
 
     def renew():

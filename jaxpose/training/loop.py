@@ -214,7 +214,8 @@ class Loop:
     def next_batch(self, batches: Iterator[dict]) -> dict:
         """The next batch. Waiting for it counts where the devices have nothing left to do."""
         asked = time.monotonic()
-        batch = next(batches)
+        with jax.profiler.TraceAnnotation("next_batch"):
+            batch = next(batches)
         if self.state.step.is_ready():
             self.waited += time.monotonic() - asked
         return batch

@@ -54,13 +54,15 @@ class StepProfiler:
 @contextlib.contextmanager
 def _trace_to(folder: pathlib.Path):
     """Trace what runs in the context; on object storage the files are uploaded after it."""
+    options = jax.profiler.ProfileOptions()
+    options.python_tracer_level = 0  # each Python call would make most of a trace, and slow it
     if not is_remote(folder):
-        with jax.profiler.trace(folder):
+        with jax.profiler.trace(folder, profiler_options=options):
             yield
         return
     with tempfile.TemporaryDirectory() as temporary:
         local = pathlib.Path(temporary)
-        with jax.profiler.trace(local):
+        with jax.profiler.trace(local, profiler_options=options):
             yield
         for file in local.rglob("*"):
             if file.is_file():

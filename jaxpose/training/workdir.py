@@ -112,7 +112,8 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
         replace_file(path, text.encode())
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another --workdir"
+            f"{path} cannot be written ({error.strerror or error}); free space or choose another "
+            "--workdir"
         ) from error
 
 

@@ -45,6 +45,12 @@ def test_it_is_given_back_after_an_error(folder):
     assert content(folder) is None
 
 
+def test_a_folder_that_cannot_be_written_is_one_line():
+    with pytest.raises(JaxposeError, match="workdir file:///proc/x cannot be written") as caught:
+        hold_lease("file:///proc/x").__enter__()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_second_launch_is_refused_while_the_first_renews_it(folder):
     with hold_lease(folder):
         first = content(folder)

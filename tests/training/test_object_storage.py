@@ -9,7 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.storage import open_path
 from tests.support import object_store, tiny_run
 from tests.support.launches import EVALUATE, Launch
 
@@ -197,6 +199,14 @@ def test_evaluation_predictions_and_report_are_written_there(people, cache, remo
     for report, found in zip(reports, predictions, strict=True):
         assert report == reports[0]
         np.testing.assert_array_equal(found, predictions[0])
+
+
+def test_a_bucket_that_is_not_there_is_one_line(bucket):
+    with pytest.raises(JaxposeError, match="there is no bucket gs://nowhere") as caught:
+        open_path("gs://nowhere/x", "workdir")
+    assert "\n" not in str(caught.value)
+    open_path(f"gs://{object_store.BUCKET}/not/yet/there")
+    assert not (bucket.folder.parent / "nowhere").exists()
 
 
 @pytest.mark.parametrize("place", ["workdir", "data_dir", "init_from"])

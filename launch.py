@@ -56,6 +56,7 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
 
     from jaxpose import report
     from jaxpose.evaluation import scoring
+    from jaxpose.training.config import data_rows
 
     first = jax.process_index() == 0
     with phase("evaluating the test rows") if first else contextlib.nullcontext():
@@ -65,7 +66,9 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
     print(scoring.report_text(evaluation))
     if config.report:
         with phase("writing the report"):
-            page = report.report_run(config, workdir, evaluation)
+            page = report.report_run(
+                workdir, evaluation, data_rows(config), data_dir=config.data_dir, seed=config.seed
+            )
         print(f"\nreport: {page}")
 
 

@@ -28,7 +28,7 @@ from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import loop
 from jaxpose.training.metric_log import read_records
-from jaxpose.training.optimizer import make_optimizer, make_plateau
+from jaxpose.training.optimizer import make_optimizer
 from jaxpose.training.state import create_train_state
 from jaxpose.training.step import make_train_step
 
@@ -101,9 +101,8 @@ def parts() -> None:
     """Print what the compiled step of the paper's network needs, whole and in parts."""
     net = PoseNet()
     optimizer = make_optimizer("rmsprop", lambda step: 1e-3)
-    plateau, _ = make_plateau()
     state = jax.eval_shape(
-        lambda: create_train_state(initial_variables(net, 0), optimizer, plateau(), ema=False)
+        lambda: create_train_state(initial_variables(net, 0), optimizer, ema=False)
     )
     shapes = {
         "image": ((SIZE, SIZE, 3), np.uint8),

@@ -3,7 +3,8 @@
     python -m benchmarks.network [--rows NAME ...] [--dtypes NAME ...] [--no_torch_compile] [--json]
 
 K = 8, 256x256, the same weights in both. PyTorch runs our own statement of the network
-(benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. "forward N" is
+(benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. jaxpose runs with
+`jaxpose.compiler_options()`, and by plain `jax.jit` where there are any. "forward N" is
 inference of N images, as normalized float32 arrays; "step N" a step of training on N: training
 mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is timed.
 
@@ -82,10 +83,12 @@ def measure(
     batch = batch_of(int(batch_size), options.image_size)
     net = PoseNet(num_blocks=options.blocks, width=options.width, dtype=jnp.dtype(dtype))
     variables = initial_variables(net, 0)
-    call, nbytes, multiply_adds = (jax_forward if kind == "forward" else jax_step)(
-        net, variables, batch
-    )
+    make = jax_forward if kind == "forward" else jax_step
+    fast, plain = compiler_options(), {}
+    call, nbytes, multiply_adds = make(net, variables, batch, fast)
     calls = {"jaxpose": call}
+    if fast:
+        calls["jaxpose, plain jit"], *_ = make(net, variables, batch, plain)
     if with_torch:
         make = torch_forward if kind == "forward" else torch_step
         for name, compiled in (("PyTorch", False), ("PyTorch, torch.compile", True)):
@@ -143,7 +146,9 @@ def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[f
     return float(counted.get("bytes accessed", 0.0)), flops / 2
 
 
-def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
+def jax_forward(
+    net: PoseNet, variables: dict, batch: dict, compiling: dict | None
+) -> tuple[contest.Call, float, float]:
     """Inference by jaxpose: the last block's keypoints and confidence."""
 
     def forward(variables, images):
@@ -151,24 +156,25 @@ def jax_forward(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Cal
         return output.keypoints[-1], output.confidence[-1]
 
     arguments = jax.device_put((variables, normalized(batch)))
-    program = jax.jit(forward, compiler_options=compiler_options())
+    program = jax.jit(forward, compiler_options=compiling)
     compiled = program.lower(*arguments).compile()
     counted = bytes_and_multiply_adds(compiled, net, batch)
     return (compiled, arguments, jax.block_until_ready), *counted
 
 
-def step_program(net: PoseNet, variables: dict) -> tuple[Any, TrainState]:
+def step_program(net: PoseNet, variables: dict, compiling: dict | None) -> tuple[Any, TrainState]:
     """launch.py's own step under jit, and its first state, whose memory the step takes over."""
     transform = optimizer.make_optimizer("rmsprop", lambda step: 1e-3)
-    plateau, _ = optimizer.make_plateau()
     step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
-    state = jax.device_put(create_train_state(variables, transform, plateau(), ema=False))
-    return jax.jit(step, donate_argnums=0, compiler_options=compiler_options()), state
+    state = jax.device_put(create_train_state(variables, transform, ema=False))
+    return jax.jit(step, donate_argnums=0, compiler_options=compiling), state
 
 
-def jax_step(net: PoseNet, variables: dict, batch: dict) -> tuple[contest.Call, float, float]:
+def jax_step(
+    net: PoseNet, variables: dict, batch: dict, compiling: dict | None
+) -> tuple[contest.Call, float, float]:
     """A step of training by jaxpose; returns the loss."""
-    program, state = step_program(net, variables)
+    program, state = step_program(net, variables, compiling)
     compiled = program.lower(state, batch).compile()
     batch, held = jax.device_put(batch), [state]
 

@@ -3,12 +3,15 @@
     python -m benchmarks.predict latency [--checkpoint PATH]
     python -m benchmarks.predict video [--checkpoint PATH]
     python -m benchmarks.predict start [--checkpoint PATH]
+    python -m benchmarks.predict onnx [--checkpoint PATH]
 
 latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, over a call of the
 jitted network alone, after the first call.
 video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames a second, drawn on
 the spot: frames a second of the whole command, and the process's memory while it runs.
 start: `jaxpose predict` from the shell on one photo, twice; the second finds its programs compiled.
+onnx: the estimator's program on 1, 8 and 32 crops, against ONNX Runtime on our own ONNX export, two
+threads each; keypoints are compared before anything is timed. Needs the extra `onnx`.
 
 Without a checkpoint the network is an untrained one, which costs the same: the paper's, for video
 one of the small preset's size.
@@ -28,13 +31,15 @@ import jax
 import numpy as np
 from PIL import Image
 
-from jaxpose import PoseEstimator
+from benchmarks import contest
+from jaxpose import PoseEstimator, compiler_options, export
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables, make_net, normalize
 from jaxpose.predict.video import VideoReader, VideoWriter
+from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.skeleton import MPII
 
 PAPER = {"num_blocks": 8, "width": 576, "image_size": 256}
@@ -107,6 +112,30 @@ def latency(variables: dict, metadata: CheckpointMetadata) -> None:
     print(f"predict, no box  {1000 * without:7.1f} ms  {without / alone:.2f}x")
 
 
+def onnx(variables: dict, metadata: CheckpointMetadata) -> None:
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = contest.THREADS
+    session = onnxruntime.InferenceSession(
+        export.to_onnx(variables, metadata), settings, providers=["CPUExecutionProvider"]
+    )
+    program = jax.jit(export.crop_program(variables, metadata), compiler_options=compiler_options())
+    rng, side = np.random.default_rng(0), metadata.image_size
+    print(f"{'crops':>5}  {'jaxpose ms':>10}  {'ONNX Runtime ms':>15}  {'jaxpose / ONNX':>14}")
+    for count in (1, 8, 32):
+        crops = rng.integers(0, 256, (count, side, side, 3), np.uint8)
+        calls = {
+            "jaxpose": (program, (crops,), jax.block_until_ready),
+            "ONNX Runtime": (lambda x: session.run(None, {"images": x}), (crops,), lambda y: y),
+        }
+        contest.compare(
+            "onnx", *([wait(f(*x)) for f, x, wait in calls.values()][::-1]), tolerance=1e-3
+        )
+        ours, theirs = contest.medians(calls).values()
+        print(f"{count:>5}  {ours:>10.1f}  {theirs:>15.1f}  {ours / theirs:>14.2f}", flush=True)
+
+
 def shell(*arguments: str | pathlib.Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "jaxpose.cli", "predict", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -153,13 +182,16 @@ def start(path: pathlib.Path, folder: pathlib.Path) -> None:
 def main() -> None:
     """Runs the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict")
-    parser.add_argument("what", choices=("latency", "video", "start"))
+    parser.add_argument("what", choices=("latency", "video", "start", "onnx"))
     parser.add_argument("--checkpoint")
     options = parser.parse_args()
+    if options.what == "onnx":
+        keep_freed_memory()
+        contest.use_threads()
     size = SMALL if options.what == "video" else PAPER
     variables, metadata = network(options.checkpoint, **size)
-    if options.what == "latency":
-        latency(variables, metadata)
+    if options.what in ("latency", "onnx"):
+        {"latency": latency, "onnx": onnx}[options.what](variables, metadata)
         return
     with tempfile.TemporaryDirectory() as folder:
         packed = pack(variables, metadata, pathlib.Path(folder, "network.npz"))

@@ -31,9 +31,10 @@ import time
 from benchmarks.contest import use_threads
 use_threads()
 from benchmarks.network import batch_of, step_program
-from jaxpose.network import PoseNet, initial_variables
+from jaxpose import PoseNet, compiler_options
+from jaxpose.network import initial_variables
 net, batch = PoseNet(), batch_of({batch}, 256)
-program, state = step_program(net, initial_variables(net, 0))
+program, state = step_program(net, initial_variables(net, 0), compiler_options())
 start = time.perf_counter()
 lowered = program.lower(state, batch)
 middle = time.perf_counter()

@@ -49,23 +49,17 @@ def get_config(preset: str = "base") -> ml_collections.ConfigDict:
     config.context_weight = 0.3
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.2
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=0.2)
     config.plateau.patience = 1000  # the cosine alone
-    config.ema = 0.999
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.num_epochs = 30
         config.optimizer.learning_rate = 7e-4
     elif preset == "base":
-        config.network.width = 432
-        config.network.num_blocks = 4
+        config.network.update(common.MEDIUM)
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 128

@@ -38,16 +38,11 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     )
     config.test = (("lsp/person_centric", "test", "image"),)
     config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), shift=0.06)
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.2
-    config.optimizer.clip_norm = 1.0
-    config.ema = 0.999
+    common.use_adam(config, warmup_epochs=0.2)
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 96
         config.num_epochs = 15
         config.optimizer.learning_rate = 1e-3
@@ -59,8 +54,7 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         config.optimizer.learning_rate = 1e-3
         config.augmentation.rotation = 40.0
         if preset == "medium":
-            config.network.width = 432
-            config.network.num_blocks = 4
+            config.network.update(common.MEDIUM)
             config.image_size = 192
     else:
         raise UsageError(f"no preset {preset!r}; choose small, medium or full")

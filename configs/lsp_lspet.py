@@ -34,21 +34,16 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     if preset == "full":
         config.num_epochs = 70
     elif preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 96
         config.augmentation.rotation = 25.0
         config.augmentation.scale = (0.8, 1.25)
         config.augmentation.shift = 0.05
         config.num_epochs = 6
-        config.optimizer.name = "adam"
-        config.optimizer.learning_rate = 1.5e-3
-        config.optimizer.schedule = "cosine"
-        config.optimizer.warmup_epochs = 0.3
-        config.optimizer.clip_norm = 1.0
-        config.ema = 0.999
+        common.use_adam(config, warmup_epochs=0.3)
         config.log_every_steps = 100
         config.eval.batch_size = 64
+        config.optimizer.learning_rate = 1.5e-3
     else:
         raise UsageError(f"no preset {preset!r}; choose small or full")
     return config

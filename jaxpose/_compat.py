@@ -18,6 +18,10 @@ logger = logging.getLogger(__name__)
 # callback receives the path.
 ORBAX_UNFINISHED = "*.orbax-checkpoint-tmp*"
 
+# On object storage, which cannot rename a folder, Orbax 0.12 writes this file of a checkpoint last.
+# Remove when Orbax can move a checkpoint.
+ORBAX_COMMIT_FILE = "commit_success.txt"
+
 
 def disable_orbax_preemption(manager: Any) -> None:
     """Keep an Orbax manager from asking JAX's runtime whether a preemption was announced.
@@ -114,7 +118,7 @@ def unknown_config_field(error: AttributeError) -> tuple[str, str | None]:
     """
     message = str(error)
     close = re.search(r'Did you mean "(\w+)"', message)
-    return re.search(r"\w+", message)[0], close and close[1]
+    return re.findall(r"\w+", message)[0], close and close[1]
 
 
 def config_error_reason(error: Exception) -> str:

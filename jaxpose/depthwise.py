@@ -9,6 +9,7 @@ This file imports only JAX and jaxlib and can be copied into another project as 
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -89,14 +90,14 @@ def _check(x, kernel, implementation):
         raise ValueError(f"x is {x.dtype} and kernel {kernel.dtype}; cast one of them")
 
 
-def _explicit_axes(x):
-    """For each dimension of x the mesh axes of type Explicit that shard it, or None."""
+def explicit_axes(x: jax.Array) -> Sequence:
+    """For each dimension of x (any shape) the mesh axes of type Explicit that shard it, or None."""
     return jax.typeof(x).sharding.spec
 
 
 def _has_explicit_space(x):
     """Whether rows or columns are sharded over Explicit axes: slices cannot cross shards."""
-    return any(axes is not None for axes in _explicit_axes(x)[1:3])
+    return any(axes is not None for axes in explicit_axes(x)[1:3])
 
 
 def _vary_alike(x, kernel):
@@ -105,7 +106,7 @@ def _vary_alike(x, kernel):
     Only the array that lacks an axis changes, and not through the other one, so that a vmap that
     maps x does not map the kernel too.
     """
-    axes = [_varying_axes(each) for each in (x, kernel)]
+    axes = [varying_axes(each) for each in (x, kernel)]
     missing = [tuple(sorted(other - own)) for own, other in (axes, axes[::-1])]
     return tuple(
         # An axis index is never negative, and it varies over its axes.
@@ -114,8 +115,8 @@ def _vary_alike(x, kernel):
     )
 
 
-def _varying_axes(x):
-    """Names of the shard_map axes over which x varies."""
+def varying_axes(x: jax.Array) -> frozenset:
+    """Names of the shard_map axes over which x (any shape) varies."""
     type_ = jax.typeof(x)
     return type_.vma if hasattr(type_, "vma") else type_.mat.varying  # JAX 0.10 renamed it
 
@@ -203,7 +204,7 @@ def _shifted_sum(x, kernel):
 
 def _shift_gradients(x, kernel, cotangent):
     symbolic = not isinstance(x.shape[2], int)  # in exports
-    if symbolic or any(axes is not None for axes in _explicit_axes(x)):
+    if symbolic or any(axes is not None for axes in explicit_axes(x)):
         return _simple_gradients(x, kernel, cotangent)
     return _input_gradient(kernel, cotangent), _kernel_gradient(x, kernel, cotangent)
 

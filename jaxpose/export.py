@@ -21,9 +21,8 @@ from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import predict_crops
-from jaxpose.network import initial_variables, make_net
+from jaxpose.network import make_net
 from jaxpose.optional import import_optional
-from jaxpose.predict import PoseEstimator
 from jaxpose.skeleton import joint_index
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # that the jax.export artifact is lowered for
@@ -75,9 +74,7 @@ def export_network(
     out = pathlib.Path(out)
     if out.is_dir() or not out.parent.is_dir():
         raise JaxposeError(f"{out} is no name of a file in a folder that exists; give one")
-    variables, metadata, folder = store.load(path, which=which)
-    like = initial_variables(make_net(metadata.network), 0)
-    store.check_variables(variables, like, folder)
+    _, variables, metadata, source = store.load_network(path, which=which)
     make, load = FORMATS[format]
     data = make(variables, metadata)
     shape = (CHECKED, metadata.image_size, metadata.image_size, 3)
@@ -93,11 +90,11 @@ def export_network(
             f"the exported program is {difference:.1e} away from the network's answers; "
             f"try other versions of the libraries of the extra that {format} needs"
         )
-    recorded = {"format": format, "program": out.name, **description(variables, metadata)}
+    recorded = {"format": format, "program": out.name, **description(metadata)}
     beside = out.with_name(out.name + ".json")
     _replace(beside, (json.dumps(recorded, indent=1) + "\n").encode())
     _replace(out, data)
-    return Exported(out, beside, folder, difference)
+    return Exported(out, beside, source, difference)
 
 
 def _replace(path: pathlib.Path, data: bytes) -> None:
@@ -131,15 +128,14 @@ def crop_program(
     return pose
 
 
-def description(variables: dict, metadata: CheckpointMetadata) -> dict[str, Any]:
+def description(metadata: CheckpointMetadata) -> dict[str, Any]:
     """What a caller of the program has to know; plain and JSON-serializable.
 
     The crop of a person's box (x, y, width, height) is a square whose side is ``enlargement`` times
     the box's longer side, its center the box's, ``shift`` times the longer side further down.
     """
-    estimator = PoseEstimator(variables, metadata)
-    rule, size, joints = metadata.crop, estimator.image_size, len(estimator.joints)
-    shapes = (["batch", joints, 2], ["batch", joints])
+    skeleton, rule, size = metadata.trained_skeleton(), metadata.crop, metadata.image_size
+    shapes = (["batch", len(skeleton.joints), 2], ["batch", len(skeleton.joints)])
     return {
         "jaxpose": __version__,
         "step": metadata.step,
@@ -149,9 +145,9 @@ def description(variables: dict, metadata: CheckpointMetadata) -> dict[str, Any]
             for name, shape in zip(OUTPUTS, shapes, strict=True)
         ],
         "image_size": size,
-        "joints": list(estimator.joints),
-        "limbs": [list(limb) for limb in estimator.limbs],
-        "flip_pairs": [list(pair) for pair in estimator.flip_pairs],
+        "joints": list(skeleton.joints),
+        "limbs": [list(limb) for limb in skeleton.limbs],
+        "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
         "crop": {
             "enlargement": rule.enlargement,
             "shift": rule.shift if rule.source == "scale" else 0.0,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxpose.heatmaps import common_dtype, convert_grid
+from jaxpose.heatmaps import Grid, common_dtype, convert_grid
 
 
 def gaussian_heatmap(
@@ -19,7 +19,7 @@ def gaussian_heatmap(
     sigma: ArrayLike,
     *,
     norm: Literal["peak", "sum"] = "peak",
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
 ) -> jax.Array:
     """Gaussian around each keypoint, sampled at the centers of a map's cells.
 
@@ -66,7 +66,7 @@ def gaussian_log_density(
     shape: tuple[int, ...],
     sigma: ArrayLike,
     *,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
 ) -> jax.Array:
     """Logarithm of a Gaussian with sum 1 over the cells of a map; finite for far keypoints, too.
 

@@ -1,10 +1,17 @@
 """Soft-argmax, joint probability and aggregation of context maps: section 3.2 of the paper.
 
 Luvizon, Tabia, Picard, "Human Pose Regression by Combining Indirect Part Detection and Contextual
-Information", 2019, equations 1 to 6, and the functions that belong with them: mean with covariance,
-a local window, softmax and expectation by themselves, maps of one to three dimensions. This file
-needs JAX and nothing else: copy it, or write ``from jaxpose import soft_argmax``, which loads no
-other part of the package.
+Information", 2019, equations 1 to 6, and the functions that belong with them, for maps of one to
+three dimensions. This file needs JAX and nothing else: copy it, or write ``from jaxpose import
+soft_argmax``, which loads no other part of the package. In its order:
+
+- positions: ``soft_argmax``, ``soft_argmax_with_covariance``, ``local_soft_argmax``;
+- the softmax and the expectation by themselves: ``spatial_softmax``, ``spatial_log_softmax``,
+  ``spatial_expectation``; grids of other libraries: ``convert_grid``;
+- a joint's probability, and its position from several maps: ``joint_logit``,
+  ``joint_probability``, ``aggregate_context``;
+- how positions and their derivatives are computed: scaled logits, weights with their derivative
+  rule, moments as sums over rows and columns.
 
 Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the right, y down:
 
@@ -141,7 +148,7 @@ def soft_argmax_with_covariance(
     *,
     size: ArrayLike | Sequence[float] | None = None,
     temperature: ArrayLike = 1.0,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -202,7 +209,7 @@ def local_soft_argmax(
     *,
     window: int = 5,
     temperature: ArrayLike = 1.0,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -308,13 +315,7 @@ def spatial_softmax(
        [0.3 0.4]]
     """
     heatmap, where = _checked(heatmap, temperature, "half_pixel", spatial_ndim, where)
-    return _spatial_softmax(heatmap, temperature, where, ndim=spatial_ndim)
-
-
-@partial(jax.jit, static_argnames="ndim")
-def _spatial_softmax(heatmap, temperature, where, *, ndim):
-    weight = jnp.exp(_scaled_logits(heatmap, temperature, where, ndim))
-    return weight / _over_map(_of_map(jnp.sum, weight, ndim), weight, ndim)
+    return _spatial_softmax(heatmap, temperature, where, ndim=spatial_ndim, log=False)
 
 
 def spatial_log_softmax(
@@ -345,19 +346,23 @@ def spatial_log_softmax(
       [[   0. -500.]]
     """
     heatmap, where = _checked(heatmap, temperature, "half_pixel", spatial_ndim, where)
-    return _spatial_log_softmax(heatmap, temperature, where, ndim=spatial_ndim)
+    return _spatial_softmax(heatmap, temperature, where, ndim=spatial_ndim, log=True)
 
 
-@partial(jax.jit, static_argnames="ndim")
-def _spatial_log_softmax(heatmap, temperature, where, *, ndim):
+@partial(jax.jit, static_argnames=("ndim", "log"))
+def _spatial_softmax(heatmap, temperature, where, *, ndim, log):
     logits = _scaled_logits(heatmap, temperature, where, ndim)
-    return logits - _over_map(jnp.log(_of_map(jnp.sum, jnp.exp(logits), ndim)), logits, ndim)
+    weight = jnp.exp(logits)
+    total = _of_map(jnp.sum, weight, ndim)
+    if log:
+        return logits - _over_map(jnp.log(total), logits, ndim)
+    return weight / _over_map(total, weight, ndim)
 
 
 def spatial_expectation(
     probability: ArrayLike,
     *,
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
 ) -> jax.Array:
     """Expected position under maps that are already probabilities.
@@ -390,12 +395,7 @@ def spatial_expectation(
 @partial(jax.jit, static_argnames=("grid", "ndim"))
 def _spatial_expectation(probability, *, grid, ndim):
     lines = _lines(probability, ndim, keep=lax.optimization_barrier)
-    ramps = _ramps(grid, probability, ndim)
-    sums = [
-        jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1)
-        for line, ramp in zip(lines, ramps, strict=True)
-    ]
-    return jnp.stack(sums, axis=-1)
+    return jnp.stack(_first_moments(lines, _ramps(grid, probability, ndim)), axis=-1)
 
 
 def convert_grid(
@@ -481,7 +481,7 @@ def joint_logit(heatmap: ArrayLike) -> jax.Array:
     # Were this maximum the one that soft_argmax subtracts, XLA would compute it first and read the
     # maps once more; the barrier lets it take the other along with the exponential (CPU: -0.2 ms
     # of 0.7 for [16, 48, 32, 32]).
-    return jnp.max(lax.optimization_barrier(_maps(heatmap)), axis=(-2, -1))
+    return jnp.max(lax.optimization_barrier(checked_maps(heatmap)), axis=(-2, -1))
 
 
 def joint_probability(heatmap: ArrayLike) -> jax.Array:
@@ -548,6 +548,9 @@ def aggregate_context(
     mean = jnp.sum(jnp.multiply(*same_rank(weights[..., None], context)), axis=-2)
     part, mean, alpha = same_rank(part, mean, alpha)
     return alpha * part + (1 - alpha) * mean
+
+
+# How positions and their derivatives are computed
 
 
 @partial(jax.jit, static_argnames=("grid", "ndim", "second"))
@@ -644,11 +647,9 @@ def _moments(grid, ndim, second):
     def moments(weight):
         ramps = _ramps(grid, weight, ndim)
         lines = _lines(weight, ndim, keep=lax.optimization_barrier)
-        positions = []
-        for line, ramp in zip(lines, ramps, strict=True):
-            total = jnp.sum(line, axis=-1)
-            positions.append(jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1) / total)
-        position = jnp.stack(positions, axis=-1)
+        totals = [jnp.sum(line, axis=-1) for line in lines]
+        means = map(jnp.divide, _first_moments(lines, ramps), totals)
+        total, position = totals[-1], jnp.stack(list(means), axis=-1)
         if not second:
             return total, position
         apart = _apart(ramps, position)
@@ -672,6 +673,14 @@ def _lines(array, ndim, keep=lambda line: line):
         if left:
             array = keep(jnp.sum(array, axis=-1))
     return lines
+
+
+def _first_moments(lines, ramps):
+    """Sums of the lines [..., W], [..., H] and so on, each times its ramp: N arrays [...]."""
+    return [
+        jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1)
+        for line, ramp in zip(lines, ramps, strict=True)
+    ]
 
 
 def _apart(ramps, position):
@@ -744,22 +753,9 @@ def _check_temperature(temperature, dtype):
         )
 
 
-def _maps(heatmap: ArrayLike, ndim: int = 2) -> jax.Array:
-    if ndim not in _AXES:
-        raise ValueError(f"spatial_ndim={ndim!r} is not 1, 2 or 3")
-    (heatmap,) = common_dtype(heatmap)
-    if heatmap.ndim < ndim:
-        raise ValueError(f"heatmap has shape {heatmap.shape}; give {_AXES[ndim]}")
-    return heatmap
-
-
 def _checked(heatmap, temperature, grid, ndim, where):
     """The map, at least float32, and the mask in its shape; a ValueError for a bad argument."""
-    heatmap = _maps(heatmap, ndim)
-    if 0 in heatmap.shape[-ndim:]:
-        raise ValueError(f"heatmap of shape {heatmap.shape} has no cells; give {_AXES[ndim]}")
-    if grid not in _GRIDS:
-        raise ValueError(f"grid={grid!r} is unknown; give one of {', '.join(_GRIDS)}")
+    heatmap = checked_maps(heatmap, grid=grid, spatial_ndim=ndim)
     _check_temperature(temperature, heatmap.dtype)
     return heatmap, _mask(where, heatmap)
 
@@ -778,8 +774,42 @@ def _mask(where, heatmap):
         ) from None
 
 
-# Explicit types and ranks, so that the functions work under JAX's "strict" dtype promotion and with
-# rank promotion switched off.
+# The rest is public for the modules beside this one. Types and ranks are explicit, so that the
+# functions work under JAX's "strict" dtype promotion and with rank promotion switched off.
+
+
+def checked_maps(
+    heatmap: ArrayLike, *, grid: str = "half_pixel", spatial_ndim: int = 2
+) -> jax.Array:
+    """The maps of an argument, at least float32, after the checks that all functions share.
+
+    Args:
+      heatmap: [..., H, W].
+      grid: name of a grid, as in ``soft_argmax``.
+      spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
+
+    Returns:
+      [..., H, W]; float32, or float64 for a float64 map.
+
+    Raises:
+      ValueError: too few axes, a map without cells, an unknown grid or number of axes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> print(checked_maps(jnp.array([[1, 2]])))
+      [[1. 2.]]
+    """
+    if spatial_ndim not in _AXES:
+        raise ValueError(f"spatial_ndim={spatial_ndim!r} is not 1, 2 or 3")
+    (heatmap,) = common_dtype(heatmap)
+    axes = _AXES[spatial_ndim]
+    if heatmap.ndim < spatial_ndim:
+        raise ValueError(f"heatmap has shape {heatmap.shape}; give {axes}")
+    if 0 in heatmap.shape[-spatial_ndim:]:
+        raise ValueError(f"heatmap of shape {heatmap.shape} has no cells; give {axes}")
+    if grid not in _GRIDS:
+        raise ValueError(f"grid={grid!r} is unknown; give one of {', '.join(_GRIDS)}")
+    return heatmap
 
 
 def common_dtype(*arrays: ArrayLike) -> list[jax.Array]:

@@ -1,6 +1,6 @@
 """The network's layers as functions of arrays [B, H, W, C]: convolutions, pooling, batch norm.
 
-Written so that XLA is quick with them on CPUs too. `max_pool` has a gradient rule of its own, for
+Written to be fast on CPUs too. `conv2d` and `max_pool` have gradient rules of their own and support
 reverse mode only.
 """
 
@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxpose.depthwise import explicit_axes, varying_axes
+
 
 def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
     """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding.
@@ -17,9 +19,10 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
     Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
-    return lax.conv_general_dilated(
-        x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    sharded = any(axes is not None for axes in explicit_axes(x))
+    if sharded or varying_axes(x) != varying_axes(kernel):
+        return _convolution(strides, x, kernel)
+    return _conv2d(strides, x, kernel)
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -181,3 +184,58 @@ def _max_pool_backward(window, strides, residuals, cotangent):
 
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
+
+# Convolution. XLA:CPU brings the convolutions of gradients into the layout of its fast routine
+# outside of loops only; in loops, as in a step that accumulates gradients, they take ten times as
+# long. Here they are written in that layout.
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def _convolution(strides, x, kernel):
+    return lax.conv_general_dilated(
+        x, kernel, (strides, strides), "SAME", dimension_numbers=_LAYOUT
+    )
+
+
+_conv2d = jax.custom_vjp(_convolution, nondiff_argnums=(0,))
+
+
+def _conv2d_forward(strides, x, kernel):
+    return _conv2d(strides, x, kernel), (x, kernel)
+
+
+def _conv2d_backward(strides, residuals, cotangent):
+    def default(x, kernel, cotangent):
+        return jax.vjp(functools.partial(_convolution, strides), x, kernel)[1](cotangent)
+
+    return lax.platform_dependent(
+        *residuals,
+        cotangent,
+        cpu=functools.partial(_convolution_gradients, strides),
+        default=default,
+    )
+
+
+_conv2d.defvjp(_conv2d_forward, _conv2d_backward)
+
+
+def _convolution_gradients(strides, x, kernel, cotangent):
+    of_input, of_kernel = [], []  # (before, after): padding of rows and columns
+    for size, window, steps in zip(
+        x.shape[1:3], kernel.shape[:2], cotangent.shape[1:3], strict=True
+    ):
+        before = _same_padding(size, window, strides)[0]
+        spread = (steps - 1) * strides + 1  # the cotangent's size with zeros between its cells
+        of_input.append((window - 1 - before, size - spread + before))
+        of_kernel.append((before, spread - size + window - 1 - before))
+    convolve = functools.partial(
+        lax.conv_general_dilated, window_strides=(1, 1), dimension_numbers=_LAYOUT
+    )
+    spacing = (strides, strides)
+    flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    dx = convolve(cotangent, flipped, padding=of_input, lhs_dilation=spacing)
+    # A sum over the batch, which therefore takes the place of the channels.
+    x, cotangent = x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3)
+    dk = convolve(x, cotangent, padding=of_kernel, rhs_dilation=spacing)
+    return dx, dk.transpose(1, 2, 0, 3)

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxpose.heatmap_targets import gaussian_log_density
 from jaxpose.heatmaps import (
+    Grid,
     common_dtype,
     same_rank,
     soft_argmax_with_covariance,
@@ -25,7 +26,7 @@ from jaxpose.heatmaps import (
 _LOG_OF_ZERO = -1e3
 
 
-def coordinate_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
     """Elastic-net distance of eq. 7: |d|_1 + |d|_2^2 of every joint.
 
     Args:
@@ -33,18 +34,17 @@ def coordinate_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
       target: broadcastable to it; anything finite where there is no label.
 
     Returns:
-      [..., J], to be averaged over the labeled joints (`masked_mean`).
+      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
 
     Example:
       >>> round(float(coordinate_loss(jnp.array([0.5, 0.5]), jnp.array([0.4, 0.7]))), 3)
       0.35
     """
-    prediction, target = _alike(prediction, target)
-    difference = prediction - target
+    difference = _difference(prediction, target)
     return jnp.sum(jnp.abs(difference) + jnp.square(difference), axis=-1)
 
 
-def probability_loss(logit: jax.Array, labeled: jax.Array) -> jax.Array:
+def probability_loss(logit: ArrayLike, labeled: ArrayLike) -> jax.Array:
     """Binary cross entropy of eq. 8, from the logit: finite for any finite logit.
 
     Args:
@@ -52,14 +52,14 @@ def probability_loss(logit: jax.Array, labeled: jax.Array) -> jax.Array:
       labeled: broadcastable to it, bool or in [0, 1]: whether the joint is in the crop.
 
     Returns:
-      [...], to be averaged over the known joints (`masked_mean`).
+      [...], at least float32, to be averaged over the known joints (`masked_mean`).
 
     Example:
       >>> round(float(probability_loss(jnp.array(0.0), True)), 4)
       0.6931
     """
-    target = jnp.broadcast_to(jnp.asarray(labeled, logit.dtype), logit.shape)
-    return jax.nn.softplus(logit) - logit * target
+    logit, target = common_dtype(logit, labeled)
+    return jax.nn.softplus(logit) - logit * jnp.broadcast_to(target, logit.shape)
 
 
 def euclidean_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
@@ -148,7 +148,7 @@ def heatmap_divergence(
     sigma: ArrayLike = 1.0,
     temperature: ArrayLike = 1.0,
     kind: Literal["jensen_shannon", "kl"] = "jensen_shannon",
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
@@ -304,18 +304,6 @@ def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
     return jnp.maximum(count, 1)
-
-
-def _alike(prediction, target):
-    """Both in the wider of their floating types and in the prediction's shape.
-
-    Explicit, since projects switch implicit promotion off.
-    """
-    target = jnp.asarray(target)
-    floating = jnp.issubdtype(target.dtype, jnp.floating)
-    wider = floating and target.dtype.itemsize > prediction.dtype.itemsize
-    dtype = target.dtype if wider else prediction.dtype
-    return prediction.astype(dtype), jnp.broadcast_to(target.astype(dtype), prediction.shape)
 
 
 def _difference(prediction, target):

@@ -48,6 +48,22 @@ class PoseOutput(NamedTuple):
     context_keypoints: jax.Array | None = None
 
 
+class DecodedMaps(NamedTuple):
+    """Positions, (x, y) as a fraction of the crop, and logits that single heat maps give.
+
+    Attributes:
+      part: [..., J, 2], positions of the part maps.
+      part_logits: [..., J], of the joints' probabilities.
+      context: [..., J, C, 2], positions of each joint's context maps.
+      context_logits: [..., J, C].
+    """
+
+    part: jax.Array
+    part_logits: jax.Array
+    context: jax.Array
+    context_logits: jax.Array
+
+
 def normalize(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
     """Map RGB images [...] in 0..255 (uint8 or float) to [-1, 1], the network's input."""
     return ((images.astype(jnp.float32) / 255.0 - 0.5) * 2.0).astype(dtype)
@@ -359,14 +375,18 @@ class PoseNet(nn.Module):
             )(x)
             maps.append(raw)
         raw = jnp.stack(maps)
-        part, context, context_logits, confidence = read_maps(
+        decoded = decode_maps(
             raw, num_joints=self.num_joints, grid=self.grid, temperature=self.temperature
         )
-        keypoints = aggregate_context(part, context, context_logits, alpha=self.alpha)
-        own = None
-        if self.num_context_maps:
-            own = aggregate_context(part, context, context_logits, alpha=0.0)
-        return PoseOutput(keypoints, confidence, raw if heatmaps else None, own)
+        aggregate = functools.partial(
+            aggregate_context, decoded.part, decoded.context, decoded.context_logits
+        )
+        return PoseOutput(
+            keypoints=aggregate(alpha=self.alpha),
+            confidence=decoded.part_logits,
+            heatmaps=raw if heatmaps else None,
+            context_keypoints=aggregate(alpha=0.0) if self.num_context_maps else None,
+        )
 
     def _check(self, images):
         """Raise a JaxposeError for arguments or images that cannot work."""
@@ -459,40 +479,29 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     return jax.tree.map(np.array, variables)  # writable
 
 
-def decode(
-    heatmaps: jax.Array,
-    *,
-    num_joints: int,
-    alpha: float = 0.8,
-    grid: Grid = "half_pixel",
-    temperature: float = 1.0,
-) -> tuple[jax.Array, jax.Array]:
-    """Decode heatmaps [..., H, W, M] into keypoints [..., J, 2] and confidence logits [..., J].
-
-    M = J * (C + 1): J part maps, then the context maps grouped by joint (channel J + j * C + i is
-    map i of joint j). Sections 3.2.1-3.2.3; with C = 0 the part maps' positions are the answer.
-    """
-    part, context, context_logits, confidence = read_maps(
-        heatmaps, num_joints=num_joints, grid=grid, temperature=temperature
-    )
-    return aggregate_context(part, context, context_logits, alpha=alpha), confidence
-
-
-def read_maps(
+def decode_maps(
     heatmaps: jax.Array, *, num_joints: int, grid: Grid = "half_pixel", temperature: float = 1.0
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Decode each of heatmaps [..., H, W, M] alone: positions and logits (channels as in `decode`).
+) -> DecodedMaps:
+    """Decode each of M = J * (C + 1) heat maps by itself (sections 3.2.1 and 3.2.2).
+
+    Args:
+      heatmaps: [..., H, W, M], J part maps, then the context maps grouped by joint: channel
+        J + j * C + i is map i of joint j.
+      num_joints: J.
+      grid: as in `soft_argmax`.
+      temperature: as in `soft_argmax`.
 
     Returns:
-      Positions of the part maps [..., J, 2], positions of the context maps [..., J, C, 2], logits
-      of the context maps [..., J, C] and of the part maps [..., J].
+      `DecodedMaps`; its context maps have C = 0 where there are none.
     """
     read = functools.partial(soft_argmax, temperature=temperature, grid=grid)
     positions = jax.vmap(read, in_axes=-1, out_axes=-2)(heatmaps)
     logits = jax.vmap(joint_logit, in_axes=-1, out_axes=-1)(heatmaps)
-    part, confidence = positions[..., :num_joints, :], logits[..., :num_joints]
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     by_joint = (*heatmaps.shape[:-3], num_joints, num_context_maps)
-    context = positions[..., num_joints:, :].reshape(*by_joint, 2)
-    context_logits = logits[..., num_joints:].reshape(by_joint)
-    return part, context, context_logits, confidence
+    return DecodedMaps(
+        part=positions[..., :num_joints, :],
+        part_logits=logits[..., :num_joints],
+        context=positions[..., num_joints:, :].reshape(*by_joint, 2),
+        context_logits=logits[..., num_joints:].reshape(by_joint),
+    )

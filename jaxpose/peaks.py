@@ -7,7 +7,7 @@ from ``jaxpose``. Coordinates as in ``jaxpose.heatmaps``: (x, y) or (x, y, z) in
 
 import itertools
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxpose.heatmaps import argmax_index, common_dtype, convert_grid
+from jaxpose.heatmaps import Grid, argmax_index, checked_maps, convert_grid
+
+Refinement = Literal["none", "quarter", "quadratic", "dark"]
 
 _LOWEST_VALUE = 1e-10  # what the logarithm of "dark" takes values below it for
 
@@ -37,8 +39,8 @@ class Peaks(NamedTuple):
 def hard_argmax(
     heatmap: ArrayLike,
     *,
-    refinement: Literal["none", "quarter", "quadratic", "dark"] = "quadratic",
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    refinement: Refinement = "quadratic",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
 ) -> jax.Array:
     """Position of a map's highest cell, refined from its neighbors.
@@ -84,8 +86,8 @@ def find_peaks(
     *,
     window: int = 3,
     threshold: ArrayLike = -jnp.inf,
-    refinement: Literal["none", "quarter", "quadratic", "dark"] = "quadratic",
-    grid: Literal["half_pixel", "align_corners", "paper"] = "half_pixel",
+    refinement: Refinement = "quadratic",
+    grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
 ) -> Peaks:
     """The highest local maxima of each map, after non-maximum suppression.
@@ -283,17 +285,7 @@ _OFFSETS = {"quarter": _quarter_offset, "quadratic": _quadratic_offset, "dark": 
 
 def _checked(heatmap, refinement, grid, ndim):
     """The map, at least float32; a ValueError for a bad argument."""
-    (heatmap,) = common_dtype(heatmap)
-    if ndim not in (1, 2, 3):
-        raise ValueError(f"spatial_ndim={ndim!r} is not 1, 2 or 3")
-    if heatmap.ndim < ndim or 0 in heatmap.shape[-ndim:]:
-        raise ValueError(f"heatmap of shape {heatmap.shape} holds no map of {ndim} axes")
-    if refinement != "none" and refinement not in _OFFSETS:
-        known = ", ".join(("none", *_OFFSETS))
-        raise ValueError(f"refinement={refinement!r} is unknown; give one of {known}")
-    if grid not in ("half_pixel", "align_corners", "paper"):
-        raise ValueError(
-            f"grid={grid!r} is unknown; give one of half_pixel, align_corners, paper, and "
-            "convert_grid for others"
-        )
-    return heatmap
+    known = get_args(Refinement)
+    if refinement not in known:
+        raise ValueError(f"refinement={refinement!r} is unknown; give one of {', '.join(known)}")
+    return checked_maps(heatmap, grid=grid, spatial_ndim=ndim)

@@ -9,8 +9,10 @@ import contextlib
 import functools
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from jaxpose import _compat
 from jaxpose.errors import JaxposeError
@@ -42,10 +44,9 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
     if not is_remote(text):
         return pathlib.Path(text)
     _use_gcsfs()
-    epath = import_optional("etils.epath", extra="cloud")
     bucket = "/".join(text.split("/")[:3])
     try:
-        if not epath.Path(bucket).exists():
+        if not _remote(bucket).exists():
             raise FileNotFoundError(f"there is no bucket {bucket}")
     except Exception as error:  # gcsfs, google-auth and aiohttp raise kinds of their own
         raise JaxposeError(
@@ -53,7 +54,7 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
             "the bucket's name and your access to it. Credentials come from GOOGLE_APPLICATION_"
             "CREDENTIALS, `gcloud auth application-default login`, or the machine's service account"
         ) from error
-    return epath.Path(text)
+    return _remote(text)
 
 
 def absolute(path: pathlib.Path) -> pathlib.Path:
@@ -114,6 +115,49 @@ def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
         os.replace(local, path)
     finally:
         local.unlink(missing_ok=True)
+
+
+def move_folder(source: pathlib.Path, target: pathlib.Path, *, marker: str) -> None:
+    """Give a folder another name on the same disk or in the same bucket.
+
+    A store cannot rename: there the objects are copied, that of the marker last, and then deleted,
+    that of the marker first, so that at any time one of the two has the marker and is complete.
+
+    Args:
+      source: the folder.
+      target: its new name; what a move that was interrupted left there is overwritten.
+      marker: name of the file in it without which it counts as incomplete.
+    """
+    if not is_remote(source):
+        source.rename(target)
+        return
+    files = sorted(_files_below(source), key=lambda file: file == source / marker)
+    for file in files:
+        name = file.relative_to(source).as_posix()
+        _remote(file).copy(target / name, overwrite=True)
+    (source / marker).unlink(missing_ok=True)
+    _remote(source).rmtree()
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+    """Delete a folder and what is in it."""
+    if is_remote(folder):
+        _remote(folder).rmtree()
+    else:
+        shutil.rmtree(folder)
+
+
+def _remote(path: str | os.PathLike) -> Any:
+    """An ``epath.Path``, with the methods that a ``pathlib.Path`` lacks."""
+    return import_optional("etils.epath", extra="cloud").Path(path)
+
+
+def _files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files_below(path)
+        else:
+            yield path
 
 
 def _first_line(error: Exception) -> str:

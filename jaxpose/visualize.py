@@ -8,9 +8,11 @@ import colorsys
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxpose.network import decode
+from jaxpose.heatmaps import Grid
+from jaxpose.network import decode_maps
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
@@ -87,7 +89,7 @@ def draw_skeleton(
     """
     canvas = np.array(image, np.uint8)
     points = np.asarray(keypoints, np.float64)
-    drawn = np.isfinite(points).all(axis=-1)
+    drawn = np.asarray(np.isfinite(points).all(axis=-1))
     if confidence is not None:
         drawn &= np.asarray(confidence) >= threshold
     if labeled is not None:
@@ -158,8 +160,8 @@ def part_maps(
       image: uint8 [S, S', 3] that the maps cover, to be seen beneath them; it decides the size.
 
     Returns:
-      uint8 RGB. A pixel is as bright as the map that is highest there, relative to that map's own
-      highest cell, and has the colors of those that are about as high.
+      uint8 [S, S', 3] RGB. A pixel is as bright as the map that is highest there, relative to that
+      map's own highest cell, and has the colors of those that are about as high.
     """
     weights = _stretched(_relative_softmax(heatmaps), _shape(heatmaps, size, image))
     colors = joint_colors(joints).astype(np.float32) / 255
@@ -183,10 +185,10 @@ def heat_map(
       softmaxed: show its softmax, from 0 to its highest cell; else the raw map, from its lowest to
         its highest.
       size: as in ``part_maps``.
-      image: as in ``part_maps``.
+      image: uint8 [S, S', 3], as in ``part_maps``.
 
     Returns:
-      uint8 RGB.
+      uint8 [S, S', 3] RGB.
     """
     maps = np.asarray(heatmap, np.float64)[..., None]
     if softmaxed:
@@ -222,15 +224,14 @@ def single_maps(
     Returns:
       (joint's name in words, raw map, its softmax) each, uint8 RGB.
     """
-    shown = joint_index(joints, JOINTS_OF_FIG_5)
-    shown = shown[shown >= 0] if (shown >= 0).any() else range(len(joints))
+    known = [index for index in joint_index(joints, JOINTS_OF_FIG_5).tolist() if index >= 0]
     return [
         (
             joints[index].replace("_", " "),
             heat_map(heatmaps[..., index], softmaxed=False, size=size),
             heat_map(heatmaps[..., index], size=size),
         )
-        for index in shown
+        for index in known or range(len(joints))
     ]
 
 
@@ -243,7 +244,8 @@ def moved_most(
     channels: np.ndarray,
     num_joints: int,
     most: int,
-    **reading,
+    grid: Grid,
+    temperature: float,
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
     """The joints whose answer the context maps moved the furthest, as `context_images`.
 
@@ -255,7 +257,8 @@ def moved_most(
       channels: int [J], where they stand among the network's ``num_joints``.
       num_joints: of the network.
       most: how many joints.
-      reading: ``grid`` and ``temperature`` of the soft-argmax.
+      grid: of the network's soft-argmax.
+      temperature: of the network's soft-argmax.
 
     Returns:
       (joint's name in words, what `context_images` gives) each; none without context maps.
@@ -263,18 +266,21 @@ def moved_most(
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     if not num_context_maps:
         return []
-    positions, logits = decode(heatmaps, num_joints=heatmaps.shape[-1], **reading)
-    positions, probabilities = np.asarray(positions), np.asarray(jax.nn.sigmoid(logits))
-    moved = np.linalg.norm(keypoints - positions[channels], axis=-1)
+    decoded = decode_maps(
+        jnp.asarray(heatmaps), num_joints=num_joints, grid=grid, temperature=temperature
+    )
+    part, context = np.asarray(decoded.part), np.asarray(decoded.context)
+    probabilities = np.asarray(jax.nn.sigmoid(decoded.context_logits))
+    moved = np.linalg.norm(keypoints - part[channels], axis=-1)
     found = []
     for index in np.argsort(-moved)[:most]:
-        first = num_joints + channels[index] * num_context_maps
-        maps = [channels[index], *range(first, first + num_context_maps)]
+        channel = channels[index]
+        first = num_joints + channel * num_context_maps
         images = context_images(
             image,
-            heatmaps[..., maps],
-            positions[maps],
-            probabilities[maps[1:]],
+            heatmaps[..., [channel, *range(first, first + num_context_maps)]],
+            np.concatenate([part[channel, None], context[channel]]),
+            probabilities[channel],
             keypoints[index],
         )
         found.append((joints[index].replace("_", " "), images))
@@ -339,7 +345,7 @@ def tile(
       gap: white pixels around the cells.
 
     Returns:
-      uint8 RGB.
+      uint8 [S, S', 3] RGB.
     """
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     text = max(round(width / 16), 11) if captions else 0
@@ -397,7 +403,8 @@ def _ground(shape: tuple[int, ...], image: np.ndarray | None) -> np.ndarray:
     """What lies beneath maps: float32 in [0, 1], gray and dimmed, or black without an image."""
     if image is None:
         return np.zeros((*shape[:2], 3), np.float32)
-    gray = np.asarray(image, np.float32) @ np.array([0.299, 0.587, 0.114], np.float32) / 255
+    cv2 = import_optional("cv2", extra="predict")
+    gray = cv2.cvtColor(np.asarray(image, np.float32), cv2.COLOR_RGB2GRAY) / 255
     return np.repeat(DIM_FACTOR * gray[..., None], 3, axis=-1)
 
 

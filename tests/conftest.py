@@ -19,3 +19,13 @@ def shared():
     if not (SHARED / "data").is_dir():
         pytest.skip(f"real data: {SHARED.name}/ does not lie beside the checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory):
+    """The folder of the people that `tiny_run` trains on, to be left as it is."""
+    from tests.support import tiny_run  # loads TFDS
+
+    folder = tmp_path_factory.mktemp("data")
+    tiny_run.prepare(folder)
+    return folder

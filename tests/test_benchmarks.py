@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import contest, depthwise, network, startup
+from benchmarks import contest, depthwise, network, startup, training
 
 
 @pytest.fixture
@@ -99,7 +99,9 @@ def test_depthwise_runs_without_pytorch_and_says_so(run):
 def test_network_runs_without_pytorch_and_says_so(run):
     small = ["--blocks", "1", "--width", "18", "--image_size", "32"]
     report = run(network, "--rows", "forward 1", "step 2", *small)
-    assert [row["row"] for row in report["rows"]] == ["forward 1", "step 2"]
+    contestants = [(row["row"], row["contestant"]) for row in report["rows"]]
+    ours = ("jaxpose", "jaxpose, plain jit")
+    assert contestants == [(row, name) for row in ("forward 1", "step 2") for name in ours]
     assert all(row["share of floor"] > 0 and row["images/s"] > 0 for row in report["rows"])
     assert report["missing"] == ["PyTorch (pip install torch)"]
 
@@ -112,3 +114,10 @@ def test_launch_is_timed_to_its_first_step(tmp_path):
     assert took > 1
     with pytest.raises(SystemExit, match="launch.py made no step"):
         startup.first_step("configs/nothing.py", data_dir, tmp_path, environment)
+
+
+def test_training_reports_whole_steps_and_steps_in_parts(run):
+    small = ["--width", "18", "--image_size", "32", "--batch_size", "2", "--rounds", "1"]
+    rows = run(training, *small, "--parts", "2")["rows"]
+    assert [row["step"] for row in rows] == ["whole", "whole, plain jit", "in 2 parts"]
+    assert rows[0]["of whole"] == 1 and all(row["images/s"] > 0 for row in rows)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxpose import __version__, cli
+from jaxpose.cli.commands import COMMANDS
 
 COMMAND = [sys.executable, "-m", "jaxpose.cli"]
 
@@ -108,7 +109,7 @@ TAKE_PATHS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("command", [command.__name__.split(".")[-1] for command in cli.COMMANDS])
+@pytest.mark.parametrize("command", [command.__name__.split(".")[-1] for command in COMMANDS])
 def test_every_path_of_every_command_refuses_an_address(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments in TAKE_PATHS[command]:

@@ -122,7 +122,7 @@ def shell_text() -> str:
 
 def test_commands_that_are_shown_exist():
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as output:
-        cli._parser().parse_args(["--help"])
+        cli.main(["--help"])
     for name in re.findall(r"^(?:\$ )?jaxpose (\w\S*)", shell_text(), re.MULTILINE):
         assert re.search(rf"^    {name}\b", output.getvalue(), re.MULTILINE), name
 

@@ -215,7 +215,7 @@ def test_the_description_names_what_the_program_says(exported, estimator):
 def test_its_crop_rule_is_the_estimators(source, estimator):
     metadata = METADATA._replace(crop=CropRule(source, 1.3, 0.06))
     variables = estimator._variables
-    rule = export.description(variables, metadata)["crop"]
+    rule = export.description(metadata)["crop"]
     for box in ([30.0, 40.0, 60.0, 110.0], [0.0, 0.0, 200.0, 50.0]):
         crop = PoseEstimator(variables, metadata).crop_of(np.array(box))
         longer = max(box[2:])

@@ -39,8 +39,6 @@ from tfds_builders.mpii import annotations
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
-    # ml_collections loads a config file in a way that importlib wants to drop.
-    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
     # Pillow's remarks on corrupt images, and NumPy's on headers that it does not believe.
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]

@@ -12,6 +12,7 @@ from jaxpose.geometry import (
     CropRule,
     apply_affine,
     crop_image,
+    crop_rule,
     crop_to_image,
     example_crop,
     invert_affine,
@@ -187,6 +188,12 @@ def test_a_rule_under_its_old_name_is_the_same_rule():
     source = "picture"  # old spelling
     example = {"image": np.zeros((30, 80, 3))}
     assert example_crop(example, CropRule(source, 1.0, 0.0)) == example_crop(example, IMAGE_RULE)
+
+
+def test_an_unknown_crop_is_named():
+    with pytest.raises(JaxposeError, match="unknown crop 'square'; choose one of scale"):
+        crop_rule("square")
+    assert crop_rule("image") == IMAGE_RULE
 
 
 def test_box_rule():

@@ -1,6 +1,7 @@
 """The rules of the house: who may import whom, what no file may hold."""
 
 import ast
+import graphlib
 import pathlib
 import re
 import subprocess
@@ -47,6 +48,30 @@ def modules() -> dict[str, list[pathlib.Path]]:
         found.setdefault(room, []).append(path)
     del found["__init__"]
     return found
+
+
+def imported_files(path: pathlib.Path, files: set[str]) -> set[str]:
+    """Those of the files, by dotted name, that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                names.add(inner if inner in files else node.module)
+    return names & files
+
+
+def test_no_files_import_each_other_in_a_circle():
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "jaxpose").rglob("*.py")
+    }
+    del files["jaxpose"]  # which loads its names when they are asked for
+    graph = {name: imported_files(path, set(files)) for name, path in files.items()}
+    assert graph["jaxpose.peaks"] == {"jaxpose.heatmaps"}  # the test sees imports
+    graphlib.TopologicalSorter(graph).prepare()  # raises an error that names a circle
 
 
 def test_every_module_has_its_place_in_the_order():

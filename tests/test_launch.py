@@ -16,16 +16,6 @@ from jaxpose.training.state import create_train_state
 from jaxpose.training.workdir import prepare_workdir
 from tests.support import small_estimator, tiny_run
 
-# ml_collections loads a config file in a way that importlib wants to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_run.prepare(folder)
-    return folder
-
 
 @pytest.fixture(autouse=True)
 def without_cache(monkeypatch):
@@ -193,7 +183,7 @@ def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
     config = tiny_run.config(tmp_path, people)
     variables = initial_variables(make_net({**config.network, "num_joints": 16, "width": 36}), 0)
     sgd = optimizer.make_optimizer("sgd", lambda step: 0.1)
-    state = create_train_state(variables, sgd, optimizer.make_plateau()[0](), ema=False)
+    state = create_train_state(variables, sgd, ema=False)
     manager = store.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
     store.save(manager, 1, state._replace(step=np.int32(1)), small_estimator.METADATA)
     store.finish(manager)

@@ -1,12 +1,14 @@
 """The layers with rules of their own against XLA's and against NumPy, with all gradients."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxpose import layers
@@ -44,6 +46,57 @@ def test_convolution_pads_as_tensorflow_does(strides, size, image):
         patch = padded[:, top : top + size[0], left : left + size[1]]
         expected[:, row, column] = np.einsum("bhwi,hwio->bo", patch, kernel)
     assert_alike([layers.conv2d(x, kernel, strides=strides)], [expected])
+
+
+@pytest.mark.parametrize("strides", [1, 2, 3])
+@pytest.mark.parametrize("size", [(3, 3), (5, 1), (2, 4)])
+@pytest.mark.parametrize("image", [(8, 6), (7, 9), (1, 2)])
+def test_gradients_of_a_convolution_are_xlas(strides, size, image):
+    def plain(x, kernel):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            x, kernel, (strides, strides), "SAME", dimension_numbers=layout
+        )
+
+    x, kernel = normal((2, *image, 3)), normal((*size, 3, 4), 1)
+    ours = functools.partial(layers.conv2d, strides=strides)
+    assert_alike(pulled(ours, x, kernel), pulled(plain, x, kernel))
+
+
+def test_convolutions_of_gradients_in_a_loop_have_the_fast_layout():
+    kernel = normal((3, 3, 4, 5))
+
+    def loss(kernel, x):
+        return jnp.sum(jnp.sin(layers.conv2d(jnp.cos(x), kernel, strides=2)))
+
+    def total(xs):
+        def add(sums, x):
+            grads = jax.grad(loss, argnums=(0, 1))(kernel, x)
+            return jax.tree.map(jnp.add, sums, grads), None
+
+        return lax.scan(add, (jnp.zeros_like(kernel), jnp.zeros_like(xs[0])), xs)[0]
+
+    compiled = jax.jit(total).lower(normal((3, 2, 8, 8, 4))).compile().as_text()
+    layouts = re.findall(r" convolution\(.*dim_labels=([^,]*)", compiled)
+    assert len(layouts) == 3  # forward, of the input, of the kernel
+    assert set(layouts) == {"b01f_01io->b01f"}
+
+
+@pytest.mark.parametrize("of_kernel", [False, True])
+def test_convolutions_and_their_gradients_in_shard_map(of_kernel):
+    mesh = jax.make_mesh((2,), ("a",), axis_types=(AxisType.Auto,))
+    x, kernel = normal((4, 6, 8, 3)), normal((3, 3, 3, 5), 1)
+    specs = PartitionSpec("a"), PartitionSpec()
+
+    def loss(x, kernel):
+        return lax.psum(jnp.sum(jnp.sin(layers.conv2d(x, kernel))), "a")
+
+    def whole(x, kernel):
+        return jnp.sum(jnp.sin(layers.conv2d(x, kernel)))
+
+    mapped = jax.shard_map(loss, mesh=mesh, in_specs=specs, out_specs=PartitionSpec())
+    found = jax.jit(jax.grad(mapped, argnums=int(of_kernel)))(x, kernel)
+    assert_alike([found], [jax.grad(whole, argnums=int(of_kernel))(x, kernel)])
 
 
 def test_pointwise_convolution_is_a_1x1_convolution():

@@ -9,7 +9,15 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxpose.errors import JaxposeError
-from jaxpose.network import BatchNorm, PoseNet, decode, initial_variables, make_net, normalize
+from jaxpose.heatmaps import aggregate_context
+from jaxpose.network import (
+    BatchNorm,
+    PoseNet,
+    decode_maps,
+    initial_variables,
+    make_net,
+    normalize,
+)
 
 TINY = PoseNet(num_joints=3, num_blocks=2, num_context_maps=2, width=18, kernel_size=3)
 
@@ -94,17 +102,18 @@ def test_images_are_rectangular_and_answers_are_shares_of_them(output):
     assert output.keypoints.dtype == output.confidence.dtype == jnp.float32
 
 
-def test_answers_are_the_heat_maps_decoded(output):
-    keypoints, confidence = decode(output.heatmaps, num_joints=3)
-    np.testing.assert_allclose(output.keypoints, keypoints, atol=1e-6)
-    np.testing.assert_allclose(output.confidence, confidence, rtol=1e-6)
+def half_pixel(n):
+    return (np.arange(n) + 0.5) / n
 
 
-def test_context_keypoints_are_the_second_term_of_eq_6(output):
-    """Recovered from the full prediction and the part maps' own, with alpha 0.8."""
-    part, _ = decode(output.heatmaps, num_joints=3, alpha=1.0)
-    expected = (output.keypoints - 0.8 * part) / 0.2
-    np.testing.assert_allclose(output.context_keypoints, expected, atol=1e-5)
+def test_predictions_are_the_heat_maps_decoded(output):
+    for k, b in np.ndindex(2, 2):
+        heatmaps = np.asarray(output.heatmaps[k, b])
+        keypoints, confidence = expected_decoding(heatmaps, 3, 0.8, half_pixel)
+        np.testing.assert_allclose(output.keypoints[k, b], keypoints, atol=1e-6)
+        np.testing.assert_allclose(output.confidence[k, b], confidence, rtol=1e-6)
+        context, _ = expected_decoding(heatmaps, 3, 0.0, half_pixel)
+        np.testing.assert_allclose(output.context_keypoints[k, b], context, atol=1e-6)
 
 
 def test_a_network_without_context_maps_has_no_context_keypoints(variables, images):
@@ -158,11 +167,12 @@ def expected_decoding(heatmaps, joints, alpha, positions_of):
 def test_decoding_is_the_papers(context_maps):
     heatmaps = 3 * np.random.default_rng(2).normal(size=(2, 2, 6, 5, 4 * (1 + context_maps)))
     heatmaps = heatmaps.astype(np.float32)
-    keypoints, confidence = decode(heatmaps, num_joints=4, alpha=0.7, grid="align_corners")
+    decoded = decode_maps(heatmaps, num_joints=4, grid="align_corners")
+    keypoints = aggregate_context(decoded.part, decoded.context, decoded.context_logits, alpha=0.7)
     for k, b in np.ndindex(2, 2):
         expected = expected_decoding(heatmaps[k, b], 4, 0.7, lambda n: np.arange(n) / (n - 1))
         np.testing.assert_allclose(keypoints[k, b], expected[0], atol=1e-6)
-        np.testing.assert_allclose(confidence[k, b], expected[1], rtol=1e-6)
+        np.testing.assert_allclose(decoded.part_logits[k, b], expected[1], rtol=1e-6)
 
 
 def test_initial_variables_are_what_init_draws():

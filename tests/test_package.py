@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 
 import jaxpose
 from jaxpose import cli
+from jaxpose.cli.commands import COMMANDS
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
@@ -210,7 +211,7 @@ def test_nothing_tells_to_install_a_release_that_does_not_exist():
 
 
 def test_the_commands_help_names_no_page_that_a_wheel_lacks(capsys):
-    for command in ([], *([name.__name__.rpartition(".")[2]] for name in cli.COMMANDS)):
+    for command in ([], *([name.__name__.rpartition(".")[2]] for name in COMMANDS)):
         with pytest.raises(SystemExit):
             cli.main([*command, "--help"])
         shown = capsys.readouterr().out

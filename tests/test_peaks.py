@@ -145,8 +145,8 @@ def test_the_threshold_may_be_traced():
     [
         (lambda: hard_argmax(jnp.zeros((4, 4)), refinement="cubic"), "refinement='cubic'"),
         (lambda: hard_argmax(jnp.zeros((4, 4)), grid="pixel"), "grid='pixel'"),
-        (lambda: hard_argmax(jnp.zeros(4)), r"shape \(4,\) holds no map of 2 axes"),
-        (lambda: hard_argmax(jnp.zeros((2, 0, 4))), "holds no map"),
+        (lambda: hard_argmax(jnp.zeros(4)), r"shape \(4,\); give \[\.\.\., H, W\]"),
+        (lambda: hard_argmax(jnp.zeros((2, 0, 4))), "has no cells"),
         (lambda: hard_argmax(jnp.zeros((4, 4)), spatial_ndim=4), "spatial_ndim=4"),
         (lambda: find_peaks(jnp.zeros((4, 4)), 17), "count=17 .* 16 cells"),
         (lambda: find_peaks(jnp.zeros((4, 4)), 0), "count=0"),

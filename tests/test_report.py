@@ -18,6 +18,8 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import protocols
+from jaxpose.evaluation.baselines import constant_poses
+from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import PARTS_ALONE
 from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.evaluation.scoring import evaluate_checkpoint
@@ -25,8 +27,8 @@ from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.report import Panel, PanelImage, Section, page, report_run, write_report
 from jaxpose.report.curves import Curve, line_chart
-from jaxpose.report.run import constant_poses
 from jaxpose.skeleton import LSP
+from jaxpose.training.config import data_rows
 from tests.support.drawn_people import IMAGE, JOINTS, NETWORK, split_of
 
 ROW = "people:test (whole image)"
@@ -298,7 +300,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
 
 def test_the_mean_and_the_median_pose_are_those_of_the_crops():
     split = split_of(7)
-    mean, median = constant_poses([split], rule=IMAGE, joints=NETWORK)
+    mean, median = constant_poses([evaluation_set_of(split, NETWORK)], rule=IMAGE)
     points = np.stack(
         [
             (e["keypoints"] - e["center"] + e["scale"] / 2) / np.float64(e["scale"])
@@ -368,7 +370,8 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     record |= {"images_per_second": 40.0, "data_wait": 0.125}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
     evaluation = evaluate_checkpoint(config, tmp_path)
-    text = report_run(config, tmp_path, evaluation).read_text(encoding="utf-8")
+    page = report_run(tmp_path, evaluation, data_rows(config), data_dir="", seed=config.seed)
+    text = page.read_text(encoding="utf-8")
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
 
     alts = [image.get("alt") for image in root.iter("img")]
@@ -387,3 +390,7 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     assert "im0002.png" in notes
     assert "40 images a second, median" in notes and "12.5% of the time, median" in notes
     assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
+    assert "whole image, no ground truth used" in notes
+
+    alone = report_run(tmp_path, evaluation, [], data_dir="", seed=0).read_text(encoding="utf-8")
+    assert "not scored: config.data is empty" in alone and "mean pose alone" not in alone

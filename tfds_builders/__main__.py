@@ -7,20 +7,21 @@ checks every image, writes TFDS's files (array_record) and says what it found.
 import argparse
 import contextlib
 import importlib
+import importlib.util
 import io
 import logging
 import pathlib
 import shutil
 import sys
 import tempfile
+import types
 
 from tfds_builders.errors import BuildError
-from tfds_builders.sources import local_path
+from tfds_builders.sources import path_option
 
 NAMES = ("lsp", "lspet", "mpii", "coco", "backgrounds", "synthetic_people")
 
 REPORT = "build_report.txt"
-PATHS = ("data_dir", "images", "corrections")  # options beside --source
 
 EXAMPLES = """examples:
   python -m tfds_builders lsp --source lsp_dataset.zip
@@ -39,9 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report has its reason
-    options = _parser().parse_args(arguments)
     try:
-        build(options)
+        build(_parser().parse_args(arguments))
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -86,63 +86,18 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         nargs="+",
         action="extend",
+        type=path_option("--source"),
         default=[],
         metavar="PATH",
         help="the release's zip or tar, the extracted folder, or a folder that holds either; "
         "several may be given",
     )
-    coco = parser.add_argument_group("coco")
-    coco.add_argument("--name", dest="config_name", default="", help="the data set is coco/NAME")
-    coco.add_argument(
-        "--images", default="", help="folder of the images (default: that of the annotation file)"
-    )
-    coco.add_argument(
-        "--split",
-        nargs="+",
-        default=[],
-        metavar="NAME=FILE",
-        help="annotation files of several splits, such as train=A.json validation=B.json",
-    )
-    coco.add_argument(
-        "--holdout",
-        type=float,
-        default=0.0,
-        metavar="FRACTION",
-        help="this fraction of the training images makes the split validation",
-    )
-    coco.add_argument(
-        "--category", metavar="NAME", help="default: person, or the one with keypoints"
-    )
-    coco.add_argument(
-        "--flip_pair",
-        nargs=2,
-        action="append",
-        metavar=("RIGHT", "LEFT"),
-        help="joints that a mirror exchanges; may be repeated (default: from left and right in "
-        "their names)",
-    )
-    coco.add_argument(
-        "--min_joints",
-        type=int,
-        default=1,
-        metavar="N",
-        help="persons with fewer labeled joints make no example (default: 1)",
-    )
-    coco.add_argument(
-        "--min_side",
-        type=float,
-        default=0.0,
-        metavar="PIXELS",
-        help="nor do those whose box is smaller (default: 0)",
-    )
-    parser.add_argument(
-        "--corrections",
-        metavar="FILE",
-        help="lspet/corrected: the file that `python -m tools.correct_labels` wrote",
-    )
+    for module in _option_modules():
+        module.add_options(parser)
     parser.add_argument(
         "--data_dir",
         "--data-dir",
+        type=path_option("--data_dir"),
         metavar="DIR",
         help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)",
     )
@@ -157,22 +112,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _option_modules() -> list[types.ModuleType]:
+    """The `options.py` of those data sets that have options of their own."""
+    modules = (f"tfds_builders.{name}.options" for name in NAMES)
+    return [
+        importlib.import_module(module) for module in modules if importlib.util.find_spec(module)
+    ]
+
+
 def build(options: argparse.Namespace) -> None:
     """Prepares the data set and prints what it found.
 
     Raises:
       BuildError: no such data set, wrong sources, files that cannot be read.
     """
-    _expand_paths(options)
     name, _, config = options.name.partition("/")
     if name not in NAMES:
         raise BuildError(f"no data set is called {name!r}; choose one of {', '.join(NAMES)}")
     import tensorflow_datasets as tfds  # after the arguments: it takes a second
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
-    config, more = configure(module, name, config, options)
-    if module.Builder.NEEDS_SOURCE and not (options.source or options.split):
-        raise BuildError(f"{name} needs its files; add --source PATH (a folder, zip or tar)")
+    config, more = module.Builder.configure(config, options)
 
     tfds.disable_progress_bar()  # ours knows the number of persons
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every configuration of ours
@@ -193,44 +153,7 @@ def build(options: argparse.Namespace) -> None:
     print(f"{builder.info.full_name} is prepared in {path}")
     for line in builder.report.lines():
         print(f"  {line}")
-    if name == "coco":
-        pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
-        print(f"  joints: {', '.join(config.joint_set.joints)}")
-        print(f"  exchanged by a mirror: {pairs}")
     print(f"  (all of it, with every name: {path / REPORT})")
-
-
-def configure(module, name: str, config: str, options: argparse.Namespace):
-    """The configuration to build, and the builder's arguments that only this data set has.
-
-    Raises:
-      BuildError: there is no such configuration.
-    """
-    if name == "coco":
-        given = options.source or options.split
-        return (module.configure(options, config) if given else None), {}
-    configs = {known.name: known.name for known in module.Builder.BUILDER_CONFIGS}
-    more = {}
-    if name == "lspet":
-        configs = {"corrected": module.CORRECTED}
-        more = {"corrections": options.corrections} if config else {}
-    if config and config not in configs:
-        raise BuildError(
-            f"{name} has no config {config!r}; choose one of {', '.join(configs) or '(none)'}"
-        )
-    return configs.get(config), more
-
-
-def _expand_paths(options: argparse.Namespace) -> None:
-    """Expand ``~`` in every path, in place, and refuse addresses."""
-    options.source = [str(local_path(path, "--source")) for path in options.source]
-    for place, text in enumerate(options.split):
-        split, _, path = text.partition("=")
-        if path:
-            options.split[place] = f"{split}={local_path(path, '--split')}"
-    for option in PATHS:
-        if path := getattr(options, option):
-            setattr(options, option, str(local_path(path, f"--{option}")))
 
 
 class _set_aside:

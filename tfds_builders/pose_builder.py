@@ -1,5 +1,6 @@
 """The common part of the builders: where they read from, what they count, their progress bar."""
 
+import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,10 +23,13 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     Attributes:
       NEEDS_SOURCE: whether the command must be given `--source`.
+      NAMED_CONFIGS: configurations that are built if they are named. Unlike those of TFDS's
+        `BUILDER_CONFIGS` none of them is the default.
       report: what the build has found so far.
     """
 
     NEEDS_SOURCE = True
+    NAMED_CONFIGS: Sequence[tfds.core.BuilderConfig] = ()
 
     def __init__(
         self,
@@ -40,6 +44,38 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.strict = strict
         self.progress = progress
         self.report = report.Report()
+
+    @classmethod
+    def configure(
+        cls, name: str, options: argparse.Namespace
+    ) -> tuple[tfds.core.BuilderConfig | None, dict[str, Any]]:
+        """What the command builds. A builder with options of its own overrides this.
+
+        Its `options.py`, in the builder's folder, has a function ``add_options(parser)``.
+
+        Args:
+          name: of the configuration, "" for the default.
+          options: of the command.
+
+        Returns:
+          The configuration (None: TFDS's default), and further arguments of this builder.
+
+        Raises:
+          BuildError: there is no such configuration, or no source.
+        """
+        configs = {config.name: config for config in (*cls.BUILDER_CONFIGS, *cls.NAMED_CONFIGS)}
+        if name and name not in configs:
+            raise BuildError(
+                f"{cls.name} has no config {name!r}; choose one of {', '.join(configs) or '(none)'}"
+            )
+        if cls.NEEDS_SOURCE and not options.source:
+            raise cls.missing_source()
+        return configs.get(name), {}
+
+    @classmethod
+    def missing_source(cls) -> BuildError:
+        """The error for a command without its `--source`."""
+        return BuildError(f"{cls.name} needs its files; add --source PATH (a folder, zip or tar)")
 
     def files(self, dl_manager: tfds.download.DownloadManager, archive_name: str) -> list[Files]:
         """What the sources hold (`sources.open_sources`), `manual_dir` where none were given.

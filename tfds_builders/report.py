@@ -21,6 +21,7 @@ class Report:
         self.unreadable: list[str] = []
         self.left_out = collections.defaultdict(list)
         self.remarks = collections.Counter()
+        self.notes: list[str] = []
 
     def person(self, split: str, example: Mapping[str, Any]) -> None:
         """Counts an example that goes into the split."""
@@ -63,7 +64,7 @@ class Report:
         for reason, who in self.left_out.items():
             lines.append(f"{_count(who, 'person')} left out, {reason}: {some(who)}")
         lines += [f"{text}: {count:,}" for text, count in self.remarks.items()]
-        return lines
+        return lines + self.notes
 
 
 def _count(things: list[str], one: str) -> str:

@@ -7,7 +7,7 @@ import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tfds_builders.errors import BuildError
@@ -120,6 +120,15 @@ def local_path(path: str, option: str) -> pathlib.Path:
             f"{option} {path} is an address, not a local path; copy or mount it, and give its path"
         )
     return pathlib.Path(os.path.expanduser(path))
+
+
+def path_option(option: str) -> Callable[[str], str]:
+    """`local_path` as the ``type`` of an argument of the command.
+
+    Args:
+      option: its name, for the message.
+    """
+    return lambda path: str(local_path(path, option)) if path else path
 
 
 def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:

@@ -26,6 +26,7 @@ import numpy as np
 from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
+from jaxpose.evaluation.inference import mirror_predictions, predict_crops
 from jaxpose.geometry import (
     IMAGE_RULE,
     LSP_RULE,
@@ -35,7 +36,7 @@ from jaxpose.geometry import (
     crop_to_image,
     example_crop,
 )
-from jaxpose.network import make_net, normalize
+from jaxpose.network import make_net
 from jaxpose.skeleton import flip_permutation, joint_index
 
 RADIUS = 0.05  # of the crop's side: views this near to their median agree
@@ -107,16 +108,15 @@ class Teacher:
         names = metadata.joints
         self.size = metadata.image_size
         self.order = joint_index(names, split.joints)
-        mirror = flip_permutation(names, metadata.flip_pairs)
+        flipped = flip_permutation(names, metadata.flip_pairs)
 
         def predict(images):
             both = jnp.concatenate([images, images[:, :, ::-1]])
-            output = net.apply(variables, normalize(both, net.dtype))
-            keypoints, presence = output.keypoints[-1], jax.nn.sigmoid(output.confidence[-1])
-            straight, mirrored = jnp.split(keypoints, 2)
-            first, second = jnp.split(presence, 2)
-            mirrored = mirrored[:, mirror].at[..., 0].set(1 - mirrored[:, mirror, 0])
-            return jnp.stack([straight, mirrored]), jnp.stack([first, second[:, mirror]])
+            keypoints, presence = predict_crops(net, variables, both)
+            straight, mirrored = jnp.split(keypoints[-1], 2)
+            first, second = jnp.split(presence[-1], 2)
+            mirrored, second = mirror_predictions(mirrored, second, flipped)
+            return jnp.stack([straight, mirrored]), jnp.stack([first, second])
 
         self._predict = jax.jit(predict)
 

@@ -10,22 +10,20 @@ photo of a person the README's image is drawn from it too.
 import argparse
 import functools
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 
 from jaxpose import PoseEstimator, geometry
 from jaxpose.checkpoints import packed, store
-from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.checkpoints.store import Network
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
-from jaxpose.evaluation import calibration, inference, protocols
+from jaxpose.evaluation import calibration, inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.geometry import IMAGE_RULE, example_crop
-from jaxpose.network import PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict import panels
 from jaxpose.runtime.compilation import use_compilation_cache
@@ -42,32 +40,13 @@ SEED = 0  # draws the test people
 CROPS = 5  # of the rows with several
 
 
-class Network(NamedTuple):
-    """A checkpoint, opened."""
-
-    net: PoseNet
-    variables: dict
-    metadata: CheckpointMetadata
-
-    @property
-    def joints(self) -> tuple[str, ...]:
-        """Names of the network's joints."""
-        return self.metadata.joints
-
-
-def open_network(path: str | pathlib.Path) -> Network:
-    """The network of a checkpoint."""
-    variables, metadata, _ = store.load(path)
-    return Network(make_net(metadata.network), variables, metadata)
-
-
 def predict(network: Network, split: PreparedSplit, crop: str, **options) -> inference.Predictions:
     """The network's predictions for a whole split."""
     return inference.predict_split(
         network.net,
         network.variables,
         split,
-        joints=network.joints,
+        joints=network.metadata.joints,
         image_size=network.metadata.image_size,
         batch_size=64,
         rule=geometry.crop_rule(crop),
@@ -77,8 +56,10 @@ def predict(network: Network, split: PreparedSplit, crop: str, **options) -> inf
 
 def labeled(network: Network, split: PreparedSplit, predictions, block=-1) -> LabeledPredictions:
     """One block's predictions with the truth."""
-    evaluation_set = evaluation_set_of(split, network.joints, network.metadata.trained_joints)
-    return inference.labeled_predictions(predictions, evaluation_set, block=block)
+    evaluation_set = evaluation_set_of(
+        split, network.metadata.joints, network.metadata.trained_joints
+    )
+    return scoring.labeled_predictions(predictions, evaluation_set, block=block)
 
 
 def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:
@@ -141,7 +122,7 @@ def confidence_text(predictions: inference.Predictions) -> str:
 
 def figures(path: str | pathlib.Path, data_dir: str) -> str:
     """All tables, as Markdown; the images are written on the way."""
-    network = open_network(path)
+    network = store.load_network(path)
     open_split = functools.partial(prepared.open_split, data_dir=data_dir)
     test = open_split("lsp/person_centric", "test")
     observed = open_split("lsp/observer_centric", "test")
@@ -235,7 +216,7 @@ def _tile(
     return draw_skeleton(
         tile,
         found.keypoints[-1, index] * scale + (left, top),
-        joints=network.joints,
+        joints=network.metadata.joints,
         limbs=network.metadata.limbs,
     )
 

@@ -1,11 +1,18 @@
 """Draws docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
-Readable on light and on dark pages: the drawing has a ground of its own in either.
+Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. Readable on
+light and on dark pages: the drawing has a ground of its own in either.
 """
 
 import pathlib
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+from jaxpose.network import PoseNet
+from tools.network_shapes import shapes
+
+NET = PoseNet()
+IMAGE = (256, 256, 3)
 FILE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "network.svg"
 WIDTH, HEIGHT = 1040, 1130
 ROW = 15  # between lines of text
@@ -32,6 +39,27 @@ STYLE = """
     .line { stroke: #93a1b3; } .tip { fill: #93a1b3; }
   }
 """
+
+
+def times(shape: Sequence[int]) -> str:
+    """A shape in words: "3 x 3"."""
+    return " x ".join(map(str, shape))
+
+
+def size(path: str) -> str:
+    """What a module returns, or sows, for one image: "32 x 32 x 576"."""
+    return times(shapes(NET).outputs[path])
+
+
+def conv(path: str) -> str:
+    """Kernel and channels of a convolution, or of a separable one: "3 x 3, 32"."""
+    parameters = shapes(NET).parameters
+    if f"{path}/kernel" in parameters:
+        *kernel, _, channels = parameters[f"{path}/kernel"]
+    else:
+        *kernel, _ = parameters[f"{path}/depthwise"]
+        _, channels = parameters[f"{path}/pointwise"]
+    return f"{times(kernel)}, {channels}"
 
 
 class Drawing:
@@ -83,25 +111,25 @@ def draw_network(d: Drawing) -> None:
     """The network from the image to the keypoints."""
     d.panel(10, 10, 1020, 240, "PoseNet: stem, K prediction blocks")
     y = 85
-    d.box(70, y, 90, 44, "plain", "image", "256 x 256 x 3")
+    d.box(70, y, 90, 44, "plain", "image", times(IMAGE))
     d.box(200, y, 90, 44, "conv", "`stem`", "Stem")
     d.arrow((115, y), (155, y))
     d.arrow((245, y), (335, y))
-    d.text(290, y - 8, "32 x 32 x 576", "note")
+    d.text(290, y - 8, size("stem"), "note")
     for x, k in ((390, "1"), (775, "K")):
         d.box(x, y, 110, 44, "separable", f"`block{k}_a`", "Block-A")
         d.arrow((x + 55, y), (x + 95, y))
         d.box(x + 150, y, 110, 44, "separable", f"`block{k}_b`", "Block-B")
         d.arrow((x + 150, y + 22), (x + 150, y + 52))
-        d.box(x + 150, y + 72, 130, 40, "join", "heat maps", "32 x 32 x 48")
+        d.box(x + 150, y + 72, 130, 40, "join", "heat maps", size("block1_b"))
         d.arrow((x + 150, y + 92), (x + 150, y + 112))
-        d.box(x + 150, y + 134, 176, 44, "read", "`decode`", "soft-argmax, maximum, eq. 6")
+        d.box(x + 150, y + 134, 176, 44, "read", "`decode_maps`", "soft-argmax, maximum; eq. 6")
     d.arrow((595, y), (640, y))
     d.text(662, y + 4, "...")
     d.arrow((684, y), (720, y))
     d.text(660, y - 28, "features + re-injected heat maps", "note")
-    d.text(300, y + 128, "16 keypoints (x, y) in [0, 1]", "note")
-    d.text(300, y + 143, "16 logits; trained on every block", "note")
+    d.text(300, y + 128, f"{NET.num_joints} keypoints (x, y) in [0, 1]", "note")
+    d.text(300, y + 143, f"{NET.num_joints} logits; trained on every block", "note")
     d.text(735, y + 128, "the prediction:", "note")
     d.text(735, y + 143, "that of the last block", "note")
 
@@ -113,94 +141,103 @@ def stem(d: Drawing) -> None:
 
     def row(y, *boxes):
         for x, width, kind, name, what in boxes:
-            d.box(x, y, width, 38, kind, name, what)
+            d.box(x, y, width, 38, kind, f"`{name}`", what)
 
-    def size(y, words):
-        d.text(middle, y, words, "note")
+    def layer(x, width, name, after, before=""):
+        return x, width, "conv", name, f"{before}{conv(f'stem/{name}')}{after}"
 
-    d.text(middle, 310, "256 x 256 x 3", "note")
+    d.text(middle, 310, times(IMAGE), "note")
     d.arrow((middle, 316), (middle, 330))
-    row(350, (middle, 206, "conv", "`conv1`", "3 x 3, 32, stride 2; norm; ReLU"))
+    row(350, layer(middle, 206, "conv1", ", stride 2; norm; ReLU"))
     d.arrow((middle, 369), (middle, 385))
-    row(404, (middle, 206, "conv", "`conv2`", "3 x 3, 32; norm; ReLU"))
+    row(404, layer(middle, 206, "conv2", "; norm; ReLU"))
     d.arrow((middle, 423), (middle, 439))
-    row(458, (middle, 206, "conv", "`conv3`", "3 x 3, 64; norm; ReLU"))
-    d.text(430, 462, "128 x 128 x 64", "note")
+    row(458, layer(middle, 206, "conv3", "; norm; ReLU"))
+    d.text(430, 462, size("stem/conv3"), "note")
     d.arrow((middle, 477), (middle, 487), (left, 487), (left, 501))
     d.arrow((middle, 477), (middle, 487), (right, 487), (right, 501))
     row(
         520,
-        (left, 206, "conv", "`conv4`", "3 x 3, 96, stride 2; norm; ReLU"),
-        (right, 170, "pool", "`max_pool`", "3 x 3, stride 2"),
+        layer(left, 206, "conv4", ", stride 2; norm; ReLU"),
+        (right, 170, "pool", "max_pool", "3 x 3, stride 2"),
     )
     d.line((left, 539), (left, 551), (right, 551), (right, 539))
     d.arrow((middle, 551), (middle, 564))
-    d.box(middle, 578, 190, 28, "join", "concatenate: 64 x 64 x 160")
+    d.box(middle, 578, 190, 28, "join", f"concatenate: {size('stem/concat1')}")
     d.arrow((middle, 592), (middle, 602), (left, 602), (left, 614))
     d.arrow((middle, 592), (middle, 602), (right, 602), (right, 614))
     row(
         633,
-        (left, 170, "conv", "`short1`", "1 x 1, 64; norm; ReLU"),
-        (right, 170, "conv", "`long1`", "1 x 1, 64; norm; ReLU"),
+        layer(left, 170, "short1", "; norm; ReLU"),
+        layer(right, 170, "long1", "; norm; ReLU"),
     )
     d.arrow((right, 652), (right, 666))
-    row(685, (right, 170, "conv", "`long2`", "5 x 1, 64; norm; ReLU"))
+    row(685, layer(right, 170, "long2", "; norm; ReLU"))
     d.arrow((right, 704), (right, 718))
-    row(737, (right, 170, "conv", "`long3`", "1 x 5, 64; norm; ReLU"))
+    row(737, layer(right, 170, "long3", "; norm; ReLU"))
     d.arrow((right, 756), (right, 770))
     d.arrow((left, 652), (left, 770))
     row(
         789,
-        (left, 170, "conv", "`short2`", "3 x 3, 96; norm"),
-        (right, 170, "conv", "`long4`", "3 x 3, 96; norm"),
+        layer(left, 170, "short2", "; norm"),
+        layer(right, 170, "long4", "; norm"),
     )
     d.line((left, 808), (left, 820), (right, 820), (right, 808))
     d.arrow((middle, 820), (middle, 833))
-    d.box(middle, 847, 190, 28, "join", "concatenate: 64 x 64 x 192")
+    d.box(middle, 847, 190, 28, "join", f"concatenate: {size('stem/concat2')}")
     d.arrow((middle, 861), (middle, 871), (left, 871), (left, 883))
     d.arrow((middle, 861), (middle, 871), (right, 871), (right, 883))
     row(
         902,
-        (left, 206, "conv", "`conv5`", "ReLU; 3 x 3, 192, stride 2; norm"),
-        (right, 170, "pool", "`max_pool`", "2 x 2, stride 2"),
+        layer(left, 206, "conv5", ", stride 2; norm", before="ReLU; "),
+        (right, 170, "pool", "max_pool", "2 x 2, stride 2"),
     )
     d.line((left, 921), (left, 933), (right, 933), (right, 921))
     d.arrow((middle, 933), (middle, 946))
-    d.box(middle, 960, 190, 28, "join", "concatenate: 32 x 32 x 384")
+    d.box(middle, 960, 190, 28, "join", f"concatenate: {size('stem/concat3')}")
     d.arrow((middle, 974), (middle, 990))
-    row(1010, (middle, 250, "separable", "`residual`", "residual separable, 3 x 3, 576"))
+    what = f"residual separable, {conv('stem/residual/main')}"
+    row(1010, (middle, 250, "separable", "residual", what))
     d.arrow((middle, 1029), (middle, 1045))
-    d.text(middle, 1060, "32 x 32 x 576", "note")
+    d.text(middle, 1060, size("stem"), "note")
     d.text(30, 1085, "norm: batch norm with a shift, without a scale.", "note left")
     d.text(30, 1101, "Padding: TensorFlow's same; the odd row comes after.", "note left")
 
 
 def block_a(d: Drawing) -> None:
     """Fig. 3."""
-    d.panel(525, 265, 505, 480, "Block-A (Fig. 3), all separable convolutions 5 x 5")
+    d.panel(
+        525,
+        265,
+        505,
+        480,
+        f"Block-A (Fig. 3), all separable convolutions {times([NET.kernel_size] * 2)}",
+    )
     x1, x2, x3 = 605, 775, 945
-    for x, words in ((x1, "32 x 32 x 576"), (x2, "16 x 16 x 288"), (x3, "8 x 8 x 288")):
-        d.text(x, 312, words, "note")
+    for x, name in ((x1, "level1"), (x2, "level2_1"), (x3, "level3_1")):
+        d.text(x, 312, size(f"block1_a/{name}"), "note")
 
-    def residual(x, y, name, channels):
-        d.box(x, y, 130, 38, "separable", f"`{name}`", f"residual, {channels}")
+    def residual(x, y, name, width=130):
+        channels = conv(f"block1_a/{name}/main").rpartition(" ")[2]
+        d.box(x, y, width, 38, "separable", f"`{name}`", f"residual, {channels}")
 
     d.text(x1, 334, "x")
     d.arrow((x1, 340), (x1, 471))
-    residual(x1, 490, "level1", 576)
+    residual(x1, 490, "level1")
     d.arrow((x1, 346), (x2, 346), (x2, 354))
     d.box(x2, 368, 130, 28, "pool", "max pool 2 x 2")
     d.arrow((x2, 382), (x2, 393))
-    d.box(x2, 412, 152, 38, "conv", "`reduce`", "ReLU; 1 x 1, 288; norm")
+    what = f"ReLU; {conv('block1_a/reduce')}; norm"
+    d.box(x2, 412, 152, 38, "conv", "`reduce`", what)
     d.arrow((x2, 431), (x2, 442))
-    residual(x2, 461, "level2_1", 288)
+    residual(x2, 461, "level2_1")
     d.arrow((x2, 480), (x2, 508))
-    residual(x2, 527, "level2_2", 288)
+    residual(x2, 527, "level2_2")
     d.arrow((x2, 492), (x3, 492), (x3, 500))
     d.box(x3, 514, 130, 28, "pool", "max pool 2 x 2")
     for number, y in ((1, 561), (2, 613), (3, 665)):
         d.arrow((x3, y - 33), (x3, y - 19))
-        residual(x3, y, f"level3_{number}", 288)
+        residual(x3, y, f"level3_{number}")
     d.arrow((x3, 684), (x3, 700), (x2 + 40, 700), (x2 + 40, 621), (x2 + 12, 621))
     d.text(880, 716, "up-sampled x 2", "note")
     d.arrow((x2, 546), (x2, 608))
@@ -208,7 +245,7 @@ def block_a(d: Drawing) -> None:
     d.parts.append(f'<circle class="line" cx="{x2}" cy="621" r="11"/>')
     d.line((x2 - 11, 621), (x2 - 55, 621))
     d.arrow((x2 - 55, 621), (x2 - 55, 645))
-    d.box(x2 - 55, 664, 120, 38, "separable", "`level2_3`", "residual, 576")
+    residual(x2 - 55, 664, "level2_3", width=120)
     d.arrow((x1, 509), (x1, 700))
     d.parts.append(f'<circle class="line" cx="{x1}" cy="712" r="11"/>')
     d.text(x1, 716, "+")
@@ -222,15 +259,18 @@ def block_b(d: Drawing) -> None:
     """Fig. 4, and what a residual separable convolution is."""
     d.panel(525, 760, 505, 205, "Block-B and re-injection (Fig. 4)")
     y = 868
+    _, num_maps = shapes(NET).parameters["block1_b/heatmaps"]
     d.text(548, y + 4, "A")
     d.arrow((558, y), (578, y))
-    d.box(636, y, 116, 54, "separable", "`separable`", "ReLU; 5 x 5, 576;", "norm")
+    d.box(
+        636, y, 116, 54, "separable", "`separable`", f"ReLU; {conv('block1_b/separable')};", "norm"
+    )
     d.arrow((694, y), (728, y))
     d.text(703, y + 15, "S")
-    d.box(780, y, 104, 54, "conv", "`heatmaps`", "ReLU; 1 x 1, 48;", "no norm")
+    d.box(780, y, 104, 54, "conv", "`heatmaps`", f"ReLU; 1 x 1, {num_maps};", "no norm")
     d.arrow((832, y), (862, y))
     d.text(838, y + 15, "H")
-    d.box(918, y, 112, 54, "conv", "`reinject`", "ReLU; 1 x 1, 576;", "norm")
+    d.box(918, y, 112, 54, "conv", "`reinject`", f"ReLU; {conv('block1_b/reinject')};", "norm")
     d.arrow((846, y), (846, y + 46))
     d.text(846, y + 60, "to decode", "note")
     d.arrow((974, y), (990, y), (990, y - 48), (971, y - 48))
@@ -241,7 +281,8 @@ def block_b(d: Drawing) -> None:
     d.line((711, y), (711, y - 48))
     d.arrow((959, y - 59), (959, y - 74), (1015, y - 74))
     d.text(875, y - 70, "next block's x = A + S + R", "note")
-    d.text(545, y + 66, "48 = 16 part maps, then 2 context maps a joint.", "note left")
+    what = f"{NET.num_joints} part maps, then {NET.num_context_maps} context maps a joint"
+    d.text(545, y + 66, f"{num_maps} = {what}.", "note left")
     d.text(545, y + 83, "The last block has no re-injection.", "note left")
 
     d.panel(525, 980, 505, 135, "Residual separable convolution")

@@ -5,20 +5,19 @@ shapes, from data sheets and from the assumptions that `Hardware` and the consta
 """
 
 import argparse
-import functools
 import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import PoseNet
 from jaxpose.network import initial_variables
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard
-from jaxpose.training.optimizer import make_optimizer, make_plateau, make_schedule
+from jaxpose.training.optimizer import make_optimizer, make_schedule
 from jaxpose.training.state import create_train_state
 from jaxpose.training.step import make_train_step
+from tools.network_shapes import shapes
 
 PASSES = 3  # a training step computes what a forward pass does three times over
 READS_AND_WRITES = 9  # of every convolution's output in a training step: 3 forward, 6 backward
@@ -74,33 +73,19 @@ class Network(NamedTuple):
     norms: int  # batch-normed layers
 
 
-def level(name: str) -> int:
-    """By which factor a layer's output is smaller than the image."""
-    block, layer = name.split("/")[:2]
-    if block == "stem":
-        if layer in ("conv1", "conv2", "conv3"):
-            return 2
-        return 8 if layer in ("conv5", "residual") else 4
-    if block.endswith("_b") or layer == "level1":
-        return 8
-    return 32 if layer.startswith("level3") else 16
-
-
 def measure(net: PoseNet, size: int = 256) -> Network:
-    """Count a network's operations, outputs, parameters and norms from its variables' shapes."""
-    images = jnp.zeros((1, size, size, 3))
-    shapes = jax.eval_shape(functools.partial(net.init, train=False), jax.random.key(0), images)
+    """Count a network's operations, outputs, parameters and norms from its shapes."""
+    parameters, returned = shapes(net, size)
     multiply_adds = outputs = norms = 0
-    for path, leaf in jax.tree_util.tree_flatten_with_path(shapes["params"])[0]:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if name.endswith("/beta"):
+    for path, shape in parameters.items():
+        layer, _, name = path.rpartition("/")
+        if name == "beta":
             norms += 1
             continue
-        positions = (size // level(name)) ** 2
-        multiply_adds += positions * leaf.size
-        outputs += positions * leaf.shape[-1]
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
-    return Network(multiply_adds, outputs, parameters, norms)
+        rows, columns, _ = returned[layer]
+        multiply_adds += rows * columns * math.prod(shape)
+        outputs += rows * columns * shape[-1]
+    return Network(multiply_adds, outputs, sum(map(math.prod, parameters.values())), norms)
 
 
 class Step(NamedTuple):
@@ -167,7 +152,7 @@ def count_sums(blocks: int) -> str:
     net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=DEVICES)
     variables = initial_variables(net, 0)
     optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))
-    state = create_train_state(variables, optimizer, make_plateau()[0](), ema=False)
+    state = create_train_state(variables, optimizer, ema=False)
     step = make_train_step(net, optimizer, probability_weight=0.01)
     count = jax.local_device_count()
     batch = {

@@ -277,7 +277,9 @@ def _group(root, name: str) -> dict[tuple, Any]:
                 raise KeyError(f"{path} occurs twice")
             datasets[key, weight] = root[name][path]
     numbers = sorted({key for key, _ in datasets if isinstance(key, tuple)})
-    rank = {key: (key[0], [n for n in numbers if n[0] == key[0]].index(key)) for key in numbers}
+    rank: dict[Any, tuple] = {
+        key: (key[0], [n for n in numbers if n[0] == key[0]].index(key)) for key in numbers
+    }
     return {(rank.get(key, key), weight): d for (key, weight), d in datasets.items()}
 
 
@@ -322,7 +324,7 @@ def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, An
 
 def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[int, int]:
     """How many of the maps are part maps and how many context maps."""
-    told = {}
+    told: dict[str, tuple[int, ...]] = {}
     for name, weight in _FROZEN.items():
         for (_, found), dataset in groups.get(name, {}).items():
             if found == weight:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
+from jaxpose.skeleton import Skeleton, skeleton_of
 
 FORMAT = 1  # of the JSON; a newer one is refused
 
@@ -50,6 +51,17 @@ class CheckpointMetadata(NamedTuple):
     seconds: float = 0.0
     score: float | None = None
     source: str = ""
+
+    def trained_skeleton(self) -> Skeleton:
+        """The trained joints, with the flip pairs and limbs between them."""
+        kept = set(self.trained_joints)
+        # Without a pelvis, say, the trunk is drawn along its outline.
+        limbs = dict.fromkeys((*self.limbs, *skeleton_of(self.trained_joints).limbs))
+        return Skeleton(
+            self.trained_joints,
+            tuple(pair for pair in self.flip_pairs if set(pair) <= kept),
+            tuple(limb for limb in limbs if set(limb) <= kept),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values; fields that hold their default are left out.

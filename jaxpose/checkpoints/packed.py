@@ -70,9 +70,9 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
     wide = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if wide:
         raise JaxposeError(f"{wide[0]} has values that float16 cannot hold")
-    record = np.array(json.dumps(metadata.to_json()))
+    arrays[METADATA] = np.array(json.dumps(metadata.to_json()))
     temporary = path.with_suffix(".new.npz")
-    np.savez_compressed(temporary, **arrays, **{METADATA: record})
+    np.savez_compressed(temporary, allow_pickle=False, **arrays)
     os.replace(temporary, path)
     return path
 

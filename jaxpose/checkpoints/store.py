@@ -21,22 +21,29 @@ import json
 import logging
 import os
 import pathlib
+import re
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import _compat
 from jaxpose.checkpoints import packed
 from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError
+from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.paths import is_remote
-from jaxpose.storage import absolute, open_path
+from jaxpose.runtime import processes
+from jaxpose.storage import absolute, move_folder, open_path, remove_folder
 
 FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
+ASIDE = re.compile(
+    r"(\d+)\.replaced_by_(\d+)"
+)  # a checkpoint until the one that replaces it is there
 # Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
 WRITE_SECONDS = 7 * 24 * 3600
 MAX_CAUSES = 8  # of an error, that are read for its reason
@@ -47,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 def open_manager(folder: pathlib.Path, *, keep: int):
     """Orbax's manager of a folder of checkpoints, the newest `keep` of which stay.
+
+    What a `save` that did not finish was about to replace is put back.
 
     Raises:
       JaxposeError: the folder cannot be made or read.
@@ -66,6 +75,8 @@ def open_manager(folder: pathlib.Path, *, keep: int):
         ),
     )
     try:
+        _settle(folder)
+        processes.barrier()
         manager = ocp.CheckpointManager(folder, options=options)
     except OSError as error:
         raise _save_error(folder, error) from error
@@ -78,19 +89,19 @@ def save(
 ) -> None:
     """Save a tree of host arrays under a step; the write goes on in the background.
 
-    The checkpoint appears under its name only when it is complete. `wait` returns after that. What
-    the folder holds of this step or a later one is deleted: a run that fell back to an older
-    checkpoint does those steps again.
+    The checkpoint appears under its name only when it is complete. `wait` returns after that. It
+    replaces what the folder holds of this step and later ones: a run that fell back to an older
+    checkpoint does those steps again. They are set aside, and deleted when this one is complete.
 
     Raises:
-      JaxposeError: the folder cannot be written (disk full, no permission); checkpoints of earlier
-        steps stay.
+      JaxposeError: the folder cannot be written (disk full, no permission); the checkpoints in it
+        stay.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     record = metadata.to_json()
     record["checksum"] = checksum(tree, record)
     try:
-        _delete_from(manager, step)
+        aside = _set_aside(manager, step)
         manager.save(
             step,
             args=ocp.args.Composite(
@@ -98,19 +109,50 @@ def save(
             ),
             force=True,
         )
-        if wait:
+        if wait or aside:
             manager.wait_until_finished()
     except (OSError, ValueError, RuntimeError) as error:
+        _settle(manager.directory)
         raise _save_error(manager.directory, error) from error
+    if aside:
+        _settle(manager.directory)
 
 
-def _delete_from(manager, step: int) -> None:
-    """Delete the checkpoints of this step and later ones, those too that Orbax cannot read."""
-    for later in [s for s in manager.all_steps() if s >= step]:
-        manager.delete(later)
+def _set_aside(manager, step: int) -> list[int]:
+    """Rename the checkpoints of this step and later ones, those too that Orbax cannot read.
+
+    With `keep=1` they may be all there is, so they are not deleted before the new one is complete.
+
+    Returns:
+      The steps that this process renamed.
+    """
+    folder = manager.directory
+    later = []
     if jax.process_index() == 0:
-        for later in [s for s in checkpoint_steps(manager.directory) if s >= step]:
-            (manager.directory / str(later)).rmtree()
+        later = [s for s in checkpoint_steps(folder) if s >= step]
+        for s in later:
+            _rename(folder / str(s), folder / f"{s}.replaced_by_{step}")
+    for s in [s for s in manager.all_steps() if s >= step]:
+        manager.delete(s)  # on every process; the files are gone from under this name
+    return later
+
+
+def _settle(folder: pathlib.Path) -> None:
+    """Delete what was set aside where its replacement is complete, else put it back."""
+    if jax.process_index() != 0 or not folder.is_dir():
+        return
+    complete = checkpoint_steps(folder)
+    for path in list(folder.iterdir()):
+        if match := ASIDE.fullmatch(path.name):
+            step, replacement = match.groups()
+            if int(replacement) in complete:
+                remove_folder(path)
+            else:
+                _rename(path, folder / step)
+
+
+def _rename(checkpoint: pathlib.Path, target: pathlib.Path) -> None:
+    move_folder(checkpoint, target, marker=_compat.ORBAX_COMMIT_FILE)
 
 
 def _list_files(folder: pathlib.Path) -> None:
@@ -285,9 +327,40 @@ def load(
     return variables, metadata, folder
 
 
-def check_variables(variables: dict, like: Any, folder: pathlib.Path) -> None:
-    """Raise a JaxposeError that names the leaves in which two trees of variables differ."""
-    _check_leaves(_shapes(variables), like, folder)
+class Network(NamedTuple):
+    """A network of a checkpoint, for prediction.
+
+    Attributes:
+      net: the module.
+      variables: its {"params", "batch_stats"}.
+      metadata: what the checkpoint records.
+      source: the checkpoint's folder or packed file.
+    """
+
+    net: PoseNet
+    variables: dict
+    metadata: CheckpointMetadata
+    source: pathlib.Path
+
+
+def load_network(
+    path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
+) -> Network:
+    """The network of a checkpoint, its variables checked against the module.
+
+    Args:
+      path: as `find` takes it.
+      which: "best" or "latest" of a workdir.
+      dtype: name of the computation's type.
+
+    Raises:
+      JaxposeError: there is none, it cannot be read, or it holds other variables than its network.
+    """
+    variables, metadata, source = load(path, which=which)
+    net = make_net(metadata.network, dtype=dtype)
+    images = jnp.zeros((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3))
+    _check_leaves(_shapes(variables), jax.eval_shape(net.init, jax.random.key(0), images), source)
+    return Network(net, variables, metadata, source)
 
 
 def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from typing import Any
 
 from absl import flags
 
@@ -18,7 +19,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
     """The command's flags, not yet parsed; those of the config's fields follow from `argv`."""
     config_flags = import_optional("ml_collections.config_flags", extra="train")
     values = flags.FlagValues()
-    place = {"flag_values": values, "module_name": "launch"}
+    place: dict[str, Any] = {"flag_values": values, "module_name": "launch"}
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -99,7 +100,7 @@ def _config_files(argv: list[str]) -> set[str]:
     return files
 
 
-def _raised_by_config(error: Exception, files: set[str]) -> BaseException | None:
+def _raised_by_config(error: BaseException | None, files: set[str]) -> BaseException | None:
     """The exception that a config file raised, its traceback from there on; None if none did.
 
     Absl and ml_collections wrap some exceptions, so it is looked for behind `error`.

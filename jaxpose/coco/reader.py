@@ -12,6 +12,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -156,13 +157,18 @@ class _Parser:
             self.path, images, annotations, categories, results, self.dropped, self.changed
         )
 
+    def _objects(self, entries: list, prefix: str) -> Iterator[tuple[str, dict]]:
+        """The entries that are objects, each with its place in the file."""
+        for index, entry in enumerate(entries):
+            where = f"{prefix}[{index}]"
+            if isinstance(entry, dict):
+                yield where, entry
+            else:
+                self.drop("not an object", where)
+
     def _categories(self, entries: list) -> dict[str, Category]:
         found: dict[str, Category] = {}
-        for index, entry in enumerate(entries):
-            where = f"categories[{index}]"
-            if not isinstance(entry, dict):
-                self.drop("not an object", where)
-                continue
+        for where, entry in self._objects(entries, "categories"):
             key, name = id_key(entry.get("id")), entry.get("name")
             if key is None or not isinstance(name, str) or not name.strip():
                 self.drop("category without an id and a name", where)
@@ -208,11 +214,7 @@ class _Parser:
 
     def _images(self, entries: list) -> dict[str, Image]:
         found: dict[str, tuple[str, Image]] = {}
-        for index, entry in enumerate(entries):
-            where = f"images[{index}]"
-            if not isinstance(entry, dict):
-                self.drop("not an object", where)
-                continue
+        for where, entry in self._objects(entries, "images"):
             key, name = id_key(entry.get("id")), entry.get("file_name")
             frame = _number(entry.get("frame", 0))
             if key is None:
@@ -235,17 +237,10 @@ class _Parser:
     def _annotations(self, entries: list, prefix: str, images, categories):
         found: list[Annotation] = []
         seen: dict[str, dict] = {}
-        for index, entry in enumerate(entries):
-            where = f"{prefix}[{index}]"
-            if not isinstance(entry, dict):
-                self.drop("not an object", where)
-                continue
+        for where, entry in self._objects(entries, prefix):
             image_key, own_id = id_key(entry.get("image_id")), entry.get("id")
-            if image_key is None:
-                self.drop("no image id", where)
-                continue
             if image_key not in images:
-                self.drop("unlisted image", where)
+                self.drop("no image id" if image_key is None else "unlisted image", where)
                 continue
             category_key = id_key(entry.get("category_id"))
             if category_key is None and len(categories) == 1:

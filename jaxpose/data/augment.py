@@ -80,6 +80,7 @@ def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> 
 def _own_generator(rng: np.random.Generator, purpose: int) -> np.random.Generator:
     """A generator that follows from the same seed as `rng` and leaves `rng` as it is."""
     seed = rng.bit_generator.seed_seq
+    assert isinstance(seed, np.random.SeedSequence)
     key = (*seed.spawn_key, purpose)
     return np.random.default_rng(np.random.SeedSequence(seed.entropy, spawn_key=key))
 
@@ -97,7 +98,7 @@ def erase(rng: np.random.Generator, image: np.ndarray, fraction: float) -> np.nd
       fraction: of the images; 0 changes nothing.
 
     Returns:
-      ``image``.
+      ``image``, [H, W, 3].
     """
     if not fraction:
         return image
@@ -131,7 +132,7 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
       strength: 0 changes nothing; 0.2 to 0.5 is usual.
 
     Returns:
-      ``image``.
+      ``image``, [H, W, 3].
     """
     draws = 2 * rng.random(5) - 1
     if not strength:

@@ -137,10 +137,10 @@ def to_8_bits(levels: np.ndarray) -> np.ndarray:
     Cameras save 10, 12 or 14 bits in 16, and no file says so: the highest level decides.
 
     Args:
-      levels: integers from 0 to 65535, of any shape.
+      levels: [...], integers from 0 to 65535.
 
     Returns:
-      uint8 of the same shape: the upper 8 of the lowest number of bits in `DEPTHS` that holds every
+      uint8 [...]: the upper 8 of the lowest number of bits in `DEPTHS` that holds every
       level.
 
     Example:

@@ -11,7 +11,6 @@ import numpy as np
 from jaxpose.data.images import read_header
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
-from jaxpose.skeleton import joint_index
 from jaxpose.storage import open_path
 
 _OLD_LABELED = "labelled"  # old spelling, in data sets prepared before 0.1.0
@@ -166,13 +165,11 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
     return {**example, "stored_size": (header.width, header.height) if header else (0, 0)}
 
 
-def annotations(split: PreparedSplit, joints: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def annotations(split: PreparedSplit) -> dict[str, np.ndarray]:
     """Everything that a split says about its N persons, but for the images.
 
     Args:
       split: of a prepared data set.
-      joints: names in the order that is wanted, J of them; the data set's own by default. A joint
-        that it does not have is nowhere labeled.
 
     Returns:
       A dict of stacked arrays, by the schema's names: ``keypoints`` [N, J, 2] pixels of the stored
@@ -189,13 +186,7 @@ def annotations(split: PreparedSplit, joints: Sequence[str] | None = None) -> di
         for name, value in read_example(split, index).items():
             if name != "image":
                 columns.setdefault(name, []).append(value)
-    stacked = {name: _stack(values) for name, values in columns.items()}
-    if joints is not None:
-        order = joint_index(split.joints, joints)
-        for name in ("keypoints", "labeled", "visible"):
-            if name in stacked:
-                stacked[name] = _reorder(stacked[name], order)
-    return stacked
+    return {name: _stack(values) for name, values in columns.items()}
 
 
 def _stack(values: list) -> np.ndarray:
@@ -203,10 +194,3 @@ def _stack(values: list) -> np.ndarray:
         return np.array([value.decode() for value in values])
     stacked = np.stack([np.asarray(value) for value in values])
     return stacked.astype(np.float32) if stacked.dtype == np.float64 else stacked
-
-
-def _reorder(array: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """[N, J, ...] of the data set's joints to those wanted, zero (False) where it has none."""
-    taken = array[:, order]
-    taken[:, order < 0] = 0
-    return taken

@@ -24,16 +24,7 @@ def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
     """Full batches of an epoch of ``train_batches``, all processes together.
 
     Raises:
-      JaxposeError: a weight is not a positive number.
-    """
-    return draws_per_epoch(splits) // batch_size
-
-
-def draws_per_epoch(splits: WeightedSplits) -> int:
-    """Persons that an epoch draws, those that fill no batch at its end among them.
-
-    Raises:
-      JaxposeError: a weight is not a positive number.
+      JaxposeError: a weight is not a positive number, or an epoch has no full batch.
     """
     for split, weight in splits:
         if not (math.isfinite(weight) and weight > 0):
@@ -45,7 +36,12 @@ def draws_per_epoch(splits: WeightedSplits) -> int:
     for split, weight in splits:
         whole, more = _copies(len(split.source), weight)
         draws += whole * len(split.source) + more
-    return draws
+    if draws < batch_size:
+        raise JaxposeError(
+            f"batch_size is {batch_size}, more than the {draws} persons of an epoch; lower it or "
+            "raise a weight"
+        )
+    return draws // batch_size
 
 
 def _copies(size: int, weight: float) -> tuple[int, int]:
@@ -140,17 +136,11 @@ def train_plan(
     share = _share(batch_size, process_index, process_count)
     if not 0 <= seed < 2**32:
         raise JaxposeError(f"seed {seed} does not fit; use 0 to 2**32 - 1")
-    steps = steps_per_epoch(splits, batch_size)
-    if not steps:
-        raise JaxposeError(
-            f"the splits give {draws_per_epoch(splits)} persons an epoch, fewer than one batch "
-            f"of {batch_size}; lower the batch size or raise a weight"
-        )
     return TrainPlan(
         sizes=tuple(len(split.source) for split, _ in splits),
         weights=tuple(float(weight) for _, weight in splits),
         seed=seed,
-        steps=steps,
+        steps=steps_per_epoch(splits, batch_size),
         batch_size=batch_size,
         share=share,
     )

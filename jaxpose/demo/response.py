@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxpose import geometry
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
-from jaxpose.predict import PoseEstimator, as_image
+from jaxpose.predict import PoseEstimator, as_image, panels
 from jaxpose.predict.images import is_heic_data, warnings_of_pillow_ignored
-from jaxpose.visualize import PRESENCE_THRESHOLD, heat_map, joint_colors, part_maps
+from jaxpose.visualize import PRESENCE_THRESHOLD, heat_map, joint_colors
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
-MAP_SIZE = 256  # pixels of a map's side
 QUALITY = 80  # of WebP
 
 
@@ -37,7 +35,7 @@ def answer(
     Args:
       estimator: the network.
       data: the photo's file.
-      box: (x, y, width, height) in pixels of the upright photo; None looks twice, as
+      box: (x, y, width, height) in pixels of the upright photo; None finds the person, as
         `PoseEstimator.predict` does.
 
     Returns:
@@ -51,11 +49,11 @@ def answer(
     """
     image = as_image(_opened(data))
     found = estimator.predict(image, None if box is None else [box])
-    maps = estimator.maps(image, found.boxes[0])
-    crop = geometry.crop_image(image, maps.crop, MAP_SIZE)
-    heatmaps = maps.heatmaps[..., estimator.channels]
+    person = panels.look_at(estimator, image, found.boxes[0])
+    crop = person.maps.crop
+    heatmaps = panels.part_maps_of(estimator, person)
     place = {name: index for index, name in enumerate(estimator.joints)}
-    (left, top), side = np.subtract(maps.crop.center, maps.crop.side / 2), maps.crop.side
+    (left, top), side = np.subtract(crop.center, crop.side / 2), crop.side
     return {
         "size": [image.shape[1], image.shape[0]],
         "box": found.boxes[0].tolist(),
@@ -67,7 +65,7 @@ def answer(
                 "y": float(y),
                 "confidence": float(confidence),
                 "color": "#" + bytes(color).hex(),
-                "map": _as_url(heat_map(heatmaps[..., index], image=crop)),
+                "map": _as_url(heat_map(heatmaps[..., index], image=person.crop)),
             }
             for index, (name, (x, y), confidence, color) in enumerate(
                 zip(
@@ -80,7 +78,7 @@ def answer(
             )
         ],
         "limbs": [[place[a], place[b]] for a, b in estimator.limbs],
-        "part_maps": _as_url(part_maps(heatmaps, joints=estimator.joints, image=crop)),
+        "part_maps": _as_url(panels.part_maps_on_crop(estimator, person)),
     }
 
 

@@ -91,7 +91,7 @@ def _hosts(host: str) -> list[str]:
 def _warm_up(estimator: PoseEstimator, turn: threading.Lock) -> None:
     blank = np.zeros((64, 64, 3), np.uint8)
     with turn:
-        found = estimator.predict(blank, passes=1)
+        found = estimator.predict(blank, refine=False)
         estimator.maps(blank, found.boxes[0])
 
 

@@ -18,7 +18,7 @@ class Bin(NamedTuple):
 
     low: float
     high: float
-    count: int
+    count: int  # type: ignore[assignment]  # the tuple's own method
     probability: float
     present: float
 

@@ -1,11 +1,13 @@
-"""`EvaluationSet`: the truth of a split, and how a network's joints map to it."""
+"""`EvaluationSet`: the truth of a split, and where a network's joints lie in its crops."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxpose import geometry
 from jaxpose.data import prepared
+from jaxpose.skeleton import joint_index
 
 
 class EvaluationSet(NamedTuple):
@@ -45,3 +47,44 @@ def evaluation_set_of(
         truth_joints=tuple(split.joints),
         truth=prepared.annotations(split),
     )
+
+
+class JointsInCrops(NamedTuple):
+    """Where the true joints of N persons lie in their crops, in a network's order of J joints.
+
+    Attributes:
+      crops: of the persons.
+      to_image: float64 [N, 2, 3], from a crop's normalized coordinates to pixels.
+      points: float64 [N, J, 2], normalized; meaningless where not labeled.
+      labeled: bool [N, J]; false for joints that the truth does not have.
+    """
+
+    crops: list[geometry.Crop]
+    to_image: np.ndarray
+    points: np.ndarray
+    labeled: np.ndarray
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Bool [N, J], labeled and inside the crop."""
+        return self.labeled & ((self.points >= 0) & (self.points <= 1)).all(axis=-1)
+
+
+def joints_in_crops(evaluation_set: EvaluationSet, rule: geometry.CropRule) -> JointsInCrops:
+    """Find the crops of a set's persons and the true joints in them.
+
+    Args:
+      evaluation_set: of N persons.
+      rule: how a crop is cut.
+    """
+    truth = evaluation_set.truth
+    persons = len(truth["labeled"])
+    crops = [
+        geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
+        for i in range(persons)
+    ]
+    to_image = np.array([geometry.crop_to_image(crop) for crop in crops]).reshape(-1, 2, 3)
+    order = joint_index(evaluation_set.truth_joints, evaluation_set.joints)
+    keypoints = truth["keypoints"][:, order].astype(np.float64)
+    points = geometry.apply_affine(geometry.invert_affine(to_image), keypoints)
+    return JointsInCrops(crops, to_image, points, truth["labeled"][:, order] & (order >= 0))

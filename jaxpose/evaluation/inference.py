@@ -4,7 +4,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,15 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import LabeledPredictions
 from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalize
+from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
-from jaxpose.skeleton import flip_permutation, joint_index
+from jaxpose.skeleton import flip_permutation
 
 MAX_CROPS = 9  # from 0.6 to 1.4 of the plain crop
 CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain one
-ARGMAX_TEMPERATURE = 1e-30  # low enough for the soft-argmax to return the argmax
 # Other ways to decode a network's maps: they show what the context maps (the paper's Fig. 6) and
 # the expectation in place of the maximum contribute.
 PARTS_ALONE = "part maps alone, contexts off"
@@ -73,6 +71,25 @@ def predict_crops(
     return _with_mirror(predict, images, flipped)
 
 
+def predict_maps(
+    net: PoseNet, variables: dict, images: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Predict the keypoints of a batch of crops by the last block, with the maps behind them.
+
+    Args:
+      net: the network.
+      variables: its {"params", "batch_stats"}.
+      images: uint8 [B, S, S, 3].
+
+    Returns:
+      keypoints [B, J, 2] in [0, 1], probabilities [B, J] and raw heat maps [B, H, W, M] (part maps,
+      then context maps grouped by joint), all at least float32.
+    """
+    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
+    probabilities = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
+    return output.keypoints[-1], probabilities, output.heatmaps[-1].astype(jnp.float32)
+
+
 def _with_mirror(
     predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     images: jax.Array,
@@ -81,12 +98,28 @@ def _with_mirror(
     """The function's keypoints [..., J, 2] and logits [..., J], as `predict_crops` returns them."""
     keypoints, logits = predict(images)
     if flipped is not None:
-        mirrored, mirrored_logits = predict(images[:, :, ::-1])
-        order = np.asarray(flipped)
-        back = mirrored[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-        keypoints = (keypoints + back) / 2
-        logits = (logits + mirrored_logits[..., order]) / 2
+        mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped)
+        keypoints = (keypoints + mirrored[0]) / 2
+        logits = (logits + mirrored[1]) / 2
     return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
+
+
+def mirror_predictions(
+    keypoints: jax.Array, confidence: jax.Array, flipped: Sequence[int]
+) -> tuple[jax.Array, jax.Array]:
+    """Turn predictions for mirrored crops into predictions for the crops, or the reverse.
+
+    Args:
+      keypoints: [..., J, 2] in [0, 1].
+      confidence: [..., J], probabilities or logits.
+      flipped: the order of joints in a mirror (`flip_permutation`).
+
+    Returns:
+      Both, in the same shapes.
+    """
+    order = np.asarray(flipped)
+    keypoints = keypoints[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
+    return keypoints, confidence[..., order]
 
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
@@ -97,24 +130,32 @@ def decoding_names(net: PoseNet) -> tuple[str, ...]:
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """As `predict_crops`, with the R `decoding_names` after the keypoints: [1 + R, K, B, J, 2]."""
-    temperatures = {PARTS_ALONE: net.temperature, MAXIMUM: ARGMAX_TEMPERATURE}
+    """Predict images [B, S, S, 3] as `predict_crops`, and decode the maps in other ways.
+
+    Returns:
+      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and probabilities
+      [K, B, J].
+    """
+    decoders = {
+        PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),
+        MAXIMUM: functools.partial(hard_argmax, refinement="none", grid=net.grid),
+    }
 
     def predict(images):
         output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
         parts = output.heatmaps[..., : net.num_joints]
-        decoders = [
-            functools.partial(soft_argmax, temperature=temperatures[name], grid=net.grid)
-            for name in decoding_names(net)
+        others = [
+            jax.vmap(decoders[name], in_axes=-1, out_axes=-2)(parts) for name in decoding_names(net)
         ]
-        others = [jax.vmap(decoder, in_axes=-1, out_axes=-2)(parts) for decoder in decoders]
         return jnp.stack([output.keypoints, *others]), output.confidence
 
     return _with_mirror(predict, images, flipped)
 
 
 @functools.lru_cache(maxsize=16)
-def make_forward(net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False):
+def make_forward(
+    net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False
+) -> Callable:
     """`predict_crops` (or `decode_crops`) on all local devices, compiled once for a network."""
     predict = decode_crops if decodings else predict_crops
     return parallel(functools.partial(predict, net, flipped=flipped))
@@ -233,73 +274,3 @@ def crop_sizes(num_crops: int) -> list[float]:
         )
     steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]
-
-
-def labeled_predictions(
-    predictions: Predictions,
-    evaluation_set: EvaluationSet,
-    *,
-    block: int = -1,
-    description: str = "",
-) -> LabeledPredictions:
-    """One block's predictions of the trained joints with the truth, in pixels of the release.
-
-    Args:
-      predictions: for all persons of the set.
-      evaluation_set: their truth.
-      block: which prediction block; the last is the prediction.
-      description: for the table's title.
-    """
-    joints, trained_joints, truth_joints, truth = evaluation_set
-    head_size = truth["head_size"]
-    if "zoom" in truth:
-        head_size = head_size / truth["zoom"]
-    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
-    kept = joint_index(joints, trained_joints)
-    return LabeledPredictions(
-        prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
-        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
-        labeled=truth["labeled"],
-        joints=truth_joints,
-        prediction_joints=trained_joints,
-        head_size=head_size,
-        description=description,
-        separated=truth["separated"],
-    )
-
-
-def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
-    """Pixels of the stored images [N, J, 2] to pixels of the release's."""
-    if "zoom" not in truth:
-        return points
-    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
-
-
-def constant_predictions(
-    split: prepared.PreparedSplit, pose: np.ndarray, *, rule: geometry.CropRule
-) -> Predictions:
-    """Predict the same pose in every crop of a split, as a baseline.
-
-    Args:
-      split: from `prepared.open_split`.
-      pose: [J, 2] in [0, 1] of the crop.
-      rule: of the crops.
-
-    Returns:
-      One block's predictions, all joints with confidence 1.
-    """
-    truth = prepared.annotations(split)
-    persons = len(split.source)
-    crops = [
-        geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
-        for i in range(persons)
-    ]
-    matrices = np.stack([geometry.crop_to_image(crop) for crop in crops])
-    points = geometry.apply_affine(matrices, np.broadcast_to(pose, (persons, *pose.shape)))
-    shape = (persons, len(pose))
-    return Predictions(
-        keypoints=points[None],
-        confidence=np.ones((1, *shape), np.float32),
-        in_crop=np.ones(shape, bool),
-        readable=np.ones(persons, bool),
-    )

@@ -33,8 +33,8 @@ class Counts(NamedTuple):
     correct: np.ndarray
     counted: np.ndarray
     not_labeled: np.ndarray
-    persons: np.ndarray
-    persons_left_out: np.ndarray
+    persons: np.int64
+    persons_left_out: np.int64
 
 
 # Predictions may be infinite or NaN, which is wrong and no reason to warn.
@@ -166,7 +166,7 @@ def pooled_rate(counts: Counts, parts: Sequence[int]) -> np.ndarray:
 
 
 def area_under_curve(rate: np.ndarray, thresholds: Sequence[float]) -> float:
-    """Mean height of a curve of rates [T] over rising thresholds [T], by the trapezoid rule."""
+    """Mean height of a curve, rate [T] over rising thresholds [T], by the trapezoid rule."""
     steps = np.diff(thresholds)
     return float(((rate[1:] + rate[:-1]) / 2 * steps).sum() / steps.sum())
 

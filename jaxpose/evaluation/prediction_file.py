@@ -56,7 +56,8 @@ _DAMAGE = (
 def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) -> None:
     """Writes the file that ``read_predictions`` reads; ``path`` ends in .npz."""
     given = {field: value for field, value in predictions._asdict().items() if value is not None}
-    np.savez_compressed(path, **{_ARRAYS[field]: np.asarray(given[field]) for field in given})
+    arrays = {_ARRAYS[field]: np.asarray(value) for field, value in given.items()}
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def read_predictions(

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import geometry
@@ -15,10 +14,10 @@ from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, mpii_submission, protocols, tables
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
-from jaxpose.evaluation.inference import Predictions, labeled_predictions
+from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
 from jaxpose.evaluation.protocols import ProtocolResult, allowed_protocols
-from jaxpose.network import make_net
+from jaxpose.skeleton import joint_index
 from jaxpose.storage import absolute, open_path, replace_file, written_file
 
 if TYPE_CHECKING:
@@ -26,18 +25,19 @@ if TYPE_CHECKING:
 
 MAX_NAMES_SHOWN = 5  # unreadable images, in a table
 
-# Rows of a config: how to write one, and the types of its columns.
-ROWS = {
-    "data": ("(name, weight) or (name, weight, crop)", [(str, float), (str, float, str)]),
-    "validation": ("(name, split, crop, weight)", [(str, str, str, float)]),
-    "test": ("(name, split, crop)", [(str, str, str)]),
-}
+# Of a config's field of rows: how to write one, and the types of its columns.
+RowForm = tuple[str, Sequence[tuple[type, ...]]]
+TEST_ROW: RowForm = ("(name, split, crop)", [(str, str, str)])
 
 
 class RowEvaluation(NamedTuple):
     """The results of one test row.
 
     Attributes:
+      split: the row's persons.
+      crop: name of the rule by which their crops were cut.
+      description: for the title of a table or a file.
+      evaluation_set: the persons' truth.
       results: by protocol name; empty if no joint of the row has a label.
       decodings: results of the config's protocol by prediction block, and by other ways to decode
         the last block's maps (`compare_decodings`); empty likewise.
@@ -45,6 +45,10 @@ class RowEvaluation(NamedTuple):
       files: the prediction files that this process wrote.
     """
 
+    split: prepared.PreparedSplit
+    crop: str
+    description: str
+    evaluation_set: EvaluationSet
     results: dict[str, ProtocolResult]
     decodings: dict[str, ProtocolResult]
     unreadable: list[str]
@@ -55,14 +59,12 @@ class Evaluation(NamedTuple):
     """The results of a checkpoint on a config's test rows.
 
     Attributes:
-      checkpoint: folder or packed file.
-      step: of the checkpoint.
+      network: of the checkpoint.
       score: name of the config's protocol.
-      rows: by name (data set, split, crop), in the config's order.
+      rows: by `row_name`, in the config's order.
     """
 
-    checkpoint: pathlib.Path
-    step: int
+    network: store.Network
     score: str
     rows: dict[str, RowEvaluation]
 
@@ -70,8 +72,8 @@ class Evaluation(NamedTuple):
         """What evaluation.json holds, as plain JSON values."""
         rows = self.rows.items()
         return {
-            "checkpoint": str(self.checkpoint),
-            "step": self.step,
+            "checkpoint": str(self.network.source),
+            "step": self.network.metadata.step,
             "score": self.score,
             "rows": {name: results_to_json(row.results) for name, row in rows},
             "blocks": {name: results_to_json(row.decodings) for name, row in rows},
@@ -105,31 +107,36 @@ def evaluate_checkpoint(
     """
     check_evaluation(config)
     workdir = absolute(open_path(workdir, "workdir"))
-    variables, metadata, folder = store.load(path or workdir, which=config.eval.checkpoint)
-    net = make_net(metadata.network, dtype=config.dtype)
-    size = metadata.image_size
-    like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
-    store.check_variables(variables, like, folder)
+    network = store.load_network(path or workdir, which=config.eval.checkpoint, dtype=config.dtype)
+    metadata = network.metadata
+    options = {"num_crops": config.eval.num_crops, "flip_test": config.eval.flip_test}
     rows = {}
     for split, crop in open_tests(config):
         predictions = inference.predict_split(
-            net,
-            variables,
+            network.net,
+            network.variables,
             split,
             joints=metadata.joints,
-            image_size=size,
+            image_size=metadata.image_size,
             batch_size=config.eval.batch_size,
             rule=geometry.crop_rule(crop),
             workers=config.workers,
-            flip_test=config.eval.flip_test,
-            num_crops=config.eval.num_crops,
             decodings=True,
             flip_pairs=metadata.flip_pairs,
+            **options,
         )
         evaluation_set = evaluation_set_of(split, metadata.joints, metadata.trained_joints)
-        name = f"{split.name}:{split.split} ({_how(config, crop)})"
-        rows[name] = _evaluate_row(config, workdir, split, crop, name, predictions, evaluation_set)
-    evaluation = Evaluation(folder, metadata.step, config.score, rows)
+        name = row_name(split, crop, **options)
+        rows[name] = _evaluate_row(
+            predictions,
+            evaluation_set,
+            split=split,
+            crop=crop,
+            description=f"{name}, {geometry.CROP_NAMES[crop]}",
+            score=config.score,
+            folder=workdir / "predictions",
+        )
+    evaluation = Evaluation(network, config.score, rows)
     if jax.process_index() == 0:
         text = json.dumps(evaluation.to_json(), indent=1)
         replace_file(workdir / "evaluation.json", (text + "\n").encode())
@@ -137,37 +144,42 @@ def evaluate_checkpoint(
 
 
 def _evaluate_row(
-    config: "ml_collections.ConfigDict",
-    workdir: pathlib.Path,
-    split: prepared.PreparedSplit,
-    crop: str,
-    name: str,
     predictions: Predictions,
     evaluation_set: EvaluationSet,
+    *,
+    split: prepared.PreparedSplit,
+    crop: str,
+    description: str,
+    score: str,
+    folder: pathlib.Path,
 ) -> RowEvaluation:
     """Score one row's predictions and write them to their files."""
     truth = evaluation_set.truth
     results = score_predictions(predictions, evaluation_set)
     decodings = {}
     if truth["labeled"].any():
-        total_of_protocol(results, config.score, split)
-        decodings = compare_decodings(predictions, evaluation_set, config.score)
+        total_of_protocol(results, score, split)
+        decodings = compare_decodings(predictions, evaluation_set, score)
     files = []
     if jax.process_index() == 0:
-        labeled = labeled_predictions(predictions, evaluation_set, description=name)
-        files = _write(workdir / "predictions", split, crop, truth, labeled)
+        labeled = labeled_predictions(predictions, evaluation_set, description=description)
+        files = _write(folder, split, crop, truth, labeled)
     unreadable = truth["image_name"][~predictions.readable].tolist()
-    return RowEvaluation(results, decodings, unreadable, files)
+    return RowEvaluation(
+        split, crop, description, evaluation_set, results, decodings, unreadable, files
+    )
 
 
-def _how(config: "ml_collections.ConfigDict", crop: str) -> str:
-    """How a row's predictions were made, for its name."""
-    parts = [geometry.CROP_NAMES[crop]]
-    if config.eval.num_crops > 1:
-        parts.append(f"{config.eval.num_crops} crops")
-    if config.eval.flip_test:
-        parts.append("flip test")
-    return ", ".join(parts)
+def row_name(
+    split: prepared.PreparedSplit, crop: str, *, num_crops: int = 1, flip_test: bool = False
+) -> str:
+    """The name of a validation or test row's results, such as ``lsp:test (image, flip test)``."""
+    how = [crop]
+    if num_crops > 1:
+        how.append(f"{num_crops} crops")
+    if flip_test:
+        how.append("flip test")
+    return f"{split.name}:{split.split} ({', '.join(how)})"
 
 
 def _write(
@@ -203,7 +215,7 @@ def open_tests(
 
 def check_evaluation(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values with which nothing can be scored."""
-    check_rows(config)
+    check_rows(config, "test", TEST_ROW)
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
     if config.score not in protocols.PROTOCOLS:
@@ -221,14 +233,14 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
         geometry.crop_rule(crop)
 
 
-def check_rows(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for a row of data, validation or test that is none."""
-    for field, (form, kinds) in ROWS.items():
-        for row in config[field]:
-            columns = row if isinstance(row, tuple | list) else (row,)
-            found = tuple(float if type(value) is int else type(value) for value in columns)
-            if found not in kinds:
-                raise JaxposeError(f"config.{field} has {row!r}; write rows of {form}")
+def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -> None:
+    """Raise a JaxposeError for a row of a field that has another form."""
+    text, kinds = form
+    for row in config[field]:
+        columns = row if isinstance(row, tuple | list) else (row,)
+        found = tuple(float if type(value) is int else type(value) for value in columns)
+        if found not in kinds:
+            raise JaxposeError(f"config.{field} has {row!r}; write rows of {text}")
 
 
 def score_predictions(
@@ -256,6 +268,46 @@ def score_predictions(
         name: protocols.result(protocol, protocols.score(protocol, labeled))
         for name, protocol in chosen.items()
     }
+
+
+def labeled_predictions(
+    predictions: Predictions,
+    evaluation_set: EvaluationSet,
+    *,
+    block: int = -1,
+    description: str = "",
+) -> LabeledPredictions:
+    """One block's predictions of the trained joints with the truth, in pixels of the release.
+
+    Args:
+      predictions: for all persons of the set.
+      evaluation_set: their truth.
+      block: which prediction block; the last is the prediction.
+      description: for the table's title.
+    """
+    joints, trained_joints, truth_joints, truth = evaluation_set
+    head_size = truth["head_size"]
+    if "zoom" in truth:
+        head_size = head_size / truth["zoom"]
+    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
+    kept = joint_index(joints, trained_joints)
+    return LabeledPredictions(
+        prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
+        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
+        labeled=truth["labeled"],
+        joints=truth_joints,
+        prediction_joints=trained_joints,
+        head_size=head_size,
+        description=description,
+        separated=truth["separated"],
+    )
+
+
+def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
+    """Pixels of the stored images [N, J, 2] to pixels of the release's."""
+    if "zoom" not in truth:
+        return points
+    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
 
 
 def compare_decodings(
@@ -301,16 +353,14 @@ def total_of_protocol(
     return results[score].total
 
 
-def report_text(evaluation: Evaluation, *, paper: bool = False) -> str:
+def report_text(evaluation: Evaluation) -> str:
     """The tables of an evaluation, as the command prints them."""
-    parts = [f"checkpoint {evaluation.checkpoint} (step {evaluation.step})"]
+    network = evaluation.network
+    parts = [f"checkpoint {network.source} (step {network.metadata.step})"]
     for name, row in evaluation.rows.items():
         for result in row.results.values():
-            parts.append(
-                tables.columns_text([("", result)], description=name, paper=paper)
-                + "\n\n"
-                + tables.beside_text(result)
-            )
+            parts.append(tables.columns_text([("", result)], description=row.description))
+            parts.append(tables.beside_text(result))
         if row.results:
             decodings = list(row.decodings.items())
             parts.append(tables.columns_text(decodings, description="by prediction block"))

@@ -15,12 +15,12 @@ from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import crop_sizes, predict_crops
-from jaxpose.network import PoseNet, make_net, normalize
+from jaxpose.evaluation.inference import crop_sizes, predict_crops, predict_maps
+from jaxpose.network import PoseNet, make_net
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
 from jaxpose.runtime.compilation import compiler_options
-from jaxpose.skeleton import flip_permutation, joint_index, skeleton_of
+from jaxpose.skeleton import flip_permutation, joint_index
 
 LARGEST_BATCH = 32  # crops that go through the network at once
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
@@ -87,12 +87,7 @@ class PoseEstimator:
 
     def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
         """Takes what `store.load` gives."""
-        self.joints = metadata.trained_joints
-        kept = set(self.joints)
-        # Without a pelvis, say, the trunk is drawn along its outline.
-        limbs = [*metadata.limbs, *skeleton_of(self.joints).limbs]
-        self.limbs = tuple(limb for limb in dict.fromkeys(limbs) if set(limb) <= kept)
-        self.flip_pairs = tuple(pair for pair in metadata.flip_pairs if set(pair) <= kept)
+        self.joints, self.flip_pairs, self.limbs = metadata.trained_skeleton()
         self.image_size = metadata.image_size
         self.channels = joint_index(metadata.joints, self.joints)
         self.net: PoseNet = make_net(metadata.network, dtype=dtype)
@@ -125,10 +120,8 @@ class PoseEstimator:
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
         """
-        variables, metadata, source = store.load(path, which=which)
+        _, variables, metadata, source = store.load_network(path, which=which, dtype=dtype)
         estimator = cls(variables, metadata, dtype=dtype)
-        like = jax.eval_shape(estimator.net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        store.check_variables(variables, like, source)
         estimator.source = source
         return estimator
 
@@ -148,18 +141,18 @@ class PoseEstimator:
         *,
         flip_test: bool = False,
         num_crops: int = 1,
-        passes: int | None = None,
+        refine: bool = True,
     ) -> Prediction:
         """Keypoints of the person in each box.
 
         Args:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
-          boxes: [N, 4] (x, y, width, height) in pixels, one a person; None looks at the whole
-            photo first and then, in a second pass, at the box of what it found.
+          boxes: [N, 4] (x, y, width, height) in pixels, one a person; None finds one person in the
+            whole photo.
           flip_test: average with the answer for the mirrored crop.
           num_crops: crops of different size to average.
-          passes: 1 leaves the second pass out; with boxes there is one pass only.
+          refine: without boxes, predict a second time, from the box of what was found.
 
         Raises:
           JaxposeError: the photo cannot be read, or a box has no area or lies outside the photo.
@@ -175,30 +168,32 @@ class PoseEstimator:
         whole = np.array([[0.0, 0.0, width, height]])
         crop = geometry.example_crop({"stored_size": (width, height)}, geometry.IMAGE_RULE)
         first = self._predict_boxes(pixels, whole, [crop], **options)
-        if passes == 1:
-            return first
         box = box_around(first.keypoints[0], first.confidence[0], (width, height))
-        if box is None:
+        if box is None or not refine:
             return first
         return self._predict_boxes(pixels, box[None], [self.crop_of(box)], **options)
 
-    def maps(self, image: Any, box: Sequence[float]) -> Maps:
+    def maps(self, image: Any, box: Sequence[float] | geometry.Crop) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
 
         Args:
           image: as `predict` has it.
-          box: (x, y, width, height) in pixels; of a `Prediction`, for example.
+          box: (x, y, width, height) in pixels; of a `Prediction`, for example. Or a `Crop`, which
+            is used as it is.
 
         Raises:
           JaxposeError: as `predict`.
         """
         pixels = as_image(image)
-        crop = self.crop_of(check_boxes([box], pixels.shape[1::-1])[0])
+        if isinstance(box, geometry.Crop):
+            crop = box
+        else:
+            crop = self.crop_of(check_boxes([box], pixels.shape[1::-1])[0])
         cut = geometry.crop_image(pixels, crop, self.image_size)
         keypoints, confidence, heatmaps = self._program("maps", 1)(self._variables, cut[None])
         return Maps(
             crop,
-            np.asarray(heatmaps[0], np.float32),
+            np.asarray(heatmaps[0]),
             np.asarray(keypoints[0], np.float64)[self.channels],
             np.asarray(confidence[0])[self.channels],
         )
@@ -266,7 +261,7 @@ class PoseEstimator:
                 function = {
                     "plain": functools.partial(_predict, self.net, flipped=None),
                     "mirrored": functools.partial(_predict, self.net, flipped=self._mirror),
-                    "maps": functools.partial(_predict_with_maps, self.net),
+                    "maps": functools.partial(predict_maps, self.net),
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
@@ -291,9 +286,3 @@ def _predict(net, variables, crops, *, flipped):
     """Keypoints [B, J, 2] and probabilities [B, J] of the last block."""
     keypoints, confidence = predict_crops(net, variables, crops, flipped=flipped)
     return keypoints[-1], confidence[-1]
-
-
-def _predict_with_maps(net, variables, crops):
-    output = net.apply(variables, normalize(crops, net.dtype), train=False, heatmaps=True)
-    confidence = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
-    return output.keypoints[-1], confidence, output.heatmaps[-1].astype(jnp.float32)

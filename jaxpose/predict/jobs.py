@@ -89,7 +89,7 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
         plan = Plan(jobs, out / "keypoints.json" if json else None, skipped)
     given = {path.resolve() for path in paths if inputs}
     for job in plan.jobs:
-        if job.out.resolve() in given:
+        if job.out and job.out.resolve() in given:
             raise JaxposeError(f"{job.out} is an input and would be overwritten; give another -o")
     return plan
 

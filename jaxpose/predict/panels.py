@@ -35,7 +35,7 @@ class Person(NamedTuple):
 
 
 def look_at(estimator: PoseEstimator, image, box) -> Person:
-    """The person in a box (x, y, width, height) of a photo, for the functions below."""
+    """The person in a box (x, y, width, height) or crop of a photo, for the functions below."""
     pixels = as_image(image)
     maps = estimator.maps(pixels, box)
     return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)
@@ -44,54 +44,50 @@ def look_at(estimator: PoseEstimator, image, box) -> Person:
 def drawn(estimator: PoseEstimator, image: np.ndarray, prediction: Prediction) -> np.ndarray:
     """An image with the skeletons of all its persons, uint8 [H, W, 3]."""
     for points, confidence in zip(prediction.keypoints, prediction.confidence, strict=True):
-        image = draw_skeleton(
-            image,
-            points,
-            joints=estimator.joints,
-            limbs=estimator.limbs,
-            confidence=confidence,
-            threshold=PRESENCE_THRESHOLD,
-        )
+        image = _draw(estimator, image, points, confidence)
     return image
 
 
-def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """Crop, skeleton, and the part maps of all joints in one image (Fig. 1b), side by side."""
-    skeleton = draw_skeleton(
-        person.crop,
-        person.maps.keypoints * SIZE,
+def _draw(estimator, image, points, confidence) -> np.ndarray:
+    return draw_skeleton(
+        image,
+        points,
         joints=estimator.joints,
         limbs=estimator.limbs,
-        confidence=person.maps.confidence,
+        confidence=confidence,
         threshold=PRESENCE_THRESHOLD,
     )
-    heatmaps = person.maps.heatmaps[..., estimator.channels]
-    images = (
-        (skeleton, "skeleton"),
-        (part_maps(heatmaps, joints=estimator.joints, image=person.crop), "part maps"),
-        (part_maps(heatmaps, joints=estimator.joints, size=SIZE), "part maps alone"),
-    )
-    return tile([p for p, _ in images], len(images), [caption for _, caption in images])
 
 
-def before_and_after(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """Single part maps before and after the softmax (Fig. 5)."""
-    images, captions = [], []
-    for name, raw, softmaxed in single_maps(
-        person.maps.heatmaps[..., estimator.channels], joints=estimator.joints, size=SINGLE_SIZE
-    ):
-        images += [raw, softmaxed]
-        captions += [name, "after softmax"]
-    return tile(images, 2 * PAIRS_OF_FIG_5, captions)
+def skeleton_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """The crop with the predicted skeleton."""
+    return _draw(estimator, person.crop, SIZE * person.maps.keypoints, person.maps.confidence)
 
 
-def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
-    """The joints that the context maps moved the furthest, a row each (Fig. 6).
+def part_maps_of(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """The part maps [H, W, J] of the estimator's joints, raw."""
+    return person.maps.heatmaps[..., estimator.channels]
 
-    None where the network has no context maps.
-    """
+
+def part_maps_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """The crop with the part maps of all joints (Fig. 1b)."""
+    maps = part_maps_of(estimator, person)
+    return part_maps(maps, joints=estimator.joints, image=person.crop)
+
+
+def maps_before_and_after(
+    estimator: PoseEstimator, person: Person, *, size: int
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Joint, and its part map before and after the softmax, as `single_maps` has them (Fig. 5)."""
+    return single_maps(part_maps_of(estimator, person), joints=estimator.joints, size=size)
+
+
+def moved_by_context(
+    estimator: PoseEstimator, person: Person
+) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
+    """The joints that the context maps moved the furthest, as `moved_most` has them (Fig. 6)."""
     net = estimator.net
-    rows = moved_most(
+    return moved_most(
         person.crop,
         person.maps.heatmaps,
         person.maps.keypoints,
@@ -102,6 +98,37 @@ def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
         grid=net.grid,
         temperature=net.temperature,
     )
+
+
+# The sheets that the commands write
+
+
+def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """Crop, skeleton, and the part maps of all joints in one image (Fig. 1b), side by side."""
+    alone = part_maps(part_maps_of(estimator, person), joints=estimator.joints, size=SIZE)
+    images = (
+        (skeleton_on_crop(estimator, person), "skeleton"),
+        (part_maps_on_crop(estimator, person), "part maps"),
+        (alone, "part maps alone"),
+    )
+    return tile([p for p, _ in images], len(images), [caption for _, caption in images])
+
+
+def before_and_after(estimator: PoseEstimator, person: Person) -> np.ndarray:
+    """Single part maps before and after the softmax (Fig. 5)."""
+    images, captions = [], []
+    for name, raw, softmaxed in maps_before_and_after(estimator, person, size=SINGLE_SIZE):
+        images += [raw, softmaxed]
+        captions += [name, "after softmax"]
+    return tile(images, 2 * PAIRS_OF_FIG_5, captions)
+
+
+def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
+    """The joints that the context maps moved the furthest, a row each (Fig. 6).
+
+    None where the network has no context maps.
+    """
+    rows = moved_by_context(estimator, person)
     images, captions = [], []
     for name, found in rows:
         images += [image for _, image in found]

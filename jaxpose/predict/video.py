@@ -90,7 +90,7 @@ class VideoReader:
         self.sound = known[0] if known else None
         self.lost_sound = "its codec is unknown" if sounds and not known else ""
         self.damaged = 0
-        self._size = None  # of the first frame, upright
+        self._size: Any = None  # (width, height) of the first frame, upright
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -131,7 +131,7 @@ class VideoReader:
         number = 0
         with _as_ours(self._av, f"{self._path} cannot be read to its end"):
             for packet in self._container.demux(streams):
-                if packet.stream is self.sound:
+                if writer is not None and packet.stream is self.sound:
                     writer.add_sound(packet, start)
                     continue
                 for frame in self._decode(packet):
@@ -243,8 +243,8 @@ class VideoWriter:
             self._sound = self._container.add_stream_from_template(sound)
         elif sound is not None:
             self._encoder = _SoundEncoder(self._av, self._container, sound.codec_context)
-        self._stream = None
-        self._waiting = []  # sound that came before the first frame
+        self._stream: Any = None
+        self._waiting: list[Any] = []  # sound that came before the first frame
         self._last = -1
 
     def __enter__(self) -> "VideoWriter":
@@ -337,7 +337,8 @@ class _SoundEncoder:
             "aac", rate=self._form["rate"], layout=self._form["layout"]
         )
         self._stream.bit_rate = SOUND_BITS
-        self._resampler = self._heard = None
+        self._resampler: Any = None
+        self._heard: Any = None
 
     def encode(self, packet: Any, start: fractions.Fraction) -> list[Any]:
         """Packets of AAC for a packet of the original; damaged parts are left out."""

@@ -91,7 +91,7 @@ class Window:
             return
         shown = self._image_tk.PhotoImage(self._images.fromarray(image), master=self._root)
         self._label.configure(image=shown)
-        self._label.image = shown  # Tk forgets what nobody holds
+        self._shown = shown  # Tk forgets what nobody holds
         self._root.update()
 
     def close(self) -> None:

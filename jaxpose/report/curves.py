@@ -82,7 +82,7 @@ def line_chart(curves: Sequence[Curve], *, last_step: int, label: str) -> str:
 
 def _parts(curve: Curve) -> list[list[tuple[float, float]]]:
     """The (step, value) pairs of a curve, cut where a value is missing."""
-    parts = [[]]
+    parts: list[list[tuple[float, float]]] = [[]]
     for step, value in zip(curve.steps, curve.values, strict=True):
         if value is None:
             parts.append([])

@@ -1,6 +1,6 @@
 """Run a function on all local devices: the one place with ``jax.pmap``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,21 +12,13 @@ from jaxpose.runtime.compilation import compiler_options
 DEVICES = "devices"  # the pmap axis
 
 
-def parallel(
-    function: Callable,
-    *,
-    donate: bool = False,
-    devices: Sequence[jax.Device] | None = None,
-) -> Callable:
-    """Run a function of (state or variables, batch) on several devices, one share each.
+def parallel(function: Callable, *, donate: bool = False) -> Callable:
+    """Run a function of (state or variables, batch) on all devices, one share each.
 
     The one place where `jax.pmap` stands. Arguments and results have a leading axis of the
-    devices; `donate` gives the first argument's memory to the result. `devices` are all local ones
-    by default, here and in `replicate` and `shard`.
+    devices; `donate` gives the first argument's memory to the result.
     """
-    mapped = jax.pmap(
-        function, axis_name=DEVICES, devices=devices, donate_argnums=(0,) if donate else ()
-    )
+    mapped = jax.pmap(function, axis_name=DEVICES, donate_argnums=(0,) if donate else ())
     options = compiler_options()
     # Across processes pmap puts their shares of an array together; a compiled program does not.
     return _Program(mapped, options) if options and jax.process_count() == 1 else mapped
@@ -35,8 +27,9 @@ def parallel(
 class _Program:
     """A pmapped function compiled with options, once for each shape of the batch."""
 
-    def __init__(self, mapped: Callable, options: dict[str, str]):
-        self.lower, self._options, self._compiled = mapped.lower, options, {}
+    def __init__(self, mapped: Any, options: dict[str, str]):
+        self.lower, self._options = mapped.lower, options
+        self._compiled: dict[tuple, Callable] = {}
 
     def __call__(self, *arguments):
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(arguments[-1]))
@@ -46,9 +39,9 @@ class _Program:
         return self._compiled[shapes](*arguments)
 
 
-def replicate(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:
-    """One copy of every leaf for each device, along a new leading axis."""
-    devices = jax.local_devices() if devices is None else devices
+def replicate(tree: Any) -> Any:
+    """One copy of every leaf for each local device, along a new leading axis."""
+    devices = jax.local_devices()
     sharding = NamedSharding(Mesh(devices, DEVICES), PartitionSpec(DEVICES))
 
     def copies(x):
@@ -62,7 +55,7 @@ def unreplicate(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def shard(batch: dict, *, devices: Sequence[jax.Device] | None = None) -> dict:
+def shard(batch: dict) -> dict:
     """A process's batch [B, ...] as [devices, B / devices, ...] (a view, no copy)."""
-    count = jax.local_device_count() if devices is None else len(devices)
+    count = jax.local_device_count()
     return {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()}

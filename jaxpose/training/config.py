@@ -1,18 +1,24 @@
 """Checks of a config before a run, and what is read from it as plain values."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 
 from jaxpose.data.augment import Augmentation
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.scoring import check_evaluation
+from jaxpose.evaluation.scoring import RowForm, check_evaluation, check_rows
 from jaxpose.network import SIZE_MULTIPLE
 from jaxpose.skeleton import skeleton_of
 
 if TYPE_CHECKING:
     import ml_collections
+
+DATA_ROW: RowForm = (
+    "(name, weight) or (name, weight, crop)",
+    [(str, float), (str, float, str)],
+)
+VALIDATION_ROW: RowForm = ("(name, split, crop, weight)", [(str, str, str, float)])
 
 # Counts of a config that must be 1 or more.
 COUNTS = (
@@ -23,6 +29,8 @@ COUNTS = (
 def check_config(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values that cannot work, alone or together."""
     check_evaluation(config)
+    check_rows(config, "data", DATA_ROW)
+    check_rows(config, "validation", VALIDATION_ROW)
     skeleton_of(config.joints)  # no name twice
     for name in COUNTS:
         if config[name] < 1:
@@ -63,9 +71,25 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
         )
 
 
-def network_arguments(config: "ml_collections.ConfigDict") -> dict[str, Any]:
-    """`PoseNet`'s arguments as a plain dict, as a checkpoint records them."""
-    return {"num_joints": len(config.joints), **config.network.to_dict()}
+class DataRow(NamedTuple):
+    """A data set to train on.
+
+    Attributes:
+      name: with its configuration, such as ``"lsp/person_centric"``.
+      weight: how often each person is drawn an epoch, on average.
+      crop: name of the crop rule.
+    """
+
+    name: str
+    weight: float
+    crop: str
+
+
+def data_rows(config: "ml_collections.ConfigDict") -> list[DataRow]:
+    """The rows of `config.data`, checked; `config.crop` where one names no crop."""
+    check_rows(config, "data", DATA_ROW)
+    rows = ((*row, config.crop)[:3] for row in config.data)
+    return [DataRow(name, float(weight), crop) for name, weight, crop in rows]
 
 
 def augmentation_of(config: "ml_collections.ConfigDict") -> Augmentation:

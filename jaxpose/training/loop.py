@@ -30,7 +30,7 @@ from jaxpose.training.profiling import StepProfiler
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
 from jaxpose.training.state import empty_sums, evaluation_variables
 from jaxpose.training.step import make_train_step
-from jaxpose.training.validation import validate
+from jaxpose.training.validation import make_validate
 from jaxpose.training.workdir import prepare_workdir
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ class Loop:
             ),
             donate=True,
         )
+        self.score_rows = make_validate(run, trained=self.trained)
 
     def seconds(self) -> float:
         """Spent on the run, earlier starts included."""
@@ -308,7 +309,7 @@ class Loop:
         """Score the validation rows, tell the plateau, keep the variables if they are the best."""
         run = self.run
         variables = unreplicate(evaluation_variables(self.state))
-        validation = validate(run, variables, trained=self.trained)
+        validation = self.score_rows(variables)
         score = validation.score
         best = float(unreplicate(self.state.best_score))
         if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate

@@ -8,6 +8,7 @@ import pathlib
 import sys
 import tempfile
 import time
+from typing import Any
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
@@ -25,7 +26,7 @@ class RunLog:
 
     def __init__(self, workdir: pathlib.Path, *, step: int, num_steps: int, active: bool = True):
         self._active = active
-        self._bar = None
+        self._bar: Any = None
         if not active:
             return
         self._workdir, self._temporary = workdir, None

@@ -1,5 +1,7 @@
 """The optimizer of section 4.1: RMSProp, its rate cut when the validation score stops rising."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -63,22 +65,17 @@ def make_optimizer(
 
 
 def make_plateau(
-    *,
-    factor: float = 0.4,
-    patience: int = 5,
-    min_delta: float = 1e-4,
-    min_scale: float = 0.0,
-) -> tuple:
-    """Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a pair of functions.
+    *, factor: float, patience: int, min_delta: float, min_scale: float
+) -> Callable[[optax.OptState, float], optax.OptState]:
+    """Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a function.
 
-    `init()` gives Optax's state; `update(state, score)` is called once after each validation and
-    gives the next one, whose `scale` multiplies every update of the parameters. A score counts as
-    an improvement when it exceeds the best one by more than `min_delta`; the `patience`-th score in
-    a row that does not multiplies the scale by `factor`, down to `min_scale`. NaN is no
-    improvement.
+    A score counts as an improvement when it exceeds the best one by more than `min_delta`; the
+    `patience`-th score in a row that does not multiplies the scale by `factor`, down to
+    `min_scale`. NaN is no improvement.
 
     Returns:
-      (init, update).
+      update(state, score), to be called once after each validation, first with `initial_plateau`;
+      it gives the next state, whose `scale` multiplies every update of the parameters.
     """
     if patience < 1:
         raise JaxposeError(f"plateau patience is {patience}; it must be 1 or more")
@@ -92,12 +89,13 @@ def make_plateau(
         atol=max(min_delta, SMALLEST_DELTA),
         min_scale=min_scale,
     )
-    nothing = jnp.zeros(())
-
-    def init() -> optax.OptState:
-        return transform.init(nothing)
 
     def update(state: optax.OptState, score: float) -> optax.OptState:
-        return transform.update(nothing, state, value=-jnp.float32(score))[1]
+        return transform.update(jnp.zeros(()), state, value=-jnp.float32(score))[1]
 
-    return init, update
+    return update
+
+
+def initial_plateau() -> optax.OptState:
+    """Optax's state of a plateau before the first score, whatever its settings: scale 1."""
+    return optax.contrib.reduce_on_plateau().init(jnp.zeros(()))

@@ -5,6 +5,7 @@ last checkpoint.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
-from jaxpose.training.config import network_arguments
+from jaxpose.training.config import data_rows
 from jaxpose.training.state import TrainState, create_train_state
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Run(NamedTuple):
       steps_per_epoch, num_steps: of the global batch.
       schedule: step to learning rate, without the plateau's scale.
       optimizer: Optax's.
-      plateau_init, plateau_update: of `make_plateau`.
+      plateau_update: of `make_plateau`.
     """
 
     config: "ml_collections.ConfigDict"
@@ -59,8 +60,7 @@ class Run(NamedTuple):
     num_steps: int
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
-    plateau_init: Any
-    plateau_update: Any
+    plateau_update: Callable[[optax.OptState, float], optax.OptState]
 
 
 def open_run(config: "ml_collections.ConfigDict") -> Run:
@@ -70,10 +70,6 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     if config.report:
         open_tests(config)  # the run's end scores them; what is missing is said at its start
     steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
-    if steps_per_epoch < 1:
-        raise JaxposeError(
-            f"batch_size is {config.batch_size}, more than the persons of an epoch; lower it"
-        )
     num_steps = steps_per_epoch * config.num_epochs
     schedule = optimizer.make_schedule(
         config.optimizer.schedule,
@@ -81,8 +77,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         num_steps=num_steps,
         warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
     )
-    plateau_init, plateau_update = optimizer.make_plateau(**config.plateau.to_dict())
-    arguments = network_arguments(config)
+    arguments = {"num_joints": len(config.joints), **config.network.to_dict()}
     return Run(
         config=config,
         joints=tuple(config.joints),
@@ -106,8 +101,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
             weight_decay=config.optimizer.weight_decay,
             clip_norm=config.optimizer.clip_norm,
         ),
-        plateau_init=plateau_init,
-        plateau_update=plateau_update,
+        plateau_update=optimizer.make_plateau(**config.plateau.to_dict()),
     )
 
 
@@ -118,11 +112,10 @@ def open_training(
     if not config.data:
         raise JaxposeError("config.data is empty; name a data set to train on")
     opened, rules = [], []
-    for entry in config.data:
-        name, weight, crop = (*entry, config.crop)[:3]
-        split = prepared.open_split(name, "train", data_dir=config.data_dir)
-        opened.append((split, float(weight)))
-        rules.append(geometry.crop_rule(crop))
+    for row in data_rows(config):
+        split = prepared.open_split(row.name, "train", data_dir=config.data_dir)
+        opened.append((split, row.weight))
+        rules.append(geometry.crop_rule(row.crop))
     return opened, rules
 
 
@@ -202,7 +195,7 @@ def fresh_start(run: Run) -> Start:
 
 def state_of(run: Run, variables: dict) -> TrainState:
     """The state before the first step, as host arrays."""
-    state = create_train_state(variables, run.optimizer, run.plateau_init(), ema=run.config.ema > 0)
+    state = create_train_state(variables, run.optimizer, ema=run.config.ema > 0)
     return jax.tree.map(np.asarray, state)
 
 

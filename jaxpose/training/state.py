@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxpose.training.optimizer import initial_plateau
+
 LOSSES = ("loss", "coordinate_loss", "probability_loss", "context_loss", "heatmap_loss")
 
 
@@ -38,7 +40,7 @@ class TrainState(NamedTuple):
 
 
 def create_train_state(
-    variables: dict, optimizer: optax.GradientTransformation, plateau: Any, *, ema: bool
+    variables: dict, optimizer: optax.GradientTransformation, *, ema: bool
 ) -> TrainState:
     """The state before the first step, from the network's initial variables."""
     params, batch_stats = variables["params"], variables["batch_stats"]
@@ -47,7 +49,7 @@ def create_train_state(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        plateau=plateau,
+        plateau=initial_plateau(),
         ema={"params": params, "batch_stats": batch_stats} if ema else None,
         sums=empty_sums(),
         bad_step=jnp.int32(-1),

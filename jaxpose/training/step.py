@@ -1,7 +1,6 @@
 """One step of training as a pure function of a state and a batch."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +36,8 @@ def make_train_step(
       probability_weight: of eq. 8 beside eq. 7.
       context_weight: of eq. 7 on the context maps' own position, which keeps it at the joint.
       heatmap_weight: of the part maps' Jensen-Shannon divergence from a Gaussian at the joint.
-      ema_decay: of the averaged parameters and statistics; 0 where the state has none.
+      ema_decay: of the averaged parameters and statistics after step n, at most n / (n + 10);
+        unused where the state has none.
       accumulation_steps: parts that a device's share of the batch is worked through in.
       frozen_norm: batch norm uses its running statistics and leaves them.
       axis_name: of the devices; None for a single program.
@@ -130,7 +130,10 @@ def make_train_step(
         first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
         ema = state.ema
         if ema is not None:
-            ema = averaged(ema, {"params": params, "batch_stats": batch_stats}, number, ema_decay)
+            # A young average follows closely, else the random start would stay in it for long.
+            decay = jnp.minimum(ema_decay, number / (number + 10.0))
+            current = {"params": params, "batch_stats": batch_stats}
+            ema = optax.incremental_update(current, ema, 1 - decay)
         found = {"steps": 1.0, "gradient_norm": norm, **named}
         return state._replace(
             step=number,
@@ -144,16 +147,6 @@ def make_train_step(
         )
 
     return step
-
-
-def averaged(average: Any, values: Any, number: jax.Array, decay: float) -> Any:
-    """The moving average after step `number` (from 1): average * d + values * (1 - d).
-
-    d is at most number / (number + 10): a young average follows closely, else the random start
-    would stay in it for long.
-    """
-    decay = jnp.minimum(decay, number / (number + 10.0))
-    return jax.tree.map(lambda old, new: old * decay + new * (1 - decay), average, values)
 
 
 def masks(batch: dict) -> tuple[jax.Array, jax.Array]:

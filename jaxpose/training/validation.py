@@ -1,12 +1,13 @@
 """Scores of a run's validation rows."""
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxpose import geometry
 from jaxpose.evaluation import inference, scoring
-from jaxpose.evaluation.evaluation_set import evaluation_set_of
+from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.training.run import Run
 
@@ -38,35 +39,43 @@ class Validation(NamedTuple):
         }
 
 
-def validate(run: Run, variables: dict, *, trained: tuple[str, ...] | None = None) -> Validation:
-    """Score the validation rows of a run.
+def make_validate(run: Run, *, trained: tuple[str, ...]) -> Callable[[dict], Validation]:
+    """The function that scores a run's validation rows; it reads their annotations once.
 
     Args:
       run: from `open_run`.
-      variables: of its network.
-      trained: names of the joints to score; all by default.
+      trained: names of the joints to score.
 
-    Raises:
-      JaxposeError: a row with a weight cannot be scored by `config.score`.
+    Returns:
+      validate(variables), of the run's network. It raises a JaxposeError where a row with a weight
+      cannot be scored by `config.score`.
     """
     config = run.config
-    rows, scores, weights = {}, [], []
-    for split, crop, weight in run.validation:
-        predictions = inference.predict_split(
-            run.net,
-            variables,
-            split,
-            joints=run.joints,
-            image_size=config.image_size,
-            batch_size=config.eval.batch_size,
-            rule=geometry.crop_rule(crop),
-            workers=config.workers,
-        )
-        evaluation_set = evaluation_set_of(split, run.joints, trained)
-        results = scoring.score_predictions(predictions, evaluation_set)
-        rows[f"{split.name}:{split.split} ({crop})"] = results
-        if weight:
-            total = scoring.total_of_protocol(results, config.score, split)
-            scores.append(weight * (math.nan if total is None else total))
-            weights.append(weight)
-    return Validation(rows, sum(scores) / sum(weights) if weights else math.nan)
+
+    @functools.cache
+    def evaluation_sets() -> list[EvaluationSet]:
+        return [evaluation_set_of(split, run.joints, trained) for split, _, _ in run.validation]
+
+    def validate(variables: dict) -> Validation:
+        rows, scores, weights = {}, [], []
+        sets = evaluation_sets()
+        for (split, crop, weight), evaluation_set in zip(run.validation, sets, strict=True):
+            predictions = inference.predict_split(
+                run.net,
+                variables,
+                split,
+                joints=run.joints,
+                image_size=config.image_size,
+                batch_size=config.eval.batch_size,
+                rule=geometry.crop_rule(crop),
+                workers=config.workers,
+            )
+            results = scoring.score_predictions(predictions, evaluation_set)
+            rows[scoring.row_name(split, crop)] = results
+            if weight:
+                total = scoring.total_of_protocol(results, config.score, split)
+                scores.append(weight * (math.nan if total is None else total))
+                weights.append(weight)
+        return Validation(rows, sum(scores) / sum(weights) if weights else math.nan)
+
+    return validate

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from jaxpose.geometry import CropRule
 from jaxpose.runtime.devices import replicate, unreplicate
 from jaxpose.training import optimizer
 from jaxpose.training.state import create_train_state
+from tests.support.some_devices import on_devices
 
 METADATA = CheckpointMetadata(
     network={"num_joints": 2},
@@ -45,9 +47,8 @@ def variables(seed=0, *, width=6):
 
 def state(seed=0, *, ema=True, width=6, name="rmsprop"):
     """A training state with numbers of every kind in it, as host arrays."""
-    plateau, _ = optimizer.make_plateau()
     chosen = optimizer.make_optimizer(name, lambda step: 0.1, clip_norm=1.0)
-    start = create_train_state(variables(seed, width=width), chosen, plateau(), ema=ema)
+    start = create_train_state(variables(seed, width=width), chosen, ema=ema)
     return jax.tree.map(np.asarray, start._replace(step=np.int32(seed)))
 
 
@@ -103,7 +104,8 @@ def test_devices_are_free(tmp_path):
     save(tmp_path, 4, tree=lambda step: unreplicate(replicate(before)))
     restored, _ = store.restore_newest(tmp_path, before)
     assert_same(restored, before)
-    assert_same(unreplicate(replicate(restored, devices=jax.local_devices()[:1])), before)
+    with on_devices(1):
+        assert_same(unreplicate(replicate(restored)), before)
 
 
 def largest_file(folder):
@@ -205,6 +207,54 @@ def test_saving_again_replaces_what_came_later(broken):
     save(broken, 3, tree=lambda step: state(30))
     assert store.checkpoint_steps(broken) == [3, 2]
     assert_same(store.restore_newest(broken, state())[0], state(30))
+
+
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_kill_before_the_replacement_is_complete_loses_nothing(tmp_path, step):
+    save(tmp_path, 3, keep=1)
+    manager = store.open_manager(tmp_path, keep=1)
+    store._set_aside(manager, step)
+    assert store.checkpoint_steps(tmp_path) == []
+    manager.close()  # killed here
+    store.finish(store.open_manager(tmp_path, keep=1))
+    assert store.checkpoint_steps(tmp_path) == [3]
+    assert_same(store.restore_newest(tmp_path, state())[0], state(3))
+
+
+def test_a_kill_after_the_replacement_is_complete_keeps_it_alone(tmp_path, monkeypatch):
+    save(tmp_path, 3, keep=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_settle", lambda folder: None)  # killed before
+        save(tmp_path, 2, keep=1)
+    assert len(list(tmp_path.iterdir())) == 2
+    save(tmp_path, keep=1)  # opened again
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+    assert_same(store.restore_newest(tmp_path, state())[0], state(2))
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path[:0] = sys.argv[2:]
+from tests.checkpoints import test_store as t
+from jaxpose.checkpoints import store
+
+folder = pathlib.Path(sys.argv[1])
+t.save(folder, 3, keep=1)
+store._list_files = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+t.save(folder, 2, keep=1)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_replacement_is_written_loses_nothing(tmp_path):
+    root = pathlib.Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(root)]
+    done = subprocess.run(command, env={**os.environ, "JAX_PLATFORMS": "cpu"}, timeout=150)
+    assert done.returncode == -signal.SIGKILL
+    assert any(tmp_path.glob("2.*tmp*")) and not store.checkpoint_steps(tmp_path)
+    save(tmp_path, keep=1)
+    assert store.checkpoint_steps(tmp_path) == [3] and not list(tmp_path.glob("*replaced*"))
+    assert_same(store.restore_newest(tmp_path, state())[0], state(3))
 
 
 def test_load_gives_the_averaged_variables_of_a_state(saved):

@@ -232,7 +232,7 @@ def test_unreadable_image_is_named_and_weighs_nothing(broken):
 @pytest.mark.parametrize(
     "changes,message",
     [
-        (dict(batch_size=12), "11 persons an epoch, fewer than one batch of 12"),
+        (dict(batch_size=12), "batch_size is 12, more than the 11 persons of an epoch"),
         (dict(batch_size=5, process_count=2), "batch size 5 does not divide among 2 processes"),
         (dict(process_index=2, process_count=2), "process 2 is none of 2"),
         (dict(seed=-1), "seed -1"),

@@ -14,7 +14,7 @@ from jaxpose.data.prepared import annotations, open_split
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import IMAGE_RULE, LSP_RULE, crop_to_image, example_crop
 from jaxpose.skeleton import LSP, MPII
-from tests.support.drawn_people import NETWORK, PEOPLE, training
+from tests.support.drawn_people import PEOPLE, training
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -26,15 +26,6 @@ def test_annotations_stack_everything_but_images():
     assert stacked["image_name"][10] == "im0010.png"
     assert stacked["person"].tolist() == [i % 3 for i in range(11)]
     np.testing.assert_array_equal(stacked["stored_size"], stacked["box"][:, 2:])
-
-
-def test_annotations_by_the_networks_joints():
-    stacked = annotations(PEOPLE, NETWORK)
-    own = annotations(PEOPLE)
-    np.testing.assert_array_equal(stacked["keypoints"][:, 1], own["keypoints"][:, 0])
-    np.testing.assert_array_equal(stacked["keypoints"][:, 3], own["keypoints"][:, 1])
-    assert not stacked["labeled"][:, 2].any() and not stacked["keypoints"][:, 2].any()
-    assert stacked["labeled"].dtype == bool
 
 
 class _OldSpelling:
@@ -123,7 +114,7 @@ def test_prepared_split_opens_with_its_metadata(data_dir):
     split = open_split("lsp/person_centric", "train", data_dir=str(data_dir))
     assert len(split.source) == 2 and split.joints == LSP.joints
     assert split.flip_pairs == LSP.flip_pairs and split.annotated == (True,) * 14
-    stacked = annotations(split, MPII.joints)
+    stacked = annotations(split)
     assert sorted(stacked["image_name"]) == ["im0001.jpg", "im0002.jpg"]
     assert stacked["labeled"].sum(axis=1).tolist() == [14, 14]
     np.testing.assert_array_equal(stacked["stored_size"], stacked["box"][:, 2:])

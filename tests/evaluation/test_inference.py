@@ -3,20 +3,19 @@
 import functools
 
 import chex
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpose import geometry
 from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import inference, scoring
+from jaxpose.evaluation import baselines, inference, scoring
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
-from jaxpose.geometry import IMAGE_RULE, CropRule
+from jaxpose.geometry import CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
 from jaxpose.skeleton import flip_permutation
 from tests.support.drawn_people import JOINTS, split_of
+from tests.support.some_devices import on_devices
 
 NETWORK = ("left_wrist", "neck", "right_wrist", "nose")
 CHANNELS = (1, 2, 0)  # green, blue and red dots; the nose is always said to be in the middle
@@ -158,13 +157,10 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
 
 
 @pytest.mark.parametrize("devices", [1, 2])  # the other tests run on four
-def test_the_number_of_devices_changes_no_answer(plain, monkeypatch, devices):
-    for name in ("parallel", "replicate", "shard"):
-        on_some = functools.partial(getattr(inference, name), devices=jax.local_devices()[:devices])
-        monkeypatch.setattr(inference, name, on_some)
-    monkeypatch.setattr(jax, "device_count", lambda: devices)
+def test_the_number_of_devices_changes_no_answer(plain, devices):
     inference.make_forward.cache_clear()
-    found = predict()
+    with on_devices(devices):
+        found = predict()
     inference.make_forward.cache_clear()
     np.testing.assert_allclose(found.keypoints, plain.keypoints, atol=1e-4)
     assert found.readable.all()
@@ -196,19 +192,13 @@ def test_an_image_that_does_not_decode_is_counted():
     np.testing.assert_array_equal(found.readable, np.arange(11) != 3)
 
 
-def test_unknown_crops_are_named():
-    with pytest.raises(JaxposeError, match="unknown crop 'square'; choose one of scale"):
-        geometry.crop_rule("square")
-    assert geometry.crop_rule("image") == IMAGE_RULE
-
-
 def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     truth = annotations(PEOPLE)
     truth |= {"zoom": np.full(11, 0.5, np.float32), "origin": np.tile([[10.0, 20.0]], (11, 1))}
     truth["head_size"] = np.full(11, 8.0)
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
-    found = inference.labeled_predictions(plain, evaluation_set)
+    found = scoring.labeled_predictions(plain, evaluation_set)
     assert found.prediction_joints == trained and found.joints == JOINTS
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
@@ -246,12 +236,22 @@ def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
 
 def test_the_mean_pose_is_put_into_every_crop():
     pose = np.array([[0.25, 0.5], [0.75, 1.0], [0.5, 0.5], [0.0, 0.0]])
-    found = inference.constant_predictions(PEOPLE, pose, rule=RULE)
+    found = baselines.constant_predictions(evaluation_set_of(PEOPLE, NETWORK), pose, rule=RULE)
     truth = annotations(PEOPLE)
     corner = truth["center"] - 1.1 * truth["scale"][:, None] / 2
     expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
     np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
     assert found.confidence.shape == (1, 11, 4)
+
+
+@pytest.mark.parametrize("enlargement", [1.1, 0.3])
+def test_a_constant_pose_has_the_joints_in_the_crop_that_any_prediction_has(enlargement):
+    rule = RULE._replace(enlargement=enlargement)  # the smaller crop cuts joints off
+    evaluation_set = evaluation_set_of(PEOPLE, NETWORK)
+    found = baselines.constant_predictions(evaluation_set, np.full((4, 2), 0.5), rule=rule)
+    expected = predict(rule=rule).in_crop
+    assert expected.any() and not expected.all()
+    np.testing.assert_array_equal(found.in_crop, expected)
 
 
 @pytest.fixture(scope="module")
@@ -271,26 +271,35 @@ def decoded():
     return variables, found
 
 
-def maps_of(variables, images):
-    images = jnp.asarray(images)
-    output = SMALL.apply(variables, inference.normalize(images), heatmaps=True)
-    return np.asarray(output.heatmaps)
+def decoded_in_numpy(net, variables, crops):
+    """Expectation and maximum of the part maps, [K, B, J, 2] each."""
+    images = crops.astype(np.float32) / 127.5 - 1
+    output = net.apply(variables, images, heatmaps=True)
+    parts = np.asarray(output.heatmaps, np.float64)[..., :4]  # [K, B, H, W, J]
+    size = parts.shape[2]
+    weights = np.exp(parts - parts.max((2, 3), keepdims=True))
+    weights /= weights.sum((2, 3), keepdims=True)
+    ramp = (np.arange(size) + 0.5) / size
+    mean = [weights.sum(2).swapaxes(2, 3) @ ramp, weights.sum(3).swapaxes(2, 3) @ ramp]
+    flat = parts.reshape(*parts.shape[:2], size * size, 4).argmax(2)
+    return np.stack(mean, -1), np.stack([ramp[flat % size], ramp[flat // size]], -1)
 
 
 def test_other_decodings_are_of_the_part_maps(crops):
     variables = initial_variables(SMALL, 3)
     found, _ = inference.decode_crops(SMALL, variables, jnp.asarray(crops))
     prediction, _ = inference.predict_crops(SMALL, variables, jnp.asarray(crops))
-    np.testing.assert_allclose(found[0], prediction, atol=1e-6)
-    parts = maps_of(variables, crops)[..., :4]  # [K, B, H, W, J]
-    size = parts.shape[2]
-    weights = np.exp(parts.astype(np.float64) - parts.max((2, 3), keepdims=True))
-    weights /= weights.sum((2, 3), keepdims=True)
-    ramp = (np.arange(size) + 0.5) / size
-    alone = np.stack([weights.sum(2).swapaxes(2, 3) @ ramp, weights.sum(3).swapaxes(2, 3) @ ramp])
-    np.testing.assert_allclose(found[1], np.moveaxis(alone, 0, -1), atol=1e-5)
-    flat = parts.reshape(*parts.shape[:2], size * size, 4).argmax(2)
-    np.testing.assert_allclose(found[2], np.stack([ramp[flat % size], ramp[flat // size]], -1))
+    expectation, maximum = decoded_in_numpy(SMALL, variables, crops)
+    assert inference.decoding_names(SMALL) == (inference.PARTS_ALONE, inference.MAXIMUM)
+    np.testing.assert_allclose(found, [prediction, expectation, maximum], atol=1e-5)
+
+
+def test_without_context_maps_the_part_maps_are_the_prediction(crops):
+    net = SMALL.clone(num_context_maps=0)
+    variables = initial_variables(net, 3)
+    found, _ = inference.decode_crops(net, variables, jnp.asarray(crops))
+    assert inference.decoding_names(net) == (inference.MAXIMUM,)
+    np.testing.assert_allclose(found, decoded_in_numpy(net, variables, crops), atol=1e-5)
 
 
 def test_a_split_is_decoded_in_every_way_in_one_pass(decoded):
@@ -316,11 +325,6 @@ def test_removed_offsets_are_constant_in_the_crops():
     found = inference.remove_offsets(reference + in_pixels, reference, linear)
     expected = reference + np.einsum("nij,knlj->knli", linear, noise)
     np.testing.assert_allclose(found, expected, atol=1e-9)
-
-
-def test_without_context_maps_the_part_maps_are_the_answer():
-    net = SMALL.clone(num_context_maps=0)
-    assert inference.decoding_names(net) == (inference.MAXIMUM,)
 
 
 def test_blocks_and_decodings_are_scored_side_by_side(decoded):

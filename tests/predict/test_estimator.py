@@ -121,6 +121,10 @@ def test_maps_are_what_the_answer_was_read_off(estimator, photo):
     pixels = geometry.apply_affine(geometry.crop_to_image(maps.crop), maps.keypoints)
     np.testing.assert_allclose(pixels, found.keypoints[0], atol=0.01)
     np.testing.assert_allclose(maps.confidence, found.confidence[0], atol=1e-4)
+    of_crop = estimator.maps(photo, maps.crop)
+    assert of_crop.crop == maps.crop
+    for ours, theirs in zip(of_crop[1:], maps[1:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_prediction_names_its_joints(estimator, photo):
@@ -191,7 +195,7 @@ def test_joints_without_training_are_not_returned(estimator, photo):
 
 
 def test_whole_photo_looks_twice(estimator, photo):
-    first = estimator.predict(photo, passes=1)
+    first = estimator.predict(photo, refine=False)
     assert first.boxes.tolist() == [[0.0, 0.0, 180.0, 240.0]]
     second = estimator.predict(photo)
     again = estimator.predict(photo, second.boxes)

@@ -28,9 +28,16 @@ def test_a_long_phase_says_how_long_it_has_taken(monkeypatch):
     assert len(said) == count
 
 
-def test_an_error_ends_a_phase():
-    with pytest.raises(ZeroDivisionError), phases.phase("failing", log=print):
+def test_an_error_ends_a_phase(monkeypatch):
+    monkeypatch.setattr(phases, "EVERY_SECONDS", 0.01)
+    said = []
+    with pytest.raises(ZeroDivisionError), phases.phase("failing", log=said.append):
+        while len(said) < 2:
+            time.sleep(0.01)
         raise ZeroDivisionError
+    count = len(said)
+    time.sleep(0.05)
+    assert len(said) == count
 
 
 def test_commands_tell_their_phases_on_a_terminal_and_nowhere_else(monkeypatch, capsys):

@@ -9,6 +9,7 @@ import numpy as np
 from jaxpose.checkpoints import store
 from jaxpose.cli.launch_flags import parse
 from jaxpose.storage import open_path
+from jaxpose.training import loop
 from jaxpose.training.metric_log import read_records
 from tests.support import kept_programs
 from tfds_builders import __main__ as builders
@@ -72,3 +73,15 @@ def end_of(workdir) -> tuple[dict[str, np.ndarray], list[dict]]:
         for name in TIME_FIELDS:
             record.pop(name, None)
     return variables, records
+
+
+def run(workdir, data_dir, **fields) -> dict:
+    """Train by that config in this process."""
+    return loop.train(config(workdir, data_dir, **fields), workdir)
+
+
+def assert_same_end(workdir, other) -> None:
+    """Two runs left the same, bit for bit."""
+    (ours, our_records), (theirs, their_records) = map(end_of, (workdir, other))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert our_records == their_records

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 import tensorflow_datasets as tfds
 
+import tfds_builders
 from tfds_builders import __main__ as command
 from tfds_builders import draw_dummy_data, image_files
 
@@ -169,6 +170,29 @@ def test_errors_are_one_line_that_says_what_to_do(tmp_path, capsys, arguments, m
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and "\n" not in error
     assert message in error and ";" in error
+
+
+TOY = {
+    "__init__.py": "",
+    "options.py": "def add_options(parser):\n    parser.add_argument('--color')\n",
+    "toy_dataset_builder.py": (
+        "from tfds_builders.errors import BuildError\n"
+        "class Builder:\n"
+        "    @classmethod\n"
+        "    def configure(cls, name, options):\n"
+        "        raise BuildError(f'{name} is not painted {options.color}; paint it')\n"
+    ),
+}
+
+
+def test_a_data_set_brings_its_own_options(tmp_path, capsys, monkeypatch):
+    (tmp_path / "toy").mkdir()
+    for name, text in TOY.items():
+        (tmp_path / "toy" / name).write_text(text)
+    monkeypatch.setattr(tfds_builders, "__path__", [*tfds_builders.__path__, str(tmp_path)])
+    monkeypatch.setattr(command, "NAMES", (*command.NAMES, "toy"))
+    assert run("toy/car", "--color", "red") == 1
+    assert capsys.readouterr().err == "error: car is not painted red; paint it\n"
 
 
 def test_lspet_is_not_taken_for_lsp(tmp_path, capsys):

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
+from jaxpose.checkpoints.packed import pack
+from jaxpose.geometry import Crop
+from tests.support import small_estimator
+from tests.support.drawn_people import split_of
 from tfds_builders.lspet.lspet_dataset_builder import read_corrections
-from tools.correct_labels import Views, decide, write
+from tools.correct_labels import Teacher, Views, decide, write
 
 SIDE = 100.0  # RADIUS is 5 pixels, CONTRADICTION 10
 TRUTH = np.array([[50.0, 50.0]])
@@ -51,6 +55,21 @@ def test_the_unit_is_the_side_of_the_persons_crop():
         for side in (100.0, 200.0)
     ]
     assert reasons == [["moved"], []]
+
+
+def test_the_second_view_of_a_crop_is_the_first_of_its_mirror_image(tmp_path):
+    """In the image's pixels, with left and right exchanged."""
+    path = pack(small_estimator.variables(), small_estimator.METADATA, tmp_path / "small.npz")
+    split = split_of(1)._replace(joints=("right_wrist", "left_wrist", "head_top"))
+    teacher = Teacher(str(path), split, which="best", dtype="float32")
+    size = small_estimator.SIZE
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    crops = [Crop((30.0, 50.0), 20.0), Crop((70.0, 40.0), 60.0, rotation=30.0)]
+    views = teacher(images, crops)
+    mirrored = teacher(images[:, :, ::-1], [crop._replace(flip=True) for crop in crops])
+    np.testing.assert_allclose(views.keypoints[1], mirrored.keypoints[0][:, [1, 0, 2]], rtol=1e-4)
+    np.testing.assert_allclose(views.presence[1], mirrored.presence[0][:, [1, 0, 2]], rtol=1e-4)
+    assert np.abs(views.keypoints[1] - views.keypoints[0]).max() > 0.1
 
 
 def test_a_written_file_is_read_as_it_was_meant(tmp_path):

@@ -4,8 +4,6 @@ import os
 import shutil
 import time
 
-import jax
-import numpy as np
 import pytest
 
 import launch
@@ -17,26 +15,9 @@ from jaxpose.training.metric_log import read_records
 from jaxpose.training.run import open_run, start_of
 from tests.support import tiny_run
 from tests.support.launches import Launch
+from tests.support.tiny_run import assert_same_end, run
 
-# ml_collections loads a config file in a way that importlib wants to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    with tiny_run.compiled_once(tmp_path_factory.mktemp("compiled")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_run.prepare(folder)
-    return folder
-
-
-def run(workdir, people, **fields):
-    return loop.train(tiny_run.config(workdir, people, **fields), workdir)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +38,6 @@ def longer(tmp_path_factory, people):
     workdir = tmp_path_factory.mktemp("runs") / "longer"
     assert run(workdir, people, **TWO)["step"] == 12
     return workdir
-
-
-@pytest.fixture
-def copy(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "copy")
-
-
-def assert_same_end(workdir, other):
-    (ours, our_records), (theirs, their_records) = map(tiny_run.end_of, (workdir, other))
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    assert our_records == their_records
 
 
 def at_step(monkeypatch, step, action):

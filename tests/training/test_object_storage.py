@@ -5,13 +5,14 @@ import pathlib
 import signal
 import time
 
-import jax
 import numpy as np
 import pytest
 
+from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.prediction_file import read_predictions
 from jaxpose.storage import open_path
+from tests.checkpoints import test_store
 from tests.support import object_store, tiny_run
 from tests.support.launches import EVALUATE, Launch
 
@@ -43,12 +44,12 @@ OUTAGE_SECONDS = 60
 def bucket(tmp_path_factory):
     """A running store, which this process uses too."""
     with (
-        object_store.ObjectStore(tmp_path_factory.mktemp("store")) as store,
+        object_store.ObjectStore(tmp_path_factory.mktemp("store")) as running,
         pytest.MonkeyPatch.context() as patch,
     ):
-        for name, value in store.environment.items():
+        for name, value in running.environment.items():
             patch.setenv(name, value)
-        yield store
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +108,44 @@ def remote(bucket, remote_people, cache, tmp_path):
     return launch
 
 
-def assert_same_end(workdir, other):
-    (ours, our_records), (theirs, their_records) = map(tiny_run.end_of, (workdir, other))
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    assert our_records == their_records
-
-
 def is_saving(files: pathlib.Path) -> bool:
     """Whether a checkpoint is there that is not complete."""
     steps = [f for f in files.glob("checkpoints/latest/*") if f.name.isdigit()]
     return any(not (step / "commit_success.txt").exists() for step in steps)
+
+
+@pytest.fixture
+def folder(bucket, tmp_path):
+    """An empty folder of checkpoints in the bucket."""
+    return open_path(f"gs://{object_store.BUCKET}/{tmp_path.name}")
+
+
+def test_checkpoints_that_are_saved_again_replace_the_old_ones(folder):
+    test_store.save(folder, 1, 2, 3)
+    assert store.checkpoint_steps(folder) == [3, 2]
+    test_store.save(folder, 2, tree=lambda step: test_store.state(20))
+    assert [path.name for path in folder.iterdir()] == ["2"]
+    found, _ = store.restore_newest(folder, test_store.state())
+    test_store.assert_same(found, test_store.state(20))
+
+
+@pytest.mark.parametrize("killed", ["while it is set aside", "before the new one is complete"])
+def test_a_kill_while_a_checkpoint_is_replaced_loses_nothing(folder, monkeypatch, killed):
+    test_store.save(folder, 3, keep=1)
+    manager = store.open_manager(folder, keep=1)
+    with monkeypatch.context() as patched:
+        if killed == "while it is set aside":
+            patched.setattr(type(folder), "rmtree", lambda path: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                store._set_aside(manager, 3)
+        else:
+            store._set_aside(manager, 3)
+    assert store.checkpoint_steps(folder) == []
+    manager.close()
+    store.finish(store.open_manager(folder, keep=1))
+    assert [path.name for path in folder.iterdir()] == ["3"]
+    found, _ = store.restore_newest(folder, test_store.state())
+    test_store.assert_same(found, test_store.state(3))
 
 
 def test_killed_twice_it_ends_as_the_local_run(whole, remote):
@@ -135,7 +164,7 @@ def test_killed_twice_it_ends_as_the_local_run(whole, remote):
         assert (
             "resumed at step" in launch.said() and "waiting whether it still runs" in launch.said()
         )
-    assert_same_end(remote.workdir, whole / "1")
+    tiny_run.assert_same_end(remote.workdir, whole / "1")
     assert not (remote.files / ".lease").exists()
 
 
@@ -148,7 +177,7 @@ def test_one_of_two_processes_killed(whole, remote):
     with remote(processes=2) as launch:
         assert launch.wait() == [0, 0], launch.said()
         assert "resumed at step" in launch.said()
-    assert_same_end(remote.workdir, whole / "2")
+    tiny_run.assert_same_end(remote.workdir, whole / "2")
 
 
 def test_a_store_that_is_away_for_a_minute_while_a_checkpoint_is_saved(whole, bucket, remote):
@@ -162,7 +191,7 @@ def test_a_store_that_is_away_for_a_minute_while_a_checkpoint_is_saved(whole, bu
         finally:
             bucket.start()
         assert launch.wait() == [0], launch.said()
-    assert_same_end(remote.workdir, whole / "1")
+    tiny_run.assert_same_end(remote.workdir, whole / "1")
 
 
 def test_a_second_launch_is_refused(remote, tmp_path):
@@ -212,8 +241,8 @@ def test_a_bucket_that_is_not_there_is_one_line(bucket):
 @pytest.mark.parametrize("place", ["workdir", "data_dir", "init_from"])
 def test_without_credentials_it_is_one_line(people, cache, tmp_path, place):
     address = f"gs://{object_store.BUCKET}/x"
-    with object_store.ObjectStore(tmp_path / "store", refuse=True) as store:
-        environment = {**store.environment, "FSSPEC_GCS_TOKEN": "anon"}
+    with object_store.ObjectStore(tmp_path / "store", refuse=True) as refusing:
+        environment = {**refusing.environment, "FSSPEC_GCS_TOKEN": "anon"}
         fields = {} if place == "workdir" else {place: address}
         how = {"processes": 1, "logs": tmp_path / "log", "environment": environment, **fields}
         workdir = address if place == "workdir" else tmp_path / "run"

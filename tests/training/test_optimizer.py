@@ -8,7 +8,14 @@ import optax
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.training.optimizer import make_optimizer, make_plateau, make_schedule
+from jaxpose.training.optimizer import (
+    initial_plateau,
+    make_optimizer,
+    make_plateau,
+    make_schedule,
+)
+
+PLATEAU = {"factor": 0.4, "patience": 5, "min_delta": 1e-4, "min_scale": 0.0}
 
 
 def test_plateau_gives_the_rates_of_keras(shared):
@@ -18,13 +25,13 @@ def test_plateau_gives_the_rates_of_keras(shared):
         arguments = case["arguments"]
         assert arguments["cooldown"] == 0  # not offered: Optax counts it differently by one epoch
         rate = case["learning_rate"]
-        init, update = make_plateau(
+        update = make_plateau(
             factor=arguments["factor"],
             patience=arguments["patience"],
             min_delta=arguments["min_delta"],
             min_scale=arguments["min_lr"] / rate,
         )
-        state, rates = init(), []
+        state, rates = initial_plateau(), []
         for value in case["values"]:
             state = update(state, float("nan") if value is None else value)
             rates.append(rate * float(state.scale))
@@ -32,8 +39,8 @@ def test_plateau_gives_the_rates_of_keras(shared):
 
 
 def test_plateau_reduces_after_patience_scores_without_a_rise():
-    init, update = make_plateau(factor=0.4, patience=2)
-    state = init()
+    update = make_plateau(**PLATEAU | {"patience": 2})
+    state = initial_plateau()
     scales = []
     for score in [10.0, 10.0, 10.0, 20.0, 20.0, float("nan")]:
         state = update(state, score)
@@ -74,8 +81,8 @@ def test_clipping_bounds_the_update():
 @pytest.mark.parametrize(
     "call, says",
     [
-        (lambda: make_plateau(patience=0), "patience is 0"),
-        (lambda: make_plateau(factor=1.5), "factor is 1.5"),
+        (lambda: make_plateau(**PLATEAU | {"patience": 0}), "patience is 0"),
+        (lambda: make_plateau(**PLATEAU | {"factor": 1.5}), "factor is 1.5"),
         (lambda: make_schedule("step", 1.0, num_steps=1), "'step'"),
         (lambda: make_optimizer("lion", lambda s: 1.0), "'lion'"),
     ],

@@ -4,7 +4,10 @@ import types
 
 import pytest
 
+from configs import common, synthetic
 from jaxpose.data.prepared import PreparedSplit
+from jaxpose.errors import JaxposeError
+from jaxpose.network import PoseNet
 from jaxpose.skeleton import skeleton_of
 from jaxpose.training.config import check_config
 from jaxpose.training.run import skeleton_of_run
@@ -40,6 +43,11 @@ def test_of_several_data_sets_together_it_follows_from_the_names():
     assert skeleton_of_run(run_of(joints, LEEDS, DOG)) == skeleton_of(joints)
 
 
+def test_the_default_config_and_the_default_network_are_the_papers():
+    config = common.get_config()
+    assert PoseNet(num_joints=len(config.joints), **config.network) == PoseNet()
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -50,9 +58,6 @@ def test_of_several_data_sets_together_it_follows_from_the_names():
     ],
 )
 def test_values_that_cannot_work_are_refused(changes, says):
-    from configs import synthetic
-    from jaxpose.errors import JaxposeError
-
     config = synthetic.get_config("tiny")
     config.update_from_flattened_dict(changes)
     with pytest.raises(JaxposeError, match=says):

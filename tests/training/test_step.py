@@ -4,18 +4,17 @@ import functools
 import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.special
 
-from jaxpose import losses
 from jaxpose.network import PoseNet, initial_variables, normalize
-from jaxpose.runtime import devices as devices_module
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard, unreplicate
 from jaxpose.training import optimizer
 from jaxpose.training.state import create_train_state, evaluation_variables
 from jaxpose.training.step import make_train_step
+from tests.support.some_devices import on_devices
 
 NET = PoseNet(
     num_joints=3, num_blocks=1, num_context_maps=1, width=18, kernel_size=3, axis_name=DEVICES
@@ -54,7 +53,6 @@ def sgd():
 @functools.cache
 def program(devices=1, *, accumulation_steps=1, frozen_norm=False, ema=False):
     """(state before the first step, run), where run(state, batches) gives the state after them."""
-    chosen = jax.local_devices()[:devices]
     step = make_train_step(
         NET,
         sgd(),
@@ -63,15 +61,16 @@ def program(devices=1, *, accumulation_steps=1, frozen_norm=False, ema=False):
         accumulation_steps=accumulation_steps,
         frozen_norm=frozen_norm,
     )
-    compiled = parallel(step, donate=True, devices=chosen)
-    plateau, _ = optimizer.make_plateau()
-    start = create_train_state(initial_variables(NET, 0), sgd(), plateau(), ema=ema)
+    with on_devices(devices):
+        compiled = parallel(step, donate=True)
+    start = create_train_state(initial_variables(NET, 0), sgd(), ema=ema)
 
     def run(state, batches):
-        state = replicate(state, devices=chosen)
-        for batch in batches:
-            state = compiled(state, shard(batch, devices=chosen))
-        return unreplicate(state)
+        with on_devices(devices):
+            state = replicate(state)
+            for batch in batches:
+                state = compiled(state, shard(batch))
+            return unreplicate(state)
 
     return types.SimpleNamespace(start=jax.tree.map(np.asarray, start), run=run)
 
@@ -142,26 +141,30 @@ def test_frozen_statistics_stay(frozen, after_one):
     assert_close(after_one.batch_stats, frozen.start.batch_stats, 0)
 
 
+def equation_7(predictions, batch):
+    """Mean over the labeled joints of the persons that are no padding, in float64."""
+    shown = batch["labeled"] & (batch["weight"][:, None] > 0)
+    distance = (np.asarray(predictions, np.float64) - batch["keypoints"])[shown]
+    return (np.abs(distance) + distance**2).sum(-1).mean()
+
+
+def equation_8(logits, batch):
+    """Mean over the known joints, likewise."""
+    known = batch["known"] & (batch["weight"][:, None] > 0)
+    sign = np.where(batch["labeled"], 1, -1)[known]
+    return np.log1p(np.exp(-sign * np.asarray(logits, np.float64)[known])).mean()
+
+
 def test_losses_are_the_papers_over_what_is_labeled_and_known(frozen, after_one):
     batch = FIVE[0]
     start = {"params": frozen.start.params, "batch_stats": frozen.start.batch_stats}
     output = jax.jit(NET.apply)(start, normalize(batch["image"]))
-    coordinate, probability = [], []
-    for b in range(BATCH):
-        for j in range(3):
-            logit = float(output.confidence[-1, b, j])
-            prediction = np.asarray(output.keypoints[-1, b, j], np.float64)
-            if batch["weight"][b] and batch["labeled"][b, j]:
-                distance = prediction - batch["keypoints"][b, j]
-                coordinate.append(np.abs(distance).sum() + (distance**2).sum())
-            if batch["weight"][b] and batch["known"][b, j]:
-                sign = 1 if batch["labeled"][b, j] else -1
-                probability.append(np.log1p(np.exp(-sign * logit)))
+    coordinate = equation_7(output.keypoints[-1], batch)
+    probability = equation_8(output.confidence[-1], batch)
     sums = after_one.sums
-    np.testing.assert_allclose(sums["coordinate_loss"], np.mean(coordinate), rtol=1e-5)
-    np.testing.assert_allclose(sums["probability_loss"], np.mean(probability), rtol=1e-5)
-    expected = np.mean(coordinate) + WEIGHT * np.mean(probability)
-    np.testing.assert_allclose(sums["loss"], expected, rtol=1e-5)
+    np.testing.assert_allclose(sums["coordinate_loss"], coordinate, rtol=1e-5)
+    np.testing.assert_allclose(sums["probability_loss"], probability, rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"], coordinate + WEIGHT * probability, rtol=1e-5)
 
 
 def test_gradient_norm_is_that_of_the_step_taken(frozen, after_one):
@@ -210,42 +213,21 @@ def test_an_update_that_is_not_finite_counts_before_its_loss_is(frozen):
     assert end.bad_step == 1
 
 
-def test_replicate_and_shard_follow_the_devices():
-    devices = jax.local_devices()[:2]
-    tree = replicate({"x": np.arange(3.0)}, devices=devices)
-    assert tree["x"].shape == (2, 3)
-    assert {piece.device for piece in tree["x"].addressable_shards} == set(devices)
-    np.testing.assert_array_equal(unreplicate(tree)["x"], np.arange(3.0))
-    np.testing.assert_array_equal(
-        shard({"x": np.arange(4)}, devices=devices)["x"], [[0, 1], [2, 3]]
-    )
-    assert shard({"x": np.arange(8)})["x"].shape == (jax.local_device_count(), 2)
-
-
-def test_parallel_compiles_once_for_each_shape_of_the_batch():
-    traced = []
-
-    def product(matrix, batch):
-        traced.append(batch["x"].shape)
-        return batch["x"] @ matrix
-
-    program = parallel(product, devices=jax.local_devices()[:1])
-    matrix = np.random.default_rng(0).normal(size=(1, 64, 64)).astype(np.float32)
-    for rows in (8, 4, 8, 4):
-        batch = {"x": np.random.default_rng(rows).normal(size=(1, rows, 64)).astype(np.float32)}
-        np.testing.assert_allclose(program(matrix, batch), batch["x"] @ matrix, atol=1e-4)
-    assert traced == [(8, 64), (4, 64)]
-
-
-def test_parallel_compiles_with_the_options(monkeypatch):
-    monkeypatch.setattr(devices_module, "compiler_options", lambda: {"xla_no_such_option": "1"})
-    with pytest.raises((RuntimeError, ValueError), match="xla_no_such_option"):
-        parallel(lambda x: x, devices=jax.local_devices()[:1])(jnp.zeros((1, 2)))
-
-
-def test_parallel_names_the_axis():
-    total = parallel(lambda x: jax.lax.psum(x, DEVICES), devices=jax.local_devices()[:2])
-    np.testing.assert_array_equal(total(jnp.array([1, 2])), [3, 3])
+def divergence(heatmaps, batch, grid):
+    """Mean Jensen-Shannon divergence of labeled joints' maps from a Gaussian of one cell, NumPy."""
+    heatmaps = np.asarray(heatmaps, np.float64)
+    size = heatmaps.shape[1]
+    cells = {"half_pixel": size, "align_corners": size - 1}[grid] * batch["keypoints"]
+    cells = cells - {"half_pixel": 0.5, "align_corners": 0}[grid]
+    found = []
+    for b, j in np.argwhere(batch["labeled"] & (batch["weight"][:, None] > 0)):
+        square = (np.arange(size) - cells[b, j, :, None]) ** 2  # along x, along y
+        q = np.exp(-(square[0] + square[1][:, None]) / 2)
+        p = np.exp(heatmaps[b, ..., j])
+        p, q = p / p.sum(), q / q.sum()
+        m = (p + q) / 2
+        found.append((scipy.special.rel_entr([p, q], m)).sum() / 2)
+    return np.mean(found)
 
 
 @pytest.mark.parametrize("grid", ["half_pixel", "align_corners"])
@@ -265,13 +247,13 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
     sums = jax.jit(step)(start, batch).sums
     variables = {"params": start.params, "batch_stats": start.batch_stats}
     output = net.apply(variables, normalize(batch["image"]), heatmaps=True)
-    labeled = batch["labeled"] & (batch["weight"][:, None] > 0)
-    context = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
-    parts = jnp.moveaxis(output.heatmaps[..., :3], -1, -3)
-    maps = losses.heatmap_divergence(parts, batch["keypoints"], grid=grid)
-    for name, values in (("context_loss", context), ("heatmap_loss", maps)):
-        np.testing.assert_allclose(sums[name], np.mean(values[-1][labeled]), rtol=1e-4)
-    weights = {"coordinate_loss": 1, "probability_loss": WEIGHT}
-    weights |= {"context_loss": 0.3, "heatmap_loss": 0.7}
-    total = sum(weight * sums[name] for name, weight in weights.items())
-    np.testing.assert_allclose(sums["loss"], total, rtol=1e-5)
+    parts = output.heatmaps[-1][..., : net.num_joints]
+    expected = {
+        "coordinate_loss": equation_7(output.keypoints[-1], batch),
+        "probability_loss": equation_8(output.confidence[-1], batch),
+        "context_loss": equation_7(output.context_keypoints[-1], batch),
+        "heatmap_loss": divergence(parts, batch, grid),
+    }
+    expected["loss"] = np.dot([1, WEIGHT, 0.3, 0.7], list(expected.values()))
+    for name, value in expected.items():
+        np.testing.assert_allclose(sums[name], value, rtol=1e-4, err_msg=name)

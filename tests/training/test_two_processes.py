@@ -14,14 +14,12 @@ import pytest
 from jaxpose.checkpoints import store
 from jaxpose.evaluation.prediction_file import read_predictions
 from jaxpose.training.metric_log import read_records
-from tests.support import tiny_run
 from tests.support.launches import Launch
+from tests.support.tiny_run import assert_same_end
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    # ml_collections loads a config file in a way that importlib wants to drop.
-    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
 ]
 
 TOPOLOGIES = {
@@ -50,13 +48,6 @@ values = parse(sys.argv[2:])
 launch.run(values)
 scoring.evaluate_checkpoint(values.config, values.workdir + "-scored", path=sys.argv[1])
 """
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_run.prepare(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -147,12 +138,6 @@ def test_a_checkpoint_of_one_topology_goes_on_on_another(ran, folder, people, ca
 
 
 LENGTH = {"num_epochs": 8}
-
-
-def assert_same_end(workdir, whole):
-    ours, theirs = tiny_run.end_of(workdir), tiny_run.end_of(whole)
-    assert ours[1] == theirs[1]
-    jax.tree.map(np.testing.assert_array_equal, ours[0], theirs[0])
 
 
 @pytest.fixture(scope="module")

@@ -69,6 +69,12 @@ class Builder(pose_builder.PoseBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put the annotation file and its images into the folder."
 
+    @classmethod
+    def configure(cls, name, options):
+        if not (options.source or options.split):
+            raise cls.missing_source()
+        return configure(options, name), {}
+
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
         extra = {
@@ -97,6 +103,11 @@ class Builder(pose_builder.PoseBuilder):
                 splits.setdefault(target, (folder, []))[1].append((annotation, name))
         if not splits:
             raise BuildError(f"{', '.join(config.files.values())}: no annotation makes an example")
+        pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
+        self.report.notes = [
+            f"joints: {', '.join(config.joint_set.joints)}",
+            f"exchanged by a mirror: {pairs}",
+        ]
         return {
             split: self.counted(split, self._generate_examples(folder, found), len(found))
             for split, (folder, found) in sorted(splits.items())

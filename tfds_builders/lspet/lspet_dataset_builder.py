@@ -24,9 +24,16 @@ class Builder(pose_builder.PoseBuilder):
     RELEASE_NOTES = {"1.0.0": "First version."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put lspet_dataset.zip, or what it holds, into the folder."
 
+    NAMED_CONFIGS = (CORRECTED,)
+
     def __init__(self, *, corrections: str | None = None, **kwargs):
         self.corrections = corrections
         super().__init__(**kwargs)
+
+    @classmethod
+    def configure(cls, name, options):
+        config, _ = super().configure(name, options)
+        return config, {"corrections": options.corrections} if config else {}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(

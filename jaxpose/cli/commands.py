@@ -1,0 +1,76 @@
+"""The ``jaxpose`` command: its subcommands, and how their arguments are read."""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxpose import __version__
+from jaxpose.cli import convert, demo, export, pack, predict, score, visualize
+from jaxpose.cli.exits import run_command
+from jaxpose.errors import UsageError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong arguments in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+# In the order of `jaxpose --help`; a new subcommand is one more line here.
+COMMANDS = (
+    predict,
+    visualize,
+    score,
+    convert,
+    pack,
+    export,
+    demo,
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="jaxpose", description="Human pose regression by soft-argmax.")
+    parser.add_argument("--version", action="version", version=f"jaxpose {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    return parser
+
+
+def _spelled(arguments: Sequence[str]) -> list[str]:
+    """The arguments as argparse reads them: ``--flip-test``, and values that start with a minus.
+
+    argparse takes the value in ``--box -5,10,60,130`` for an option.
+    """
+    waiting, spelled = list(arguments), []
+    while waiting and waiting[0] != "--":
+        argument = waiting.pop(0)
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            argument = "--" + name[2:].replace("-", "_") + equals + value
+            if not equals and waiting and re.match(r"-\.?\d", waiting[0]):
+                argument += "=" + waiting.pop(0)
+        spelled.append(argument)
+    return spelled + waiting
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status.
+
+    Args:
+      argv: arguments without the program's name; by default those of the process.
+
+    Returns:
+      The exit status, as ``exits.run_command`` gives it.
+    """
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our error has its reason
+
+    def command():
+        arguments = _parser().parse_args(_spelled(sys.argv[1:] if argv is None else argv))
+        arguments.run(arguments)
+
+    return run_command(command)

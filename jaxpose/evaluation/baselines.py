@@ -1,0 +1,54 @@
+"""Predictions that look at no image: the mean and the median pose of the training persons."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxpose import geometry
+from jaxpose.evaluation import metrics
+from jaxpose.evaluation.evaluation_set import EvaluationSet, joints_in_crops
+from jaxpose.evaluation.inference import Predictions
+
+
+def constant_poses(
+    evaluation_sets: Sequence[EvaluationSet], *, rule: geometry.CropRule
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and median over the persons of some sets of where their joints lie in their crops.
+
+    Args:
+      evaluation_sets: of training splits, all for the same network of J joints.
+      rule: of the crops.
+
+    Returns:
+      Two float64 [J, 2] in [0, 1] of a crop; NaN for joints that nobody has.
+    """
+    found = [joints_in_crops(evaluation_set, rule) for evaluation_set in evaluation_sets]
+    points = np.concatenate([each.points for each in found])
+    labeled = np.concatenate([each.labeled for each in found])
+    median = np.full(points.shape[1:], np.nan)
+    for joint in np.flatnonzero(labeled.any(axis=0)):
+        median[joint] = np.median(points[labeled[:, joint], joint], axis=0)
+    return metrics.mean_pose(points, labeled), median
+
+
+def constant_predictions(
+    evaluation_set: EvaluationSet, pose: np.ndarray, *, rule: geometry.CropRule
+) -> Predictions:
+    """Predict the same pose in every crop of a set.
+
+    Args:
+      evaluation_set: of N persons.
+      pose: [J, 2] in [0, 1] of the crop, in the set's order of the network's joints.
+      rule: of the crops.
+
+    Returns:
+      One block's predictions, all joints with confidence 1.
+    """
+    found = joints_in_crops(evaluation_set, rule)
+    poses = np.broadcast_to(pose, found.points.shape)
+    return Predictions(
+        keypoints=geometry.apply_affine(found.to_image, poses)[None],
+        confidence=np.ones((1, *found.labeled.shape), np.float32),
+        in_crop=found.inside,
+        readable=np.ones(len(found.crops), bool),
+    )

@@ -110,7 +110,8 @@ def write_report(
         replace_file(path, "\n".join(part for part in parts if part).encode())
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror}); free space or mend the permissions"
+            f"{path} cannot be written ({error.strerror or error}); free space or mend the "
+            "permissions"
         ) from error
     return path
 

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from jaxpose.checkpoints import store
+from jaxpose.checkpoints import packed, store
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.prediction_file import read_predictions
-from jaxpose.storage import open_path
+from jaxpose.storage import open_path, replace_file
 from tests.checkpoints import test_store
 from tests.support import object_store, tiny_run
 from tests.support.launches import EVALUATE, Launch
@@ -100,6 +100,7 @@ def remote(bucket, remote_people, cache, tmp_path):
             "script": ("-c", SHORT_LEASES),
             "logs": tmp_path / "log",
             "environment": bucket.environment,
+            "workers": 1,  # a process that reads the bucket too
         }
         return Launch(workdir, remote_people, cache, **{**how, **LENGTH, **options})
 
@@ -127,6 +128,16 @@ def test_checkpoints_that_are_saved_again_replace_the_old_ones(folder):
     assert [path.name for path in folder.iterdir()] == ["2"]
     found, _ = store.restore_newest(folder, test_store.state())
     test_store.assert_same(found, test_store.state(20))
+
+
+def test_a_workdir_and_a_packed_file_are_found_there(folder, tmp_path):
+    test_store.save(folder / "checkpoints" / "best", 3)
+    variables, metadata, found = store.load(str(folder))
+    assert str(found) == f"{folder}/checkpoints/best/3"
+    packed.pack(variables, metadata, tmp_path / "small.npz")
+    replace_file(folder / "small.npz", (tmp_path / "small.npz").read_bytes())
+    ours, theirs = (store.load(f"{place}/small.npz")[0] for place in (folder, tmp_path))
+    test_store.assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("killed", ["while it is set aside", "before the new one is complete"])

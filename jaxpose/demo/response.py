@@ -51,7 +51,7 @@ def answer(
     found = estimator.predict(image, None if box is None else [box])
     person = panels.look_at(estimator, image, found.boxes[0])
     crop = person.maps.crop
-    heatmaps = panels.part_maps_of(estimator, person)
+    heatmaps, temperature = panels.part_maps_of(estimator, person), estimator.net.temperature
     place = {name: index for index, name in enumerate(estimator.joints)}
     (left, top), side = np.subtract(crop.center, crop.side / 2), crop.side
     return {
@@ -65,7 +65,9 @@ def answer(
                 "y": float(y),
                 "confidence": float(confidence),
                 "color": "#" + bytes(color).hex(),
-                "map": _as_url(heat_map(heatmaps[..., index], image=person.crop)),
+                "map": _as_url(
+                    heat_map(heatmaps[..., index], temperature=temperature, image=person.crop)
+                ),
             }
             for index, (name, (x, y), confidence, color) in enumerate(
                 zip(

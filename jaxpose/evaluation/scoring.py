@@ -147,7 +147,7 @@ def evaluate_checkpoint(
             evaluation_set,
             split=split,
             crop=crop,
-            description=f"{name}, {geometry.CROP_NAMES[crop]}",
+            description=f"{name}, {geometry.crop_description(crop)}",
             folder=workdir / "predictions",
         )
     evaluation = Evaluation(network, config.score, rows)

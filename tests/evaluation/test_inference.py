@@ -144,7 +144,7 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
 
         def apply(self, *arguments, **options):
             output = super().apply(*arguments, **options)
-            return PoseOutput(output.keypoints[1:], output.confidence[1:], None)
+            return PoseOutput(output.keypoints[1:], output.presence_logits[1:], None)
 
     # Red left of green, as in every plain image of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255

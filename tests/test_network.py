@@ -363,7 +363,9 @@ def test_sharded_images_keep_their_shards(axis_type, portable):
     of_batch = NamedSharding(mesh, PartitionSpec(None, "a"))
     assert found.keypoints.sharding.is_equivalent_to(of_batch, 4)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-5)
-    np.testing.assert_allclose(found.presence_logits, expected.presence_logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found.presence_logits, expected.presence_logits, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
 from jaxpose.evaluation import calibration, inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.geometry import IMAGE_RULE, example_crop
 from jaxpose.optional import import_optional

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.io
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import MPII, joint_index
 
 NAME = "pred_keypoints_mpii.mat"

@@ -12,7 +12,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import metrics
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import (
+from jaxpose.evaluation.labeled_predictions import (
     LabeledPredictions,
     check_predictions,
     select_persons,

@@ -22,7 +22,8 @@ from jaxpose.evaluation import (
 )
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.prediction_file import write_predictions
 from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index

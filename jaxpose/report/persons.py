@@ -10,7 +10,7 @@ from jaxpose.data.images import decode as decode_image
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.evaluation import inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import joints_in_crops
-from jaxpose.evaluation.prediction_file import LabeledPredictions, select_persons
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.predict import PoseEstimator, panels
 from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.visualize import PRESENCE_THRESHOLD, draw_skeleton

@@ -8,11 +8,8 @@ import pytest
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import any_joints, protocols, tables
-from jaxpose.evaluation.prediction_file import (
-    LabeledPredictions,
-    read_predictions,
-    write_predictions,
-)
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.prediction_file import read_predictions, write_predictions
 
 JOINTS = ("nose", "left_ear", "right_ear", "tail")
 PAIRS = (("right_ear", "left_ear"),)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpose.evaluation import metrics, protocols
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import AUTHORS, LSP, MPII, joint_index
 
 THRESHOLDS = (0.1, 0.3, 0.5)

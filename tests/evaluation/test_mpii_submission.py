@@ -6,7 +6,7 @@ import scipy.io
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import mpii_submission
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import AUTHORS, MPII
 
 # The release's test part: an image without persons, one with a rectangle that has no position.

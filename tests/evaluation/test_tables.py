@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxpose.evaluation import protocols, tables
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import MPII
 
 

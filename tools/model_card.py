@@ -114,7 +114,7 @@ def confidence_text(predictions: inference.Predictions) -> str:
     ]
     for row in calibration.reliability(probability.ravel(), present.ravel()):
         lines.append(
-            f"| {row.low:g} to {row.high:g} | {row.count} | {row.probability:.3f} | "
+            f"| {row.low:g} to {row.high:g} | {row.joints} | {row.probability:.3f} | "
             f"{row.present:.3f} |"
         )
     return "\n".join(lines)

@@ -231,22 +231,6 @@ def area_under_curve(rate: np.ndarray, thresholds: Sequence[float]) -> float:
     return float(((rate[1:] + rate[:-1]) / 2 * steps).sum() / steps.sum())
 
 
-def mean_pose(keypoints: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """The answer that looks at no image: each joint's mean over the persons who have it.
-
-    Args:
-      keypoints: [N, J, 2] positions (x, y), normalized to the crop.
-      labeled: bool [N, J].
-
-    Returns:
-      float64 [J, 2]; NaN, hence wrong in every metric, for joints that nobody has.
-    """
-    mask = np.asarray(labeled, bool)[..., None]
-    total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)
-    count = mask.sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Euclidean distance over the last axis, in float64: [..., 2] and [..., 2] -> [...]."""
     # Cast first: whole numbers may come unsigned.

@@ -11,7 +11,6 @@ import numpy as np
 from jaxpose import coco, geometry
 from jaxpose.checkpoints import store
 from jaxpose.data import prepared
-from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import (
     inference,
     mpii_submission,
@@ -20,6 +19,7 @@ from jaxpose.evaluation import (
     score_choice,
     tables,
 )
+from jaxpose.evaluation.config import check_evaluation, open_tests
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     import ml_collections
 
 MAX_NAMES_SHOWN = 5  # unreadable images, in a table
-
-# Of a config's field of rows: how to write one, and the types of its columns.
-RowForm = tuple[str, Sequence[tuple[type, ...]]]
-TEST_ROW: RowForm = ("(name, split, crop)", [(str, str, str)])
 
 
 class RowEvaluation(NamedTuple):
@@ -87,7 +83,7 @@ class Evaluation(NamedTuple):
             "step": self.network.metadata.step,
             "score": self.score,
             "rows": {name: results_to_json(row.results) for name, row in rows},
-            "blocks": {name: results_to_json(row.decodings) for name, row in rows},
+            "decodings": {name: results_to_json(row.decodings) for name, row in rows},
             "unreadable": {name: list(row.unreadable) for name, row in rows},
             "files": {name: [str(file) for file in row.files] for name, row in rows},
         }
@@ -106,9 +102,10 @@ def evaluate_checkpoint(
     Writes `workdir`/evaluation.json, and the predictions below `workdir`/predictions.
 
     Args:
-      config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size.
+      config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size,
+        and checkpoint, which names the workdir's checkpoint that is scored.
       workdir: of the run, or any folder for the results.
-      path: a checkpoint folder or another workdir; by default `workdir`'s best.
+      path: a checkpoint folder or another workdir; by default `workdir`.
 
     Returns:
       The results by row; a row without labels has none.
@@ -248,43 +245,6 @@ def _write(
     submission.parent.mkdir(exist_ok=True)
     mpii_submission.write(submission, split.test_images, truth, predictions)
     return [file, submission]
-
-
-def open_tests(
-    config: "ml_collections.ConfigDict",
-) -> list[tuple[prepared.PreparedSplit, str]]:
-    """The splits of `config.test`, each with its crop's name."""
-    return [
-        (prepared.open_split(name, split, data_dir=config.data_dir), crop)
-        for name, split, crop in config.test
-    ]
-
-
-def check_evaluation(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for values with which nothing can be scored."""
-    check_rows(config, "test", TEST_ROW)
-    if config.dtype not in ("float32", "bfloat16"):
-        raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
-    score_choice.check_score(config.score)
-    if config.eval.batch_size < 1:
-        raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
-    if config.eval.checkpoint not in store.KINDS:
-        raise JaxposeError(
-            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(store.KINDS)}"
-        )
-    inference.crop_sizes(config.eval.num_crops)
-    for *_, crop in config.test:
-        geometry.crop_rule(crop)
-
-
-def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -> None:
-    """Raise a JaxposeError for a row of a field that has another form."""
-    text, kinds = form
-    for row in config[field]:
-        columns = row if isinstance(row, tuple | list) else (row,)
-        found = tuple(float if type(value) is int else type(value) for value in columns)
-        if found not in kinds:
-            raise JaxposeError(f"config.{field} has {row!r}; write rows of {text}")
 
 
 def score_predictions(

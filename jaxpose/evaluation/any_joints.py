@@ -21,19 +21,21 @@ class Unit(NamedTuple):
     Attributes:
       normalizer: as `Protocol` has it.
       words: for tables.
+      lacking: what persons without it lack, in words.
       threshold: of the table.
       thresholds: all that are reported, rising.
     """
 
     normalizer: str | tuple[str, str]
     words: str
+    lacking: str
     threshold: float
     thresholds: tuple[float, ...]
 
 
 UNITS = {
-    "head": Unit("head_size", "the head size", 0.5, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "box": Unit("box_diagonal", "the box diagonal", 0.1, (0.02, 0.05, 0.1, 0.2)),
+    "head": Unit("head_size", "the head size", "head size", 0.5, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "box": Unit("box_diagonal", "the box diagonal", "a box", 0.1, (0.02, 0.05, 0.1, 0.2)),
 }
 _TWO_JOINTS = (0.2, (0.05, 0.1, 0.15, 0.2))  # threshold and thresholds, those of PCK on LSP
 
@@ -62,7 +64,9 @@ def unit_named(name: str) -> Unit:
             f"the unit of PCK is {name!r}; write pck:head, pck:box, or two joints such as "
             "pck:nose,tail"
         )
-    return Unit((ends[0], ends[1]), f"the distance {ends[0]} to {ends[1]}", *_TWO_JOINTS)
+    words = f"the distance {ends[0]} to {ends[1]}"
+    lacking = " or ".join(name.replace("_", " ") for name in ends)
+    return Unit((ends[0], ends[1]), words, lacking, *_TWO_JOINTS)
 
 
 def available_unit(
@@ -139,6 +143,7 @@ def pck_protocol(
         thresholds=unit.thresholds,
         reported=unit.thresholds,
         unit=unit.words,
+        lacking=unit.lacking,
         has_error=True,
     )
 

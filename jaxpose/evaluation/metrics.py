@@ -139,6 +139,9 @@ def joint_distance(
     return np.where(np.asarray(labeled, bool)[:, index].all(axis=1), length, 0.0)
 
 
+TORSO_ENDS = ("left_shoulder", "right_hip")
+
+
 def torso_diagonal(
     ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str]
 ) -> np.ndarray:
@@ -155,8 +158,7 @@ def torso_diagonal(
     Raises:
       JaxposeError: the joint set has no such joint at all.
     """
-    ends = ("left_shoulder", "right_hip")
-    return joint_distance(ground_truth, labeled, joints=joints, ends=ends)
+    return joint_distance(ground_truth, labeled, joints=joints, ends=TORSO_ENDS)
 
 
 # Each end is one joint, or the middle of two.

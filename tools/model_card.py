@@ -72,8 +72,8 @@ def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredic
     truth = prepared.annotations(split)
     return LabeledPredictions(
         prediction=np.stack(found),
-        ground_truth=truth["keypoints"],
-        labeled=truth["labeled"],
+        ground_truth=truth.keypoints,
+        labeled=truth.labeled,
         joints=split.joints,
         prediction_joints=estimator.joints,
     )

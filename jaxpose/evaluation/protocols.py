@@ -389,9 +389,9 @@ def _number(value: float) -> float | None:
 def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:
     """Names of the protocols that a truth can be scored by; none if nothing is labeled."""
     truth = evaluation_set.truth
-    if not truth["labeled"].any():
+    if not truth.labeled.any():
         return []
-    joints, has_heads = set(evaluation_set.truth_joints), (truth["head_size"] > 0).any()
+    joints, has_heads = set(evaluation_set.truth_joints), (truth.head_size > 0).any()
     return [
         protocol.name
         for protocol in PROTOCOLS.values()

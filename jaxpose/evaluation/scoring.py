@@ -175,11 +175,11 @@ def _evaluate_row(
     if jax.process_index() == 0:
         labeled = labeled_predictions(predictions, evaluation_set, description=description)
         files = _write(folder, split, crop, truth, labeled)
-        if "image_id" in truth:
+        if truth.image_id is not None:
             files.append(files[0].with_suffix(".json"))
             entries = coco_results(predictions, evaluation_set, category_id=split.category[0])
             files[-1].write_text(json.dumps(entries) + "\n", encoding="utf-8")
-    unreadable = truth["image_name"][~predictions.readable].tolist()
+    unreadable = truth.image_name[~predictions.readable].tolist()
     return RowEvaluation(
         split, crop, description, evaluation_set, results, protocol, decodings, unreadable, files
     )
@@ -203,7 +203,7 @@ def coco_results(
     keypoints = predictions.keypoints[-1][:, order]
     confidence = predictions.confidence[-1][:, order]
     entries = []
-    for person, image_id in enumerate(truth["image_id"].tolist()):
+    for person, image_id in enumerate(truth.image_id.tolist()):
         entry = coco.result_entry(
             np.where(known[:, None], keypoints[person], coco.HALF_PIXEL),
             np.where(known, confidence[person], 0),
@@ -232,14 +232,14 @@ def _write(
     folder: pathlib.Path,
     split: prepared.PreparedSplit,
     crop: str,
-    truth: Mapping[str, np.ndarray],
+    truth: prepared.Annotations,
     predictions: LabeledPredictions,
 ) -> list[pathlib.Path]:
     """The files of a row's predictions; of MPII's test persons one for its server too."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
     write_predictions(file, predictions)
-    if not split.test_images or truth["labeled"].any():
+    if not split.test_images or truth.labeled.any():
         return [file]
     submission = folder / f"{split.name.replace('/', '-')}-{crop}" / mpii_submission.NAME
     submission.parent.mkdir(exist_ok=True)
@@ -294,31 +294,31 @@ def labeled_predictions(
       description: for the table's title.
     """
     joints, trained_joints, truth_joints, truth, *_ = evaluation_set
-    head_size, box = truth["head_size"], truth["box"].astype(np.float64)
-    if "zoom" in truth:
-        head_size = head_size / truth["zoom"]
-        size = box[:, 2:] / truth["zoom"][:, None]
+    head_size, box = truth.head_size, truth.box.astype(np.float64)
+    if truth.zoom is not None:
+        head_size = head_size / truth.zoom
+        size = box[:, 2:] / truth.zoom[:, None]
         box = np.concatenate([_to_release(truth, box[:, None, :2])[:, 0], size], axis=1)
-    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
+    positions = _to_release(truth, truth.keypoints.astype(np.float64))
     kept = joint_index(joints, trained_joints)
     return LabeledPredictions(
         prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
-        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
-        labeled=truth["labeled"],
+        ground_truth=np.where(truth.labeled[..., None], positions, 0.0),
+        labeled=truth.labeled,
         joints=truth_joints,
         prediction_joints=trained_joints,
         head_size=head_size,
         description=description,
-        separated=truth["separated"],
+        separated=truth.separated,
         box=box,
     )
 
 
-def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
+def _to_release(truth: prepared.Annotations, points: np.ndarray) -> np.ndarray:
     """Pixels of the stored images [N, J, 2] to pixels of the release's."""
-    if "zoom" not in truth:
+    if truth.zoom is None:
         return points
-    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
+    return truth.origin[:, None] + points / truth.zoom[:, None, None]
 
 
 def compare_decodings(

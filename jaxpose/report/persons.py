@@ -84,7 +84,7 @@ def _predict_persons(
     protocol: protocols.Protocol | None,
 ) -> list[ShownPerson]:
     """The chosen persons with their predictions, in the row's own crops."""
-    truth = {name: values[list(images)] for name, values in row.evaluation_set.truth.items()}
+    truth = row.evaluation_set.truth.select(list(images))
     chosen = row.evaluation_set._replace(joints=estimator.joints, truth=truth)
     places = joints_in_crops(chosen, geometry.crop_rule(row.crop))
     views = [
@@ -100,7 +100,7 @@ def _predict_persons(
     )
     counts = _counts(scoring.labeled_predictions(predictions, chosen), protocol)
     points = SIZE * np.where(places.labeled[..., None], places.points, np.nan)
-    names = truth["image_name"].tolist()
+    names = truth.image_name.tolist()
     return [
         ShownPerson(*shown, *count)
         for *shown, count in zip(names, views, points, counts, strict=True)

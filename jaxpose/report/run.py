@@ -156,7 +156,7 @@ def _notes(
 def _people(row: RowEvaluation) -> str:
     """How many persons a test row has, and how hard they are to see."""
     split, truth = row.split, row.evaluation_set.truth
-    labeled, hidden = truth["labeled"], truth["labeled"] & ~truth["visible"]
+    labeled, hidden = truth.labeled, truth.labeled & ~truth.visible
     lacking = (~labeled[:, np.asarray(split.annotated)]).any(axis=1)
     return (
         f"{split.name}:{split.split}: {len(labeled):,} persons, {labeled.sum():,} labeled "

@@ -65,7 +65,7 @@ def plain():
 
 
 def truth_in_network_order(split=PEOPLE):
-    keypoints = annotations(split)["keypoints"]
+    keypoints = annotations(split).keypoints
     return keypoints[:, [JOINTS.index(name) for name in NETWORK[:3]]]
 
 
@@ -76,7 +76,7 @@ def test_every_person_is_answered_in_pixels_of_the_image(plain):
 
 
 def test_blocks_are_kept_apart(plain):
-    sides = annotations(PEOPLE)["scale"] * 1.1
+    sides = annotations(PEOPLE).scale * 1.1
     moved = plain.keypoints[0] - plain.keypoints[1]
     np.testing.assert_allclose(moved[..., 0], np.broadcast_to(0.1 * sides[:, None], (11, 4)), 1e-4)
     np.testing.assert_allclose(moved[..., 1], 0, atol=1e-4)
@@ -199,8 +199,11 @@ def test_an_image_that_does_not_decode_is_counted():
 
 def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     truth = annotations(PEOPLE)
-    truth |= {"zoom": np.full(11, 0.5, np.float32), "origin": np.tile([[10.0, 20.0]], (11, 1))}
-    truth["head_size"] = np.full(11, 8.0)
+    truth = truth._replace(
+        zoom=np.full(11, 0.5, np.float32),
+        origin=np.tile([[10.0, 20.0]], (11, 1)),
+        head_size=np.full(11, 8.0),
+    )
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
     found = scoring.labeled_predictions(plain, evaluation_set)
@@ -208,9 +211,9 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
     np.testing.assert_allclose(found.head_size, 16)
-    seen = truth["labeled"]
+    seen = truth.labeled
     np.testing.assert_allclose(
-        found.ground_truth[seen], ([10, 20] + 2 * truth["keypoints"])[seen], rtol=1e-6
+        found.ground_truth[seen], ([10, 20] + 2 * truth.keypoints)[seen], rtol=1e-6
     )
     assert not found.ground_truth[~seen].any()
 
@@ -218,15 +221,15 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
 def with_heads():
     """The people's evaluation set with head sizes, which PCKh needs."""
     found = evaluation_set_of(PEOPLE, NETWORK)
-    return found._replace(truth={**found.truth, "head_size": np.full(11, 8.0)})
+    return found._replace(truth=found.truth._replace(head_size=np.full(11, 8.0)))
 
 
 def test_an_evaluation_set_has_all_joints_trained_unless_told():
     found = evaluation_set_of(PEOPLE, list(NETWORK))
     assert (found.joints, found.trained_joints, found.truth_joints) == (NETWORK, NETWORK, JOINTS)
     assert evaluation_set_of(PEOPLE, NETWORK, ["neck"]).trained_joints == ("neck",)
-    for name, values in annotations(PEOPLE).items():
-        np.testing.assert_array_equal(found.truth[name], values)
+    for ours, theirs in zip(found.truth, annotations(PEOPLE), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
@@ -244,8 +247,8 @@ def test_the_mean_pose_is_put_into_every_crop():
     pose = np.array([[0.25, 0.5], [0.75, 1.0], [0.5, 0.5], [0.0, 0.0]])
     found = baselines.constant_predictions(evaluation_set_of(PEOPLE, NETWORK), pose, rule=RULE)
     truth = annotations(PEOPLE)
-    corner = truth["center"] - 1.1 * truth["scale"][:, None] / 2
-    expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
+    corner = truth.center - 1.1 * truth.scale[:, None] / 2
+    expected = corner[:, None] + pose * 1.1 * truth.scale[:, None, None]
     np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
     assert found.confidence.shape == (1, 11, 4)
 

@@ -64,8 +64,8 @@ dist: setup
 # and tpu (gigabytes) stay out of it; needs uv.
 lock:
 	uv pip compile --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
-		--extra train --extra predict --extra demo --extra coco --extra convert --extra export \
-		--extra docs --extra test \
+		--extra train --extra predict --extra demo --extra coco --extra convert --extra export --extra docs \
+		--extra test \
 		--no-header --no-annotate --quiet --output-file requirements.lock pyproject.toml
 
 # Runs, data and the environment stay.

@@ -10,6 +10,9 @@ import tomllib
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import jax.typing  # noqa: E402
+from sphinx.util.typing import stringify_annotation  # noqa: E402
+
 import jaxpose  # noqa: E402
 
 project, author = "jaxpose", "The jaxpose authors"
@@ -22,9 +25,11 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build"]
+highlight_language = "text"  # of blocks in docstrings that name none; examples are doctests
 html_theme = "furo"
 html_title = f"jaxpose {release}"
 html_show_sphinx = False
+smartquotes = False  # "..." in shapes stays three dots
 copybutton_exclude = ".linenos, .gp"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -38,6 +43,7 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 80
 
+_ARRAY_LIKE = stringify_annotation(jax.typing.ArrayLike, "smart")
 _LINK = re.compile(r"\]\(\.\./([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -60,7 +66,13 @@ def _skip_fields(app, what, name, obj, skip, options):
     return True if what == "class" and not documented else skip
 
 
+def _short_types(app, what, name, obj, options, signature, returns):
+    """Write ``ArrayLike`` where a signature has the union that it stands for."""
+    return tuple(text and text.replace(_ARRAY_LIKE, "ArrayLike") for text in (signature, returns))
+
+
 def setup(app):
     """Connect the hooks."""
+    app.connect("autodoc-process-signature", _short_types)
     app.connect("autodoc-skip-member", _skip_fields)
     app.connect("source-read", _link_to_sources)

@@ -225,7 +225,7 @@ def draw_first_image(path: str | pathlib.Path, photo: str) -> None:
     """The README's image: a photo's skeleton and part maps."""
     estimator = PoseEstimator.from_checkpoint(path)
     box = estimator.predict(photo).boxes[0]
-    sheet = panels.all_part_maps(estimator, panels.look_at(estimator, photo, box))
+    sheet = panels.all_part_maps(estimator, panels.predict_person(estimator, photo, box))
     image_of = import_optional("PIL.Image", extra="predict")
     image_of.fromarray(sheet).save(FOLDER / "images" / "first.webp", quality=85, method=6)
 

@@ -34,8 +34,8 @@ class Person(NamedTuple):
     maps: Maps
 
 
-def look_at(estimator: PoseEstimator, image, box) -> Person:
-    """The person in a box (x, y, width, height) or crop of a photo, for the functions below."""
+def predict_person(estimator: PoseEstimator, image, box) -> Person:
+    """Predict the person in a box (x, y, width, height) or crop of a photo; for what follows."""
     pixels = as_image(image)
     maps = estimator.maps(pixels, box)
     return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)

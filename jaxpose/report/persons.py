@@ -88,7 +88,7 @@ def _predict_persons(
     chosen = row.evaluation_set._replace(joints=estimator.joints, truth=truth)
     places = joints_in_crops(chosen, geometry.crop_rule(row.crop))
     views = [
-        panels.look_at(estimator, image, crop)
+        panels.predict_person(estimator, image, crop)
         for image, crop in zip(images.values(), places.crops, strict=True)
     ]
     found = np.stack([view.maps.keypoints for view in views])

@@ -149,11 +149,11 @@ def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[f
 def jax_forward(
     net: PoseNet, variables: dict, batch: dict, compiling: dict | None
 ) -> tuple[contest.Call, float, float]:
-    """Inference by jaxpose: the last block's keypoints and confidence."""
+    """Inference by jaxpose: the last block's keypoints and presence logits."""
 
     def forward(variables, images):
         output = net.apply(variables, images.astype(net.dtype))
-        return output.keypoints[-1], output.confidence[-1]
+        return output.keypoints[-1], output.presence_logits[-1]
 
     arguments = jax.device_put((variables, normalized(batch)))
     program = jax.jit(forward, compiler_options=compiling)
@@ -226,8 +226,8 @@ def torch_forward(
 
     def forward(images):
         with torch.inference_mode(), casting():
-            keypoints, confidence = network(images)
-        return keypoints[-1], confidence[-1]
+            keypoints, presence_logits = network(images)
+        return keypoints[-1], presence_logits[-1]
 
     return forward, (images,), contest.torch_wait
 

@@ -187,7 +187,7 @@ class TorchPoseNet(nn.Module):
         return self.read(torch.stack(maps))
 
     def read(self, heatmaps):
-        """Keypoints and confidence of raw maps [K, B, M, H, W]: eqs. 1-6."""
+        """Keypoints and presence logits of raw maps [K, B, M, H, W]: eqs. 1-6."""
         blocks, batch, _, height, width = heatmaps.shape
         share = torch.softmax(heatmaps.flatten(-2), -1).unflatten(-1, (height, width))
         columns, rows = (
@@ -197,12 +197,12 @@ class TorchPoseNet(nn.Module):
         x, y = (share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)
         positions = torch.stack([x, y], -1)
         logits = heatmaps.amax((-2, -1))
-        part, confidence = positions[:, :, : self.joints], logits[:, :, : self.joints]
+        part, presence_logits = positions[:, :, : self.joints], logits[:, :, : self.joints]
         shape = (blocks, batch, self.joints, self.context)
         weights = torch.softmax(F.logsigmoid(logits[:, :, self.joints :].reshape(shape)), -1)
         context = positions[:, :, self.joints :].reshape(*shape, 2)
         context = (weights[..., None] * context).sum(-2)
-        return self.alpha * part + (1 - self.alpha) * context, confidence
+        return self.alpha * part + (1 - self.alpha) * context, presence_logits
 
     def load(self, variables):
         """Copy jaxpose's {"params", "batch_stats"}."""

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpose import __version__
+from jaxpose import __version__, geometry
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
@@ -134,7 +134,8 @@ def description(metadata: CheckpointMetadata) -> dict[str, Any]:
     The crop of a person's box (x, y, width, height) is a square whose side is ``enlargement`` times
     the box's longer side, its center the box's, ``shift`` times the longer side further down.
     """
-    skeleton, rule, size = metadata.trained_skeleton(), metadata.crop, metadata.image_size
+    skeleton, size = metadata.trained_skeleton(), metadata.image_size
+    rule = geometry.rule_for_boxes(metadata.crop)
     shapes = (["batch", len(skeleton.joints), 2], ["batch", len(skeleton.joints)])
     return {
         "jaxpose": __version__,
@@ -149,10 +150,7 @@ def description(metadata: CheckpointMetadata) -> dict[str, Any]:
         "joints": list(skeleton.joints),
         "limbs": [list(limb) for limb in skeleton.limbs],
         "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],
-        "crop": {
-            "enlargement": rule.enlargement,
-            "shift": rule.shift if rule.source == "scale" else 0.0,
-        },
+        "crop": {"enlargement": rule.enlargement, "shift": rule.shift},
     }
 
 

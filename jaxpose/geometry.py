@@ -63,22 +63,25 @@ BOX_RULE = CropRule("box", 1.25, 0.0)
 """COCO's usual crop, of a box that the annotations or a detector gives."""
 
 CROP_RULES = {
-    "scale": MPII_RULE,
-    "joints": LSP_RULE,
-    "image": IMAGE_RULE,
-    "box": BOX_RULE,
+    "scale": (MPII_RULE, "crop by the release's scale and center"),
+    "joints": (LSP_RULE, "crop by the true joints' box"),
+    "image": (IMAGE_RULE, "whole image, no ground truth used"),
+    "box": (BOX_RULE, "crop by the given box"),
 }
-
-CROP_NAMES = {
-    "scale": "crop by the release's scale and center",
-    "joints": "crop by the true joints' box",
-    "image": "whole image, no ground truth used",
-    "box": "crop by the given box",
-}
+"""The rules that configs name, each with its description for tables and files."""
 
 
 def crop_rule(name: str) -> CropRule:
     """The rule of that name; a JaxposeError lists the names where there is none."""
+    return _named(name)[0]
+
+
+def crop_description(name: str) -> str:
+    """The description of the rule of that name; errors as `crop_rule`."""
+    return _named(name)[1]
+
+
+def _named(name: str) -> tuple[CropRule, str]:
     if name not in CROP_RULES:
         raise JaxposeError(f"unknown crop {name!r}; choose one of {', '.join(CROP_RULES)}")
     return CROP_RULES[name]
@@ -116,6 +119,44 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
         "an example has neither keypoints, scale nor an image to cut a crop by; "
         "prepare its data set again"
     )
+
+
+def rule_for_boxes(rule: CropRule) -> CropRule:
+    """The rule that applies a checkpoint's crop rule to boxes, with the longer side as ``scale``.
+
+    Args:
+      rule: of any source. The shift belongs to a rule by ``"scale"`` and is 0 otherwise.
+
+    Returns:
+      A rule by ``"scale"``.
+
+    Example:
+      >>> rule_for_boxes(LSP_RULE._replace(shift=0.5)).shift
+      0.0
+    """
+    return CropRule("scale", rule.enlargement, rule.shift if rule.source == "scale" else 0.0)
+
+
+def box_crop(box: np.ndarray, rule: CropRule) -> Crop:
+    """The crop that a checkpoint's rule gives for a box.
+
+    Args:
+      box: [4], (x, y, width, height) in pixels.
+      rule: the checkpoint's; see `rule_for_boxes`.
+
+    Returns:
+      An upright crop.
+
+    Raises:
+      JaxposeError: the box has no extent.
+
+    Example:
+      >>> box_crop(np.array([10.0, 20.0, 40.0, 80.0]), IMAGE_RULE)
+      Crop(center=(30.0, 60.0), side=80.0, rotation=0.0, flip=False)
+    """
+    x, y, width, height = np.asarray(box, np.float64).tolist()
+    example = {"center": (x + width / 2, y + height / 2), "scale": max(width, height)}
+    return example_crop(example, rule_for_boxes(rule))
 
 
 def _scale_extent(example):

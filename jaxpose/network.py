@@ -36,14 +36,15 @@ class PoseOutput(NamedTuple):
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a fraction of the crop's width and height, at least
         float32.
-      confidence: [K, B, J] logits of the joint's probability; `jax.nn.sigmoid` makes it one.
+      presence_logits: [K, B, J], of the probability that the joint is in the crop, which
+        `jax.nn.sigmoid` makes of them.
       heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
       context_keypoints: [K, B, J, 2], the context maps' own aggregated positions, the second term
         of eq. 6; None where there are no context maps.
     """
 
     keypoints: jax.Array
-    confidence: jax.Array
+    presence_logits: jax.Array
     heatmaps: jax.Array | None
     context_keypoints: jax.Array | None = None
 
@@ -383,7 +384,7 @@ class PoseNet(nn.Module):
         )
         return PoseOutput(
             keypoints=aggregate(alpha=self.alpha),
-            confidence=decoded.part_logits,
+            presence_logits=decoded.part_logits,
             heatmaps=raw if heatmaps else None,
             context_keypoints=aggregate(alpha=0.0) if self.num_context_maps else None,
         )

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxpose.heatmaps import Grid
+from jaxpose.heatmaps import Grid, spatial_softmax
 from jaxpose.network import decode_maps
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
@@ -70,7 +70,6 @@ def draw_skeleton(
     limbs: Sequence[Sequence[str]],
     confidence: np.ndarray | None = None,
     threshold: float = 0.0,
-    labeled: np.ndarray | None = None,
 ) -> np.ndarray:
     """A person's limbs and joints on an image, smooth, as thick as the person's size asks for.
 
@@ -82,7 +81,6 @@ def draw_skeleton(
       limbs: pairs of names; one is drawn if both of its ends are.
       confidence: [J] probabilities; joints below ``threshold`` are not drawn.
       threshold: see ``confidence``.
-      labeled: bool [J]; joints without are not drawn.
 
     Returns:
       uint8 [H, W, 3], a new image.
@@ -92,8 +90,6 @@ def draw_skeleton(
     drawn = np.asarray(np.isfinite(points).all(axis=-1))
     if confidence is not None:
         drawn &= np.asarray(confidence) >= threshold
-    if labeled is not None:
-        drawn &= np.asarray(labeled, bool)
     if not drawn.any():
         return canvas
     extent = np.ptp(points[drawn], axis=0).max()
@@ -148,6 +144,7 @@ def part_maps(
     heatmaps: np.ndarray,
     *,
     joints: Sequence[str],
+    temperature: float = 1.0,
     size: int | None = None,
     image: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -156,6 +153,7 @@ def part_maps(
     Args:
       heatmaps: [H, W, J] raw maps.
       joints: J names; their colors are those of ``draw_skeleton``.
+      temperature: of the network's soft-argmax.
       size: height of the image in pixels; by default 8 for each cell, the network's input.
       image: uint8 [S, S', 3] that the maps cover, to be seen beneath them; it decides the size.
 
@@ -163,7 +161,7 @@ def part_maps(
       uint8 [S, S', 3] RGB. A pixel is as bright as the map that is highest there, relative to that
       map's own highest cell, and has the colors of those that are about as high.
     """
-    weights = _stretched(_relative_softmax(heatmaps), _shape(heatmaps, size, image))
+    weights = _stretched(_relative_softmax(heatmaps, temperature), _shape(heatmaps, size, image))
     colors = joint_colors(joints).astype(np.float32) / 255
     # Squares: of overlapping maps the higher one gives the hue; their sum would be white.
     shares = np.square(weights) / np.maximum(np.square(weights).sum(axis=-1, keepdims=True), 1e-9)
@@ -175,6 +173,7 @@ def heat_map(
     heatmap: np.ndarray,
     *,
     softmaxed: bool = True,
+    temperature: float = 1.0,
     size: int | None = None,
     image: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -184,6 +183,7 @@ def heat_map(
       heatmap: [H, W], raw.
       softmaxed: show its softmax, from 0 to its highest cell; else the raw map, from its lowest to
         its highest.
+      temperature: of the network's soft-argmax; unused for the raw map.
       size: as in ``part_maps``.
       image: uint8 [S, S', 3], as in ``part_maps``.
 
@@ -192,7 +192,7 @@ def heat_map(
     """
     maps = np.asarray(heatmap, np.float64)[..., None]
     if softmaxed:
-        maps = _relative_softmax(maps)
+        maps = _relative_softmax(maps, temperature)
     else:
         low, high = maps.min(), maps.max()
         maps = (maps - low) / max(high - low, 1e-9)
@@ -205,20 +205,22 @@ def heat_map(
     return _to_uint8((1 - shown) * _ground(value.shape, image) + shown * color)
 
 
-def _relative_softmax(heatmaps: np.ndarray) -> np.ndarray:
+def _relative_softmax(heatmaps: np.ndarray, temperature: float) -> np.ndarray:
     """Softmax of maps [H, W, M] over H and W, each divided by its highest cell, which is 1 then."""
-    maps = np.asarray(heatmaps, np.float64)
-    return np.exp(maps - maps.max(axis=(0, 1)))
+    maps = np.moveaxis(np.asarray(heatmaps, np.float32), -1, 0)
+    weights = np.asarray(spatial_softmax(maps, temperature=temperature))
+    return np.moveaxis(weights / weights.max(axis=(1, 2), keepdims=True), 0, -1)
 
 
 def single_maps(
-    heatmaps: np.ndarray, *, joints: Sequence[str], size: int
+    heatmaps: np.ndarray, *, joints: Sequence[str], temperature: float = 1.0, size: int
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Single part maps before and after the softmax (Fig. 5).
 
     Args:
       heatmaps: [H, W, J] raw maps.
       joints: J names. Those that Fig. 5 shows are shown; of a skeleton that has none of them, all.
+      temperature: of the network's soft-argmax.
       size: height of an image in pixels.
 
     Returns:
@@ -229,7 +231,7 @@ def single_maps(
         (
             joints[index].replace("_", " "),
             heat_map(heatmaps[..., index], softmaxed=False, size=size),
-            heat_map(heatmaps[..., index], size=size),
+            heat_map(heatmaps[..., index], temperature=temperature, size=size),
         )
         for index in known or range(len(joints))
     ]
@@ -282,6 +284,7 @@ def moved_most(
             np.concatenate([part[channel, None], context[channel]]),
             probabilities[channel],
             keypoints[index],
+            temperature=temperature,
         )
         found.append((joints[index].replace("_", " "), images))
     return found
@@ -293,6 +296,8 @@ def context_images(
     positions: np.ndarray,
     probabilities: np.ndarray,
     prediction: np.ndarray,
+    *,
+    temperature: float = 1.0,
 ) -> list[tuple[str, np.ndarray]]:
     """One joint's part map, its context maps, and what they change (Fig. 6, eq. 6).
 
@@ -302,6 +307,7 @@ def context_images(
       positions: [1 + C, 2], (x, y) in [0, 1] that the soft-argmax reads off each.
       probabilities: [C] of the context maps.
       prediction: [2], the aggregated position.
+      temperature: of the network's soft-argmax.
 
     Returns:
       (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the answer: a hollow
@@ -315,7 +321,7 @@ def context_images(
     captions += [f"context map {i + 1}, p = {p:.2f}" for i, p in enumerate(probabilities)]
     found = []
     for index, caption in enumerate(captions):
-        drawing = heat_map(heatmaps[..., index], image=image)
+        drawing = heat_map(heatmaps[..., index], temperature=temperature, image=image)
         _line(drawing, pixels[index], pixels[index], 3 * width, context if index else part)
         found.append((caption, drawing))
     drawing = np.array(image, np.uint8)

@@ -64,7 +64,7 @@ def test_output_shapes(context_maps):
     apply = functools.partial(net.apply, heatmaps=True)
     output = jax.eval_shape(apply, shapes(net), jnp.zeros((5, 160, 64, 3)))
     assert output.keypoints.shape == (2, 5, 3, 2)
-    assert output.confidence.shape == (2, 5, 3)
+    assert output.presence_logits.shape == (2, 5, 3)
     assert output.heatmaps.shape == (2, 5, 20, 8, 3 * (1 + context_maps))
 
 
@@ -99,7 +99,7 @@ def test_images_are_rectangular_and_answers_are_shares_of_them(output):
     assert output.heatmaps.shape == (2, 2, 8, 4, 9)
     assert np.isfinite(output.heatmaps).all()
     assert ((output.keypoints > 0) & (output.keypoints < 1)).all()
-    assert output.keypoints.dtype == output.confidence.dtype == jnp.float32
+    assert output.keypoints.dtype == output.presence_logits.dtype == jnp.float32
 
 
 def half_pixel(n):
@@ -109,9 +109,9 @@ def half_pixel(n):
 def test_predictions_are_the_heat_maps_decoded(output):
     for k, b in np.ndindex(2, 2):
         heatmaps = np.asarray(output.heatmaps[k, b])
-        keypoints, confidence = expected_decoding(heatmaps, 3, 0.8, half_pixel)
+        keypoints, logits = expected_decoding(heatmaps, 3, 0.8, half_pixel)
         np.testing.assert_allclose(output.keypoints[k, b], keypoints, atol=1e-6)
-        np.testing.assert_allclose(output.confidence[k, b], confidence, rtol=1e-6)
+        np.testing.assert_allclose(output.presence_logits[k, b], logits, rtol=1e-6)
         context, _ = expected_decoding(heatmaps, 3, 0.0, half_pixel)
         np.testing.assert_allclose(output.context_keypoints[k, b], context, atol=1e-6)
 
@@ -126,7 +126,7 @@ def test_bfloat16_stays_close_to_float32(variables, images, output):
     rounded = outputs(TINY.clone(dtype=jnp.bfloat16), variables, images)
     assert rounded.keypoints.dtype == jnp.float32
     np.testing.assert_allclose(rounded.keypoints, output.keypoints, atol=0.02)
-    np.testing.assert_allclose(rounded.confidence, output.confidence, atol=0.3)
+    np.testing.assert_allclose(rounded.presence_logits, output.presence_logits, atol=0.3)
 
 
 def test_portable_layers_answer_alike_and_know_no_platform(variables, images, output):
@@ -276,7 +276,7 @@ def test_rematerialization_changes_no_gradient(variables, images):
         def loss(params):
             start = {**variables, "params": params}
             output, _ = net.apply(start, images, train=True, mutable=["batch_stats"])
-            return (output.keypoints**2).sum() + output.confidence.sum()
+            return (output.keypoints**2).sum() + output.presence_logits.sum()
 
         return jax.jit(jax.grad(loss))(variables["params"])
 
@@ -347,7 +347,7 @@ def test_strict_promotion_gives_the_same_numbers(images, flag):
         jax.eval_shape(SMALL.init, jax.random.key(0), images)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours.keypoints, theirs.keypoints)
-        np.testing.assert_array_equal(ours.confidence, theirs.confidence)
+        np.testing.assert_array_equal(ours.presence_logits, theirs.presence_logits)
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
@@ -363,7 +363,9 @@ def test_sharded_images_keep_their_shards(axis_type, portable):
     of_batch = NamedSharding(mesh, PartitionSpec(None, "a"))
     assert found.keypoints.sharding.is_equivalent_to(of_batch, 4)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-5)
-    np.testing.assert_allclose(found.confidence, expected.confidence, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        found.presence_logits, expected.presence_logits, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.slow
@@ -375,7 +377,7 @@ def test_gradients_on_a_mesh_with_explicit_axes():
     def loss(params, variables, images):
         variables = {**variables, "params": params}
         output, _ = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])
-        return jnp.sum(jnp.sin(output.keypoints)) + jnp.sum(jnp.square(output.confidence))
+        return jnp.sum(jnp.sin(output.keypoints)) + jnp.sum(jnp.square(output.presence_logits))
 
     of_params = jax.jit(jax.grad(loss))
     expected = by_name(of_params(variables["params"], variables, images))

@@ -21,7 +21,7 @@ from jaxpose.evaluation import any_joints, oks, protocols
 from jaxpose.evaluation.baselines import constant_poses
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import PARTS_ALONE
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.evaluation.scoring import evaluate_checkpoint
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables

@@ -50,7 +50,7 @@ def test_a_dot_is_drawn_where_the_joint_is(place):
 
 
 def test_a_limb_covers_its_segment_and_nothing_far_from_it():
-    image = changed(draw(labeled=[True, True, False]))
+    image = changed(draw([*POINTS[:2], (np.nan, np.nan)]))
     distance = distance_to_segment(POINTS[0], POINTS[1])
     assert image[distance < 0.5].all()
     assert not image[distance > 5].any()
@@ -59,11 +59,10 @@ def test_a_limb_covers_its_segment_and_nothing_far_from_it():
 @pytest.mark.parametrize(
     "options",
     [
-        {"labeled": [True, True, False]},
         {"confidence": [0.9, 0.5, 0.4], "threshold": 0.5},
         {"points": np.where([[False], [False], [True]], np.inf, POINTS)},
     ],
-    ids=["not labeled", "not confident", "not finite"],
+    ids=["not confident", "not finite"],
 )
 def test_a_joint_that_is_not_there_is_not_drawn_nor_are_its_limbs(options):
     expected = draw_skeleton(GRAY, POINTS[:2], joints=JOINTS[:2], limbs=LIMBS)
@@ -72,7 +71,7 @@ def test_a_joint_that_is_not_there_is_not_drawn_nor_are_its_limbs(options):
 
 
 def test_nobody_there_leaves_the_image():
-    np.testing.assert_array_equal(draw(labeled=[False] * 3), GRAY)
+    np.testing.assert_array_equal(draw(np.full((3, 2), np.nan)), GRAY)
 
 
 def test_the_given_image_is_not_drawn_on():
@@ -163,6 +162,21 @@ def test_the_softmax_leaves_the_peak_and_dims_the_rest():
     )
     assert np.abs(np.argwhere(after == after.max())[0] - 44).max() <= 4
     assert after.mean() < before.mean() / 2
+
+
+def test_softmaxed_maps_are_as_wide_as_the_networks_temperature_makes_them():
+    heatmap = np.random.default_rng(0).normal(size=(16, 16)) + one_hot(16, 16, 5, 5, 8.0)
+    maps = np.stack([heatmap, one_hot(16, 16, 9, 3, 8.0), one_hot(16, 16, 2, 12, 8.0)], axis=-1)
+    colder = heat_map(heatmap, temperature=4.0)
+    np.testing.assert_array_equal(colder, heat_map(heatmap / 4))
+    assert (colder != heat_map(heatmap)).any()
+    np.testing.assert_array_equal(
+        part_maps(maps, joints=JOINTS, temperature=4.0), part_maps(maps / 4, joints=JOINTS)
+    )
+    found = single_maps(maps, joints=("tail", "nose", "ear"), temperature=4.0, size=64)
+    for index, (_, raw, softmaxed) in enumerate(found):
+        np.testing.assert_array_equal(raw, heat_map(maps[..., index], softmaxed=False, size=64))
+        np.testing.assert_array_equal(softmaxed, heat_map(maps[..., index] / 4, size=64))
 
 
 @pytest.mark.parametrize("softmaxed", [False, True])

@@ -21,7 +21,7 @@ from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
 from jaxpose.evaluation import calibration, inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.geometry import IMAGE_RULE, example_crop
 from jaxpose.optional import import_optional
@@ -72,8 +72,8 @@ def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredic
     truth = prepared.annotations(split)
     return LabeledPredictions(
         prediction=np.stack(found),
-        ground_truth=truth["keypoints"],
-        labeled=truth["labeled"],
+        ground_truth=truth.keypoints,
+        labeled=truth.labeled,
         joints=split.joints,
         prediction_joints=estimator.joints,
     )
@@ -114,7 +114,7 @@ def confidence_text(predictions: inference.Predictions) -> str:
     ]
     for row in calibration.reliability(probability.ravel(), present.ravel()):
         lines.append(
-            f"| {row.low:g} to {row.high:g} | {row.count} | {row.probability:.3f} | "
+            f"| {row.low:g} to {row.high:g} | {row.joints} | {row.probability:.3f} | "
             f"{row.present:.3f} |"
         )
     return "\n".join(lines)
@@ -225,7 +225,7 @@ def draw_first_image(path: str | pathlib.Path, photo: str) -> None:
     """The README's image: a photo's skeleton and part maps."""
     estimator = PoseEstimator.from_checkpoint(path)
     box = estimator.predict(photo).boxes[0]
-    sheet = panels.all_part_maps(estimator, panels.look_at(estimator, photo, box))
+    sheet = panels.all_part_maps(estimator, panels.predict_person(estimator, photo, box))
     image_of = import_optional("PIL.Image", extra="predict")
     image_of.fromarray(sheet).save(FOLDER / "images" / "first.webp", quality=85, method=6)
 

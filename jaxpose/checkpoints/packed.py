@@ -7,26 +7,17 @@ and its metadata as JSON text. Every command that takes a checkpoint takes one.
 import json
 import os
 import pathlib
-import zipfile
-import zlib
 
 import flax
 import numpy as np
 
-from jaxpose._compat import npz_error_reason
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
+from jaxpose.npz import read_npz
 from jaxpose.storage import open_path
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
-MAX_BYTES = 2**30  # unpacked; PoseNet of the paper has 59 MB in float32
-
-# What NumPy raises for files that are cut off, hold objects, or lie about their size.
-_DAMAGE = (
-    *(OSError, ValueError, KeyError, EOFError, MemoryError, RuntimeError, SyntaxError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-)
 
 
 def names() -> list[str]:
@@ -84,14 +75,8 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
       JaxposeError: the file is missing, corrupt, no packed checkpoint, or of a newer jaxpose.
     """
     try:
-        # Opened here, since np.load leaves a file open that it cannot read.
         path = open_path(path)
-        with path.open("rb") as file:
-            if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > MAX_BYTES:
-                raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(path)
         record = json.loads(str(arrays.pop(METADATA)))
         metadata = CheckpointMetadata.from_json(record, path)
         flat = {name: value.astype(np.float32) for name, value in arrays.items()}
@@ -99,7 +84,8 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
         return {kind: variables[kind] for kind in ("params", "batch_stats")}, metadata
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give a packed checkpoint") from None
-    except _DAMAGE as error:
-        raise JaxposeError(
-            f"{path} is not a packed checkpoint ({npz_error_reason(error)})"
-        ) from None
+    except KeyError as error:
+        raise JaxposeError(f"{path} is not a packed checkpoint (it has no {error})") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise JaxposeError(f"{path} is not a packed checkpoint ({reason})") from None

@@ -55,7 +55,7 @@ def result_entry(
 
     Args:
       keypoints: [J, 2], (x, y) in pixels, continuous.
-      confidence: [J], probability that the joint is in the image; their mean is the score.
+      confidence: [J], of the joints; their mean is the score.
       image_id: as the annotation file has it.
       category_id: likewise.
       threshold: probability from which v is 2. Below it v is 0 and the position is kept, since

@@ -179,18 +179,67 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
     return {**example, "stored_size": (header.width, header.height) if header else (0, 0)}
 
 
-def annotations(split: PreparedSplit) -> dict[str, np.ndarray]:
-    """Everything that a split says about its N persons, but for the images.
+class Annotations(NamedTuple):
+    """What a split says about its N persons, in pixels of the stored images.
+
+    Attributes:
+      keypoints: [N, J, 2], (x, y); 0 where not labeled.
+      labeled: bool [N, J].
+      visible: bool [N, J], labeled and not marked occluded.
+      box: [N, 4], (x, y, width, height).
+      center: [N, 2], (x, y), the nominal center.
+      scale: [N], the nominal size.
+      head_size: [N]; 0 where unknown.
+      separated: bool [N], MPII's sufficiently separated persons; true elsewhere.
+      image_name: str [N], file name in the release.
+      person: int [N], index of the person in the image.
+      stored_size: int [N, 2], (width, height) of the image; 0 where it cannot be read.
+      annolist_index: int [N], of MPII.
+      origin: [N, 2], of MPII: release pixels are origin + stored pixels / zoom.
+      zoom: [N], of MPII.
+      area: [N], of COCO, square pixels.
+      annotation_id: str [N], of COCO.
+      image_id: str [N], of COCO.
+    """
+
+    keypoints: np.ndarray
+    labeled: np.ndarray
+    visible: np.ndarray
+    box: np.ndarray
+    center: np.ndarray
+    scale: np.ndarray
+    head_size: np.ndarray
+    separated: np.ndarray
+    image_name: np.ndarray
+    person: np.ndarray
+    stored_size: np.ndarray
+    annolist_index: np.ndarray | None = None
+    origin: np.ndarray | None = None
+    zoom: np.ndarray | None = None
+    area: np.ndarray | None = None
+    annotation_id: np.ndarray | None = None
+    image_id: np.ndarray | None = None
+
+    def select(self, index: Any) -> "Annotations":
+        """The annotations of some persons; ``index`` is anything that indexes their axis."""
+        return Annotations(**{name: values[index] for name, values in self._present().items()})
+
+    def example(self, index: int) -> dict[str, Any]:
+        """One person's annotations by name, as `geometry.example_crop` reads them."""
+        return {name: values[index] for name, values in self._present().items()}
+
+    def _present(self) -> dict[str, np.ndarray]:
+        return {name: values for name, values in self._asdict().items() if values is not None}
+
+
+def annotations(split: PreparedSplit) -> Annotations:
+    """Read everything that a split says about its N persons, but for the images.
 
     Args:
       split: of a prepared data set.
 
     Returns:
-      A dict of stacked arrays, by the schema's names: ``keypoints`` [N, J, 2] pixels of the stored
-      image (0 where not labeled), ``labeled`` and ``visible`` [N, J], ``box`` [N, 4],
-      ``center`` [N, 2], ``scale``, ``head_size``, ``person``, ``separated`` [N], ``image_name``
-      [N] of str, ``stored_size`` [N, 2], and whatever else the data set has (MPII:
-      ``annolist_index``, ``origin``, ``zoom``).
+      The schema's features, stacked; other features are left out.
 
     Raises:
       JaxposeError: the split's files are gone or broken.
@@ -198,9 +247,9 @@ def annotations(split: PreparedSplit) -> dict[str, np.ndarray]:
     columns: dict[str, list] = {}
     for index in range(len(split.source)):
         for name, value in read_example(split, index).items():
-            if name != "image":
+            if name in Annotations._fields:
                 columns.setdefault(name, []).append(value)
-    return {name: _stack(values) for name, values in columns.items()}
+    return Annotations(**{name: _stack(values) for name, values in columns.items()})
 
 
 def _stack(values: list) -> np.ndarray:

@@ -27,7 +27,7 @@ def about(estimator: PoseEstimator) -> dict[str, Any]:
     }
 
 
-def answer(
+def predict_photo(
     estimator: PoseEstimator, data: bytes, box: Sequence[float] | None = None
 ) -> dict[str, Any]:
     """Everything that the page shows of one person.
@@ -49,9 +49,9 @@ def answer(
     """
     image = as_image(_opened(data))
     found = estimator.predict(image, None if box is None else [box])
-    person = panels.look_at(estimator, image, found.boxes[0])
+    person = panels.predict_person(estimator, image, found.boxes[0])
     crop = person.maps.crop
-    heatmaps = panels.part_maps_of(estimator, person)
+    heatmaps, temperature = panels.part_maps_of(estimator, person), estimator.net.temperature
     place = {name: index for index, name in enumerate(estimator.joints)}
     (left, top), side = np.subtract(crop.center, crop.side / 2), crop.side
     return {
@@ -65,7 +65,9 @@ def answer(
                 "y": float(y),
                 "confidence": float(confidence),
                 "color": "#" + bytes(color).hex(),
-                "map": _as_url(heat_map(heatmaps[..., index], image=person.crop)),
+                "map": _as_url(
+                    heat_map(heatmaps[..., index], temperature=temperature, image=person.crop)
+                ),
             }
             for index, (name, (x, y), confidence, color) in enumerate(
                 zip(

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxpose.demo.response import about, answer
+from jaxpose.demo.response import about, predict_photo
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator
@@ -113,16 +113,16 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     concurrency = import_optional("starlette.concurrency", extra="demo")
     requests = import_optional("starlette.requests", extra="demo")
 
-    def look(data, box):
+    def in_turn(data, box):
         with turn:
-            return answer(estimator, data, box)
+            return predict_photo(estimator, data, box)
 
     async def predict(request):
         try:
             data = await _body(request.stream())
             _check_type(request.headers.get("content-type", ""))
             box = _box(request.query_params.get("box"))
-            return responses.JSONResponse(await concurrency.run_in_threadpool(look, data, box))
+            return responses.JSONResponse(await concurrency.run_in_threadpool(in_turn, data, box))
         except TooLarge as error:
             return responses.JSONResponse({"error": str(error)}, 413)
         except WrongType as error:

@@ -1,11 +1,12 @@
 """PCK for any joints: columns that follow from the flip pairs, in a unit that the data have."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxpose.data.prepared import Annotations
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import metrics
 from jaxpose.evaluation.protocols import Protocol
@@ -21,19 +22,21 @@ class Unit(NamedTuple):
     Attributes:
       normalizer: as `Protocol` has it.
       words: for tables.
+      lacking: what persons without it lack, in words.
       threshold: of the table.
       thresholds: all that are reported, rising.
     """
 
     normalizer: str | tuple[str, str]
     words: str
+    lacking: str
     threshold: float
     thresholds: tuple[float, ...]
 
 
 UNITS = {
-    "head": Unit("head_size", "the head size", 0.5, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "box": Unit("box_diagonal", "the box diagonal", 0.1, (0.02, 0.05, 0.1, 0.2)),
+    "head": Unit("head_size", "the head size", "head size", 0.5, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "box": Unit("box_diagonal", "the box diagonal", "a box", 0.1, (0.02, 0.05, 0.1, 0.2)),
 }
 _TWO_JOINTS = (0.2, (0.05, 0.1, 0.15, 0.2))  # threshold and thresholds, those of PCK on LSP
 
@@ -62,17 +65,17 @@ def unit_named(name: str) -> Unit:
             f"the unit of PCK is {name!r}; write pck:head, pck:box, or two joints such as "
             "pck:nose,tail"
         )
-    return Unit((ends[0], ends[1]), f"the distance {ends[0]} to {ends[1]}", *_TWO_JOINTS)
+    words = f"the distance {ends[0]} to {ends[1]}"
+    lacking = " or ".join(name.replace("_", " ") for name in ends)
+    return Unit((ends[0], ends[1]), words, lacking, *_TWO_JOINTS)
 
 
-def available_unit(
-    truth: Mapping[str, np.ndarray], joints: Sequence[str], *, unit: str = AUTO
-) -> Unit | None:
+def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUTO) -> Unit | None:
     """The unit by which the persons of a truth can be scored.
 
     Args:
-      truth: arrays of N persons: ``keypoints`` [N, J, 2], ``labeled`` [N, J], ``head_size`` [N] and
-        ``box`` [N, 4], as `prepared.annotations` returns them.
+      truth: of N persons with J joints; ``keypoints``, ``labeled``, ``head_size`` and ``box`` are
+        read.
       joints: names of the J joints.
       unit: as `unit_named` has it, or "auto": the head size if all labeled persons have one, else
         the box.
@@ -84,16 +87,16 @@ def available_unit(
       JaxposeError: as `unit_named`.
 
     Example:
-      >>> truth = {
-      ...     "keypoints": np.ones((2, 1, 2)), "labeled": np.ones((2, 1), bool),
-      ...     "head_size": np.array([0.0, 9.0]), "box": np.array([[0, 0, 30.0, 40.0]] * 2),
-      ... }
+      >>> truth = Annotations(*[np.zeros(2)] * 11)._replace(
+      ...     keypoints=np.ones((2, 1, 2)), labeled=np.ones((2, 1), bool),
+      ...     head_size=np.array([0.0, 9.0]), box=np.array([[0, 0, 30.0, 40.0]] * 2),
+      ... )
       >>> available_unit(truth, ["nose"]).words
       'the box diagonal'
     """
-    persons = np.asarray(truth["labeled"], bool).any(axis=1)
+    persons = np.asarray(truth.labeled, bool).any(axis=1)
     if unit == AUTO:
-        if persons.any() and (truth["head_size"][persons] > 0).all():
+        if persons.any() and (truth.head_size[persons] > 0).all():
             return UNITS["head"]
         unit = "box"
     chosen = unit_named(unit)
@@ -101,12 +104,12 @@ def available_unit(
         if not set(chosen.normalizer) <= set(joints):
             return None
         length = metrics.joint_distance(
-            truth["keypoints"], truth["labeled"], joints=joints, ends=chosen.normalizer
+            truth.keypoints, truth.labeled, joints=joints, ends=chosen.normalizer
         )
     elif chosen.normalizer == "head_size":
-        length = truth["head_size"]
+        length = truth.head_size
     else:
-        length = metrics.box_diagonal(truth["box"])
+        length = metrics.box_diagonal(truth.box)
     return chosen if (length[persons] > 0).any() else None
 
 
@@ -139,6 +142,7 @@ def pck_protocol(
         thresholds=unit.thresholds,
         reported=unit.thresholds,
         unit=unit.words,
+        lacking=unit.lacking,
         has_error=True,
     )
 

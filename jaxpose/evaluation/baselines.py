@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxpose import geometry
-from jaxpose.evaluation import metrics
 from jaxpose.evaluation.evaluation_set import EvaluationSet, joints_in_crops
 from jaxpose.evaluation.inference import Predictions
 
@@ -28,7 +27,23 @@ def constant_poses(
     median = np.full(points.shape[1:], np.nan)
     for joint in np.flatnonzero(labeled.any(axis=0)):
         median[joint] = np.median(points[labeled[:, joint], joint], axis=0)
-    return metrics.mean_pose(points, labeled), median
+    return mean_pose(points, labeled), median
+
+
+def mean_pose(keypoints: np.ndarray, labeled: np.ndarray) -> np.ndarray:
+    """Compute each joint's mean position over the persons who have it.
+
+    Args:
+      keypoints: [N, J, 2] positions (x, y), normalized to the crop.
+      labeled: bool [N, J].
+
+    Returns:
+      float64 [J, 2]; NaN, hence wrong in every metric, for joints that nobody has.
+    """
+    mask = np.asarray(labeled, bool)[..., None]
+    total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)
+    count = mask.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def constant_predictions(

@@ -11,14 +11,14 @@ class Bin(NamedTuple):
 
     Attributes:
       low, high: the range; `high` belongs to the last one alone.
-      count: joints in it.
+      joints: number of joints in it.
       probability: their mean.
       present: the fraction of them that is there.
     """
 
     low: float
     high: float
-    count: int  # type: ignore[assignment]  # the tuple's own method
+    joints: int
     probability: float
     present: float
 

@@ -17,7 +17,7 @@ class EvaluationSet(NamedTuple):
       joints: the network's joint names, in channel order.
       trained_joints: those of them that had a label in training; the others are not scored.
       truth_joints: names of the truth's J joints.
-      truth: `prepared.annotations` of the N persons, in pixels of the stored images.
+      truth: of the N persons, in pixels of the stored images.
       flip_pairs: pairs of the truth's joints that a mirror exchanges.
       sigmas: of OKS, one for each of the truth's joints; () where they are not known.
       ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
@@ -27,7 +27,7 @@ class EvaluationSet(NamedTuple):
     joints: tuple[str, ...]
     trained_joints: tuple[str, ...]
     truth_joints: tuple[str, ...]
-    truth: Mapping[str, np.ndarray]
+    truth: prepared.Annotations
     flip_pairs: tuple[tuple[str, str], ...] = ()
     sigmas: tuple[float, ...] = ()
     ignored: tuple[Mapping[str, Any], ...] = ()
@@ -93,13 +93,10 @@ def joints_in_crops(evaluation_set: EvaluationSet, rule: geometry.CropRule) -> J
       rule: how a crop is cut.
     """
     truth = evaluation_set.truth
-    persons = len(truth["labeled"])
-    crops = [
-        geometry.example_crop({name: values[i] for name, values in truth.items()}, rule)
-        for i in range(persons)
-    ]
+    persons = len(truth.labeled)
+    crops = [geometry.example_crop(truth.example(i), rule) for i in range(persons)]
     to_image = np.array([geometry.crop_to_image(crop) for crop in crops]).reshape(-1, 2, 3)
     order = joint_index(evaluation_set.truth_joints, evaluation_set.joints)
-    keypoints = truth["keypoints"][:, order].astype(np.float64)
+    keypoints = truth.keypoints[:, order].astype(np.float64)
     points = geometry.apply_affine(geometry.invert_affine(to_image), keypoints)
-    return JointsInCrops(crops, to_image, points, truth["labeled"][:, order] & (order >= 0))
+    return JointsInCrops(crops, to_image, points, truth.labeled[:, order] & (order >= 0))

@@ -66,7 +66,7 @@ def predict_crops(
 
     def predict(images):
         output = net.apply(variables, normalize(images, net.dtype), train=False)
-        return output.keypoints, output.confidence
+        return output.keypoints, output.presence_logits
 
     return _with_mirror(predict, images, flipped)
 
@@ -86,7 +86,7 @@ def predict_maps(
       then context maps grouped by joint), all at least float32.
     """
     output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
-    probabilities = jax.nn.sigmoid(output.confidence[-1].astype(jnp.float32))
+    probabilities = jax.nn.sigmoid(output.presence_logits[-1].astype(jnp.float32))
     return output.keypoints[-1], probabilities, output.heatmaps[-1].astype(jnp.float32)
 
 
@@ -147,7 +147,7 @@ def decode_crops(
         others = [
             jax.vmap(decoders[name], in_axes=-1, out_axes=-2)(parts) for name in decoding_names(net)
         ]
-        return jnp.stack([output.keypoints, *others]), output.confidence
+        return jnp.stack([output.keypoints, *others]), output.presence_logits
 
     return _with_mirror(predict, images, flipped)
 

@@ -139,6 +139,9 @@ def joint_distance(
     return np.where(np.asarray(labeled, bool)[:, index].all(axis=1), length, 0.0)
 
 
+TORSO_ENDS = ("left_shoulder", "right_hip")
+
+
 def torso_diagonal(
     ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str]
 ) -> np.ndarray:
@@ -155,8 +158,7 @@ def torso_diagonal(
     Raises:
       JaxposeError: the joint set has no such joint at all.
     """
-    ends = ("left_shoulder", "right_hip")
-    return joint_distance(ground_truth, labeled, joints=joints, ends=ends)
+    return joint_distance(ground_truth, labeled, joints=joints, ends=TORSO_ENDS)
 
 
 # Each end is one joint, or the middle of two.
@@ -229,22 +231,6 @@ def area_under_curve(rate: np.ndarray, thresholds: Sequence[float]) -> float:
     """Mean height of a curve, rate [T] over rising thresholds [T], by the trapezoid rule."""
     steps = np.diff(thresholds)
     return float(((rate[1:] + rate[:-1]) / 2 * steps).sum() / steps.sum())
-
-
-def mean_pose(keypoints: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """The answer that looks at no image: each joint's mean over the persons who have it.
-
-    Args:
-      keypoints: [N, J, 2] positions (x, y), normalized to the crop.
-      labeled: bool [N, J].
-
-    Returns:
-      float64 [J, 2]; NaN, hence wrong in every metric, for joints that nobody has.
-    """
-    mask = np.asarray(labeled, bool)[..., None]
-    total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)
-    count = mask.sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:

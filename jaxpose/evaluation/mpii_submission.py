@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy.io
 
+from jaxpose.data.prepared import Annotations
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import MPII, joint_index
 
 NAME = "pred_keypoints_mpii.mat"
@@ -27,7 +28,7 @@ NOTHING = np.zeros((0, 0))
 def write(
     path: str | os.PathLike,
     images: Sequence[tuple[str, Sequence[tuple[float, float] | None]]],
-    truth: Mapping[str, np.ndarray],
+    truth: Annotations,
     predictions: LabeledPredictions,
 ) -> None:
     """Write the file.
@@ -36,7 +37,8 @@ def write(
       path: of the file; the toolkit wants it to be called `NAME`.
       images: of the release's test part, in its order: name, and of each rectangle its position
         (x, y) in release pixels by our convention, None where it has none.
-      truth: ``image_name`` and ``person`` (the rectangle's place in its image) of the N persons.
+      truth: of the N persons; ``image_name`` and ``person`` (the rectangle's place in its image)
+        are read.
       predictions: of them, in release pixels. Joints that are not MPII's are left out.
 
     Raises:
@@ -44,7 +46,7 @@ def write(
     """
     ids = joint_index(MPII.joints, predictions.prediction_joints)
     found = {}
-    persons = zip(truth["image_name"].tolist(), truth["person"].tolist(), strict=True)
+    persons = zip(truth.image_name.tolist(), truth.person.tolist(), strict=True)
     for (name, number), points in zip(persons, predictions.prediction, strict=True):
         found[name, number] = _structs(
             [

@@ -59,7 +59,7 @@ class Entries(NamedTuple):
 
 def lacks(evaluation_set: EvaluationSet) -> str:
     """What a truth lacks for OKS-AP, in words; "" if nothing."""
-    missing = [name for name in ("area", "image_id") if name not in evaluation_set.truth]
+    missing = [name for name in ("area", "image_id") if getattr(evaluation_set.truth, name) is None]
     missing += ["sigmas"] * (not evaluation_set.sigmas)
     return " and ".join(missing)
 
@@ -102,7 +102,7 @@ def oks_ap(
         protocol=OKS_AP,
         persons=len(keypoints),
         persons_left_out=0,
-        not_labeled=int((~truth["labeled"]).sum()),
+        not_labeled=int((~truth.labeled).sum()),
         columns={key: figures[place] for key, _, place in COLUMNS},
         total=figures[0],
         pooled=None,
@@ -120,17 +120,17 @@ def coco_entries(
     """Truth and predictions of a split in COCO's format, images and persons numbered from 1."""
     kept, _ = _trained(evaluation_set)
     truth = evaluation_set.truth
+    assert truth.area is not None and truth.image_id is not None  # else `lacks` them
     in_network = joint_index(evaluation_set.joints, evaluation_set.truth_joints)[kept]
-    names = [*truth["image_id"].tolist(), *(entry["image_id"] for entry in evaluation_set.ignored)]
+    names = [*truth.image_id.tolist(), *(entry["image_id"] for entry in evaluation_set.ignored)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
     annotations, results = [], []
     for person in range(len(keypoints)):
-        image = {"image_id": numbers[truth["image_id"][person]], "category_id": 1}
-        visibility = np.where(truth["labeled"][person], 2, 0)
-        triples = np.column_stack([truth["keypoints"][person] - HALF_PIXEL, visibility])[kept]
+        image = {"image_id": numbers[truth.image_id[person]], "category_id": 1}
+        visibility = np.where(truth.labeled[person], 2, 0)
+        triples = np.column_stack([truth.keypoints[person] - HALF_PIXEL, visibility])[kept]
         annotations.append(
-            image
-            | _annotation(triples, truth["box"][person].tolist(), float(truth["area"][person]))
+            image | _annotation(triples, truth.box[person].tolist(), float(truth.area[person]))
         )
         found = np.column_stack(
             [keypoints[person, in_network] - HALF_PIXEL, np.full(len(in_network), 2)]

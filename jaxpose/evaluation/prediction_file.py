@@ -1,65 +1,28 @@
 """Predictions beside their truth: the .npz that evaluation writes and ``jaxpose score`` reads."""
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxpose._compat import npz_error_reason
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.labeled_predictions import (
+    ARRAY_NAMES,
+    LabeledPredictions,
+    check_predictions,
+)
+from jaxpose.npz import read_npz
 
-
-class LabeledPredictions(NamedTuple):
-    """N persons' predictions and truth; the file's arrays have the names that are set off here.
-
-    Attributes:
-      prediction: [N, P, 2] positions (x, y) in pixels of the release's image (``prediction``).
-      ground_truth: [N, J, 2] in the same pixels (``ground_truth``).
-      labeled: bool [N, J] (``labeled``; a file without it has all joints labeled).
-      joints: J names of the truth (``joint_names``; a file without it has the protocol's joints).
-      prediction_joints: P names of the prediction (``prediction_joint_names``; a file without it
-        has the truth's).
-      head_size: [N] pixels, or None (``head_size``; PCKh needs it).
-      description: for the table's title, such as the crop that was used (``description``).
-      separated: bool [N], MPII's sufficiently separated persons, or None (``separated``).
-      box: [N, 4] (x, y, width, height) in the same pixels, or None (``box``; PCK in units of the
-        box's diagonal needs it).
-    """
-
-    prediction: np.ndarray
-    ground_truth: np.ndarray
-    labeled: np.ndarray
-    joints: tuple[str, ...]
-    prediction_joints: tuple[str, ...]
-    head_size: np.ndarray | None = None
-    description: str = ""
-    separated: np.ndarray | None = None
-    box: np.ndarray | None = None
-
-
-_OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated", "box")
-MAX_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
 _OLD_LABELED = "labelled"  # old spelling, in files written before 0.1.0
-_NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _AS_NPZ = (
     "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labeled=...)"
-)
-_ARRAYS = {field: _NAMES.get(field, field) for field in LabeledPredictions._fields}
-
-# What numpy raises for files that are cut off, encrypted, hold objects, or lie about their size.
-_DAMAGE = (
-    *(OSError, ValueError, EOFError, MemoryError, RuntimeError, SyntaxError, UnicodeError),
-    *(zipfile.BadZipFile, zlib.error),
 )
 
 
 def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) -> None:
     """Writes the file that ``read_predictions`` reads; ``path`` ends in .npz."""
     given = {field: value for field, value in predictions._asdict().items() if value is not None}
-    arrays = {_ARRAYS[field]: np.asarray(value) for field, value in given.items()}
+    arrays = {ARRAY_NAMES[field]: np.asarray(value) for field, value in given.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
@@ -67,6 +30,10 @@ def read_predictions(
     path: str | os.PathLike, *, default_joints: Sequence[str] = ()
 ) -> LabeledPredictions:
     """Reads an .npz file of predictions; nothing in it is executed (no pickles).
+
+    Its arrays have the names of `LabeledPredictions`' fields, but for ``joint_names`` and
+    ``prediction_joint_names``. ``prediction`` and ``ground_truth`` are needed; without ``labeled``
+    all joints are labeled, without ``prediction_joint_names`` they are those of the truth.
 
     Args:
       path: the file.
@@ -103,109 +70,15 @@ def read_predictions(
         raise JaxposeError(f"{path}: {error}") from None
 
 
-def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
-    """The same with float64 positions and boolean labels, once shapes and values agree.
-
-    Raises:
-      JaxposeError: names the array that does not fit.
-    """
-    prediction, truth, labeled, joints, prediction_joints, head_size, _, separated, box = (
-        predictions
-    )
-    persons = len(truth) if np.ndim(truth) else 0
-    truth = _array(truth, "ground_truth", persons, joints, points=True)
-    prediction = _array(prediction, "prediction", persons, prediction_joints, points=True)
-    labeled = _array(labeled, "labeled", persons, joints)
-    labeled = _bool(labeled, "labeled")
-    bad = np.argwhere(labeled & ~np.isfinite(truth).all(axis=-1))
-    if len(bad):
-        person, joint = bad[0]
-        raise JaxposeError(
-            f"ground_truth of person {person}, {joints[joint]} is labeled and not finite; "
-            "clear its label"
-        )
-    if head_size is not None:
-        head_size = _array(head_size, "head_size", persons)
-    if separated is not None:
-        separated = _bool(_array(separated, "separated", persons), "separated")
-    if box is not None:
-        box = np.asarray(box)
-        if box.shape != (persons, 4) or box.dtype.kind not in "biuf":
-            raise JaxposeError(
-                f"box has shape {box.shape} of {box.dtype}; give numbers [persons, 4]"
-            )
-        box = box.astype(np.float64)
-    return predictions._replace(
-        prediction=prediction,
-        ground_truth=truth,
-        labeled=labeled,
-        head_size=head_size,
-        separated=separated,
-        box=box,
-    )
-
-
-def select_persons(
-    predictions: LabeledPredictions, index: np.ndarray | slice
-) -> LabeledPredictions:
-    """Keep the predictions for some of the N persons.
-
-    Args:
-      predictions: of N persons.
-      index: anything that indexes their axis, such as a bool [N] or a slice.
-    """
-    arrays = {name: getattr(predictions, name) for name in _OF_PERSONS}
-    return predictions._replace(
-        **{name: array[index] for name, array in arrays.items() if array is not None}
-    )
-
-
-def _bool(array: np.ndarray, name: str) -> np.ndarray:
-    if not np.isin(array, (0, 1)).all():
-        raise JaxposeError(f"{name} has values other than 0 and 1; make it bool")
-    return array.astype(bool)
-
-
-def _array(array, name, persons, joints=None, *, points=False) -> np.ndarray:
-    """The array as float64, if it is [persons], [persons, joints] or [persons, joints, 2]."""
-    array = np.asarray(array)
-    axes = ["persons"] + ["joints"] * (joints is not None) + ["2"] * points
-    shape = f"{name} has shape {array.shape}"
-    if array.ndim != len(axes) or (points and array.shape[2] != 2):
-        raise JaxposeError(f"{shape}; give [{', '.join(axes)}]")
-    if len(array) != persons:
-        raise JaxposeError(f"{shape}, and ground_truth has {persons} persons; give as many")
-    if joints is not None and (array.shape[1] != len(joints) or not joints):
-        key = _ARRAYS["prediction_joints" if name == "prediction" else "joints"]
-        raise JaxposeError(
-            f"{shape}, and {len(joints)} joints are named; give their names in {key}"
-        )
-    if array.dtype.kind not in "biuf":
-        raise JaxposeError(f"{name} holds {array.dtype}; give numbers")
-    return array.astype(np.float64)
-
-
 def _load(path) -> dict[str, np.ndarray]:
     """The arrays that are ours, of an .npz whose every fault becomes a JaxposeError."""
     try:
-        # Opened here, since np.load leaves a file open that it cannot read.
-        with open(path, "rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise JaxposeError(
-                    f"{path} cannot be read: it is not an .npz file, or truncated; {_AS_NPZ}"
-                )
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                if sum(entry.file_size for entry in archive.zip.infolist()) > MAX_BYTES:
-                    raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
-                stored = {"labeled" if n == _OLD_LABELED else n: n for n in archive.files}
-                return {n: archive[stored[n]] for n in stored if n in _ARRAYS.values()}
+        arrays = read_npz(path, names=(*ARRAY_NAMES.values(), _OLD_LABELED))
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give the .npz of predictions") from None
-    except _DAMAGE as error:
-        raise JaxposeError(
-            f"{path} cannot be read ({npz_error_reason(error)}); {_AS_NPZ}"
-        ) from None
+    except ValueError as error:
+        raise JaxposeError(f"{path} cannot be read ({error}); {_AS_NPZ}") from None
+    return {"labeled" if name == _OLD_LABELED else name: found for name, found in arrays.items()}
 
 
 def _names(arrays, key, default) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import metrics
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.prediction_file import (
+from jaxpose.evaluation.labeled_predictions import (
     LabeledPredictions,
     check_predictions,
     select_persons,
@@ -44,6 +44,8 @@ class Protocol(NamedTuple):
       has_curve: the area under the curve over ``thresholds`` is reported.
       extras: (key, parts whose entries are pooled), reported beside the table.
       unit: the normalizer in words, where the metric's name does not tell it.
+      lacking: what persons without a normalizer lack, in words; "" where nobody can lack it.
+      required_joints: joints that the truth must have.
       has_error: the normalized mean error (NME) is reported beside the table.
     """
 
@@ -61,6 +63,8 @@ class Protocol(NamedTuple):
     has_curve: bool = False
     extras: tuple[tuple[str, tuple[str, ...]], ...] = ()
     unit: str = ""
+    lacking: str = ""
+    required_joints: tuple[str, ...] = ()
     has_error: bool = False
 
     @property
@@ -183,6 +187,7 @@ MPII_PCKH = Protocol(
     thresholds=tuple(step / 100 for step in range(51)),
     reported=(0.1, 0.2, 0.3, 0.4, 0.5),
     has_curve=True,
+    lacking="head size",
     extras=(("upper_body", _sides("wrist") + _sides("elbow") + _sides("shoulder")),),
 )
 
@@ -206,6 +211,8 @@ LSP_PCK = Protocol(
     threshold=0.2,
     thresholds=(0.05, 0.1, 0.15, 0.2),
     reported=(0.05, 0.1, 0.15, 0.2),
+    lacking="left shoulder or right hip",
+    required_joints=metrics.TORSO_ENDS,
 )
 
 LSP_PCP = Protocol(
@@ -227,6 +234,7 @@ LSP_PCP = Protocol(
     threshold=0.5,
     thresholds=(0.5,),
     reported=(0.5,),
+    required_joints=metrics.TORSO_ENDS,
 )
 
 PROTOCOLS = {protocol.name: protocol for protocol in (MPII_PCKH, LSP_PCK, LSP_PCP)}
@@ -381,9 +389,12 @@ def _number(value: float) -> float | None:
 def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:
     """Names of the protocols that a truth can be scored by; none if nothing is labeled."""
     truth = evaluation_set.truth
-    names = []
-    if {"left_shoulder", "right_hip"} <= set(evaluation_set.truth_joints):  # PCK's normalizer
-        names += ["lsp-pck", "lsp-pcp"]
-    if (truth["head_size"] > 0).any():
-        names.append("mpii-pckh")
-    return names if truth["labeled"].any() else []
+    if not truth.labeled.any():
+        return []
+    joints, has_heads = set(evaluation_set.truth_joints), (truth.head_size > 0).any()
+    return [
+        protocol.name
+        for protocol in PROTOCOLS.values()
+        if joints.issuperset(protocol.required_joints)
+        and (has_heads or protocol.normalizer != "head_size")
+    ]

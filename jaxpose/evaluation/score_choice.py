@@ -55,7 +55,7 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     Returns:
       An empty dict if nothing is labeled.
     """
-    if not evaluation_set.truth["labeled"].any():
+    if not evaluation_set.truth.labeled.any():
         return {}
     papers = (PROTOCOLS[name] for name in allowed_protocols(evaluation_set))
     found = {
@@ -90,7 +90,7 @@ def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
       JaxposeError: the row cannot be scored by the protocol that is wanted.
     """
     allowed, (wanted, _) = protocols_of(evaluation_set), _parse(evaluation_set.score)
-    if not evaluation_set.truth["labeled"].any():
+    if not evaluation_set.truth.labeled.any():
         return None
     if wanted in PROTOCOLS or wanted in (any_joints.NAME, oks.OKS_AP.name):
         if wanted not in allowed:
@@ -110,7 +110,7 @@ def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, 
     Raises:
       JaxposeError: a row with a weight cannot be scored by that score.
     """
-    labeled = [name for name, found in rows.items() if found.truth["labeled"].any()]
+    labeled = [name for name, found in rows.items() if found.truth.labeled.any()]
     if not labeled:
         why = "no validation row has labels: the newest checkpoint counts as the best"
         return Choice("", {}, why)

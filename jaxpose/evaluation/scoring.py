@@ -11,7 +11,6 @@ import numpy as np
 from jaxpose import coco, geometry
 from jaxpose.checkpoints import store
 from jaxpose.data import prepared
-from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import (
     inference,
     mpii_submission,
@@ -20,9 +19,11 @@ from jaxpose.evaluation import (
     score_choice,
     tables,
 )
+from jaxpose.evaluation.config import check_evaluation, open_tests
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.prediction_file import write_predictions
 from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.storage import absolute, open_path, replace_file, written_file
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     import ml_collections
 
 MAX_NAMES_SHOWN = 5  # unreadable images, in a table
-
-# Of a config's field of rows: how to write one, and the types of its columns.
-RowForm = tuple[str, Sequence[tuple[type, ...]]]
-TEST_ROW: RowForm = ("(name, split, crop)", [(str, str, str)])
 
 
 class RowEvaluation(NamedTuple):
@@ -86,7 +83,7 @@ class Evaluation(NamedTuple):
             "step": self.network.metadata.step,
             "score": self.score,
             "rows": {name: results_to_json(row.results) for name, row in rows},
-            "blocks": {name: results_to_json(row.decodings) for name, row in rows},
+            "decodings": {name: results_to_json(row.decodings) for name, row in rows},
             "unreadable": {name: list(row.unreadable) for name, row in rows},
             "files": {name: [str(file) for file in row.files] for name, row in rows},
         }
@@ -105,9 +102,10 @@ def evaluate_checkpoint(
     Writes `workdir`/evaluation.json, and the predictions below `workdir`/predictions.
 
     Args:
-      config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size.
+      config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size,
+        and checkpoint, which names the workdir's checkpoint that is scored.
       workdir: of the run, or any folder for the results.
-      path: a checkpoint folder or another workdir; by default `workdir`'s best.
+      path: a checkpoint folder or another workdir; by default `workdir`.
 
     Returns:
       The results by row; a row without labels has none.
@@ -147,7 +145,7 @@ def evaluate_checkpoint(
             evaluation_set,
             split=split,
             crop=crop,
-            description=f"{name}, {geometry.CROP_NAMES[crop]}",
+            description=f"{name}, {geometry.crop_description(crop)}",
             folder=workdir / "predictions",
         )
     evaluation = Evaluation(network, config.score, rows)
@@ -177,11 +175,11 @@ def _evaluate_row(
     if jax.process_index() == 0:
         labeled = labeled_predictions(predictions, evaluation_set, description=description)
         files = _write(folder, split, crop, truth, labeled)
-        if "image_id" in truth:
+        if truth.image_id is not None:
             files.append(files[0].with_suffix(".json"))
             entries = coco_results(predictions, evaluation_set, category_id=split.category[0])
             files[-1].write_text(json.dumps(entries) + "\n", encoding="utf-8")
-    unreadable = truth["image_name"][~predictions.readable].tolist()
+    unreadable = truth.image_name[~predictions.readable].tolist()
     return RowEvaluation(
         split, crop, description, evaluation_set, results, protocol, decodings, unreadable, files
     )
@@ -205,7 +203,7 @@ def coco_results(
     keypoints = predictions.keypoints[-1][:, order]
     confidence = predictions.confidence[-1][:, order]
     entries = []
-    for person, image_id in enumerate(truth["image_id"].tolist()):
+    for person, image_id in enumerate(truth.image_id.tolist()):
         entry = coco.result_entry(
             np.where(known[:, None], keypoints[person], coco.HALF_PIXEL),
             np.where(known, confidence[person], 0),
@@ -234,7 +232,7 @@ def _write(
     folder: pathlib.Path,
     split: prepared.PreparedSplit,
     crop: str,
-    truth: Mapping[str, np.ndarray],
+    truth: prepared.Annotations,
     predictions: LabeledPredictions,
 ) -> list[pathlib.Path]:
     """The files of a row's predictions; of MPII's test persons one for its server too."""
@@ -242,50 +240,13 @@ def _write(
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
     with written_file(file) as local:
         write_predictions(local, predictions)
-    if not split.test_images or truth["labeled"].any():
+    if not split.test_images or truth.labeled.any():
         return [file]
     submission = folder / f"{split.name.replace('/', '-')}-{crop}" / mpii_submission.NAME
     submission.parent.mkdir(exist_ok=True)
     with written_file(submission) as local:
         mpii_submission.write(local, split.test_images, truth, predictions)
     return [file, submission]
-
-
-def open_tests(
-    config: "ml_collections.ConfigDict",
-) -> list[tuple[prepared.PreparedSplit, str]]:
-    """The splits of `config.test`, each with its crop's name."""
-    return [
-        (prepared.open_split(name, split, data_dir=config.data_dir), crop)
-        for name, split, crop in config.test
-    ]
-
-
-def check_evaluation(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for values with which nothing can be scored."""
-    check_rows(config, "test", TEST_ROW)
-    if config.dtype not in ("float32", "bfloat16"):
-        raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
-    score_choice.check_score(config.score)
-    if config.eval.batch_size < 1:
-        raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
-    if config.eval.checkpoint not in store.KINDS:
-        raise JaxposeError(
-            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(store.KINDS)}"
-        )
-    inference.crop_sizes(config.eval.num_crops)
-    for *_, crop in config.test:
-        geometry.crop_rule(crop)
-
-
-def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -> None:
-    """Raise a JaxposeError for a row of a field that has another form."""
-    text, kinds = form
-    for row in config[field]:
-        columns = row if isinstance(row, tuple | list) else (row,)
-        found = tuple(float if type(value) is int else type(value) for value in columns)
-        if found not in kinds:
-            raise JaxposeError(f"config.{field} has {row!r}; write rows of {text}")
 
 
 def score_predictions(
@@ -335,31 +296,31 @@ def labeled_predictions(
       description: for the table's title.
     """
     joints, trained_joints, truth_joints, truth, *_ = evaluation_set
-    head_size, box = truth["head_size"], truth["box"].astype(np.float64)
-    if "zoom" in truth:
-        head_size = head_size / truth["zoom"]
-        size = box[:, 2:] / truth["zoom"][:, None]
+    head_size, box = truth.head_size, truth.box.astype(np.float64)
+    if truth.zoom is not None:
+        head_size = head_size / truth.zoom
+        size = box[:, 2:] / truth.zoom[:, None]
         box = np.concatenate([_to_release(truth, box[:, None, :2])[:, 0], size], axis=1)
-    positions = _to_release(truth, truth["keypoints"].astype(np.float64))
+    positions = _to_release(truth, truth.keypoints.astype(np.float64))
     kept = joint_index(joints, trained_joints)
     return LabeledPredictions(
         prediction=_to_release(truth, predictions.keypoints[block][:, kept]),
-        ground_truth=np.where(truth["labeled"][..., None], positions, 0.0),
-        labeled=truth["labeled"],
+        ground_truth=np.where(truth.labeled[..., None], positions, 0.0),
+        labeled=truth.labeled,
         joints=truth_joints,
         prediction_joints=trained_joints,
         head_size=head_size,
         description=description,
-        separated=truth["separated"],
+        separated=truth.separated,
         box=box,
     )
 
 
-def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarray:
+def _to_release(truth: prepared.Annotations, points: np.ndarray) -> np.ndarray:
     """Pixels of the stored images [N, J, 2] to pixels of the release's."""
-    if "zoom" not in truth:
+    if truth.zoom is None:
         return points
-    return truth["origin"][:, None] + points / truth["zoom"][:, None, None]
+    return truth.origin[:, None] + points / truth.zoom[:, None, None]
 
 
 def compare_decodings(

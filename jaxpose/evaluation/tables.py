@@ -167,24 +167,13 @@ def beside_text(found: ProtocolResult) -> str:
     rows = [[name, _rate(rate)] for name, rate in averages.items()]
     lines = [*_aligned(rows), ""] if rows else []
     left_out = [_plural(found.not_labeled, kind) + " without a label"]
-    if protocol.normalizer not in ("stick", "area"):
+    if protocol.lacking:
         persons = _plural(found.persons_left_out, "person")
-        left_out.append(f"{persons} without {_lacking(protocol)}")
+        left_out.append(f"{persons} without {protocol.lacking}")
     lines.append(f"left out: {', '.join(left_out)}")
     if found.parts_left_out:
         lines.append(f"not in any average: {', '.join(found.parts_left_out)}")
     return "\n".join(lines)
-
-
-def _lacking(protocol: Protocol) -> str:
-    """What persons lack who have no normalizer."""
-    if isinstance(protocol.normalizer, tuple):
-        return " or ".join(name.replace("_", " ") for name in protocol.normalizer)
-    return {
-        "head_size": "head size",
-        "box_diagonal": "a box",
-        "torso_diagonal": "left shoulder or right hip",
-    }[protocol.normalizer]
 
 
 def text(

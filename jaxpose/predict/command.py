@@ -195,7 +195,7 @@ def _photo(call: Call, job: Job) -> str:
     written = [job.out]
     save_image(panels.drawn(call.estimator, image, found), job.out)
     for number, box in enumerate(found.boxes if call.heatmaps or call.context else (), 1):
-        person = panels.look_at(call.estimator, image, box)
+        person = panels.predict_person(call.estimator, image, box)
         label = f"_{number}" if len(found.boxes) > 1 else ""
         for kind, sheet in _sheets(call, person):
             written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
@@ -331,7 +331,7 @@ def visualize(
     make_folder(folder)
     estimator = open_estimator(checkpoint)
     found = estimator.predict(image, None if box is None else [box])
-    person = panels.look_at(estimator, image, found.boxes[0])
+    person = panels.predict_person(estimator, image, found.boxes[0])
     sheets = {
         "part_maps": panels.all_part_maps(estimator, person),
         "single_maps": panels.before_and_after(estimator, person),

@@ -202,11 +202,7 @@ class PoseEstimator:
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
         """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
-        x, y, width, height = box
-        size = max(width, height)
-        example = {"box": box, "center": (x + width / 2, y + height / 2), "scale": size}
-        source = "scale" if self._rule.source == "scale" else "box"
-        return geometry.example_crop(example, self._rule._replace(source=source))
+        return geometry.box_crop(box, self._rule)
 
     def _predict_boxes(self, image, boxes, crops, *, flip_test, num_crops) -> Prediction:
         sizes = crop_sizes(num_crops)

@@ -34,8 +34,8 @@ class Person(NamedTuple):
     maps: Maps
 
 
-def look_at(estimator: PoseEstimator, image, box) -> Person:
-    """The person in a box (x, y, width, height) or crop of a photo, for the functions below."""
+def predict_person(estimator: PoseEstimator, image, box) -> Person:
+    """Predict the person in a box (x, y, width, height) or crop of a photo; for what follows."""
     pixels = as_image(image)
     maps = estimator.maps(pixels, box)
     return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)
@@ -72,14 +72,20 @@ def part_maps_of(estimator: PoseEstimator, person: Person) -> np.ndarray:
 def part_maps_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
     """The crop with the part maps of all joints (Fig. 1b)."""
     maps = part_maps_of(estimator, person)
-    return part_maps(maps, joints=estimator.joints, image=person.crop)
+    temperature = estimator.net.temperature
+    return part_maps(maps, joints=estimator.joints, temperature=temperature, image=person.crop)
 
 
 def maps_before_and_after(
     estimator: PoseEstimator, person: Person, *, size: int
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Joint, and its part map before and after the softmax, as `single_maps` has them (Fig. 5)."""
-    return single_maps(part_maps_of(estimator, person), joints=estimator.joints, size=size)
+    return single_maps(
+        part_maps_of(estimator, person),
+        joints=estimator.joints,
+        temperature=estimator.net.temperature,
+        size=size,
+    )
 
 
 def moved_by_context(
@@ -105,7 +111,12 @@ def moved_by_context(
 
 def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
     """Crop, skeleton, and the part maps of all joints in one image (Fig. 1b), side by side."""
-    alone = part_maps(part_maps_of(estimator, person), joints=estimator.joints, size=SIZE)
+    alone = part_maps(
+        part_maps_of(estimator, person),
+        joints=estimator.joints,
+        temperature=estimator.net.temperature,
+        size=SIZE,
+    )
     images = (
         (skeleton_on_crop(estimator, person), "skeleton"),
         (part_maps_on_crop(estimator, person), "part maps"),

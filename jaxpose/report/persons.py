@@ -10,7 +10,7 @@ from jaxpose.data.images import decode as decode_image
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.evaluation import inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import joints_in_crops
-from jaxpose.evaluation.prediction_file import LabeledPredictions, select_persons
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.predict import PoseEstimator, panels
 from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.visualize import PRESENCE_THRESHOLD, draw_skeleton
@@ -84,11 +84,11 @@ def _predict_persons(
     protocol: protocols.Protocol | None,
 ) -> list[ShownPerson]:
     """The chosen persons with their predictions, in the row's own crops."""
-    truth = {name: values[list(images)] for name, values in row.evaluation_set.truth.items()}
+    truth = row.evaluation_set.truth.select(list(images))
     chosen = row.evaluation_set._replace(joints=estimator.joints, truth=truth)
     places = joints_in_crops(chosen, geometry.crop_rule(row.crop))
     views = [
-        panels.look_at(estimator, image, crop)
+        panels.predict_person(estimator, image, crop)
         for image, crop in zip(images.values(), places.crops, strict=True)
     ]
     found = np.stack([view.maps.keypoints for view in views])
@@ -100,7 +100,7 @@ def _predict_persons(
     )
     counts = _counts(scoring.labeled_predictions(predictions, chosen), protocol)
     points = SIZE * np.where(places.labeled[..., None], places.points, np.nan)
-    names = truth["image_name"].tolist()
+    names = truth.image_name.tolist()
     return [
         ShownPerson(*shown, *count)
         for *shown, count in zip(names, views, points, counts, strict=True)

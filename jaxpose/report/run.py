@@ -143,7 +143,7 @@ def _notes(
         notes.append(("waiting for images", f"{share:.1%} of the time, median"))
     notes += [("test data", text) for text in dict.fromkeys(map(_people, rows.values()))]
     crops = dict.fromkeys(row.crop for row in rows.values())
-    notes += [(f"crop {crop}", geometry.CROP_NAMES[crop]) for crop in crops]
+    notes += [(f"crop {crop}", geometry.crop_description(crop)) for crop in crops]
     for name, row in rows.items():
         if row.unreadable:
             notes.append((f"images of {name} that do not decode", ", ".join(row.unreadable)))
@@ -156,7 +156,7 @@ def _notes(
 def _people(row: RowEvaluation) -> str:
     """How many persons a test row has, and how hard they are to see."""
     split, truth = row.split, row.evaluation_set.truth
-    labeled, hidden = truth["labeled"], truth["labeled"] & ~truth["visible"]
+    labeled, hidden = truth.labeled, truth.labeled & ~truth.visible
     lacking = (~labeled[:, np.asarray(split.annotated)]).any(axis=1)
     return (
         f"{split.name}:{split.split}: {len(labeled):,} persons, {labeled.sum():,} labeled "

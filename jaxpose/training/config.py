@@ -7,7 +7,7 @@ import jax
 
 from jaxpose.data.augment import Augmentation
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.scoring import RowForm, check_evaluation, check_rows
+from jaxpose.evaluation.config import RowForm, check_evaluation, check_rows
 from jaxpose.network import SIZE_MULTIPLE
 from jaxpose.skeleton import skeleton_of
 

@@ -18,7 +18,7 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.transfer import transfer_variables
 from jaxpose.data import prepared, sampling
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.scoring import open_tests
+from jaxpose.evaluation.config import open_tests
 from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of

@@ -63,7 +63,7 @@ def make_train_step(
             output, updated = net.apply(variables, images, **options, mutable=["batch_stats"])
             batch_stats = updated["batch_stats"]
         distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
-        entropy = losses.probability_loss(output.confidence, batch["labeled"])
+        entropy = losses.probability_loss(output.presence_logits, batch["labeled"])
         labeled, known = masks(batch)
         coordinate = losses.masked_mean(distance, labeled, count=counts[0])
         probability = losses.masked_mean(entropy, known, count=counts[1])

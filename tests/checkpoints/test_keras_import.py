@@ -57,7 +57,9 @@ def test_golden_poses_probabilities_and_heat_maps(golden, k):
     output, _, expected = golden
     np.testing.assert_allclose(output.keypoints[k - 1, 0], expected[f"block{k}_pose"], atol=1e-4)
     np.testing.assert_allclose(
-        jax.nn.sigmoid(output.confidence[k - 1, 0]), expected[f"block{k}_visible"][:, 0], atol=1e-4
+        jax.nn.sigmoid(output.presence_logits[k - 1, 0]),
+        expected[f"block{k}_visible"][:, 0],
+        atol=1e-4,
     )
     np.testing.assert_allclose(
         output.heatmaps[k - 1, 0], expected[f"block{k}_heat_maps"], atol=1e-3

@@ -110,7 +110,7 @@ def test_a_checkpoint_on_disk_comes_before_a_shipped_network_of_its_name(
 
 def test_a_file_that_would_fill_the_memory_is_not_unpacked(variables, tmp_path, monkeypatch):
     file = packed.pack(variables, METADATA, tmp_path / "small.npz")
-    monkeypatch.setattr(packed, "MAX_BYTES", 10_000)
+    monkeypatch.setattr("jaxpose.npz.MAX_BYTES", 10_000)
     with pytest.raises(JaxposeError, match="it unpacks to more than 10000 bytes"):
         store.load(file)
 

@@ -21,11 +21,21 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def test_annotations_stack_everything_but_images():
     stacked = annotations(PEOPLE)
-    assert "image" not in stacked
-    assert stacked["keypoints"].shape == (11, 4, 2) and stacked["scale"].dtype == np.float32
-    assert stacked["image_name"][10] == "im0010.png"
-    assert stacked["person"].tolist() == [i % 3 for i in range(11)]
-    np.testing.assert_array_equal(stacked["stored_size"], stacked["box"][:, 2:])
+    assert stacked.keypoints.shape == (11, 4, 2) and stacked.scale.dtype == np.float32
+    assert stacked.image_name[10] == "im0010.png"
+    assert stacked.person.tolist() == [i % 3 for i in range(11)]
+    np.testing.assert_array_equal(stacked.stored_size, stacked.box[:, 2:])
+    assert stacked.zoom is None and stacked.image_id is None
+
+
+def test_annotations_of_some_persons_are_theirs():
+    stacked = annotations(PEOPLE)._replace(area=np.arange(11.0))
+    some = stacked.select([4, 2])
+    assert some.area.tolist() == [4, 2] and some.image_name.tolist() == ["im0004.png", "im0002.png"]
+    assert some.zoom is None
+    example = stacked.example(4)
+    assert example["area"] == 4 and "zoom" not in example
+    np.testing.assert_array_equal(example["keypoints"], some.keypoints[0])
 
 
 class _OldSpelling:
@@ -42,8 +52,8 @@ class _OldSpelling:
 
 def test_data_sets_with_the_labels_under_their_old_name_are_read():
     old, new = annotations(PEOPLE._replace(source=_OldSpelling())), annotations(PEOPLE)
-    assert old.keys() == new.keys()
-    np.testing.assert_array_equal(old["labeled"], new["labeled"])
+    for ours, theirs in zip(old, new, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 class _Gone:
@@ -115,9 +125,9 @@ def test_prepared_split_opens_with_its_metadata(data_dir):
     assert len(split.source) == 2 and split.joints == LSP.joints
     assert split.flip_pairs == LSP.flip_pairs and split.annotated == (True,) * 14
     stacked = annotations(split)
-    assert sorted(stacked["image_name"]) == ["im0001.jpg", "im0002.jpg"]
-    assert stacked["labeled"].sum(axis=1).tolist() == [14, 14]
-    np.testing.assert_array_equal(stacked["stored_size"], stacked["box"][:, 2:])
+    assert sorted(stacked.image_name) == ["im0001.jpg", "im0002.jpg"]
+    assert stacked.labeled.sum(axis=1).tolist() == [14, 14]
+    np.testing.assert_array_equal(stacked.stored_size, stacked.box[:, 2:])
 
 
 def test_prepared_split_gives_the_crops_of_its_annotations(data_dir):
@@ -126,7 +136,7 @@ def test_prepared_split_gives_the_crops_of_its_annotations(data_dir):
         (batch,) = evaluation_batches(
             split, joints=MPII.joints, image_size=64, batch_size=1, rule=rule
         )
-        example = {name: values[0] for name, values in annotations(split).items()}
+        example = annotations(split).example(0)
         expected = crop_to_image(example_crop(example, rule))
         np.testing.assert_allclose(batch["crop_to_image"][0], expected)
 

@@ -8,11 +8,9 @@ import pytest
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import any_joints, protocols, tables
-from jaxpose.evaluation.prediction_file import (
-    LabeledPredictions,
-    read_predictions,
-    write_predictions,
-)
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.prediction_file import read_predictions, write_predictions
+from tests.support.truth import annotations_of
 
 JOINTS = ("nose", "left_ear", "right_ear", "tail")
 PAIRS = (("right_ear", "left_ear"),)
@@ -111,8 +109,8 @@ def test_joints_too_many_for_a_table_are_all_in_the_total():
 
 
 def truth_of(data, **changes):
-    arrays = {name: getattr(data, name) for name in ("labeled", "head_size", "box")}
-    return {"keypoints": data.ground_truth, **arrays, **changes}
+    truth = annotations_of(data.ground_truth, data.labeled, head_size=data.head_size, box=data.box)
+    return truth._replace(**changes)
 
 
 def test_the_unit_is_the_head_where_all_have_one_else_the_box():

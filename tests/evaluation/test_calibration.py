@@ -49,7 +49,7 @@ def test_a_table_of_honest_probabilities_lies_on_the_diagonal():
     rng = np.random.default_rng(1)
     probability = rng.random(50_000)
     bins = calibration.reliability(probability, rng.random(50_000) < probability)
-    assert sum(row.count for row in bins) == 50_000
+    assert sum(row.joints for row in bins) == 50_000
     for row in bins:
         assert row.low <= row.probability <= row.high
         assert row.present == pytest.approx(row.probability, abs=0.02)
@@ -57,4 +57,4 @@ def test_a_table_of_honest_probabilities_lies_on_the_diagonal():
 
 def test_probabilities_of_exactly_0_and_1_are_counted():
     bins = calibration.reliability(np.array([0.0, 1.0]), np.array([False, True]))
-    assert [(row.low, row.high, row.count) for row in bins] == [(0.0, 0.1, 1), (0.9, 1.0, 1)]
+    assert [(row.low, row.high, row.joints) for row in bins] == [(0.0, 0.1, 1), (0.9, 1.0, 1)]

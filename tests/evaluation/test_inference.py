@@ -65,7 +65,7 @@ def plain():
 
 
 def truth_in_network_order(split=PEOPLE):
-    keypoints = annotations(split)["keypoints"]
+    keypoints = annotations(split).keypoints
     return keypoints[:, [JOINTS.index(name) for name in NETWORK[:3]]]
 
 
@@ -76,7 +76,7 @@ def test_every_person_is_answered_in_pixels_of_the_image(plain):
 
 
 def test_blocks_are_kept_apart(plain):
-    sides = annotations(PEOPLE)["scale"] * 1.1
+    sides = annotations(PEOPLE).scale * 1.1
     moved = plain.keypoints[0] - plain.keypoints[1]
     np.testing.assert_allclose(moved[..., 0], np.broadcast_to(0.1 * sides[:, None], (11, 4)), 1e-4)
     np.testing.assert_allclose(moved[..., 1], 0, atol=1e-4)
@@ -144,7 +144,7 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
 
         def apply(self, *arguments, **options):
             output = super().apply(*arguments, **options)
-            return PoseOutput(output.keypoints[1:], output.confidence[1:], None)
+            return PoseOutput(output.keypoints[1:], output.presence_logits[1:], None)
 
     # Red left of green, as in every plain image of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
@@ -166,15 +166,20 @@ def test_the_number_of_devices_changes_no_answer(plain, devices):
     assert found.readable.all()
 
 
-def test_one_crop_is_the_plain_evaluation(plain):
-    np.testing.assert_array_equal(predict(num_crops=1).keypoints, plain.keypoints)
-
-
 def test_several_crops_are_averaged_in_pixels(plain):
     several = predict(num_crops=3)
     np.testing.assert_allclose(several.keypoints[1], plain.keypoints[1], atol=0.3)
     assert not np.array_equal(several.keypoints, plain.keypoints)
-    np.testing.assert_array_equal(several.in_crop, plain.in_crop)
+    np.testing.assert_allclose(several.confidence, plain.confidence, atol=1e-6)
+
+
+def test_of_several_crops_the_first_decides_what_is_in_the_crop():
+    rules = [RULE._replace(enlargement=enlargement) for enlargement in (0.45, 0.405, 0.495)]
+    first, smaller, larger = (predict(rule=rule).in_crop for rule in rules)
+    assert (first != smaller).any() and (first != larger).any()
+    for num_crops in (2, 3):
+        found = predict(rule=rules[0], num_crops=num_crops)
+        np.testing.assert_array_equal(found.in_crop, first)
 
 
 def test_crop_sizes():
@@ -194,8 +199,11 @@ def test_an_image_that_does_not_decode_is_counted():
 
 def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     truth = annotations(PEOPLE)
-    truth |= {"zoom": np.full(11, 0.5, np.float32), "origin": np.tile([[10.0, 20.0]], (11, 1))}
-    truth["head_size"] = np.full(11, 8.0)
+    truth = truth._replace(
+        zoom=np.full(11, 0.5, np.float32),
+        origin=np.tile([[10.0, 20.0]], (11, 1)),
+        head_size=np.full(11, 8.0),
+    )
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
     found = scoring.labeled_predictions(plain, evaluation_set)
@@ -203,9 +211,9 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
     np.testing.assert_allclose(found.head_size, 16)
-    seen = truth["labeled"]
+    seen = truth.labeled
     np.testing.assert_allclose(
-        found.ground_truth[seen], ([10, 20] + 2 * truth["keypoints"])[seen], rtol=1e-6
+        found.ground_truth[seen], ([10, 20] + 2 * truth.keypoints)[seen], rtol=1e-6
     )
     assert not found.ground_truth[~seen].any()
 
@@ -213,15 +221,15 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
 def with_heads():
     """The people's evaluation set with head sizes, which PCKh needs."""
     found = evaluation_set_of(PEOPLE, NETWORK)
-    return found._replace(truth={**found.truth, "head_size": np.full(11, 8.0)})
+    return found._replace(truth=found.truth._replace(head_size=np.full(11, 8.0)))
 
 
 def test_an_evaluation_set_has_all_joints_trained_unless_told():
     found = evaluation_set_of(PEOPLE, list(NETWORK))
     assert (found.joints, found.trained_joints, found.truth_joints) == (NETWORK, NETWORK, JOINTS)
     assert evaluation_set_of(PEOPLE, NETWORK, ["neck"]).trained_joints == ("neck",)
-    for name, values in annotations(PEOPLE).items():
-        np.testing.assert_array_equal(found.truth[name], values)
+    for ours, theirs in zip(found.truth, annotations(PEOPLE), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
@@ -239,8 +247,8 @@ def test_the_mean_pose_is_put_into_every_crop():
     pose = np.array([[0.25, 0.5], [0.75, 1.0], [0.5, 0.5], [0.0, 0.0]])
     found = baselines.constant_predictions(evaluation_set_of(PEOPLE, NETWORK), pose, rule=RULE)
     truth = annotations(PEOPLE)
-    corner = truth["center"] - 1.1 * truth["scale"][:, None] / 2
-    expected = corner[:, None] + pose * 1.1 * truth["scale"][:, None, None]
+    corner = truth.center - 1.1 * truth.scale[:, None] / 2
+    expected = corner[:, None] + pose * 1.1 * truth.scale[:, None, None]
     np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
     assert found.confidence.shape == (1, 11, 4)
 
@@ -303,7 +311,7 @@ def test_without_context_maps_the_part_maps_are_the_prediction(crops):
     np.testing.assert_allclose(found, decoded_in_numpy(net, variables, crops), atol=1e-5)
 
 
-def test_a_split_is_decoded_in_every_way_in_one_pass(decoded):
+def test_a_split_is_decoded_in_every_way(decoded):
     _, found = decoded
     names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
     assert list(found.decodings) == names

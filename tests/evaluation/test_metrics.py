@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpose.evaluation import metrics, protocols
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import AUTHORS, LSP, MPII, joint_index
 
 THRESHOLDS = (0.1, 0.3, 0.5)
@@ -121,16 +121,6 @@ def test_area_under_a_straight_line_is_half_its_height():
     assert metrics.area_under_curve(np.array([0.0, 20.0, 80.0]), [0.0, 0.1, 0.4]) == pytest.approx(
         40
     )
-
-
-def test_mean_pose_is_the_mean_over_those_who_have_the_joint():
-    data = people()
-    data.labeled[:, 5] = False
-    pose = metrics.mean_pose(data.ground_truth, data.labeled)
-    for joint in (0, 13):
-        having = [xy for xy, has in zip(data.ground_truth, data.labeled[:, joint]) if has]  # noqa: B905
-        np.testing.assert_allclose(pose[joint], np.mean(having, axis=0)[joint])
-    assert np.isnan(pose[5]).all()
 
 
 # --- what every metric keeps -----------------------------------------------------------------

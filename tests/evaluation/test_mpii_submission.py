@@ -6,8 +6,9 @@ import scipy.io
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import mpii_submission
-from jaxpose.evaluation.prediction_file import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import AUTHORS, MPII
+from tests.support.truth import annotations_of
 
 # The release's test part: an image without persons, one with a rectangle that has no position.
 IMAGES = (
@@ -15,7 +16,12 @@ IMAGES = (
     ("a.jpg", [[10.5, 20.5], None, [30.5, 40.5]]),
     ("c.jpg", [[50.5, 60.5]]),
 )
-WHO = {"image_name": np.array(["a.jpg", "a.jpg"]), "person": np.array([2, 0])}
+WHO = annotations_of(
+    np.zeros((2, 16, 2)),
+    np.zeros((2, 16), bool),
+    image_name=np.array(["a.jpg", "a.jpg"]),
+    person=np.array([2, 0]),
+)
 
 
 def predictions(joints=MPII.joints):

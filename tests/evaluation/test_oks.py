@@ -7,6 +7,7 @@ from jaxpose.data.prepared import open_split
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import oks, tables
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
+from tests.support.truth import annotations_of
 from tfds_builders.__main__ import main as build
 
 JOINTS = ("nose", "left_ear", "right_ear", "tail")
@@ -29,13 +30,13 @@ def persons(seed=0, count=60, images=25, ignored=0):
     labeled[np.arange(count), rng.integers(0, len(JOINTS), count)] = True
     points = corner[:, None] + side[:, None, None] * rng.random((count, len(JOINTS), 2))
     image = np.array([f"image {n}" for n in rng.integers(0, images, count)])
-    truth = {
-        "keypoints": np.where(labeled[..., None], points, 0),
-        "labeled": labeled,
-        "area": side**2 / 2,
-        "box": np.column_stack([corner, side, side]),
-        "image_id": image,
-    }
+    truth = annotations_of(
+        np.where(labeled[..., None], points, 0),
+        labeled,
+        area=side**2 / 2,
+        box=np.column_stack([corner, side, side]),
+        image_id=image,
+    )
     entries = []
     for _ in range(ignored):
         corner, side = rng.uniform(0, 300, 2), float(rng.uniform(50, 200))
@@ -54,24 +55,24 @@ def predictions(evaluation_set, seed=1, noise=0.03):
     """Positions that are off by a fraction of the person's side, and confidences."""
     rng = np.random.default_rng(seed)
     truth = evaluation_set.truth
-    shape = truth["keypoints"].shape
-    side = truth["box"][:, 2, None, None]
+    shape = truth.keypoints.shape
+    side = truth.box[:, 2, None, None]
     off = side * noise * rng.exponential(1, (shape[0], 1, 1)) * rng.normal(0, 1, shape)
-    return truth["keypoints"] + off, rng.random(shape[:2])
+    return truth.keypoints + off, rng.random(shape[:2])
 
 
 def similarity(found, person, truth, sigmas):
     """OKS of a prediction [J, 2] with one person."""
-    labeled = truth["labeled"][person]
-    square = ((found - truth["keypoints"][person]) ** 2).sum(axis=1)
-    exponent = square / (2 * truth["area"][person] * (2 * np.asarray(sigmas)) ** 2)
+    labeled = truth.labeled[person]
+    square = ((found - truth.keypoints[person]) ** 2).sum(axis=1)
+    exponent = square / (2 * truth.area[person] * (2 * np.asarray(sigmas)) ** 2)
     return np.exp(-exponent[labeled]).mean()
 
 
 def statement(keypoints, confidence, evaluation_set):
     """AP over all thresholds in percent: greedy matching by score, 101 recall points."""
     truth = evaluation_set.truth
-    scores, images = confidence.mean(axis=1), truth["image_id"]
+    scores, images = confidence.mean(axis=1), truth.image_id
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     precisions = []
     for threshold in THRESHOLDS:
@@ -104,7 +105,7 @@ def test_it_is_the_definition(noise):
 @pytest.mark.parametrize("ignored", [0, 20])
 def test_the_truth_itself_scores_100_whoever_is_ignored(ignored):
     evaluation_set = persons(ignored=ignored)
-    truth = evaluation_set.truth["keypoints"]
+    truth = evaluation_set.truth.keypoints
     score = oks.oks_ap(truth, np.ones(truth.shape[:2]), evaluation_set)
     assert score.total == pytest.approx(100)
     assert score.columns == pytest.approx(dict.fromkeys(score.columns, 100.0))
@@ -113,9 +114,9 @@ def test_the_truth_itself_scores_100_whoever_is_ignored(ignored):
 def test_a_prediction_that_lands_on_an_ignored_person_is_not_wrong():
     """The second person's prediction, the surer one, shows somebody who is ignored."""
     evaluation_set = persons(count=2, images=1)
-    evaluation_set.truth["image_id"][:] = "image 0"
-    evaluation_set.truth["labeled"][:] = True
-    keypoints = evaluation_set.truth["keypoints"].copy()
+    evaluation_set.truth.image_id[:] = "image 0"
+    evaluation_set.truth.labeled[:] = True
+    keypoints = evaluation_set.truth.keypoints.copy()
     keypoints[1] += 1e4
     confidence = np.array([[0.5] * 4, [0.9] * 4])
     stranger = np.column_stack([keypoints[1] - 0.5, np.full(4, 2)])
@@ -151,8 +152,8 @@ def test_the_networks_order_of_joints_does_not_matter():
 
 
 def test_a_truth_without_areas_or_sigmas_is_told():
-    evaluation_set = persons()._replace(sigmas=())
-    del evaluation_set.truth["area"]
+    truth = persons().truth._replace(area=None)
+    evaluation_set = persons()._replace(truth=truth, sigmas=())
     with pytest.raises(JaxposeError, match="oks-ap needs area and sigmas"):
         oks.oks_ap(*predictions(persons()), evaluation_set)
 
@@ -174,12 +175,12 @@ def test_the_truth_of_cocos_persons_scores_100_though_most_are_ignored(shared, t
     split = open_split("coco/persons", "train", data_dir=str(tmp_path))
     evaluation_set = evaluation_set_of(split, split.joints)
     truth = evaluation_set.truth
-    assert len(truth["labeled"]) == 2368 and len(evaluation_set.ignored) == 1968
-    score = oks.oks_ap(truth["keypoints"], np.ones(truth["labeled"].shape), evaluation_set)
+    assert len(truth.labeled) == 2368 and len(evaluation_set.ignored) == 1968
+    score = oks.oks_ap(truth.keypoints, np.ones(truth.labeled.shape), evaluation_set)
     assert score.total == pytest.approx(100)
     rng = np.random.default_rng(0)
-    guess = truth["keypoints"] + rng.normal(0, 8, truth["keypoints"].shape)
-    confidence = rng.random(truth["labeled"].shape)
+    guess = truth.keypoints + rng.normal(0, 8, truth.keypoints.shape)
+    confidence = rng.random(truth.labeled.shape)
     alone = evaluation_set._replace(ignored=())
     found = oks.oks_ap(guess, confidence, alone)
     assert found.total == pytest.approx(statement(guess, confidence, alone), abs=1e-4)

@@ -8,12 +8,8 @@ import pytest
 import scipy.io
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import (
-    LabeledPredictions,
-    read_predictions,
-    select_persons,
-    write_predictions,
-)
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.prediction_file import read_predictions, write_predictions
 from jaxpose.skeleton import LSP, MPII
 
 LSP_ARRAYS = {
@@ -53,14 +49,6 @@ def test_a_file_without_head_sizes_or_separated_persons_has_none(tmp_path):
     write_predictions(tmp_path / "a.npz", read(saved(tmp_path)))
     found = read(tmp_path / "a.npz")
     assert found.head_size is None and found.separated is None
-
-
-def test_persons_are_selected_from_every_array(tmp_path):
-    whole = read(saved(tmp_path, head_size=np.arange(3.0)))
-    some = select_persons(whole, np.array([True, False, True]))
-    for name in ("prediction", "ground_truth", "labeled", "head_size"):
-        np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[[0, 2]])
-    assert some.separated is None and some.joints == whole.joints
 
 
 def test_labels_and_names_have_defaults(tmp_path):

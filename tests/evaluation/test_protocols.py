@@ -7,7 +7,8 @@ import pytest
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import protocols
-from jaxpose.evaluation.prediction_file import LabeledPredictions, read_predictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.prediction_file import read_predictions
 from jaxpose.skeleton import LSP, MPII
 
 

@@ -7,20 +7,21 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import score_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet
 from jaxpose.skeleton import LSP
+from tests.support.truth import annotations_of
 
 DOG = ("nose", "left_ear", "right_ear")
 
 
 def persons(joints=DOG, score="auto", *, labeled=True, box=True, head=False, oks=False, **options):
     """Four persons."""
-    truth = {
-        "keypoints": np.arange(4 * len(joints) * 2, dtype=float).reshape(4, -1, 2),
-        "labeled": np.full((4, len(joints)), labeled),
-        "box": np.array([[0, 0, 30.0, 40.0]] * 4) * box,
-        "head_size": np.full(4, 9.0) * head,
-    }
+    truth = annotations_of(
+        np.arange(4 * len(joints) * 2, dtype=float).reshape(4, -1, 2),
+        np.full((4, len(joints)), labeled),
+        box=np.array([[0, 0, 30.0, 40.0]] * 4) * box,
+        head_size=np.full(4, 9.0) * head,
+    )
     if oks:
-        truth |= {"area": np.full(4, 600.0), "image_id": np.array(list("abcd"))}
+        truth = truth._replace(area=np.full(4, 600.0), image_id=np.array(list("abcd")))
         options["sigmas"] = (0.1,) * len(joints)
     return EvaluationSet(joints, joints, joints, truth, score=score, **options)
 

@@ -143,6 +143,17 @@ def test_many_boxes_at_once_are_many_calls(estimator, photo):
         np.testing.assert_allclose(together.confidence[i], alone.confidence[0], atol=1e-4)
 
 
+def test_several_crops_are_the_mean_over_enlarged_boxes(estimator, photo):
+    corner, extent = np.array([50.0, 70.0]), np.array([70.0, 110.0])
+    boxes = [[*(corner + (1 - size) / 2 * extent), *(size * extent)] for size in (1.0, 0.9, 1.1)]
+    several = estimator.predict(photo, boxes[:1], num_crops=3)
+    each = estimator.predict(photo, boxes)
+    assert np.ptp(each.keypoints, axis=0).max() > 1  # the sizes do differ in their predictions
+    np.testing.assert_allclose(several.keypoints[0], each.keypoints.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(several.confidence[0], each.confidence.mean(axis=0), atol=1e-4)
+    np.testing.assert_array_equal(several.boxes, boxes[:1])
+
+
 def test_no_box_gives_no_person(estimator, photo):
     assert estimator.predict(photo, []).keypoints.shape == (0, 16, 2)
 

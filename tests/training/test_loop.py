@@ -123,11 +123,11 @@ def test_evaluation_scores_the_test_rows(copy, people):
     assert predictions.prediction.shape == (16, 16, 2)
     written = json.loads((copy / "evaluation.json").read_text())
     assert written.keys() == {
-        *("checkpoint", "step", "score", "rows", "blocks", "unreadable", "files"),
+        *("checkpoint", "step", "score", "rows", "decodings", "unreadable", "files"),
     }
     assert written["checkpoint"] == str(evaluation.network.source)
     assert written["rows"][name]["lsp-pck"]["total"] == row.results["lsp-pck"].total
-    assert written["blocks"][name].keys() == row.decodings.keys()
+    assert written["decodings"][name].keys() == row.decodings.keys()
     assert (written["unreadable"][name], written["files"][name]) == ([], [str(file)])
 
 

@@ -111,7 +111,7 @@ def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
     )
     output = run.net.apply(variables, normalize(jnp.asarray(batch["image"]), run.net.dtype))
     distance = losses.coordinate_loss(output.keypoints, jnp.asarray(batch["keypoints"]))
-    entropy = losses.probability_loss(output.confidence, jnp.asarray(batch["labeled"]))
+    entropy = losses.probability_loss(output.presence_logits, jnp.asarray(batch["labeled"]))
     predictions = inference.predict_split(
         run.net, variables, split, joints=run.joints, image_size=32, batch_size=8, rule=rule
     )

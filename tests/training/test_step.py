@@ -160,7 +160,7 @@ def test_losses_are_the_papers_over_what_is_labeled_and_known(frozen, after_one)
     start = {"params": frozen.start.params, "batch_stats": frozen.start.batch_stats}
     output = jax.jit(NET.apply)(start, normalize(batch["image"]))
     coordinate = equation_7(output.keypoints[-1], batch)
-    probability = equation_8(output.confidence[-1], batch)
+    probability = equation_8(output.presence_logits[-1], batch)
     sums = after_one.sums
     np.testing.assert_allclose(sums["coordinate_loss"], coordinate, rtol=1e-5)
     np.testing.assert_allclose(sums["probability_loss"], probability, rtol=1e-5)
@@ -250,7 +250,7 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
     parts = output.heatmaps[-1][..., : net.num_joints]
     expected = {
         "coordinate_loss": equation_7(output.keypoints[-1], batch),
-        "probability_loss": equation_8(output.confidence[-1], batch),
+        "probability_loss": equation_8(output.presence_logits[-1], batch),
         "context_loss": equation_7(output.context_keypoints[-1], batch),
         "heatmap_loss": divergence(parts, batch, grid),
     }

@@ -1,0 +1,54 @@
+"""Checks of a config before its test rows are scored, and the splits that they name."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from jaxpose import geometry
+from jaxpose.checkpoints import store
+from jaxpose.data import prepared
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation import inference, score_choice
+
+if TYPE_CHECKING:
+    import ml_collections
+
+# Of a config's field of rows: how to write one, and the types of its columns.
+RowForm = tuple[str, Sequence[tuple[type, ...]]]
+TEST_ROW: RowForm = ("(name, split, crop)", [(str, str, str)])
+
+
+def open_tests(
+    config: "ml_collections.ConfigDict",
+) -> list[tuple[prepared.PreparedSplit, str]]:
+    """The splits of `config.test`, each with its crop's name."""
+    return [
+        (prepared.open_split(name, split, data_dir=config.data_dir), crop)
+        for name, split, crop in config.test
+    ]
+
+
+def check_evaluation(config: "ml_collections.ConfigDict") -> None:
+    """Raise a JaxposeError for values with which nothing can be scored."""
+    check_rows(config, "test", TEST_ROW)
+    if config.dtype not in ("float32", "bfloat16"):
+        raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
+    score_choice.check_score(config.score)
+    if config.eval.batch_size < 1:
+        raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
+    if config.eval.checkpoint not in store.KINDS:
+        raise JaxposeError(
+            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(store.KINDS)}"
+        )
+    inference.crop_sizes(config.eval.num_crops)
+    for *_, crop in config.test:
+        geometry.crop_rule(crop)
+
+
+def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -> None:
+    """Raise a JaxposeError for a row of a field that has another form."""
+    text, kinds = form
+    for row in config[field]:
+        columns = row if isinstance(row, tuple | list) else (row,)
+        found = tuple(float if type(value) is int else type(value) for value in columns)
+        if found not in kinds:
+            raise JaxposeError(f"config.{field} has {row!r}; write rows of {text}")

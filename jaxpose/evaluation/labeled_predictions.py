@@ -1,0 +1,123 @@
+"""`LabeledPredictions`: predictions beside their truth, which the protocols score."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+
+
+class LabeledPredictions(NamedTuple):
+    """N persons' predictions and truth.
+
+    Attributes:
+      prediction: [N, P, 2] positions (x, y) in pixels of the release's image.
+      ground_truth: [N, J, 2] in the same pixels.
+      labeled: bool [N, J].
+      joints: J names of the truth.
+      prediction_joints: P names of the prediction.
+      head_size: [N] pixels, or None; PCKh needs it.
+      description: for the table's title, such as the crop that was used.
+      separated: bool [N], MPII's sufficiently separated persons, or None.
+      box: [N, 4] (x, y, width, height) in the same pixels, or None; PCK in units of the box's
+        diagonal needs it.
+    """
+
+    prediction: np.ndarray
+    ground_truth: np.ndarray
+    labeled: np.ndarray
+    joints: tuple[str, ...]
+    prediction_joints: tuple[str, ...]
+    head_size: np.ndarray | None = None
+    description: str = ""
+    separated: np.ndarray | None = None
+    box: np.ndarray | None = None
+
+
+_OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated", "box")
+_JOINT_NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
+
+ARRAY_NAMES = {field: _JOINT_NAMES.get(field, field) for field in LabeledPredictions._fields}
+"""The names of the fields as arrays of a file, and in errors."""
+
+
+def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
+    """The same with float64 positions and boolean labels, once shapes and values agree.
+
+    Raises:
+      JaxposeError: names the array that does not fit.
+    """
+    prediction, truth, labeled, joints, prediction_joints, head_size, _, separated, box = (
+        predictions
+    )
+    persons = len(truth) if np.ndim(truth) else 0
+    truth = _array(truth, "ground_truth", persons, joints, points=True)
+    prediction = _array(prediction, "prediction", persons, prediction_joints, points=True)
+    labeled = _array(labeled, "labeled", persons, joints)
+    labeled = _bool(labeled, "labeled")
+    bad = np.argwhere(labeled & ~np.isfinite(truth).all(axis=-1))
+    if len(bad):
+        person, joint = bad[0]
+        raise JaxposeError(
+            f"ground_truth of person {person}, {joints[joint]} is labeled and not finite; "
+            "clear its label"
+        )
+    if head_size is not None:
+        head_size = _array(head_size, "head_size", persons)
+    if separated is not None:
+        separated = _bool(_array(separated, "separated", persons), "separated")
+    if box is not None:
+        box = np.asarray(box)
+        if box.shape != (persons, 4) or box.dtype.kind not in "biuf":
+            raise JaxposeError(
+                f"box has shape {box.shape} of {box.dtype}; give numbers [persons, 4]"
+            )
+        box = box.astype(np.float64)
+    return predictions._replace(
+        prediction=prediction,
+        ground_truth=truth,
+        labeled=labeled,
+        head_size=head_size,
+        separated=separated,
+        box=box,
+    )
+
+
+def select_persons(
+    predictions: LabeledPredictions, index: np.ndarray | slice
+) -> LabeledPredictions:
+    """Keep the predictions for some of the N persons.
+
+    Args:
+      predictions: of N persons.
+      index: anything that indexes their axis, such as a bool [N] or a slice.
+    """
+    arrays = {name: getattr(predictions, name) for name in _OF_PERSONS}
+    return predictions._replace(
+        **{name: array[index] for name, array in arrays.items() if array is not None}
+    )
+
+
+def _bool(array: np.ndarray, name: str) -> np.ndarray:
+    if not np.isin(array, (0, 1)).all():
+        raise JaxposeError(f"{name} has values other than 0 and 1; make it bool")
+    return array.astype(bool)
+
+
+def _array(array, name, persons, joints=None, *, points=False) -> np.ndarray:
+    """The array as float64, if it is [persons], [persons, joints] or [persons, joints, 2]."""
+    array = np.asarray(array)
+    axes = ["persons"] + ["joints"] * (joints is not None) + ["2"] * points
+    shape = f"{name} has shape {array.shape}"
+    if array.ndim != len(axes) or (points and array.shape[2] != 2):
+        raise JaxposeError(f"{shape}; give [{', '.join(axes)}]")
+    if len(array) != persons:
+        raise JaxposeError(f"{shape}, and ground_truth has {persons} persons; give as many")
+    if joints is not None and (array.shape[1] != len(joints) or not joints):
+        key = ARRAY_NAMES["prediction_joints" if name == "prediction" else "joints"]
+        raise JaxposeError(
+            f"{shape}, and {len(joints)} joints are named; give their names in {key}"
+        )
+    if array.dtype.kind not in "biuf":
+        raise JaxposeError(f"{name} holds {array.dtype}; give numbers")
+    return array.astype(np.float64)

@@ -212,7 +212,9 @@ def _reason(error: Exception) -> str:
     return of_system or (str(error).strip().splitlines() or [repr(error)])[0][:160]
 
 
-def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata] | None:
+def restore_newest(
+    folder: pathlib.Path, like: Any, *, free: str = ""
+) -> tuple[Any, CheckpointMetadata] | None:
     """The newest readable checkpoint of a folder as (tree, metadata); None where there is none.
 
     One that cannot be read is named in a warning and the one before it is taken.
@@ -220,6 +222,8 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
     Args:
       folder: of `open_manager`.
       like: a tree of arrays of the expected structure, shapes and dtypes.
+      free: name of a field of `like`, a flat dict, that need not agree with the checkpoint's:
+        entries that the checkpoint lacks are those of `like`, and further ones are dropped.
 
     Raises:
       JaxposeError: checkpoints are there and none can be read, or one is of another network.
@@ -230,7 +234,7 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
         return None
     for step in steps:
         try:
-            return _read(folder / str(step), like)
+            return _read(folder / str(step), like, free=free)
         except JaxposeError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a corrupt file
@@ -354,8 +358,8 @@ def load_network(
     return Network(net, variables, metadata, source)
 
 
-def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
-    """(tree, metadata) of one checkpoint, as it was saved.
+def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, CheckpointMetadata]:
+    """(tree, metadata) of one checkpoint, as it was saved but for its `free` field.
 
     Raises:
       JaxposeError: it is of another network, or of a newer jaxpose.
@@ -369,13 +373,24 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
         stored = handler.metadata(path).tree
         if like is None:
-            like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+            like = _zeros(stored)
+        wanted = getattr(like, free) if free else {}
+        if free:
+            like = like._replace(**{free: _zeros(stored[free])})
         _check_leaves(_shapes(stored), like, folder)
         like = jax.tree.map(np.asarray, like)
         tree = handler.restore(path, args=ocp.args.StandardRestore(like))
     if checksum(tree, record) != record.get("checksum"):
         raise ValueError("its content is not what was saved")
+    if free:
+        found = getattr(tree, free)
+        tree = tree._replace(**{free: {name: found.get(name, wanted[name]) for name in wanted}})
     return tree, metadata
+
+
+def _zeros(stored: Any) -> Any:
+    """A tree of zeros like one that Orbax describes."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
 
 
 def _check_files(folder: pathlib.Path) -> None:

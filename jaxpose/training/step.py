@@ -9,7 +9,7 @@ import optax
 from jaxpose import losses
 from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime.devices import DEVICES
-from jaxpose.training.state import LOSSES, TrainState
+from jaxpose.training.state import Losses, TrainState
 
 
 def make_train_step(
@@ -53,7 +53,7 @@ def make_train_step(
         return x if alone else jax.lax.psum(x, axis_name)
 
     def loss_of(params, batch_stats, batch, counts):
-        """A share's part of the global loss, with (losses by name, new statistics)."""
+        """A share's part of the global loss, with (losses, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
         images = normalize(batch["image"], net.dtype)
         options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
@@ -85,19 +85,19 @@ def make_train_step(
             + context_weight * context
             + heatmap_weight * heatmap
         )
-        named = {
-            "loss": loss,
-            "coordinate_loss": coordinate,
-            "probability_loss": probability,
-            "context_loss": context,
-            "heatmap_loss": heatmap,
-        }
+        named = Losses(
+            loss=loss,
+            coordinate_loss=coordinate,
+            probability_loss=probability,
+            context_loss=context,
+            heatmap_loss=heatmap,
+        )
         return loss, (named, batch_stats)
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
     def share_gradients(params, batch_stats, batch, counts):
-        """Gradients, losses by name and new statistics of a device's share of the batch."""
+        """Gradients, losses and new statistics of a device's share of the batch."""
         if accumulation_steps == 1:
             gradients, (named, batch_stats) = gradient_of(params, batch_stats, batch, counts)
             return gradients, named, batch_stats
@@ -109,7 +109,10 @@ def make_train_step(
             return (*added, batch_stats), None
 
         parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
-        nothing = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(LOSSES, jnp.float32(0))
+        nothing = (
+            jax.tree.map(jnp.zeros_like, params),
+            Losses(*[jnp.float32(0)] * len(Losses._fields)),
+        )
         return jax.lax.scan(add_part, (*nothing, batch_stats), parts)[0]
 
     def step(state: TrainState, batch: dict) -> TrainState:
@@ -126,7 +129,7 @@ def make_train_step(
         norm = optax.tree.norm(gradients)
         # An update too: a rate of 1e30 would corrupt parameters that are saved next. One leaf
         # stands for all, since the rate multiplies all alike; all of them take 1.7 s to compile.
-        finite = jnp.isfinite(named["loss"] + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
+        finite = jnp.isfinite(named.loss + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
         first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
         ema = state.ema
         if ema is not None:
@@ -134,7 +137,7 @@ def make_train_step(
             decay = jnp.minimum(ema_decay, number / (number + 10.0))
             current = {"params": params, "batch_stats": batch_stats}
             ema = optax.incremental_update(current, ema, 1 - decay)
-        found = {"steps": 1.0, "gradient_norm": norm, **named}
+        found = {"steps": 1.0, "gradient_norm": norm, **named._asdict()}
         return state._replace(
             step=number,
             params=params,

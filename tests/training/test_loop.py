@@ -18,7 +18,7 @@ from jaxpose.evaluation import inference, scoring
 from jaxpose.evaluation.prediction_file import read_predictions
 from jaxpose.runtime import devices
 from jaxpose.runtime.devices import DEVICES, parallel
-from jaxpose.training import loop, validation
+from jaxpose.training import loop, state, validation
 from jaxpose.training.config import check_config
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.run import fresh_start, open_run, start_of
@@ -178,6 +178,13 @@ def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, c
     assert run(copy, people)["step"] == 12
     assert "12 cannot be read" in caplog.text
     assert_same_end(copy, whole)
+
+
+def test_a_run_from_before_a_loss_was_added_is_resumed(whole, people, monkeypatch):
+    sums = state.empty_sums()
+    monkeypatch.setattr(state, "empty_sums", lambda: {**sums, "new_loss": np.float32(0)})
+    start = start_of(open_run(tiny_run.config(whole, people)), whole)
+    assert start.state.step == 12 and start.state.sums.keys() == {*sums, "new_loss"}
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, people, monkeypatch):

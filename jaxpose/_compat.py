@@ -8,6 +8,9 @@ import os
 import re
 from typing import Any
 
+from jaxpose.errors import first_line
+from jaxpose.optional import import_optional
+
 # Orbax 0.12 writes a checkpoint to a folder of such a name and renames it when it is complete. Its
 # post_finalization_callback runs just before that and is not told the folder. Remove when the
 # callback receives the path.
@@ -23,6 +26,18 @@ def disable_orbax_preemption(manager: Any) -> None:
     Remove when ``CheckpointManagerOptions`` has a switch for it.
     """
     manager.reached_preemption = lambda step: False
+
+
+def tensorboard_events() -> tuple[Any, Any]:
+    """TensorboardX's protocol buffers (``Event``, ``SessionLog``) and its writer of event files.
+
+    The public ``SummaryWriter`` of tensorboardX 2.6 hands records to a thread; when a full disk
+    ends that thread, the tenth record after it blocks forever. ``EventsWriter`` writes in the
+    caller's thread and raises its errors. Remove when ``SummaryWriter`` reports a failed write.
+    """
+    protocol = import_optional("tensorboardX.proto.event_pb2", extra="train")
+    writers = import_optional("tensorboardX.event_file_writer", extra="train")
+    return protocol, writers.EventsWriter
 
 
 def end_grain_threads() -> None:
@@ -80,7 +95,7 @@ def npz_error_reason(error: Exception) -> str:
     """
     if "allow_pickle" in str(error):
         return "it holds Python objects, which are never loaded"
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return first_line(error)
 
 
 def is_cut_off_hdf5(error: Exception) -> bool:

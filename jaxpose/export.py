@@ -23,6 +23,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import predict_crops
 from jaxpose.network import make_net
 from jaxpose.optional import import_optional
+from jaxpose.paths import replace_file
 from jaxpose.skeleton import joint_index
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # that the jax.export artifact is lowered for
@@ -92,15 +93,9 @@ def export_network(
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
     beside = out.with_name(out.name + ".json")
-    _replace(beside, (json.dumps(recorded, indent=1) + "\n").encode())
-    _replace(out, data)
+    replace_file(beside, json.dumps(recorded, indent=1) + "\n")
+    replace_file(out, data)
     return Exported(out, beside, source, difference)
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def crop_program(

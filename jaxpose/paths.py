@@ -1,6 +1,7 @@
-"""Paths as users type them: ``~`` expanded, addresses of remote storage refused."""
+"""Paths as users type them, without ``~`` and remote addresses; files replaced in one move."""
 
 import os
+import pathlib
 import re
 
 from jaxpose.errors import JaxposeError
@@ -55,3 +56,29 @@ def names_a_file(path: str | os.PathLike) -> bool:
     return bool(re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]*", suffix)) and not re.fullmatch(
         r"\.v\d+", suffix
     )
+
+
+def replace_file(path: str | os.PathLike, content: bytes | str) -> None:
+    """Write a file in one move: a reader, or a run after a kill, finds the old one or the new one.
+
+    Args:
+      path: of the file, in a folder that exists; it may exist.
+      content: text is written as UTF-8.
+
+    Raises:
+      OSError: it cannot be written; the file that was there stays as it is.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     replace_file(pathlib.Path(folder) / "a.txt", "new")
+      ...     print([(file.name, file.read_text()) for file in pathlib.Path(folder).iterdir()])
+      [('a.txt', 'new')]
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(path.name + ".new")
+    try:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

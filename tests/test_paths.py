@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.paths import local_path, names_a_file
+from jaxpose.paths import local_path, names_a_file, replace_file
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
@@ -40,3 +40,23 @@ def test_a_folder_that_exists_names_no_file(tmp_path):
     (tmp_path / "a.csv").mkdir()
     assert not names_a_file(tmp_path / "a.csv")
     assert names_a_file(tmp_path / "b.csv")
+
+
+def test_a_file_is_replaced_in_one_move(tmp_path, monkeypatch):
+    """Until the move the old file is intact; a failure leaves it, and nothing beside it."""
+    file = tmp_path / "evaluation.json"
+    replace_file(file, "ä\n")
+    assert file.read_bytes() == b"\xc3\xa4\n"
+    replace = os.replace
+
+    def failing(source, target):
+        assert file.read_bytes() == b"\xc3\xa4\n" and pathlib.Path(source).read_bytes() == b"new"
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(file, b"new")
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [(file.name, b"\xc3\xa4\n")]
+    monkeypatch.setattr(os, "replace", replace)
+    replace_file(file, b"new")
+    assert file.read_bytes() == b"new"

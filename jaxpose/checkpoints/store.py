@@ -28,15 +28,14 @@ import numpy as np
 
 from jaxpose import _compat
 from jaxpose.checkpoints import packed
-from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
-from jaxpose.errors import JaxposeError
+from jaxpose.checkpoints.metadata import KINDS, CheckpointMetadata, read_json
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 from jaxpose.runtime import processes
 
 FILES = "files.json"  # of a checkpoint
-KINDS = ("best", "latest")  # what a workdir keeps
 ASIDE = re.compile(
     r"(\d+)\.replaced_by_(\d+)"
 )  # a checkpoint until the one that replaces it is there
@@ -193,7 +192,7 @@ def finish(manager) -> None:
 def _save_error(folder, error: Exception) -> JaxposeError:
     return JaxposeError(
         f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are intact. "
-        "Free space or mend the permissions, then start the same command again"
+        "Free disk space or fix the permissions, then re-run the command"
     )
 
 
@@ -209,7 +208,7 @@ def _reason(error: Exception) -> str:
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(texts)
     of_system = _compat.tensorstore_reason(text) or _compat.system_error_reason(text, SYSTEM_ERRORS)
-    return of_system or (str(error).strip().splitlines() or [repr(error)])[0][:160]
+    return of_system or first_line(error)
 
 
 def restore_newest(

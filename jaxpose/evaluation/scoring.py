@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import KINDS
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, mpii_submission, protocols, tables
@@ -17,7 +18,7 @@ from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
 from jaxpose.evaluation.protocols import ProtocolResult, allowed_protocols
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, replace_file
 from jaxpose.skeleton import joint_index
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def evaluate_checkpoint(
     evaluation = Evaluation(network, config.score, rows)
     if jax.process_index() == 0:
         text = json.dumps(evaluation.to_json(), indent=1)
-        (workdir / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        replace_file(workdir / "evaluation.json", text + "\n")
     return evaluation
 
 
@@ -222,9 +223,9 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
         )
     if config.eval.batch_size < 1:
         raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
-    if config.eval.checkpoint not in store.KINDS:
+    if config.eval.checkpoint not in KINDS:
         raise JaxposeError(
-            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(store.KINDS)}"
+            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(KINDS)}"
         )
     inference.crop_sizes(config.eval.num_crops)
     for *_, crop in config.test:

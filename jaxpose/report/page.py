@@ -14,6 +14,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.optional import import_optional
+from jaxpose.paths import replace_file
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.visualize import joint_colors
 
@@ -105,13 +106,11 @@ def write_report(
         "</main>\n</body>\n</html>\n",
     ]
     path = pathlib.Path(path)
-    temporary = path.with_name(path.name + ".new")
     try:
-        temporary.write_text("\n".join(part for part in parts if part), encoding="utf-8")
-        os.replace(temporary, path)
+        replace_file(path, "\n".join(part for part in parts if part))
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror}); free space or mend the permissions"
+            f"{path} cannot be written ({error.strerror}); free disk space or fix the permissions"
         ) from error
     return path
 

@@ -9,8 +9,10 @@ import sys
 import time
 from typing import Any
 
+from jaxpose import _compat
 from jaxpose.errors import JaxposeError
-from jaxpose.optional import import_optional
+from jaxpose.paths import replace_file
+from jaxpose.runtime.progress import progress_bar
 
 
 class RunLog:
@@ -31,12 +33,9 @@ class RunLog:
             _replace_lines(self._path, records)
             self._file = self._path.open("a", encoding="utf-8")
             self._events = _Events(workdir / "tensorboard", purge_step=step + 1 if step else None)
-        tqdm = import_optional("tqdm", extra="train")
-        # Without tqdm's thread that watches for bars that stall: it would outlive the run.
-        bar = type("Bar", (tqdm.tqdm,), {"monitor_interval": 0})
-        self._bar = bar(
+        self._bar = progress_bar(
             initial=step, total=num_steps, unit="step", dynamic_ncols=True, file=sys.stderr,
-            mininterval=1.0, disable=None if sys.stderr.isatty() else True,
+            mininterval=1.0, disable=None if sys.stderr.isatty() else True, extra="train",
         )  # fmt: skip
 
     def write(self, kind: str, step: int, values: dict) -> None:
@@ -88,23 +87,18 @@ class RunLog:
         except OSError as error:
             raise JaxposeError(
                 f"{self._path} or TensorBoard's copy cannot be written "
-                f"({error.strerror or error}); free space or mend the permissions, then start the "
-                "same command again"
+                f"({error.strerror or error}); free disk space or fix the permissions, then re-run "
+                "the command"
             ) from error
 
 
 class _Events:
-    """TensorBoard's event file, written synchronously.
-
-    tensorboardX's own `SummaryWriter` hands records to a thread; when a full disk ends that thread,
-    the tenth record after it blocks forever.
-    """
+    """TensorBoard's event file, written synchronously."""
 
     def __init__(self, folder: pathlib.Path, *, purge_step: int | None):
-        writers = import_optional("tensorboardX.event_file_writer", extra="train")
-        self._proto = import_optional("tensorboardX.proto.event_pb2", extra="train")
+        self._proto, writer_class = _compat.tensorboard_events()
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = writers.EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._writer = writer_class(str(folder / "events"), f".{os.getpid()}")
         if purge_step is not None:
             start = self._proto.SessionLog(status=self._proto.SessionLog.START)
             self._put(step=purge_step, session_log=start)
@@ -153,9 +147,7 @@ def _replace_lines(path: pathlib.Path, records: list[dict]) -> None:
     lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     if path.exists() and path.read_bytes() == lines:
         return
-    temporary = path.with_suffix(".jsonl.new")
-    temporary.write_bytes(lines)
-    os.replace(temporary, path)
+    replace_file(path, lines)
 
 
 def _plain(value):

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import jax
 
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import KINDS
 from jaxpose.errors import JaxposeError
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, replace_file
 
-# Fields of configs from before 0.1.0 that have another name now.
+# Fields of configs from before 0.1.0 that have another name now, so that their workdirs are refused
+# in one clear line. Remove with the release that no longer reads files from before 0.1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
 MAX_FIELDS = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
@@ -99,18 +101,17 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
                 f"{'; '.join(changed[:MAX_FIELDS])}{more}. "
                 "Start with that config, or choose another --workdir"
             )
-    temporary = path.with_suffix(".json.new")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        replace_file(path, text)
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another --workdir"
+            f"{path} cannot be written ({error.strerror}); free disk space or choose another "
+            "--workdir"
         ) from error
 
 
 def _has_checkpoint(workdir: pathlib.Path) -> bool:
-    folders = (workdir / "checkpoints" / kind for kind in store.KINDS)
+    folders = (workdir / "checkpoints" / kind for kind in KINDS)
     return any(store.checkpoint_steps(folder) for folder in folders)
 
 

@@ -10,7 +10,7 @@ import math
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,13 +41,24 @@ REPORT_WAIT_FRACTION = 0.05  # share of the time, from which on a line says so
 STEP_INPUTS = ("image", "keypoints", "labeled", "known", "weight", "readable")  # of a batch
 
 
-def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> dict[str, Any]:
-    """Train until the config's last epoch, resuming the run in `workdir` if there is one.
+class TrainResult(NamedTuple):
+    """Where a call of `train` ended.
 
-    Returns:
-      {"step", "num_steps", "score", "stopped"}: steps done and planned, the best validation score
-      (None before the first), and "preemption", "max_minutes" or None: what ended it before the
-      last epoch.
+    Attributes:
+      step: steps done.
+      num_steps: steps of the whole run.
+      score: best validation score; None before the first.
+      stopped: what ended it before the last epoch: "preemption", "max_minutes" or None.
+    """
+
+    step: int
+    num_steps: int
+    score: float | None
+    stopped: str | None
+
+
+def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> TrainResult:
+    """Train until the config's last epoch, resuming the run in `workdir` if there is one.
 
     Raises:
       JaxposeError: config, data, workdir or a loss that is not finite.
@@ -59,7 +70,7 @@ def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> d
         return _train_in(run, folder)
 
 
-def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
+def _train_in(run: Run, folder: pathlib.Path) -> TrainResult:
     with _phase("initializing the network"):
         start = start_of(run, folder)
     step = int(start.state.step)
@@ -84,12 +95,12 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
         processes.barrier()
         stopped = loop.run_steps(preemption) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
-        return {
-            "step": loop.step,
-            "num_steps": run.num_steps,
-            "score": score if score > -math.inf else None,
-            "stopped": stopped,
-        }
+        return TrainResult(
+            step=loop.step,
+            num_steps=run.num_steps,
+            score=score if score > -math.inf else None,
+            stopped=stopped,
+        )
 
 
 def _phase(text: str) -> contextlib.AbstractContextManager:
@@ -99,6 +110,10 @@ def _phase(text: str) -> contextlib.AbstractContextManager:
 
 class Loop:
     """The loop's few moving parts: the state on the devices, the step, and the seconds spent.
+
+    A class, since each of its steps (train, log, validate, save) reads some of these parts and
+    changes others. What training resumes from is `TrainState` alone; the rest is clocks and handles
+    of this start.
 
     Args:
       run: from `open_run`.
@@ -223,8 +238,8 @@ class Loop:
         bad_step = int(unreplicate(self.state.bad_step))
         if bad_step >= 0:
             raise JaxposeError(
-                f"the loss, its gradient or the update is not finite at step {bad_step}; the last "
-                "checkpoint before it is whole. Lower optimizer.learning_rate or set "
+                f"the loss, its gradient or the update is not finite at step {bad_step}; the "
+                "previous checkpoint is intact. Lower optimizer.learning_rate or set "
                 "optimizer.clip_norm"
             )
         unreadable = int(unreplicate(self.state.unreadable))

@@ -33,8 +33,8 @@ def whole(tmp_path_factory, people):
     """A run that nothing disturbed; copy it before going on with it."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     result = run(workdir, people)
-    assert (result["step"], result["num_steps"], result["stopped"]) == (12, 12, None)
-    assert 0 <= result["score"] <= 100
+    assert (result.step, result.num_steps, result.stopped) == (12, 12, None)
+    assert 0 <= result.score <= 100
     return workdir
 
 
@@ -133,7 +133,7 @@ def test_evaluation_scores_the_test_rows(copy, people):
 
 def test_a_finished_run_has_nothing_to_do(copy, whole, people):
     result = run(copy, people)
-    assert (result["step"], result["stopped"]) == (12, None)
+    assert (result.step, result.stopped) == (12, None)
     assert_same_end(copy, whole)
 
 
@@ -148,10 +148,10 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, mon
     monkeypatch.setattr(loop.Loop, "write_losses", interrupted)
     before = signal.getsignal(signal.SIGTERM)
     result = run(tmp_path, people)
-    assert (result["step"], result["stopped"]) == (4, "preemption")
+    assert (result.step, result.stopped) == (4, "preemption")
     assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.undo()
-    assert run(tmp_path, people)["step"] == 12
+    assert run(tmp_path, people).step == 12
     assert_same_end(tmp_path, whole)
 
 
@@ -175,7 +175,7 @@ def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, c
     """The run falls back to step 10 and does the rest again."""
     for file in (copy / "checkpoints" / "latest" / "12" / "tree").rglob("d/*"):
         file.write_bytes(b"")
-    assert run(copy, people)["step"] == 12
+    assert run(copy, people).step == 12
     assert "12 cannot be read" in caplog.text
     assert_same_end(copy, whole)
 
@@ -208,12 +208,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, p
 
 def test_a_run_ends_after_the_epoch_that_passes_max_minutes(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9)
-    assert (result["step"], result["stopped"]) == (6, "max_minutes")
+    assert (result.step, result.stopped) == (6, "max_minutes")
 
 
 def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
-    assert (result["step"], result["stopped"]) == (6, None)
+    assert (result.step, result.stopped) == (6, None)
 
 
 def test_without_a_validation_score_the_plateau_rests(tmp_path, people):

@@ -164,7 +164,8 @@ _SOURCES = {
     "box": _box_extent,
     "image": _image_extent,
 }
-_OLD_SOURCE = "picture"  # old spelling, in checkpoints written before 0.1.0
+# In checkpoints written before 0.1.0. Remove with the release that no longer reads them.
+_OLD_SOURCE = "picture"  # old spelling
 _SOURCES[_OLD_SOURCE] = _image_extent
 
 

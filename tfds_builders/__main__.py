@@ -121,7 +121,7 @@ def _option_modules() -> list[types.ModuleType]:
 
 
 def build(options: argparse.Namespace) -> None:
-    """Prepares the data set and prints what it found.
+    """Prepare the data set and print what it found.
 
     Raises:
       BuildError: no such data set, wrong sources, files that cannot be read.

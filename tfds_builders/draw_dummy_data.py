@@ -117,7 +117,7 @@ def small(number: float) -> np.ndarray | float:
 
 
 def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joints: np.ndarray):
-    """Writes images and joints.mat.
+    """Write images and joints.mat.
 
     Args:
       folder: of the release.
@@ -235,7 +235,7 @@ def draw_mpii(folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Writes the dummy data of all three."""
+    """Write the dummy data of all three."""
     for name, draw in (("lsp", draw_lsp), ("lspet", draw_lspet), ("mpii", draw_mpii)):
         draw(HERE / name / "dummy_data")
 

@@ -70,6 +70,15 @@ TERMS = (
     Term(r"(?:score|mean_pose|constant)_answers|answer_crops|answers_of", "predictions"),
     Term(r"processes\.(?:meet|leave)", "processes.barrier, processes.abort"),
     Term(r"geometry\.cut", "geometry.crop_image"),
+    # Phrases that a reader has to read twice.
+    Term(r"checkpoint before it is whole", "the previous checkpoint is intact"),
+    Term(r"mend the permissions", "fix the permissions"),
+    Term(r"free space or", "free disk space or"),
+    Term(r"start the same command again", "re-run the command"),
+    Term(r"whom it holds", "example index (-1 for padding)"),
+    Term(r"(?:the lower the|lower is) calmer", "lower is smoother"),
+    Term(r"a calm video", "smooth the keypoints"),
+    Term(r"is no config", "is not a valid config"),
 )
 
 

@@ -195,7 +195,7 @@ class Reader(NamedTuple):
 def readers_of(
     splits: WeightedSplits, rules: Sequence[CropRule], joints: Sequence[str]
 ) -> list[Reader]:
-    """Matches the joints of each split to the network's, by name."""
+    """Match the joints of each split to the network's, by name."""
     readers = []
     for (split, _), rule in zip(splits, rules, strict=True):
         order = joint_index(split.joints, joints)
@@ -232,7 +232,7 @@ class BatchMaker(NamedTuple):
         return batch
 
     def _read(self, place: int, row: Row) -> "_Person":
-        """Fetches one person, image still encoded, and finds the crop."""
+        """Fetch one person, image still encoded, and find the crop."""
         index = row.index
         for reader in self.readers:
             if index < len(reader.split.source):
@@ -245,7 +245,7 @@ class BatchMaker(NamedTuple):
         return _Person(place, row.index, row.rng, reader, example, crop)
 
     def _show(self, batch: dict[str, np.ndarray], person: "_Person") -> bool:
-        """Writes the crop's image; an unreadable one leaves its row as padding is."""
+        """Write the crop's image; an unreadable one leaves its row as padding is."""
         place, crop = person.place, person.crop
         decoded = decode(person.example["image"], reduction=reduction(crop.side, self.image_size))
         if decoded is None:
@@ -271,7 +271,7 @@ class _Person(NamedTuple):
 
 
 def _place_joints(batch: dict[str, np.ndarray], person: _Person) -> None:
-    """Writes everything but the image: joints and masks by the network's names."""
+    """Write everything but the image: joints and masks by the network's names."""
     place, reader, example = person.place, person.reader, person.example
     order = reader.mirrored if person.crop.flip else reader.order
     matrix = crop_to_image(person.crop)

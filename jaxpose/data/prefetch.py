@@ -96,13 +96,13 @@ class Batches:
         self._start()
 
     def close(self) -> None:
-        """Ends threads and workers; closing twice does nothing more."""
+        """End threads and workers; closing twice does nothing more."""
         self._iterator = None
         self._end()
 
 
 def _end(iterator, workers: bool) -> None:
-    """What is left to do when nobody wants another batch."""
+    """End the threads or workers of an iterator."""
     iterator.close()
     if workers:
         _compat.end_grain_threads()
@@ -122,7 +122,7 @@ def _one_thread_per_call() -> None:
 
 
 def _start_worker(worker: int, count: int) -> None:
-    """Runs first in every worker process."""
+    """Run first in every worker process."""
     del worker, count
     _one_thread_per_call()
     # Ctrl-C and a cluster's SIGTERM reach the whole process group: the main process decides.

@@ -39,7 +39,8 @@ class LabeledPredictions(NamedTuple):
 
 _OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated")
 MAX_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
-_OLD_LABELED = "labelled"  # old spelling, in files written before 0.1.0
+# In files written before 0.1.0. Remove with the release that no longer reads them.
+_OLD_LABELED = "labelled"  # old spelling
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _AS_NPZ = (
     "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labeled=...)"
@@ -54,7 +55,7 @@ _DAMAGE = (
 
 
 def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) -> None:
-    """Writes the file that ``read_predictions`` reads; ``path`` ends in .npz."""
+    """Write the file that ``read_predictions`` reads; ``path`` ends in .npz."""
     given = {field: value for field, value in predictions._asdict().items() if value is not None}
     arrays = {_ARRAYS[field]: np.asarray(value) for field, value in given.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays)
@@ -63,7 +64,7 @@ def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) 
 def read_predictions(
     path: str | os.PathLike, *, default_joints: Sequence[str] = ()
 ) -> LabeledPredictions:
-    """Reads an .npz file of predictions; nothing in it is executed (no pickles).
+    """Read an .npz file of predictions; nothing in it is executed (no pickles).
 
     Args:
       path: the file.

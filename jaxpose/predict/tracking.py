@@ -98,7 +98,7 @@ def follow(
       frame: uint8 [H, W, 3].
       tracks: N persons, of `tracks_of` or of the frame before.
       time: seconds, of the frame.
-      smooth: cutoff of the filter for a joint at rest, in Hz; the lower the calmer. None: no
+      smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       options: `flip_test`, `num_crops` of `PoseEstimator.predict`.
 

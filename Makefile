@@ -64,7 +64,7 @@ dist: setup
 # and tpu (gigabytes) stay out of it; needs uv.
 lock:
 	uv pip compile --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
-		--extra train --extra predict --extra demo --extra convert --extra export --extra docs \
+		--extra train --extra predict --extra demo --extra coco --extra convert --extra export --extra docs \
 		--extra test \
 		--no-header --no-annotate --quiet --output-file requirements.lock pyproject.toml
 

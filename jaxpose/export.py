@@ -140,6 +140,7 @@ def description(metadata: CheckpointMetadata) -> dict[str, Any]:
             for name, shape in zip(OUTPUTS, shapes, strict=True)
         ],
         "image_size": size,
+        "category": metadata.category,
         "joints": list(skeleton.joints),
         "limbs": [list(limb) for limb in skeleton.limbs],
         "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],

@@ -179,7 +179,8 @@ PUBLIC_MODULES = set(
     PIL.Image PIL.ImageDraw PIL.ImageFont PIL.ImageTk av.stream flax.linen flax.traverse_util
     jax.custom_derivatives jax.experimental jax.experimental.compilation_cache jax.numpy
     jax.sharding jax.typing jaxlib.version ml_collections.config_flags orbax.checkpoint
-    orbax.checkpoint.checkpoint_managers orbax.checkpoint.multihost scipy.io
+    orbax.checkpoint.checkpoint_managers orbax.checkpoint.multihost
+    pycocotools.coco pycocotools.cocoeval scipy.io
     starlette.applications starlette.concurrency starlette.middleware
     starlette.middleware.trustedhost starlette.requests starlette.responses starlette.routing
     """.split()

@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
-from jaxpose.data.batches import example_name, train_batches
+from jaxpose.data.batches import Batch, example_name, train_batches
 from jaxpose.data.prepared import default_data_dir
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.score_choice import LOSS
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 MAX_UNREADABLE_FRACTION = 0.01  # share of the images drawn so far that may fail to decode
 MIN_UNREADABLE = 3  # so that one bad image among the first hundred does not stop a run
 REPORT_WAIT_FRACTION = 0.05  # share of the time, from which on a line says so
-STEP_INPUTS = ("image", "keypoints", "labeled", "known", "weight", "readable")  # of a batch
 
 
 class TrainResult(NamedTuple):
@@ -197,7 +196,7 @@ class Loop:
                     return "max_minutes"
         return None
 
-    def train_first(self, batches: Iterator[dict]) -> None:
+    def train_first(self, batches: Iterator[Batch]) -> None:
         """The first step of this start, which compiles the program: phases until it is done."""
         with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
@@ -205,11 +204,11 @@ class Loop:
             self.train_on(batch)
             jax.block_until_ready(self.state.step)
 
-    def train_next(self, batches: Iterator[dict]) -> None:
+    def train_next(self, batches: Iterator[Batch]) -> None:
         """Any further step."""
         self.train_on(self.next_batch(batches))
 
-    def next_batch(self, batches: Iterator[dict]) -> dict:
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
         """The next batch. Waiting for it counts where the devices have nothing left to do."""
         asked = time.monotonic()
         batch = next(batches)
@@ -217,15 +216,15 @@ class Loop:
             self.waited += time.monotonic() - asked
         return batch
 
-    def train_on(self, batch: dict) -> None:
+    def train_on(self, batch: Batch) -> None:
         """One step; an image that does not decode is named the first time."""
-        for index in batch["index"][~batch["readable"]].tolist():
+        for index in batch.index[~batch.readable].tolist():
             if index not in self.named:
                 self.named.add(index)
                 name = example_name(self.run.training, index)
                 self.log.info(f"{name} does not decode; left out", everywhere=True)
-        needed = {name: batch[name] for name in STEP_INPUTS}
-        self.state = self.train_step(self.state, shard(needed))
+        needed = shard(batch._replace(index=None, crop_to_image=None))
+        self.state = self.train_step(self.state, needed)
         self.step += 1
 
     def time_to_save(self) -> bool:

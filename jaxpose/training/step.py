@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxpose import losses
+from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.training.state import Losses, TrainState
@@ -23,7 +24,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     frozen_norm: bool = False,
     axis_name: str | None = DEVICES,
-) -> Callable[[TrainState, dict], TrainState]:
+) -> Callable[[TrainState, Batch], TrainState]:
     """The step: loss of eqs. 7 and 8 on every block, gradients, update.
 
     Losses are sums over every device and every accumulated part, divided by the global count of
@@ -43,8 +44,7 @@ def make_train_step(
       axis_name: of the devices; None for a single program.
 
     Returns:
-      step(state, batch) -> state. `batch` holds image uint8 [B, S, S, 3], keypoints [B, J, 2],
-      labeled [B, J], known [B, J], weight [B], readable [B].
+      step(state, batch) -> state. The batch's `index` and `crop_to_image` are None.
     """
 
     def total(x):
@@ -55,26 +55,26 @@ def make_train_step(
     def loss_of(params, batch_stats, batch, counts):
         """A share's part of the global loss, with (losses, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
-        images = normalize(batch["image"], net.dtype)
+        images = normalize(batch.image, net.dtype)
         options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
         if frozen_norm:
             output = net.apply(variables, images, **options)
         else:
             output, updated = net.apply(variables, images, **options, mutable=["batch_stats"])
             batch_stats = updated["batch_stats"]
-        distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
-        entropy = losses.probability_loss(output.confidence, batch["labeled"])
+        distance = losses.coordinate_loss(output.keypoints, batch.keypoints)
+        entropy = losses.probability_loss(output.confidence, batch.labeled)
         labeled, known = masks(batch)
         coordinate = losses.masked_mean(distance, labeled, count=counts[0])
         probability = losses.masked_mean(entropy, known, count=counts[1])
         context = heatmap = jnp.float32(0)
         if context_weight and output.context_keypoints is not None:
-            distance = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
+            distance = losses.coordinate_loss(output.context_keypoints, batch.keypoints)
             context = losses.masked_mean(distance, labeled, count=counts[0])
         if heatmap_weight:
             divergence = losses.heatmap_divergence(
                 jnp.moveaxis(output.heatmaps[..., : net.num_joints], -1, -3),
-                batch["keypoints"],
+                batch.keypoints,
                 temperature=net.temperature,
                 grid=net.grid,
             )
@@ -115,7 +115,7 @@ def make_train_step(
         )
         return jax.lax.scan(add_part, (*nothing, batch_stats), parts)[0]
 
-    def step(state: TrainState, batch: dict) -> TrainState:
+    def step(state: TrainState, batch: Batch) -> TrainState:
         counts = [losses.masked_count(mask, axis_name=axis_name) for mask in masks(batch)]
         gradients, named, batch_stats = share_gradients(
             state.params, state.batch_stats, batch, counts
@@ -146,13 +146,13 @@ def make_train_step(
             ema=ema,
             sums={name: state.sums[name] + found[name] for name in state.sums},
             bad_step=jnp.where(state.bad_step >= 0, state.bad_step, first_bad),
-            unreadable=state.unreadable + total(jnp.sum(~batch["readable"], dtype=jnp.int32)),
+            unreadable=state.unreadable + total(jnp.sum(~batch.readable, dtype=jnp.int32)),
         )
 
     return step
 
 
-def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
+def masks(batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Masks [B, J] of eq. 7 (labeled) and eq. 8 (known), padded persons out of both."""
-    present = batch["weight"][:, None] > 0
-    return batch["labeled"] & present, batch["known"] & present
+    present = batch.weight[:, None] > 0
+    return batch.labeled & present, batch.known & present

@@ -132,7 +132,7 @@ def test_prepared_split_gives_the_crops_of_its_annotations(data_dir):
         )
         example = {name: values[0] for name, values in annotations(split).items()}
         expected = crop_to_image(example_crop(example, rule))
-        np.testing.assert_allclose(batch["crop_to_image"][0], expected)
+        np.testing.assert_allclose(batch.crop_to_image[0], expected)
 
 
 def test_unknown_split_is_named(data_dir):

@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, p
 
         def __next__(self):
             batch = next(self.batches)
-            return {**batch, "keypoints": batch["keypoints"] * np.float32("nan")}
+            return batch._replace(keypoints=batch.keypoints * np.float32("nan"))
 
     monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Spoiled(train_batches(*a, **k)))
     shutil.rmtree(copy / "checkpoints" / "latest" / "12")
@@ -335,3 +335,14 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
         run = run._replace(validation=[(split, "scale", 1.0)])
         validation.make_validator(run, trained=run.joints)
+
+
+def test_the_score_is_the_mean_of_the_rows_by_their_weights(whole, people):
+    run = open_run(tiny_run.config(whole, people))
+    split = run.validation[0][0]
+    run = run._replace(validation=[(split, "scale", 1.0), (split, "image", 3.0)])
+    variables = store.load(whole)[0]
+    found = validation.make_validator(run, trained=run.joints).validate(variables)
+    first, second = (results["lsp-pck"].total for results in found.rows.values())
+    assert first != second
+    np.testing.assert_allclose(found.score, (first + 3 * second) / 4)

@@ -74,7 +74,7 @@ def export_network(
         raise JaxposeError(f"format {format!r} is unknown; choose one of {', '.join(FORMATS)}")
     out = pathlib.Path(out)
     if out.is_dir() or not out.parent.is_dir():
-        raise JaxposeError(f"{out} is no name of a file in a folder that exists; give one")
+        raise JaxposeError(f"{out} is not a file name in an existing folder; give one")
     _, variables, metadata, source = store.load_network(path, which=which)
     make, load = FORMATS[format]
     data = make(variables, metadata)

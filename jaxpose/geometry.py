@@ -169,7 +169,7 @@ _SOURCES = {
     "box": _box_extent,
     "image": _image_extent,
 }
-# In checkpoints written before 0.1.0. Remove with the release that no longer reads them.
+# In checkpoints written before 0.1.0. Remove in 1.0.
 _OLD_SOURCE = "picture"  # old spelling
 _SOURCES[_OLD_SOURCE] = _image_extent
 

@@ -134,7 +134,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def refuse_if_strict(self, what: str) -> None:
         """Raise BuildError with `strict`, naming what would be left out."""
         if self.strict:
-            raise BuildError(f"{what}; mend it, or build without --strict")
+            raise BuildError(f"{what}; fix it, or build without --strict")
 
 
 def _encodable(value: Any) -> Any:

@@ -397,13 +397,13 @@ def _check_files(folder: pathlib.Path) -> None:
 
     Orbax reads all files at once and, where one fails, leaves the other reads behind, which then
     complain of a closed event loop. So it never sees a damaged one. A checkpoint without the list
-    (of an older jaxpose) is known by the checksum of its content alone.
+    (from before 0.1.0; read until 1.0) is known by the checksum of its content alone.
     """
     if not (folder / FILES).exists():
         return
     listed = json.loads((folder / FILES).read_text(encoding="utf-8"))
     if not isinstance(listed, dict):
-        raise ValueError(f"{FILES} is no list of files")
+        raise ValueError(f"{FILES} is not a list of files")
     present = _files(folder)
     for name, (size, crc) in listed.items():
         if name not in present:

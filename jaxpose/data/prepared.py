@@ -13,9 +13,9 @@ from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 
-# In data sets prepared before 0.1.0. Remove with the release that no longer reads them.
+# In data sets prepared before 0.1.0. Remove in 1.0.
 _OLD_LABELED = "labelled"  # old spelling
-# It holds for every data set, those of users included.
+# The builders are not known here: this has to be true for those of users too.
 _ADVICE = (
     "prepare it with its builder (`python -m tfds_builders` for those that come with jaxpose; "
     "docs/own_data.md has the others)"

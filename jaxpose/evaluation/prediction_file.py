@@ -42,7 +42,7 @@ class LabeledPredictions(NamedTuple):
 
 _OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated", "box")
 MAX_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
-# In files written before 0.1.0. Remove with the release that no longer reads them.
+# In files written before 0.1.0. Remove in 1.0.
 _OLD_LABELED = "labelled"  # old spelling
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 _AS_NPZ = (

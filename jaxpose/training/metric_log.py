@@ -119,7 +119,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
     """The records of a metrics.jsonl; a last line cut off by a kill is left out.
 
     Raises:
-      JaxposeError: another line is no record.
+      JaxposeError: another line is not a record.
     """
     if not path.exists():
         return []
@@ -135,7 +135,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
             if number == len(lines):
                 break
             raise JaxposeError(
-                f"{path} has a line that is no record ({line[:40]!r}); delete that line, or the "
+                f"{path} has a line that is not a record ({line[:40]!r}); delete that line, or the "
                 "file"
             ) from None
         records.append(record)

@@ -14,7 +14,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path, replace_file
 
 # Fields of configs from before 0.1.0 that have another name now, so that their workdirs are refused
-# in one clear line. Remove with the release that no longer reads files from before 0.1.0.
+# in one clear line. Remove in 1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
 MAX_FIELDS = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.

@@ -232,7 +232,7 @@ def test_evaluation_predictions_and_report_are_written_there(people, cache, remo
     reports, predictions = [], []
     for folder in (tmp_path / "run", remote.files, tmp_path / "scored"):
         report = json.loads((folder / "evaluation.json").read_text())
-        reports.append({name: report[name] for name in ("step", "score", "rows", "blocks")})
+        reports.append({name: report[name] for name in ("step", "score", "rows", "decodings")})
         (file,) = (folder / "predictions").iterdir()
         predictions.append(read_predictions(file).prediction)
         assert (folder / "report.html").read_text().endswith("</html>\n")

@@ -30,7 +30,6 @@ JOINTS_OF_FIG_5 = (
     "left_knee", "left_wrist",
 )  # fmt: skip
 JOINTS_OF_FIG_6 = 3  # as many as Fig. 6 shows of a person's context maps
-PRESENCE_THRESHOLD = 0.5  # a joint of a lower probability is not drawn, and has v = 0 in COCO files
 DIM_FACTOR = 0.45  # of an image's brightness beneath its maps
 PERSON_TO_LINE_RATIO = 60  # a skeleton's lines are as wide as the person's longer side over this
 MIN_LINE_WIDTH = 1.5  # pixels

@@ -24,7 +24,7 @@ from jaxpose.checkpoints import packed
 from jaxpose.demo import response, server
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator
-from jaxpose.visualize import PRESENCE_THRESHOLD
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from tests.support import small_estimator
 from tests.support.browser import open_browser
 
@@ -292,12 +292,12 @@ DOTS = """[...document.querySelectorAll('#dots circle')].map(
 
 
 def test_a_photo_gets_its_skeleton(shown, photo, estimator, tmp_path):
-    assert response.about(estimator)["threshold"] == PRESENCE_THRESHOLD
-    assert value(shown, "threshold") == 100 * PRESENCE_THRESHOLD
+    assert response.about(estimator)["threshold"] == MIN_CONFIDENCE
+    assert value(shown, "threshold") == 100 * MIN_CONFIDENCE
     text = shown.run("return document.getElementById('threshold_text').textContent")
-    assert text == f"{100 * PRESENCE_THRESHOLD:g} %"
+    assert text == f"{100 * MIN_CONFIDENCE:g} %"
     expected = estimator.predict(photo)
-    drawn = expected.keypoints[0][expected.confidence[0] >= PRESENCE_THRESHOLD]
+    drawn = expected.keypoints[0][expected.confidence[0] >= MIN_CONFIDENCE]
     assert len(drawn) > 8
     np.testing.assert_allclose(shown.run(f"return {DOTS}"), drawn, atol=0.01)
     # The photo is shown upright, and the drawing lies on it.

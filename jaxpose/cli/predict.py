@@ -56,6 +56,12 @@ def add(commands) -> None:
         "--num_crops", type=int, default=1, metavar="N", help="average over N crops a person"
     )
     parser.add_argument(
+        "--min_confidence",
+        type=_probability,
+        metavar="P",
+        help="joints of a lower confidence are not drawn and have v = 0 in JSON",
+    )
+    parser.add_argument(
         "--smooth",
         type=_frequency,
         metavar="HZ",
@@ -109,6 +115,16 @@ def _camera(text: str) -> int:
     return number
 
 
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
+    return value
+
+
 def _frequency(text: str) -> float:
     try:
         value = float(text)
@@ -134,6 +150,7 @@ def run(arguments) -> None:
         heatmaps=arguments.heatmaps,
         context=arguments.context,
         smooth=arguments.smooth,
+        min_confidence=arguments.min_confidence,
         webcam=arguments.webcam,
         flip_test=arguments.flip_test,
         num_crops=arguments.num_crops,

@@ -65,8 +65,8 @@ class CocoWriter:
             "checkpoint": checkpoint,
             "coordinates": COORDINATES,
             "visibility": (
-                f"v is 2 where the joint is in the image with a probability of at least "
-                f"{threshold:g}, else v, x and y are 0; confidence holds the probabilities"
+                f"v is 2 where the joint's confidence is at least {threshold:g}, else v, x and y "
+                "are 0"
             ),
         }
         entry = {

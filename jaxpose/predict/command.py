@@ -16,6 +16,7 @@ from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.estimator import PoseEstimator, Prediction
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, make_folder, plan
@@ -24,7 +25,6 @@ from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.runtime.phases import phase, to_terminal
-from jaxpose.visualize import PRESENCE_THRESHOLD
 
 DEFAULT = "small"  # of the networks that come with the package
 
@@ -38,6 +38,7 @@ class Call(NamedTuple):
       coco: the JSON that is written, or None.
       heatmaps, context: whether these panels are drawn of photos.
       smooth: cutoff of the filter of videos in Hz, None for none.
+      min_confidence: from which a joint is drawn.
       options: of `PoseEstimator.predict`.
     """
 
@@ -47,6 +48,7 @@ class Call(NamedTuple):
     heatmaps: bool
     context: bool
     smooth: float | None
+    min_confidence: float
     options: dict[str, Any]
 
 
@@ -57,6 +59,11 @@ def open_estimator(path: str | None) -> PoseEstimator:
         source = packed.path(DEFAULT) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
+    if estimator.calibration is None:
+        print(
+            "it has no calibration: confidence is the probability that a joint is in the crop; "
+            "jaxpose calibrate fits one"
+        )
     return estimator
 
 
@@ -72,6 +79,7 @@ def run(
     context: bool,
     smooth: float | None,
     webcam: int | None,
+    min_confidence: float | None,
     flip_test: bool,
     num_crops: int,
 ) -> None:
@@ -83,6 +91,7 @@ def run(
     """
     if (webcam is None) == (not inputs):
         raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
+    min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
     crop_sizes(num_crops)  # says what is wrong before anything is loaded
     planned = plan(inputs, output=output, json=json)
     jobs = planned.jobs
@@ -108,12 +117,12 @@ def run(
                 joints=estimator.joints,
                 limbs=estimator.limbs,
                 checkpoint=str(estimator.source),
-                threshold=PRESENCE_THRESHOLD,
+                threshold=min_confidence,
                 **(written or {}),
             )
         )
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        call = Call(estimator, given, writer, heatmaps, context, smooth, options)
+        call = Call(estimator, given, writer, heatmaps, context, smooth, min_confidence, options)
         if webcam is not None:
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
@@ -175,7 +184,7 @@ def _photo(call: Call, job: Job) -> str:
     if job.out is None:
         return f"{job.path}: {persons}"
     written = [job.out]
-    save_image(panels.drawn(call.estimator, image, found), job.out)
+    save_image(_drawn(call, image, found), job.out)
     for number, box in enumerate(found.boxes if call.heatmaps or call.context else (), 1):
         person = panels.look_at(call.estimator, image, box)
         label = f"_{number}" if len(found.boxes) > 1 else ""
@@ -183,6 +192,10 @@ def _photo(call: Call, job: Job) -> str:
             written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
             save_image(sheet, written[-1])
     return f"{job.path}: {persons}: {', '.join(map(str, written))}"
+
+
+def _drawn(call: Call, image: np.ndarray, found: Prediction) -> np.ndarray:
+    return panels.drawn(call.estimator, image, found, min_confidence=call.min_confidence)
 
 
 def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
@@ -278,7 +291,7 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
             time=round(float(frame.time), 6),
         )
     if writer is not None or window is not None:
-        image = panels.drawn(call.estimator, frame.image, found)
+        image = _drawn(call, frame.image, found)
         if writer is not None:
             writer.write(image, frame.time)
         if window is not None:

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import crop_sizes, predict_crops, predict_maps
+from jaxpose.evaluation.inference import CropPoses, crop_sizes, predict_maps, predict_poses
 from jaxpose.network import PoseNet, make_net
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
@@ -32,15 +33,20 @@ class Prediction(NamedTuple):
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
-      confidence: float32 [N, J], probability that the joint is in the crop.
+      confidence: float32 [N, J], estimated probability that the position is within half a head
+        size of the truth; where the checkpoint has no calibration, `presence`.
       boxes: float64 [N, 4], the boxes (x, y, width, height) that the last pass looked at.
       joints: names of the J joints.
+      presence: float32 [N, J], the paper's joint probability: that the joint is in the crop.
+      scores: float32 [N], the mean confidence of each person's joints.
     """
 
     keypoints: np.ndarray
     confidence: np.ndarray
     boxes: np.ndarray
     joints: tuple[str, ...]
+    presence: np.ndarray
+    scores: np.ndarray
 
 
 class Maps(NamedTuple):
@@ -77,6 +83,7 @@ class PoseEstimator:
       net: the network.
       channels: int [J], the network's channels of `joints`.
       source: the checkpoint that was read, None if the network came otherwise.
+      calibration: of the joints' confidence, None if the checkpoint has none.
 
     Example:
       >>> estimator = PoseEstimator.from_pretrained("small")
@@ -92,6 +99,7 @@ class PoseEstimator:
         self.channels = joint_index(metadata.joints, self.joints)
         self.net: PoseNet = make_net(metadata.network, dtype=dtype)
         self.source: pathlib.Path | None = None
+        self.calibration = metadata.calibration
         self._rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
@@ -190,13 +198,9 @@ class PoseEstimator:
         else:
             crop = self.crop_of(check_boxes([box], pixels.shape[1::-1])[0])
         cut = geometry.crop_image(pixels, crop, self.image_size)
-        keypoints, confidence, heatmaps = self._program("maps", 1)(self._variables, cut[None])
-        return Maps(
-            crop,
-            np.asarray(heatmaps[0]),
-            np.asarray(keypoints[0], np.float64)[self.channels],
-            np.asarray(confidence[0])[self.channels],
-        )
+        poses, heatmaps = self._program("maps", 1)(self._variables, cut[None])
+        poses = self._chosen(poses, 1)
+        return Maps(crop, np.asarray(heatmaps[0]), poses.keypoints[0], self._confidence(poses)[0])
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
         """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
@@ -212,15 +216,18 @@ class PoseEstimator:
         images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
         for view, out in zip(views, images, strict=True):
             geometry.crop_image(image, view, self.image_size, out=out)
-        keypoints, confidence = self.predict_crops(images, flip_test=flip_test)
+        poses = self.crop_poses(images, flip_test=flip_test)
         matrices = np.array([geometry.crop_to_image(view) for view in views]).reshape(-1, 2, 3)
-        pixels = geometry.apply_affine(matrices, keypoints)
+        pixels = geometry.apply_affine(matrices, poses.keypoints)
         shape = (len(crops), len(sizes), len(self.joints))
+        confidence = self._confidence(poses).reshape(shape).mean(axis=1)
         return Prediction(
             pixels.reshape(*shape, 2).mean(axis=1),
-            confidence.reshape(shape).mean(axis=1),
+            confidence,
             np.asarray(boxes, np.float64),
             self.joints,
+            expit(poses.logits).reshape(shape).mean(axis=1),
+            confidence.mean(axis=1),
         )
 
     def predict_crops(
@@ -235,21 +242,43 @@ class PoseEstimator:
         Returns:
           Keypoints float64 [N, J, 2] in [0, 1] and confidence float32 [N, J].
         """
-        keypoints = np.zeros((len(images), len(self.joints), 2))
-        confidence = np.zeros((len(images), len(self.joints)), np.float32)
+        poses = self.crop_poses(images, flip_test=flip_test)
+        return poses.keypoints, self._confidence(poses)
+
+    def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
+        """What `predict_crops` predicts, with what its confidence follows from.
+
+        Args:
+          images: uint8 [N, S, S, 3], RGB.
+          flip_test: average with the prediction for the mirrored crop.
+
+        Returns:
+          NumPy arrays: keypoints float64 [N, J, 2], logits and log_spread float32 [N, J].
+        """
+        found = []
         for first in range(0, len(images), LARGEST_BATCH):
             part = images[first : first + LARGEST_BATCH]
-            rows = 1 << (len(part) - 1).bit_length()
-            if rows > len(part):
-                blank = np.zeros((rows - len(part), *part.shape[1:]), np.uint8)
+            count, rows = len(part), 1 << (len(part) - 1).bit_length()
+            if rows > count:
+                blank = np.zeros((rows - count, *part.shape[1:]), np.uint8)
                 part = np.concatenate([part, blank])
             program = self._program("mirrored" if flip_test else "plain", rows)
-            found, sure = program(self._variables, part)
-            place = slice(first, min(first + rows, len(images)))
-            count = place.stop - first
-            keypoints[place] = np.asarray(found, np.float64)[:count, self.channels]
-            confidence[place] = np.asarray(sure)[:count, self.channels]
-        return keypoints, confidence
+            found.append(self._chosen(program(self._variables, part), count))
+        if not found:
+            nothing = np.zeros((0, len(self.joints)), np.float32)
+            return CropPoses(np.zeros((*nothing.shape, 2)), nothing, nothing)
+        return CropPoses(*(np.concatenate(values) for values in zip(*found, strict=True)))
+
+    def _chosen(self, poses: CropPoses, count: int) -> CropPoses:
+        """The first rows of a program's output, of the estimator's joints, on the host."""
+        keypoints, logits, log_spread = (np.asarray(x)[:count, self.channels] for x in poses)
+        return CropPoses(keypoints.astype(np.float64), logits, log_spread)
+
+    def _confidence(self, poses: CropPoses) -> np.ndarray:
+        """The joints' confidence [N, J]: calibrated, or the presence without a calibration."""
+        if self.calibration is None:
+            return expit(poses.logits)
+        return expit(self.calibration.logits(poses.logits, poses.log_spread))
 
     def _program(self, kind: str, rows: int):
         """The compiled program for that many crops: "plain", "mirrored" (flip test) or "maps"."""
@@ -259,8 +288,8 @@ class PoseEstimator:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
                 function = {
-                    "plain": functools.partial(_predict, self.net, flipped=None),
-                    "mirrored": functools.partial(_predict, self.net, flipped=self._mirror),
+                    "plain": functools.partial(predict_poses, self.net),
+                    "mirrored": functools.partial(predict_poses, self.net, flipped=self._mirror),
                     "maps": functools.partial(predict_maps, self.net),
                 }[kind]
                 shape = (rows, self.image_size, self.image_size, 3)
@@ -280,9 +309,3 @@ def _check_process() -> None:
             "this process was forked after JAX was used, and JAX does not work after a fork; start "
             "it with multiprocessing.get_context('spawn') or make no estimator before the fork"
         )
-
-
-def _predict(net, variables, crops, *, flipped):
-    """Keypoints [B, J, 2] and probabilities [B, J] of the last block."""
-    keypoints, confidence = predict_crops(net, variables, crops, flipped=flipped)
-    return keypoints[-1], confidence[-1]

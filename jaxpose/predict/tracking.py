@@ -68,11 +68,13 @@ class PersonPrediction(NamedTuple):
       keypoints: float64 [J, 2], (x, y) in pixels of the frame.
       confidence: float32 [J].
       box: float64 [4], (x, y, width, height) in pixels.
+      presence: float32 [J].
     """
 
     keypoints: np.ndarray
     confidence: np.ndarray
     box: np.ndarray
+    presence: np.ndarray
 
 
 def tracks_of(boxes: Sequence[Sequence[float]] | None) -> list[Track]:
@@ -123,12 +125,16 @@ def follow(
         np.array([persons[i].confidence for i in range(len(tracks))], np.float32).reshape(shape),
         np.array([persons[i].box for i in range(len(tracks))]).reshape(-1, 4),
         estimator.joints,
+        np.array([persons[i].presence for i in range(len(tracks))], np.float32).reshape(shape),
+        np.array([persons[i].confidence.mean() for i in range(len(tracks))], np.float32),
     )
     return tracked, prediction
 
 
 def _row(found: Prediction, n: int) -> PersonPrediction:
-    return PersonPrediction(found.keypoints[n], found.confidence[n], found.boxes[n])
+    return PersonPrediction(
+        found.keypoints[n], found.confidence[n], found.boxes[n], found.presence[n]
+    )
 
 
 def _is_doubtful(track: Track, person: PersonPrediction) -> bool:

@@ -17,9 +17,9 @@ from jaxpose import cli
 from jaxpose.checkpoints import packed
 from jaxpose.cli import exits
 from jaxpose.predict import PoseEstimator
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
-from jaxpose.visualize import PRESENCE_THRESHOLD
 from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
 
@@ -78,7 +78,7 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     expected = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
     points = np.reshape(person["keypoints"], (-1, 3))
     kept = [expected.joints.index(name) for name in TRAINED]
-    present = expected.confidence[0][kept] >= PRESENCE_THRESHOLD
+    present = expected.confidence[0][kept] >= MIN_CONFIDENCE
     np.testing.assert_array_equal(points[:, 2], 2 * present)
     pixels = np.where(present[:, None], expected.keypoints[0][kept] - 0.5, 0)
     np.testing.assert_allclose(points[:, :2], pixels, atol=0.5)  # packed: float16

@@ -28,7 +28,7 @@ from tests.test_docs import PAGES, ROOT, blocks, python_blocks
 
 # Commands that do not run here, and why.
 EXCLUDED = {
-    "jaxpose calibrate runs/demo calibrated.npz --data mpii/crops:validation",  # needs MPII
+    "jaxpose calibrate runs/demo calibrated.npz --data mpii/crops:validation": "needs MPII",
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
     "python detect.py photos/*.jpg": "downloads the weights of a detector; see the block before it",

@@ -26,9 +26,9 @@ def get_config() -> ml_collections.ConfigDict:
     # (name/config, split, crop), for --mode=eval.
     config.test = ()
     config.data_dir = ""  # TFDS's own folder where empty
-    config.joints = skeleton.MPII.joints
+    config.joints = skeleton.MPII.joints  # () takes those of the first data set
     config.image_size = 256
-    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "image"
+    config.crop = "joints"  # "scale" (MPII's), "joints" (LSP's training crop), "box", "image"
     config.augmentation = dict(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.2, shift=0.0)
     config.augmentation.update(stray=0.0, turned=0.0, erase=0.0)
     config.workers = 0  # processes that decode; 0 decodes in threads
@@ -64,7 +64,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema = 0.0  # decay of the averaged parameters; 0 is off
     config.frozen_norm = False
 
-    config.score = "lsp-pck"  # the protocol whose total steers the run
+    # The protocol whose total steers the run: "lsp-pck", "lsp-pcp", "mpii-pckh"; for any joints
+    # "pck" (or with a unit, "pck:box"), "oks-ap", "loss" (of the validation rows), or "auto": "pck"
+    # where it can be computed, else "loss".
+    config.score = "lsp-pck"
     config.validate_every_epochs = 1
     config.log_every_steps = 50
     config.checkpoint_every_minutes = 10.0

@@ -149,6 +149,7 @@ def description(metadata: CheckpointMetadata) -> dict[str, Any]:
         ],
         "calibrated": metadata.calibration is not None,
         "image_size": size,
+        "category": metadata.category,
         "joints": list(skeleton.joints),
         "limbs": [list(limb) for limb in skeleton.limbs],
         "flip_pairs": [list(pair) for pair in skeleton.flip_pairs],

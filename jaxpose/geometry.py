@@ -59,16 +59,21 @@ images. It reads the labels, so it has no place in a test."""
 IMAGE_RULE = CropRule("image", 1.0, 0.0)
 """LSP's test: uses no ground truth."""
 
+BOX_RULE = CropRule("box", 1.25, 0.0)
+"""COCO's usual crop, of a box that the annotations or a detector gives."""
+
 CROP_RULES = {
     "scale": MPII_RULE,
     "joints": LSP_RULE,
     "image": IMAGE_RULE,
+    "box": BOX_RULE,
 }
 
 CROP_NAMES = {
     "scale": "crop by the release's scale and center",
     "joints": "crop by the true joints' box",
     "image": "whole image, no ground truth used",
+    "box": "crop by the given box",
 }
 
 

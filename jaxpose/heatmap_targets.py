@@ -37,7 +37,7 @@ def gaussian_heatmap(
       grid: where the cells lie, as in ``soft_argmax``.
 
     Returns:
-      [..., *shape]; float32, or float64 for float64 keypoints.
+      ``[..., *shape]``; float32, or float64 for float64 keypoints.
 
     Raises:
       ValueError: a shape that does not fit the keypoints, an unknown grid or norm.
@@ -77,7 +77,7 @@ def gaussian_log_density(
       grid: where the cells lie, as in ``soft_argmax``.
 
     Returns:
-      [..., *shape]; float32, or float64 for float64 keypoints.
+      ``[..., *shape]``; float32, or float64 for float64 keypoints.
 
     Raises:
       ValueError: a shape that does not fit the keypoints, or an unknown grid.

@@ -13,7 +13,7 @@ soft_argmax``, which loads no other part of the package. In its order:
 - how positions and their derivatives are computed: scaled logits, weights with their derivative
   rule, moments as sums over rows and columns.
 
-Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the right, y down:
+Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the right, y down::
 
     (0, 0)                        (1, 0)
        +------+------+------+------+      one map of H = 3 rows and W = 4 columns;

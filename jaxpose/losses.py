@@ -27,7 +27,7 @@ _LOG_OF_ZERO = -1e3
 
 
 def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
-    """Elastic-net distance of eq. 7: |d|_1 + |d|_2^2 of every joint.
+    """Elastic-net distance of eq. 7: ``|d|_1 + |d|_2^2`` of every joint.
 
     Args:
       prediction: [..., J, 2], (x, y) normalized to the crop.

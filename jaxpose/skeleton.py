@@ -1,8 +1,8 @@
 """Joint sets, and how they map to each other: by joint name, never by position.
 
-``MPII`` is the network's own order, ``LSP`` that of the Leeds Sports Pose data, ``AUTHORS`` that of
-the weights which the paper's authors published. LSP's ``neck`` and MPII's ``upper_neck`` are one
-joint under two names.
+``MPII`` is the network's own order, ``LSP`` that of the Leeds Sports Pose data, ``COCO`` that of
+COCO's persons, ``AUTHORS`` that of the weights which the paper's authors published. LSP's ``neck``
+and MPII's ``upper_neck`` are one joint under two names.
 """
 
 from collections.abc import Sequence
@@ -45,13 +45,24 @@ _UPPER_TRUNK = (("right_shoulder", "thorax"), ("left_shoulder", "thorax"))
 _THROAT = (("thorax", "upper_neck"),)
 _HIPS = (("right_hip", "left_hip"),)
 _SIDES = (("right_hip", "right_shoulder"), ("left_hip", "left_shoulder"))
+_SHOULDERS = (("right_shoulder", "left_shoulder"),)
+_FACE = (
+    ("nose", "right_eye"),
+    ("nose", "left_eye"),
+    ("right_eye", "left_eye"),
+    ("right_eye", "right_ear"),
+    ("left_eye", "left_ear"),
+    ("right_ear", "right_shoulder"),
+    ("left_ear", "left_shoulder"),
+)
 
 
 def _trunk(joints: set[str], neck: str) -> tuple[tuple[str, str], ...]:
     """The trunk along the spine where pelvis and thorax exist, else along its outline."""
     shoulders_to_neck = (("right_shoulder", neck), ("left_shoulder", neck))
     lower = _LOWER_TRUNK if "pelvis" in joints else _HIPS
-    upper = _UPPER_TRUNK + _THROAT if "thorax" in joints else shoulders_to_neck
+    outline = shoulders_to_neck if neck in joints else _SHOULDERS
+    upper = _UPPER_TRUNK + _THROAT if "thorax" in joints else outline
     spine = _SPINE if {"pelvis", "thorax"} <= joints else _SIDES
     return lower + spine + upper
 
@@ -80,7 +91,7 @@ def skeleton_of(joints: Sequence[str]) -> Skeleton:
     _refuse_doubles(joints)
     present = set(joints)
     neck = "neck" if "neck" in present else "upper_neck"
-    limbs = (*_ARMS_AND_LEGS, *_trunk(present, neck), (neck, "head_top"))
+    limbs = (*_ARMS_AND_LEGS, *_trunk(present, neck), (neck, "head_top"), *_FACE)
     pairs = [(name, "left_" + name.removeprefix("right_")) for name in joints]
     return Skeleton(
         joints,
@@ -102,6 +113,13 @@ LSP = skeleton_of(
 AUTHORS = skeleton_of(
     "pelvis thorax upper_neck head_top right_shoulder left_shoulder right_elbow left_elbow "
     "right_wrist left_wrist right_hip left_hip right_knee left_knee right_ankle left_ankle".split()
+)
+
+
+COCO = skeleton_of(
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle".split()
 )
 
 

@@ -505,3 +505,45 @@ def test_pycocotools_matches_what_is_written_with_the_truth(tmp_path):
         entry["keypoints"] = [10.5, 11.5, 2, 20.5, 32, 2, 0, 0, 0]
     expected = np.exp(-0.5 / (0.2**2 * 4.0 * 2))
     assert similarities() == pytest.approx([expected, expected], rel=1e-6)
+
+
+# Result files
+
+
+def test_results_keep_positions_of_improbable_joints_and_the_ids_of_images(tmp_path):
+    path = tmp_path / "results.json"
+    points = np.array([[[10.5, 11.5], [20.25, 32.0]]])
+    sure = np.array([[0.9, 0.3]], np.float32)
+    with coco.ResultWriter(path, threshold=0.5, category=(3, "dog"), taken=[1]) as writer:
+        for image_id in (7, "x", None):
+            writer.add(points, sure, image_id=image_id, file_name="a.jpg")
+    found = json.loads(path.read_text())
+    assert [entry["image_id"] for entry in found] == [7, "x", 2]
+    for entry in found:
+        assert set(entry) == {"image_id", "category_id", "keypoints", "score"}
+        assert entry["category_id"] == 3 and entry["score"] == pytest.approx(0.6)
+        assert entry["keypoints"] == [10, 11, 2, 19.75, 31.5, 0]
+
+
+def test_a_result_file_of_nobody_is_an_empty_list(tmp_path):
+    with coco.ResultWriter(tmp_path / "results.json", threshold=0.5) as writer:
+        writer.add(np.zeros((0, 2, 2)), np.zeros((0, 2)))
+    assert json.loads((tmp_path / "results.json").read_text()) == []
+
+
+def test_after_an_error_there_is_no_result_file(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        with coco.ResultWriter(tmp_path / "results.json", threshold=0.5):
+            1 / 0  # noqa: B018
+    assert not list(tmp_path.iterdir())
+
+
+def test_both_writers_give_an_image_the_same_id(tmp_path):
+    ids = [2, None, None, 2, "7"]
+    path = predictions(tmp_path, ids, taken=[1, 2, "3"])
+    written = [a["image_id"] for a in json.loads(path.read_text())["annotations"]]
+    with coco.ResultWriter(tmp_path / "results.json", threshold=0.5, taken=[1, 2, "3"]) as writer:
+        for image_id in ids:
+            writer.add(np.ones((1, 3, 2)), np.ones((1, 3)), image_id=image_id)
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [entry["image_id"] for entry in found] == written

@@ -32,6 +32,7 @@ EXCLUDED = {
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
     "python detect.py photos/*.jpg": "downloads the weights of a detector; see the block before it",
+    "pre-commit install": "needs pre-commit, which this project does not install",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }
 PORT = free_port()
@@ -47,13 +48,16 @@ REPLACED = [
         r"(tfds_builders (lsp|lspet|mpii)\b\S* --source )PATH( MORE)?",
         r"\1tfds_builders/\2/dummy_data",
     ),
-    (r"(COCO|PARSE)\.json --images DIR", "people.json --images people"),
+    (r"(COCO|PARSE|ANNOTATIONS)\.json --images DIR", "people.json --images people"),
+    (r"--images COCO\b", "--images tfds_builders/coco/dummy_data"),
+    (r"=COCO/", "=tfds_builders/coco/dummy_data/"),
     (r"(backgrounds --source) DIR", r"\1 people"),
     (r"/shared/runs", "runs"),
     # Two hosts become one.
     (r"HOST_OF_PROCESS_0:8476 --num_processes=2", f"127.0.0.1:{free_port()} --num_processes=1"),
     # Hours and minutes become seconds.
-    (r"(launch\.py (?!.*init_from=small).*?)(\s*#.*)?$", rf"\1{SMALL_NETWORK}\2"),
+    (r"(examples\.dogs .*--images) 200", r"\1 24"),
+    (r"(launch\.py (?!.*configs/own\.py).*?)(\s*#.*)?$", rf"\1{SMALL_NETWORK}\2"),
     (r"(launch\.py .*?)(\s*#.*)?$", rf"\1{SMALL_RUN}\2"),
     (r"(launch\.py .*five_joints.*)--config\.batch_size=2", r"\1--config.batch_size=400"),
     (r"(launch\.py --config=configs/synthetic\.py)", r"\1:tiny"),

@@ -25,7 +25,7 @@ from jaxpose.training import loop
 from tools import configuration, network_figure, scaling
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 PAGES = [ROOT / "README.md", *DOCS]
 FENCE = re.compile(r"^```(\w*) ?(.*)$")
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
@@ -173,8 +173,8 @@ def test_files_and_modules_that_are_named_exist(page):
 
 
 def test_every_page_is_in_the_index():
-    index = (ROOT / "docs" / "README.md").read_text()
-    assert not [page.name for page in DOCS if page.name != "README.md" and page.name not in index]
+    index = (ROOT / "docs" / "index.md").read_text()
+    assert not [page.name for page in DOCS if page.name != "index.md" and page.name not in index]
 
 
 # Generated parts

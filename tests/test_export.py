@@ -216,6 +216,7 @@ def test_the_description_names_what_the_program_says(exported, estimator):
         metadata["joints"] == list(METADATA.trained_joints) and "pelvis" not in metadata["joints"]
     )
     assert metadata["limbs"] == [list(limb) for limb in estimator.limbs]
+    assert metadata["category"] == "person"
     assert metadata["image_size"] == SIZE and metadata["input"]["shape"][1:] == [SIZE, SIZE, 3]
     joints = len(metadata["joints"])
     assert [out["shape"] for out in metadata["outputs"]] == [

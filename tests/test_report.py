@@ -17,7 +17,7 @@ from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import protocols
+from jaxpose.evaluation import any_joints, oks, protocols
 from jaxpose.evaluation.baselines import constant_poses
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import PARTS_ALONE
@@ -183,6 +183,48 @@ def test_every_joint_has_its_rate_its_counts_and_the_mean_poses_rate(root, proto
         for part, found in result.parts.items()
     ]
     assert body == expected
+
+
+def own(seed):
+    """PCK of two joints of one's own, and OKS-AP, which has no single joints."""
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(0, 100, (9, 2, 2))
+    joints = ("left_paw", "tail_tip")
+    predictions = LabeledPredictions(
+        truth + rng.normal(0, 9, truth.shape), truth, np.ones((9, 2), bool), joints, joints,
+        box=np.tile([0.0, 0.0, 60.0, 80.0], (9, 1)),
+    )  # fmt: skip
+    protocol = any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"])
+    pck = protocols.evaluate(protocol, predictions)
+    columns = {key: 10.0 for key, *_ in oks.COLUMNS}
+    ap = pck._replace(protocol=oks.OKS_AP, total=12.5, columns=columns, parts={}, errors=None)
+    return {"pck": pck, "oks-ap": ap}
+
+
+def test_own_joints_have_their_unit_their_names_and_their_mean_error(tmp_path):
+    rows, beside = {ROW: own(0)}, {"mean pose alone": {ROW: own(1)}}
+    text = write(tmp_path, rows=rows, beside=beside).read_text()
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    pck = rows[ROW]["pck"]
+    ((label, (_, *body)),) = tables(root, "each").items()
+    assert label == "PCK@0.1 of the box diagonal"
+    assert [row[0] for row in body] == ["left paw", "tail tip"]
+    assert [row[-1] for row in body] == [f"{error:.2f}" for error in pck.errors.values()]
+    assert f"Mean error (NME) {pck.mean_error:.2f}, as a percentage of the box diagonal" in text
+    assert tables(root, "columns")["OKS-AP"][1][-1] == "12.50"
+
+
+def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
+    history = [
+        {"kind": "validation", "step": step, "score": -100 * loss, "loss": loss, "rows": {"a": {}}}
+        | {"steered_by": "loss"}
+        for step, loss in ((10, 0.5), (20, 0.25))
+    ]
+    root = ElementTree.fromstring(
+        write(tmp_path, history=history).read_text().removeprefix("<!DOCTYPE html>")
+    )
+    titles = [words(heading) for heading in root.iter("h3")]
+    assert titles == ["Validation loss"]
 
 
 def test_the_headline_has_the_totals(root):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.skeleton import AUTHORS, LSP, MPII, flip_permutation, joint_index, skeleton_of
+from jaxpose.skeleton import AUTHORS, COCO, LSP, MPII, flip_permutation, joint_index, skeleton_of
 
-SKELETONS = {"MPII": MPII, "LSP": LSP, "AUTHORS": AUTHORS}
+SKELETONS = {"MPII": MPII, "LSP": LSP, "COCO": COCO, "AUTHORS": AUTHORS}
 
 
 @pytest.fixture(params=SKELETONS.values(), ids=SKELETONS)

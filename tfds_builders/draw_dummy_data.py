@@ -1,4 +1,4 @@
-"""Draws the dummy data of lsp, lspet and mpii: their releases' layouts, with images of our own.
+"""Draws the dummy data of lsp, lspet, mpii and coco: the releases' layouts with our own images.
 
     python -m tfds_builders.draw_dummy_data
 
@@ -8,6 +8,7 @@ pixel's center, so that a test can find it in the image. Writing .mat files need
 
 import colorsys
 import io
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +26,9 @@ EMPTY = np.zeros((0, 0))
 # A standing person in units of its height, from the left and the top: (x, y) by joint.
 FIGURE = {
     "head_top": (0.50, 0.00),
+    "nose": (0.50, 0.08),
+    "eye": (0.54, 0.05),
+    "ear": (0.58, 0.07),
     "upper_neck": (0.50, 0.15),
     "neck": (0.50, 0.17),
     "thorax": (0.50, 0.21),
@@ -36,6 +40,13 @@ FIGURE = {
     "knee": (0.64, 0.75),
     "ankle": (0.62, 0.97),
 }
+
+
+COCO_JOINTS = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow "
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle"
+).split()
 
 
 def figure(joint_set: JointSet, left: int, top: int, height: int) -> np.ndarray:
@@ -234,9 +245,72 @@ def draw_mpii(folder: pathlib.Path) -> None:
     (folder / "mpii_human_pose_v1_u12_1.mat").write_bytes(mat(mpii_release(images)))
 
 
+def coco_person(number: int, image_id: int, points: np.ndarray, **others: Any) -> dict[str, Any]:
+    """An annotation of a person.
+
+    Args:
+      number: id of the annotation.
+      image_id: id of the image.
+      points: pixel indices from 0 of the 17 joints, (x, y).
+      **others: further fields, or other values of those given here.
+    """
+    low, high = points.min(axis=0) - 4, points.max(axis=0) + 5
+    width, height = (high - low).tolist()
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": np.column_stack([points, np.full(len(points), 2)]).ravel().tolist(),
+        "num_keypoints": len(points),
+        "bbox": [*low.tolist(), width, height],
+        "area": width * height / 2,
+        "iscrowd": 0,
+        "segmentation": [],
+        **others,
+    }
+
+
+def draw_coco(folder: pathlib.Path) -> None:
+    """Two images of train2017 with three persons and a crowd, one image of val2017."""
+    joint_set = JointSet(tuple(COCO_JOINTS), (), ())
+    one, other = figure(joint_set, 2, 8, 200), figure(joint_set, 152, 6, 196)
+    hidden = coco_person(4, 72, other)
+    hidden["keypoints"][:3] = [0, 0, 0]  # the nose has no label, the left eye is hidden
+    hidden["keypoints"][5] = 1
+    region = coco_person(5, 72, one, iscrowd=1, keypoints=[0] * 51, num_keypoints=0)
+    region["segmentation"] = {"counts": [10, 20, 72770], "size": [220, 330]}
+    parts = {
+        "train2017": ({9: [one, other], 72: [other]}, [
+            coco_person(2, 9, one), coco_person(3, 9, other), hidden, region,
+        ]),
+        "val2017": ({139: [one]}, [coco_person(6, 139, one)]),
+    }  # fmt: skip
+    limbs = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8]]
+    limbs += [[7, 9], [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]
+    category = {"id": 1, "name": "person", "supercategory": "person"}
+    category |= {"keypoints": COCO_JOINTS, "skeleton": limbs}
+    (folder / "annotations").mkdir(parents=True, exist_ok=True)
+    for part, (images, annotations) in parts.items():
+        (folder / part).mkdir(exist_ok=True)
+        entries = []
+        for image_id, people in images.items():
+            name = f"{image_id:012d}.jpg"
+            (folder / part / name).write_bytes(jpeg(draw_image(330, 220, people)))
+            entries.append({"id": image_id, "file_name": name, "width": 330, "height": 220})
+        content = {
+            "info": {"description": "drawn for tests", "year": 2017},
+            "images": entries,
+            "annotations": annotations,
+            "categories": [category],
+        }
+        text = json.dumps(content) + "\n"
+        (folder / f"annotations/person_keypoints_{part}.json").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
-    """Writes the dummy data of all three."""
-    for name, draw in (("lsp", draw_lsp), ("lspet", draw_lspet), ("mpii", draw_mpii)):
+    """Writes the dummy data of all four."""
+    drawings = {"lsp": draw_lsp, "lspet": draw_lspet, "mpii": draw_mpii, "coco": draw_coco}
+    for name, draw in drawings.items():
         draw(HERE / name / "dummy_data")
 
 

@@ -57,6 +57,7 @@ def metadata(
     release: str,
     annotated: Sequence[bool] | None = None,
     sigmas: Sequence[float] = (),
+    category: tuple[int | str, str] | None = None,
 ) -> tfds.core.MetadataDict:
     """What a prepared data set says of itself, in its own files.
 
@@ -65,11 +66,14 @@ def metadata(
       release: which data these are, in words.
       annotated: per joint, whether the data set labels it at all; by default all are.
       sigmas: of OKS, one a joint; left out of the metadata where they are not known.
+      category: id and name of what an example is in COCO's files; left out for persons.
 
     Returns:
-      `MetadataDict` with joint_names, flip_pairs, limbs, release, annotated, oks_sigmas.
+      `MetadataDict` with joint_names, flip_pairs, limbs, release, annotated, oks_sigmas, category.
     """
-    known = {"oks_sigmas": list(sigmas)} if sigmas else {}
+    known: dict[str, Any] = {"oks_sigmas": list(sigmas)} if sigmas else {}
+    if category is not None:
+        known["category"] = list(category)
     return tfds.core.MetadataDict(
         joint_names=list(joint_set.joints),
         flip_pairs=[list(pair) for pair in joint_set.flip_pairs],

@@ -98,8 +98,9 @@ def presets(module: Any) -> list[str]:
 
 def written(value: Any) -> str:
     """A value as the page shows it."""
-    if value == skeleton.MPII.joints:
-        return "MPII's 16"
+    for joint_set, text in ((skeleton.MPII, "MPII's 16"), (skeleton.COCO, "COCO's 17")):
+        if value == joint_set.joints:
+            return text
     return f"`{value!r}`".replace("'", '"')
 
 

@@ -63,8 +63,10 @@ class CheckpointMetadata(NamedTuple):
       crop: how a crop follows from an annotation.
       step: training steps done.
       seconds: spent on the run up to this step.
-      score: best validation score, in percent; None if the checkpoint was not chosen by one.
+      score: best validation score: in percent, or minus 100 times the validation loss where that
+        steered the run; None if the checkpoint was not chosen by one.
       source: name of the file that the variables were imported from; empty otherwise.
+      category: name of what has the joints, for COCO's files.
       calibration: of the joints' confidence; None if it was never fitted.
 
     Example:
@@ -89,13 +91,15 @@ class CheckpointMetadata(NamedTuple):
     seconds: float = 0.0
     score: float | None = None
     source: str = ""
+    category: str = "person"
     calibration: Calibration | None = None
 
     def trained_skeleton(self) -> Skeleton:
         """The trained joints, with the flip pairs and limbs between them."""
         kept = set(self.trained_joints)
-        # Without a pelvis, say, the trunk is drawn along its outline.
-        limbs = dict.fromkeys((*self.limbs, *skeleton_of(self.trained_joints).limbs))
+        limbs = dict.fromkeys(self.limbs)
+        if kept != set(self.joints):  # without a pelvis, say, the trunk is drawn along its outline
+            limbs |= dict.fromkeys(skeleton_of(self.trained_joints).limbs)
         return Skeleton(
             self.trained_joints,
             tuple(pair for pair in self.flip_pairs if set(pair) <= kept),
@@ -216,5 +220,6 @@ _CHECKS = {
     "seconds": _is_number,
     "score": lambda value: value is None or _is_number(value),
     "source": lambda value: isinstance(value, str),
+    "category": lambda value: isinstance(value, str),
     "calibration": _is_calibration,
 }

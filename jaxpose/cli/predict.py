@@ -44,6 +44,13 @@ def add(commands) -> None:
     )
     parser.add_argument("--json", action="store_true", help="write keypoints as COCO's JSON too")
     parser.add_argument(
+        "--results",
+        metavar="FILE.json",
+        type=local_path,
+        help="write keypoints as a list of COCO results too, which pycocotools scores; image ids "
+        "are those of the file of --boxes",
+    )
+    parser.add_argument(
         "--heatmaps", action="store_true", help="of photos: the part maps too (Figs. 1b and 5)"
     )
     parser.add_argument(
@@ -147,6 +154,7 @@ def run(arguments) -> None:
         box_file=arguments.box_file,
         output=arguments.output,
         json=arguments.json,
+        results=arguments.results,
         heatmaps=arguments.heatmaps,
         context=arguments.context,
         smooth=arguments.smooth,

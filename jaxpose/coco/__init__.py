@@ -10,6 +10,7 @@ from jaxpose.coco.entries import id_key as id_key
 from jaxpose.coco.names import Match as Match
 from jaxpose.coco.names import NameIndex as NameIndex
 from jaxpose.coco.names import find_files as find_files
+from jaxpose.coco.reader import HALF_PIXEL as HALF_PIXEL
 from jaxpose.coco.reader import KEYPOINT_BOX as KEYPOINT_BOX
 from jaxpose.coco.reader import decode_json as decode_json
 from jaxpose.coco.reader import is_coco as is_coco
@@ -19,3 +20,5 @@ from jaxpose.coco.reader import read_text as read_text
 from jaxpose.coco.selection import Selection as Selection
 from jaxpose.coco.selection import select as select
 from jaxpose.coco.writer import CocoWriter as CocoWriter
+from jaxpose.coco.writer import ResultWriter as ResultWriter
+from jaxpose.coco.writer import result_entry as result_entry

@@ -14,11 +14,14 @@ class Selection(NamedTuple):
       annotations: of the category, in the file's order.
       category: theirs, None where the file lists no categories.
       dropped: all entries of the file that are not among them.
+      ignored: those dropped entries of the category that have a box and are a crowd, to be ignored,
+        or without usable keypoints. A prediction for one of them is neither right nor wrong.
     """
 
     annotations: tuple[Annotation, ...]
     category: Category | None
     dropped: Dropped
+    ignored: tuple[Annotation, ...] = ()
 
 
 def select(
@@ -39,7 +42,7 @@ def select(
     chosen = _category(file, category)
     category_id = id_key(chosen.id) if chosen else _only_id(file)
     dropped = {reason: list(entries) for reason, entries in file.dropped.items()}
-    kept = []
+    kept, ignored = [], []
     for annotation in file.annotations:
         entry = annotation.name
         if id_key(annotation.category_id) != category_id:
@@ -57,7 +60,9 @@ def select(
             kept.append(annotation)
             continue
         dropped.setdefault(reason, []).append(entry)
-    return Selection(tuple(kept), chosen, dropped)
+        if reason != "other category" and annotation.box is not None:
+            ignored.append(annotation)
+    return Selection(tuple(kept), chosen, dropped, tuple(ignored))
 
 
 def _category(file: CocoFile, name: str | None) -> Category | None:

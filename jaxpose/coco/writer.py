@@ -1,7 +1,7 @@
-"""Predictions as JSON in COCO's container.
+"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for scoring.
 
-The file is written while the predictions arrive, so that an hour of video needs no more memory than
-a photo.
+The files are written while the predictions arrive, so that an hour of video needs no more memory
+than a photo.
 """
 
 import json
@@ -22,6 +22,125 @@ COORDINATES = (
     "first pixel, add 0.5 for positions measured from the image's upper left corner; bbox is "
     "(x, y, width, height) measured from that corner"
 )
+
+
+class _ImageIds:
+    """Ids of the images of a file: those that are given, else the next number that is free."""
+
+    def __init__(self, taken: Iterable[int | str]):
+        self._taken = {id_key(value) for value in taken}
+        self._written: set[str | None] = set()
+        self._last = 0
+
+    def next(self, given: int | str | None) -> int | str:
+        """The id of the next image; one that was used before is replaced."""
+        if given is None or id_key(given) in self._written:
+            self._last += 1
+            while str(self._last) in self._taken or str(self._last) in self._written:
+                self._last += 1
+            given = self._last
+        self._written.add(id_key(given))
+        return given
+
+
+def result_entry(
+    keypoints: np.ndarray,
+    confidence: np.ndarray,
+    *,
+    image_id: int | str,
+    category_id: int | str,
+    threshold: float,
+) -> dict[str, Any]:
+    """One person as COCO's result files have it.
+
+    Args:
+      keypoints: [J, 2], (x, y) in pixels, continuous.
+      confidence: [J], probability that the joint is in the image; their mean is the score.
+      image_id: as the annotation file has it.
+      category_id: likewise.
+      threshold: probability from which v is 2. Below it v is 0 and the position is kept, since
+        OKS compares it with the truth whatever v is.
+
+    Example:
+      >>> result_entry(
+      ...     np.array([[10.5, 20.5]]), np.array([0.75]),
+      ...     image_id=7, category_id=1, threshold=0.5,
+      ... )
+      {'image_id': 7, 'category_id': 1, 'keypoints': [10, 20, 2], 'score': 0.75}
+    """
+    triples = np.column_stack(
+        [(keypoints - HALF_PIXEL).round(3), np.where(confidence >= threshold, 2.0, 0.0)]
+    )
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "keypoints": _short(triples),
+        "score": round(float(confidence.mean()), 6),
+    }
+
+
+def _short(triples: np.ndarray) -> list[int | float]:
+    """The values row by row, whole ones as integers."""
+    return [int(value) if value.is_integer() else value for value in triples.ravel().tolist()]
+
+
+class ResultWriter:
+    """A list of results, COCO's format for scoring, that appears when its context is left.
+
+    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        threshold: float,
+        category: tuple[int | str, str] = (1, "person"),
+        taken: Iterable[int | str] = (),
+    ):
+        """Open the file; arguments as `CocoWriter` has them."""
+        self._path = pathlib.Path(path)
+        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._file = open(self._part, "w", encoding="utf-8")
+        self._threshold = threshold
+        self._category_id = category[0]
+        self._ids = _ImageIds(taken)
+        self._separator = "[\n"
+
+    def __enter__(self) -> "ResultWriter":
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        try:
+            if kind is None or issubclass(kind, KeyboardInterrupt):
+                self._file.write("[\n]\n" if self._separator == "[\n" else "\n]\n")
+                self._file.close()
+                os.replace(self._part, self._path)
+        finally:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
+
+    def add(
+        self,
+        keypoints: np.ndarray,
+        confidence: np.ndarray,
+        boxes: np.ndarray | None = None,
+        *,
+        image_id: int | str | None = None,
+        **_: Any,
+    ) -> None:
+        """Append the N persons of one image; `boxes` and other fields of an image are not used."""
+        image_id = self._ids.next(image_id)
+        for points, probabilities in zip(keypoints, confidence, strict=True):
+            entry = result_entry(
+                points,
+                probabilities,
+                image_id=image_id,
+                category_id=self._category_id,
+                threshold=self._threshold,
+            )
+            self._file.write(f"{self._separator} {json.dumps(entry)}")
+            self._separator = ",\n"
 
 
 class CocoWriter:
@@ -55,9 +174,8 @@ class CocoWriter:
         self._file = open(self._part, "w", encoding="utf-8")
         self._threshold = threshold
         self._category_id, name = category
-        self._taken = {id_key(value) for value in taken}
-        self._written: set[str | None] = set()
-        self._last_id = 0
+        self._ids = _ImageIds(taken)
+        self._images_written = 0
         self._persons = 0
         place = {name: index for index, name in enumerate(joints, 1)}  # COCO counts from 1
         info = {
@@ -121,10 +239,9 @@ class CocoWriter:
           image_id: of another file; None, or one that was written before, gets the next free one.
           more: further fields of the image's entry, such as a frame's number and time.
         """
-        if image_id is None or id_key(image_id) in self._written:
-            image_id = self._next_id()
-        separator = ",\n  " if self._written else "\n  "
-        self._written.add(id_key(image_id))
+        image_id = self._ids.next(image_id)
+        separator = ",\n  " if self._images_written else "\n  "
+        self._images_written += 1
         entry = {
             "id": image_id, "file_name": file_name, "width": size[0], "height": size[1], **more
         }  # fmt: skip
@@ -138,7 +255,7 @@ class CocoWriter:
                 "id": self._persons,
                 "image_id": image_id,
                 "category_id": self._category_id,
-                "keypoints": [int(v) if v.is_integer() else v for v in triples.ravel().tolist()],
+                "keypoints": _short(triples),
                 "num_keypoints": int(present.sum()),
                 "confidence": probabilities.astype(float).round(4).tolist(),
                 "score": round(float(probabilities.mean()), 4),
@@ -148,9 +265,3 @@ class CocoWriter:
             }
             separator = ",\n  " if self._persons > 1 else "\n  "
             self._file.write(separator + json.dumps(annotation))
-
-    def _next_id(self) -> int:
-        self._last_id += 1
-        while str(self._last_id) in self._taken or str(self._last_id) in self._written:
-            self._last_id += 1
-        return self._last_id

@@ -31,6 +31,11 @@ class PreparedSplit(NamedTuple):
       release: of the data.
       test_images: of MPII, every image of the release's test part in its order: name, and of each
         rectangle its position (x, y) in the release's pixels, or None. Empty elsewhere.
+      sigmas: of OKS, one a joint; () where they are not known.
+      category: id and name of what an example is in COCO's files.
+      ignored: of COCO's data sets, persons and crowds in the split's images that are no examples:
+        ``image_id``, ``box`` (x, y, width, height), ``area`` and ``keypoints`` (J times x, y, v as
+        in the file, or empty). A prediction for one of them is neither right nor wrong.
     """
 
     name: str
@@ -42,6 +47,9 @@ class PreparedSplit(NamedTuple):
     annotated: tuple[bool, ...] = ()
     release: str = ""
     test_images: tuple[tuple[str, list], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    category: tuple[int | str, str] = (1, "person")
+    ignored: tuple[dict[str, Any], ...] = ()
 
 
 def default_data_dir() -> pathlib.Path:
@@ -79,6 +87,9 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         annotated = tuple(bool(a) for a in metadata["annotated"])
         release = metadata["release"]
         test_images = tuple((name, places) for name, places in metadata.get("test_images", ()))
+        sigmas = tuple(float(sigma) for sigma in metadata.get("oks_sigmas", ()))
+        category_id, category_name = metadata.get("category", (1, "person"))
+        ignored = tuple(metadata.get("ignored", {}).get(split, ()))
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise JaxposeError(
             f"{folder} is not an intact prepared data set ({_first_line(error)}); "
@@ -101,6 +112,9 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         annotated=annotated,
         release=release,
         test_images=test_images,
+        sigmas=sigmas,
+        category=(category_id, category_name),
+        ignored=ignored,
         **pairs,
     )
 

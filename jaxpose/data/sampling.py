@@ -15,7 +15,7 @@ from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 
 WeightedSplits = Sequence[tuple[PreparedSplit, float]]
-"""(split, weight) pairs: each person of the split is drawn ``weight`` times an epoch on average."""
+"""Splits and their weights; a person is drawn ``weight`` times an epoch on average."""
 
 _ORDER, _SUBSET, _EXAMPLE = range(3)  # what a random key is for: no two purposes share numbers
 

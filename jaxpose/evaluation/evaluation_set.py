@@ -1,7 +1,7 @@
 """`EvaluationSet`: the truth of a split, and where a network's joints lie in its crops."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,18 +18,28 @@ class EvaluationSet(NamedTuple):
       trained_joints: those of them that had a label in training; the others are not scored.
       truth_joints: names of the truth's J joints.
       truth: `prepared.annotations` of the N persons, in pixels of the stored images.
+      flip_pairs: pairs of the truth's joints that a mirror exchanges.
+      sigmas: of OKS, one for each of the truth's joints; () where they are not known.
+      ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
+      score: that is wanted in any case, as a config has it; "" for none.
     """
 
     joints: tuple[str, ...]
     trained_joints: tuple[str, ...]
     truth_joints: tuple[str, ...]
     truth: Mapping[str, np.ndarray]
+    flip_pairs: tuple[tuple[str, str], ...] = ()
+    sigmas: tuple[float, ...] = ()
+    ignored: tuple[Mapping[str, Any], ...] = ()
+    score: str = ""
 
 
 def evaluation_set_of(
     split: prepared.PreparedSplit,
     joints: Sequence[str],
     trained_joints: Sequence[str] | None = None,
+    *,
+    score: str = "",
 ) -> EvaluationSet:
     """Read the annotations of a prepared split.
 
@@ -37,6 +47,7 @@ def evaluation_set_of(
       split: from `prepared.open_split`.
       joints: the network's joint names, in channel order.
       trained_joints: those of them to score; all by default.
+      score: that is wanted in any case, as a config has it; "" for none.
 
     Raises:
       JaxposeError: the split's files are missing or corrupt.
@@ -46,6 +57,10 @@ def evaluation_set_of(
         trained_joints=tuple(joints if trained_joints is None else trained_joints),
         truth_joints=tuple(split.joints),
         truth=prepared.annotations(split),
+        flip_pairs=split.flip_pairs,
+        sigmas=split.sigmas,
+        ignored=split.ignored,
+        score=score,
     )
 
 

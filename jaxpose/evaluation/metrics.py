@@ -1,4 +1,4 @@
-"""PCK, PCKh and strict PCP as integer counts, which add up exactly over parts of a data set.
+"""PCK, PCKh and strict PCP as integer counts, which add up exactly over parts of a data set; NME.
 
 PCK (with another normalizer PCKh): a joint is right if its distance to the truth, divided by the
 person's normalizer, is at most the threshold. Strict PCP: a stick is right if each of its two ends
@@ -66,10 +66,77 @@ def pck(
       >>> counts.correct.tolist(), counts.counted.tolist()
       ([[1, 0]], [1, 1])
     """
-    normalizer = np.asarray(normalizer, np.float64)
-    measured = np.isfinite(normalizer) & (normalizer > 0)
-    errors = _distance(prediction, ground_truth) / np.where(measured, normalizer, 1.0)[:, None]
+    errors, measured = _relative_errors(prediction, ground_truth, normalizer)
     return _count(errors, np.asarray(labeled, bool), measured, thresholds)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def normalized_mean_error(
+    prediction: np.ndarray, ground_truth: np.ndarray, labeled: np.ndarray, normalizer: np.ndarray
+) -> np.ndarray:
+    """Mean distance to the truth in percent of the person's normalizer (NME), joint by joint.
+
+    Args:
+      prediction: [N, J, 2] positions (x, y) in any unit.
+      ground_truth: [N, J, 2] in the same unit.
+      labeled: bool [N, J]; joints without a label are left out.
+      normalizer: [N] in the same unit; persons whose normalizer is not above 0 are left out.
+
+    Returns:
+      float64 [J]: infinite where a prediction is not finite, NaN where no joint is counted.
+
+    Example:
+      >>> truth = np.zeros((2, 1, 2))
+      >>> guess = np.array([[[3.0, 4.0]], [[0.0, 0.0]]])
+      >>> labeled, unit = np.ones((2, 1), bool), np.array([50.0, 80.0])
+      >>> normalized_mean_error(guess, truth, labeled, unit).tolist()
+      [5.0]
+    """
+    errors, measured = _relative_errors(prediction, ground_truth, normalizer)
+    counted = np.asarray(labeled, bool) & measured[:, None]
+    total = np.where(counted, np.where(np.isnan(errors), np.inf, errors), 0.0).sum(axis=0)
+    return _percent(total, counted.sum(axis=0))
+
+
+def box_diagonal(boxes: np.ndarray) -> np.ndarray:
+    """Length of each box's diagonal.
+
+    Args:
+      boxes: [N, 4] (x, y, width, height).
+
+    Returns:
+      float64 [N]; 0 for a box without an area.
+    """
+    size = np.asarray(boxes, np.float64)[:, 2:]
+    return np.where((size > 0).all(axis=1), np.hypot(size[:, 0], size[:, 1]), 0.0)
+
+
+def joint_distance(
+    ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str], ends: tuple[str, str]
+) -> np.ndarray:
+    """The true distance between two joints.
+
+    Args:
+      ground_truth: [N, J, 2] positions (x, y).
+      labeled: bool [N, J].
+      joints: J names.
+      ends: two of them.
+
+    Returns:
+      float64 [N] in the unit of ``ground_truth``; 0 for persons who lack one of the two joints.
+
+    Raises:
+      JaxposeError: the joint set has no such joint at all.
+    """
+    index = joint_index(joints, ends)
+    if (index < 0).any():
+        raise JaxposeError(
+            f"PCK divides by the distance from {ends[0]} to {ends[1]}, and the ground truth "
+            f"has no such joints; name them among its joints: {', '.join(joints)}"
+        )
+    a, b = index
+    length = _distance(np.asarray(ground_truth)[:, a], np.asarray(ground_truth)[:, b])
+    return np.where(np.asarray(labeled, bool)[:, index].all(axis=1), length, 0.0)
 
 
 def torso_diagonal(
@@ -88,15 +155,8 @@ def torso_diagonal(
     Raises:
       JaxposeError: the joint set has no such joint at all.
     """
-    ends = joint_index(joints, ("left_shoulder", "right_hip"))
-    if (ends < 0).any():
-        raise JaxposeError(
-            "PCK divides by the distance from left_shoulder to right_hip, and the ground truth "
-            f"has no such joints; name them among its joints: {', '.join(joints)}"
-        )
-    a, b = ends
-    length = _distance(np.asarray(ground_truth)[:, a], np.asarray(ground_truth)[:, b])
-    return np.where(np.asarray(labeled, bool)[:, ends].all(axis=1), length, 0.0)
+    ends = ("left_shoulder", "right_hip")
+    return joint_distance(ground_truth, labeled, joints=joints, ends=ends)
 
 
 # Each end is one joint, or the middle of two.
@@ -192,6 +252,16 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     # Cast first: whole numbers may come unsigned.
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     return np.hypot(difference[..., 0], difference[..., 1])
+
+
+def _relative_errors(
+    prediction: np.ndarray, ground_truth: np.ndarray, normalizer: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distances over the normalizer [N, J], and who has one [N]."""
+    normalizer = np.asarray(normalizer, np.float64)
+    measured = np.isfinite(normalizer) & (normalizer > 0)
+    distance = _distance(prediction, ground_truth)
+    return distance / np.where(measured, normalizer, 1.0)[:, None], measured
 
 
 def _count(

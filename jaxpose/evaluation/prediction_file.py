@@ -25,6 +25,8 @@ class LabeledPredictions(NamedTuple):
       head_size: [N] pixels, or None (``head_size``; PCKh needs it).
       description: for the table's title, such as the crop that was used (``description``).
       separated: bool [N], MPII's sufficiently separated persons, or None (``separated``).
+      box: [N, 4] (x, y, width, height) in the same pixels, or None (``box``; PCK in units of the
+        box's diagonal needs it).
     """
 
     prediction: np.ndarray
@@ -35,9 +37,10 @@ class LabeledPredictions(NamedTuple):
     head_size: np.ndarray | None = None
     description: str = ""
     separated: np.ndarray | None = None
+    box: np.ndarray | None = None
 
 
-_OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated")
+_OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated", "box")
 MAX_BYTES = 2**30  # unpacked; MPII's test persons have 4 MB
 _OLD_LABELED = "labelled"  # old spelling, in files written before 0.1.0
 _NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
@@ -93,6 +96,7 @@ def read_predictions(
                 head_size=arrays.get("head_size"),
                 description=str(arrays.get("description", "")),
                 separated=arrays.get("separated"),
+                box=arrays.get("box"),
             )
         )
     except JaxposeError as error:
@@ -105,7 +109,9 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
     Raises:
       JaxposeError: names the array that does not fit.
     """
-    prediction, truth, labeled, joints, prediction_joints, head_size, _, separated = predictions
+    prediction, truth, labeled, joints, prediction_joints, head_size, _, separated, box = (
+        predictions
+    )
     persons = len(truth) if np.ndim(truth) else 0
     truth = _array(truth, "ground_truth", persons, joints, points=True)
     prediction = _array(prediction, "prediction", persons, prediction_joints, points=True)
@@ -122,12 +128,20 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
         head_size = _array(head_size, "head_size", persons)
     if separated is not None:
         separated = _bool(_array(separated, "separated", persons), "separated")
+    if box is not None:
+        box = np.asarray(box)
+        if box.shape != (persons, 4) or box.dtype.kind not in "biuf":
+            raise JaxposeError(
+                f"box has shape {box.shape} of {box.dtype}; give numbers [persons, 4]"
+            )
+        box = box.astype(np.float64)
     return predictions._replace(
         prediction=prediction,
         ground_truth=truth,
         labeled=labeled,
         head_size=head_size,
         separated=separated,
+        box=box,
     )
 
 

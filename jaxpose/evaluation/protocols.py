@@ -34,14 +34,17 @@ class Protocol(NamedTuple):
       joints: the joints that the parts are made of, in the data set's order.
       columns: (key, the paper's header, parts whose rates are averaged).
       total: the paper's header of the last column.
-      normalizer: what a distance is divided by: ``"head_size"``, ``"torso_diagonal"``, or
+      normalizer: what a distance is divided by: ``"head_size"``, ``"torso_diagonal"``,
+        ``"box_diagonal"``, ``"area"``, the names of two joints for their true distance, or
         ``"stick"`` for the length of each true stick.
       pooled: the last column pools all entries of the columns' parts; else it averages the rates.
       threshold: the one that the table is for.
-      thresholds: all that are counted, rising.
+      thresholds: all that are counted, rising; () for a score that averages over thresholds.
       reported: those of them whose total is reported beside the table.
       has_curve: the area under the curve over ``thresholds`` is reported.
       extras: (key, parts whose entries are pooled), reported beside the table.
+      unit: the normalizer in words, where the metric's name does not tell it.
+      has_error: the normalized mean error (NME) is reported beside the table.
     """
 
     name: str
@@ -50,18 +53,27 @@ class Protocol(NamedTuple):
     joints: tuple[str, ...]
     columns: tuple[tuple[str, str, tuple[str, ...]], ...]
     total: str
-    normalizer: str
+    normalizer: str | tuple[str, str]
     pooled: bool
     threshold: float
     thresholds: tuple[float, ...]
     reported: tuple[float, ...]
     has_curve: bool = False
     extras: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    unit: str = ""
+    has_error: bool = False
 
     @property
     def label(self) -> str:
-        """Metric and threshold, such as ``PCKh@0.5``."""
-        return f"{self.metric}@{self.threshold:g}"
+        """Metric and threshold, such as ``PCKh@0.5`` or ``PCK@0.1 of the box diagonal``."""
+        if not self.thresholds:
+            return self.metric
+        return f"{self.metric}@{self.threshold:g}" + (f" of {self.unit}" if self.unit else "")
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The parts that the total is made of: those of the columns, or all without columns."""
+        return tuple(part for _, _, parts in self.columns for part in parts) or self.parts
 
     @property
     def part_kind(self) -> str:
@@ -101,6 +113,8 @@ class ProtocolResult(NamedTuple):
       parts: figures of each joint or stick, by name.
       area_under_curve: mean height of the total over the thresholds, if the protocol has a curve.
       extras: further pooled rates, by the protocol's keys.
+      errors: if the protocol has an error, the NME of each part in percent of the normalizer.
+      mean_error: the NME of all counted entries, if the protocol has an error.
     """
 
     protocol: Protocol
@@ -115,6 +129,8 @@ class ProtocolResult(NamedTuple):
     parts: dict[str, PartResult]
     area_under_curve: float | None
     extras: dict[str, float | None]
+    errors: dict[str, float | None] | None = None
+    mean_error: float | None = None
 
     @property
     def parts_left_out(self) -> list[str]:
@@ -140,6 +156,8 @@ class ProtocolResult(NamedTuple):
         }
         if self.protocol.has_curve:
             record["area_under_curve"] = self.area_under_curve
+        if self.errors is not None:
+            record |= {"mean_error": self.mean_error, "errors": dict(self.errors)}
         return record | self.extras
 
 
@@ -241,21 +259,63 @@ def score(
         if predictions.separated is None:
             raise JaxposeError("there is no array 'separated' (bool, one a person); add it")
         predictions = select_persons(predictions, predictions.separated)
-    prediction, truth, labeled, joints, names, head_size, *_ = predictions
+    arrays = _matched(protocol, predictions)
+    if protocol.normalizer == "stick":
+        return metrics.strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
+    normalizer = _normalizer(protocol, predictions)
+    return metrics.pck(*arrays, normalizer, thresholds=protocol.thresholds)
+
+
+def _matched(
+    protocol: Protocol, predictions: LabeledPredictions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions, truth and which of it counts, in the order of the protocol's joints."""
+    prediction, truth, labeled, joints, names, *_ = predictions
     in_truth = joint_index(joints, protocol.joints)
     in_prediction = joint_index(names, protocol.joints)
     present = labeled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
     # Index -1 takes a wrong joint, which `present` leaves out.
-    arrays = prediction[:, in_prediction], truth[:, in_truth], present
-    if protocol.normalizer == "stick":
-        return metrics.strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
+    return prediction[:, in_prediction], truth[:, in_truth], present
+
+
+def _normalizer(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
+    """What the distances of each of the N persons are divided by; 0 where there is none."""
+    joints = predictions.joints
+    arrays = predictions.ground_truth, predictions.labeled
+    if isinstance(protocol.normalizer, tuple):
+        return metrics.joint_distance(*arrays, joints=joints, ends=protocol.normalizer)
     if protocol.normalizer == "torso_diagonal":
-        normalizer = metrics.torso_diagonal(truth, labeled, joints=joints)
-    elif head_size is None:
-        raise JaxposeError(f"{protocol.name} needs head_size (pixels, one a person); add it")
-    else:
-        normalizer = head_size
-    return metrics.pck(*arrays, normalizer, thresholds=protocol.thresholds)
+        return metrics.torso_diagonal(*arrays, joints=joints)
+    field = "box" if protocol.normalizer == "box_diagonal" else "head_size"
+    values = getattr(predictions, field)
+    if values is None:
+        raise JaxposeError(f"{protocol.name} needs {field} (pixels, one a person); add it")
+    return metrics.box_diagonal(values) if field == "box" else values
+
+
+def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolResult:
+    """All figures of a protocol for some predictions: `score` and `result`, with the NME if any.
+
+    Args:
+      protocol: of `PROTOCOLS`, or another one.
+      predictions: of N persons, with their truth.
+
+    Raises:
+      JaxposeError: as `score`.
+    """
+    found = result(protocol, score(protocol, predictions))
+    if not protocol.has_error:
+        return found
+    predictions = check_predictions(predictions)
+    errors = metrics.normalized_mean_error(
+        *_matched(protocol, predictions), _normalizer(protocol, predictions)
+    )
+    counted = np.array([part.counted for part in found.parts.values()])
+    total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
+    return found._replace(
+        errors={part: _number(error) for part, error in zip(found.parts, errors, strict=True)},
+        mean_error=_number(total) if counted.any() else None,
+    )
 
 
 def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
@@ -271,7 +331,7 @@ def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
     place = {part: index for index, part in enumerate(protocol.parts)}
     at = protocol.thresholds.index(protocol.threshold)
     rate = metrics.rates(counts)
-    averaged = [place[part] for _, _, parts in protocol.columns for part in parts]
+    averaged = [place[part] for part in protocol.averaged]
     pooled = metrics.pooled_rate(counts, averaged)
     mean = np.array([_mean(row[averaged]) for row in rate])
     total = pooled if protocol.pooled else mean
@@ -315,7 +375,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+    return float(value) if math.isfinite(value) else None
 
 
 def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:

@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxpose import geometry
+from jaxpose import coco, geometry
 from jaxpose.checkpoints import store
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import inference, mpii_submission, protocols, tables
+from jaxpose.evaluation import (
+    inference,
+    mpii_submission,
+    oks,
+    protocols,
+    score_choice,
+    tables,
+)
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
-from jaxpose.evaluation.protocols import ProtocolResult, allowed_protocols
+from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index
+from jaxpose.visualize import PRESENCE_THRESHOLD
 
 if TYPE_CHECKING:
     import ml_collections
@@ -39,8 +47,9 @@ class RowEvaluation(NamedTuple):
       description: for the title of a table or a file.
       evaluation_set: the persons' truth.
       results: by protocol name; empty if no joint of the row has a label.
-      decodings: results of the config's protocol by prediction block, and by other ways to decode
-        the last block's maps (`compare_decodings`); empty likewise.
+      protocol: the config's, or the one that is chosen in its place; None likewise.
+      decodings: results of this protocol by prediction block, and by other ways to decode the last
+        block's maps (`compare_decodings`); empty likewise.
       unreadable: names of the images that did not decode.
       files: the prediction files that this process wrote.
     """
@@ -50,6 +59,7 @@ class RowEvaluation(NamedTuple):
     description: str
     evaluation_set: EvaluationSet
     results: dict[str, ProtocolResult]
+    protocol: Protocol | None
     decodings: dict[str, ProtocolResult]
     unreadable: list[str]
     files: list[pathlib.Path]
@@ -60,7 +70,7 @@ class Evaluation(NamedTuple):
 
     Attributes:
       network: of the checkpoint.
-      score: name of the config's protocol.
+      score: as the config names it.
       rows: by `row_name`, in the config's order.
     """
 
@@ -125,7 +135,12 @@ def evaluate_checkpoint(
             flip_pairs=metadata.flip_pairs,
             **options,
         )
-        evaluation_set = evaluation_set_of(split, metadata.joints, metadata.trained_joints)
+        evaluation_set = evaluation_set_of(
+            split,
+            metadata.joints,
+            metadata.trained_joints,
+            score=config.score,
+        )
         name = row_name(split, crop, **options)
         rows[name] = _evaluate_row(
             predictions,
@@ -133,7 +148,6 @@ def evaluate_checkpoint(
             split=split,
             crop=crop,
             description=f"{name}, {geometry.CROP_NAMES[crop]}",
-            score=config.score,
             folder=workdir / "predictions",
         )
     evaluation = Evaluation(network, config.score, rows)
@@ -150,24 +164,58 @@ def _evaluate_row(
     split: prepared.PreparedSplit,
     crop: str,
     description: str,
-    score: str,
     folder: pathlib.Path,
 ) -> RowEvaluation:
     """Score one row's predictions and write them to their files."""
     truth = evaluation_set.truth
     results = score_predictions(predictions, evaluation_set)
+    protocol = score_choice.protocol_for(evaluation_set, row_name(split, crop))
     decodings = {}
-    if truth["labeled"].any():
-        total_of_protocol(results, score, split)
-        decodings = compare_decodings(predictions, evaluation_set, score)
+    if protocol is not None:
+        decodings = compare_decodings(predictions, evaluation_set, protocol)
     files = []
     if jax.process_index() == 0:
         labeled = labeled_predictions(predictions, evaluation_set, description=description)
         files = _write(folder, split, crop, truth, labeled)
+        if "image_id" in truth:
+            files.append(files[0].with_suffix(".json"))
+            entries = coco_results(predictions, evaluation_set, category_id=split.category[0])
+            files[-1].write_text(json.dumps(entries) + "\n", encoding="utf-8")
     unreadable = truth["image_name"][~predictions.readable].tolist()
     return RowEvaluation(
-        split, crop, description, evaluation_set, results, decodings, unreadable, files
+        split, crop, description, evaluation_set, results, protocol, decodings, unreadable, files
     )
+
+
+def coco_results(
+    predictions: Predictions, evaluation_set: EvaluationSet, *, category_id: int | str
+) -> list[dict[str, Any]]:
+    """The predictions in COCO's result format, joints in the truth's order.
+
+    Joints that the network does not predict are at 0.
+
+    Args:
+      predictions: for all persons of the set.
+      evaluation_set: their truth, with ``image_id``.
+      category_id: of the annotation file.
+    """
+    joints, trained, truth_joints, truth, *_ = evaluation_set
+    order = joint_index(joints, truth_joints)
+    known = joint_index(trained, truth_joints) >= 0
+    keypoints = predictions.keypoints[-1][:, order]
+    confidence = predictions.confidence[-1][:, order]
+    entries = []
+    for person, image_id in enumerate(truth["image_id"].tolist()):
+        entry = coco.result_entry(
+            np.where(known[:, None], keypoints[person], coco.HALF_PIXEL),
+            np.where(known, confidence[person], 0),
+            image_id=int(image_id) if str(image_id).isdecimal() else image_id,
+            category_id=category_id,
+            threshold=PRESENCE_THRESHOLD,
+        )
+        entry["score"] = round(float(confidence[person, known].mean()), 6) if known.any() else 0.0
+        entries.append(entry)
+    return entries
 
 
 def row_name(
@@ -216,10 +264,7 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
     check_rows(config, "test", TEST_ROW)
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
-    if config.score not in protocols.PROTOCOLS:
-        raise JaxposeError(
-            f"score is {config.score!r}; choose one of {', '.join(protocols.PROTOCOLS)}"
-        )
+    score_choice.check_score(config.score)
     if config.eval.batch_size < 1:
         raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
     if config.eval.checkpoint not in store.KINDS:
@@ -246,7 +291,7 @@ def score_predictions(
     evaluation_set: EvaluationSet,
     *,
     block: int = -1,
-    names: Sequence[str] | None = None,
+    chosen: Sequence[Protocol] | None = None,
 ) -> dict[str, ProtocolResult]:
     """Score the predictions for a split by the protocols.
 
@@ -254,18 +299,22 @@ def score_predictions(
       predictions: for all persons of the set.
       evaluation_set: their truth.
       block: which prediction block; the last is the prediction.
-      names: of the protocols; by default all that the truth allows.
+      chosen: the protocols; by default `score_choice.protocols_of` the truth.
 
     Returns:
       Results by protocol name.
     """
+    if chosen is None:
+        chosen = list(score_choice.protocols_of(evaluation_set).values())
     labeled = labeled_predictions(predictions, evaluation_set, block=block)
-    names = allowed_protocols(evaluation_set) if names is None else names
-    chosen = {name: protocols.PROTOCOLS[name] for name in names}
-    return {
-        name: protocols.result(protocol, protocols.score(protocol, labeled))
-        for name, protocol in chosen.items()
-    }
+    results = {}
+    for protocol in chosen:
+        if protocol is oks.OKS_AP:
+            keypoints, confidence = predictions.keypoints[block], predictions.confidence[block]
+            results[protocol.name] = oks.oks_ap(keypoints, confidence, evaluation_set)
+        else:
+            results[protocol.name] = protocols.evaluate(protocol, labeled)
+    return results
 
 
 def labeled_predictions(
@@ -283,10 +332,12 @@ def labeled_predictions(
       block: which prediction block; the last is the prediction.
       description: for the table's title.
     """
-    joints, trained_joints, truth_joints, truth = evaluation_set
-    head_size = truth["head_size"]
+    joints, trained_joints, truth_joints, truth, *_ = evaluation_set
+    head_size, box = truth["head_size"], truth["box"].astype(np.float64)
     if "zoom" in truth:
         head_size = head_size / truth["zoom"]
+        size = box[:, 2:] / truth["zoom"][:, None]
+        box = np.concatenate([_to_release(truth, box[:, None, :2])[:, 0], size], axis=1)
     positions = _to_release(truth, truth["keypoints"].astype(np.float64))
     kept = joint_index(joints, trained_joints)
     return LabeledPredictions(
@@ -298,6 +349,7 @@ def labeled_predictions(
         head_size=head_size,
         description=description,
         separated=truth["separated"],
+        box=box,
     )
 
 
@@ -309,14 +361,14 @@ def _to_release(truth: Mapping[str, np.ndarray], points: np.ndarray) -> np.ndarr
 
 
 def compare_decodings(
-    predictions: Predictions, evaluation_set: EvaluationSet, protocol: str
+    predictions: Predictions, evaluation_set: EvaluationSet, protocol: Protocol
 ) -> dict[str, ProtocolResult]:
     """Score each prediction block, and the last block's maps decoded in other ways.
 
     Args:
       predictions: for all persons of the set.
       evaluation_set: their truth.
-      protocol: its name; the truth allows it.
+      protocol: one that the truth allows.
 
     Returns:
       Results by name: "block 1" to "block K", then the names of `predictions.decodings`.
@@ -328,27 +380,11 @@ def compare_decodings(
         name: score_predictions(
             predictions._replace(keypoints=keypoints),
             evaluation_set,
-            names=(protocol,),
+            chosen=(protocol,),
             block=block,
-        )[protocol]
+        )[protocol.name]
         for name, (keypoints, block) in ways.items()
     }
-
-
-def total_of_protocol(
-    results: Mapping[str, ProtocolResult], score: str, split: prepared.PreparedSplit
-) -> float | None:
-    """The total of the protocol that `config.score` names; None if it counted nothing.
-
-    Raises:
-      JaxposeError: the split was not scored by that protocol.
-    """
-    if score not in results:
-        raise JaxposeError(
-            f"{split.name}:{split.split} cannot be scored by {score}, but by "
-            f"{', '.join(results) or 'nothing'}; change config.score, or leave the row out"
-        )
-    return results[score].total
 
 
 def report_text(evaluation: Evaluation) -> str:

@@ -139,18 +139,22 @@ def parts_text(found: ProtocolResult) -> str:
     rows = [["", "rate", "right", "counted", "not labeled"]]
     for name, part in found.parts.items():
         rows.append([name, _rate(part.rate), *(str(number) for number in part[1:])])
+    if found.errors is not None:
+        rows[0].append("mean error")
+        for row in rows[1:]:
+            row.append(_rate(found.errors[row[0]]))
     return "\n".join(_aligned(rows))
 
 
 def beside_text(found: ProtocolResult) -> str:
     """What goes beside the columns: the other averages, other thresholds, who was left out."""
     protocol = found.protocol
-    parts = sum(len(parts) for _, _, parts in protocol.columns)
+    parts = len(protocol.averaged)
     kind = protocol.part_kind
-    averages = {
-        f"all entries of {parts} {kind}s pooled": found.pooled,
-        f"mean of {parts} {kind} rates": found.mean_of_rates,
-    }
+    averages = {}
+    if parts:
+        averages[f"all entries of {parts} {kind}s pooled"] = found.pooled
+        averages[f"mean of {parts} {kind} rates"] = found.mean_of_rates
     averages |= {f"{key.replace('_', ' ')} (pooled)": rate for key, rate in found.extras.items()}
     if len(found.at_threshold) > 1:
         for threshold, rate in found.at_threshold.items():
@@ -158,16 +162,29 @@ def beside_text(found: ProtocolResult) -> str:
     if protocol.has_curve:
         top = protocol.thresholds[-1]
         averages[f"area under the curve, thresholds 0 to {top:g}"] = found.area_under_curve
-    lines = _aligned([[name, _rate(rate)] for name, rate in averages.items()])
-    lacks = {"head_size": "head size", "torso_diagonal": "left shoulder or right hip"}
+    if found.errors is not None:
+        averages[f"mean error (NME), percent of {protocol.unit}"] = found.mean_error
+    rows = [[name, _rate(rate)] for name, rate in averages.items()]
+    lines = [*_aligned(rows), ""] if rows else []
     left_out = [_plural(found.not_labeled, kind) + " without a label"]
-    if protocol.normalizer in lacks:
+    if protocol.normalizer not in ("stick", "area"):
         persons = _plural(found.persons_left_out, "person")
-        left_out.append(f"{persons} without {lacks[protocol.normalizer]}")
-    lines += ["", f"left out: {', '.join(left_out)}"]
+        left_out.append(f"{persons} without {_lacking(protocol)}")
+    lines.append(f"left out: {', '.join(left_out)}")
     if found.parts_left_out:
         lines.append(f"not in any average: {', '.join(found.parts_left_out)}")
     return "\n".join(lines)
+
+
+def _lacking(protocol: Protocol) -> str:
+    """What persons lack who have no normalizer."""
+    if isinstance(protocol.normalizer, tuple):
+        return " or ".join(name.replace("_", " ") for name in protocol.normalizer)
+    return {
+        "head_size": "head size",
+        "box_diagonal": "a box",
+        "torso_diagonal": "left shoulder or right hip",
+    }[protocol.normalizer]
 
 
 def text(
@@ -175,7 +192,8 @@ def text(
 ) -> str:
     """All figures of a result, as the command prints them."""
     columns = columns_text([(label, found)], description=description, paper=paper)
-    return "\n\n".join([columns, beside_text(found), parts_text(found)])
+    parts = [parts_text(found)] if found.parts else []
+    return "\n\n".join([columns, beside_text(found), *parts])
 
 
 def _plural(number: int, noun: str) -> str:

@@ -31,7 +31,7 @@ class BoxFile:
     entry that cannot be used is left out and listed in `dropped`.
 
     Attributes:
-      category: (id, name) of the persons.
+      category: (id, name) of the persons; the name is "" where the file gives none.
       image_ids: of all images in the file; none where it is not COCO's.
       dropped: entries that are not used, by reason.
       changed: entries whose box is that of their keypoints.
@@ -49,7 +49,7 @@ class BoxFile:
           JaxposeError: it cannot be read, or it is not COCO's and one of its boxes is none.
         """
         self._path = path
-        self.category: tuple[int | str, str] = (1, "person")
+        self.category: tuple[int | str, str] = (1, "")
         self.image_ids: tuple[int | str, ...] = ()
         self.dropped: coco.Dropped = {}
         self.changed: coco.Dropped = {}
@@ -121,7 +121,7 @@ class BoxFile:
         if chosen.category:
             self.category = (chosen.category.id, chosen.category.name)
         elif chosen.annotations and chosen.annotations[0].category_id is not None:
-            self.category = (chosen.annotations[0].category_id, "person")
+            self.category = (chosen.annotations[0].category_id, "")
         self.dropped = chosen.dropped
         self.changed = {
             reason: names for reason, names in file.changed.items() if reason == coco.KEYPOINT_BOX

@@ -19,7 +19,7 @@ from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.estimator import PoseEstimator, Prediction
 from jaxpose.predict.images import as_image, save_image
-from jaxpose.predict.jobs import FOLDER, Job, make_folder, plan
+from jaxpose.predict.jobs import FOLDER, Job, Plan, make_folder, plan
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
@@ -35,7 +35,7 @@ class Call(NamedTuple):
     Attributes:
       estimator: the network.
       boxes: [N, 4] for every input, or a file of boxes, or None.
-      coco: the JSON that is written, or None.
+      writers: of the JSON files that are written.
       heatmaps, context: whether these panels are drawn of photos.
       smooth: cutoff of the filter of videos in Hz, None for none.
       min_confidence: from which a joint is drawn.
@@ -44,7 +44,7 @@ class Call(NamedTuple):
 
     estimator: PoseEstimator
     boxes: Sequence[Sequence[float]] | BoxFile | None
-    coco: coco.CocoWriter | None
+    writers: Sequence[coco.CocoWriter | coco.ResultWriter]
     heatmaps: bool
     context: bool
     smooth: float | None
@@ -75,6 +75,7 @@ def run(
     box_file: str | None,
     output: str | None,
     json: bool,
+    results: str | None,
     heatmaps: bool,
     context: bool,
     smooth: float | None,
@@ -99,6 +100,8 @@ def run(
         print(line, file=sys.stderr)
     if planned.json and box_file and planned.json.resolve() == pathlib.Path(box_file).resolve():
         raise JaxposeError(f"{box_file} holds the boxes and would be overwritten; give another -o")
+    if results:
+        _check_results(results, planned, box_file)
     if (heatmaps or context) and all(job.video for job in jobs):
         option = "--heatmaps" if heatmaps else "--context"
         raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
@@ -107,22 +110,26 @@ def run(
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
     with contextlib.ExitStack() as stack:
-        written = isinstance(given, BoxFile) and {
-            "category": given.category,
-            "taken": given.image_ids,
+        category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
+        shared: dict[str, Any] = {
+            "threshold": min_confidence,
+            "category": (category_id, name or estimator.category),
+            "taken": given.image_ids if isinstance(given, BoxFile) else (),
         }
-        writer = planned.json and stack.enter_context(
-            coco.CocoWriter(
+        writers: list[coco.CocoWriter | coco.ResultWriter] = []
+        if planned.json:
+            writer = coco.CocoWriter(
                 planned.json,
                 joints=estimator.joints,
                 limbs=estimator.limbs,
                 checkpoint=str(estimator.source),
-                threshold=min_confidence,
-                **(written or {}),
+                **shared,
             )
-        )
+            writers.append(stack.enter_context(writer))
+        if results:
+            writers.append(stack.enter_context(coco.ResultWriter(results, **shared)))
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        call = Call(estimator, given, writer, heatmaps, context, smooth, min_confidence, options)
+        call = Call(estimator, given, writers, heatmaps, context, smooth, min_confidence, options)
         if webcam is not None:
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
@@ -130,8 +137,19 @@ def run(
     print(line)  # when all files are complete, in case that stdout is closed
     if planned.json:
         print(f"keypoints: {planned.json}")
+    if results:
+        print(f"results: {results}")
     if failed:
         raise JaxposeError(f"{failed} of {len(jobs)} inputs failed, see above; the others are done")
+
+
+def _check_results(results: str, planned: Plan, box_file: str | None) -> None:
+    """Raise a JaxposeError for a file of results that would overwrite another file of the call."""
+    path = pathlib.Path(results).resolve()
+    others = [planned.json, box_file and pathlib.Path(box_file)]
+    if any(other and other.resolve() == path for other in others):
+        raise JaxposeError(f"--results {results} is the file of boxes or keypoints; name another")
+    make_folder(path.parent)
 
 
 def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
@@ -178,8 +196,8 @@ def _photo(call: Call, job: Job) -> str:
     if isinstance(boxes, BoxFile):
         boxes = (boxes.of(job.path) or {}).get(0, [])
     found = call.estimator.predict(image, boxes, **call.options)
-    if call.coco:
-        call.coco.add(*found[:3], size=image.shape[1::-1], **_image_entry(call, job))
+    for writer in call.writers:
+        writer.add(*found[:3], size=image.shape[1::-1], **_image_entry(call, job))
     persons = f"{len(found.boxes)} person" + "s" * (len(found.boxes) != 1)
     if job.out is None:
         return f"{job.path}: {persons}"
@@ -282,8 +300,8 @@ def _video(
 
 
 def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
-    if call.coco:
-        call.coco.add(
+    for json_writer in call.writers:
+        json_writer.add(
             *found[:3],
             **_image_entry(call, job, number),
             size=frame.image.shape[1::-1],

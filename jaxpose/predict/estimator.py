@@ -79,6 +79,7 @@ class PoseEstimator:
       joints: names of the J joints it returns: those it ever saw a label for.
       limbs: pairs of these names that a drawing connects.
       flip_pairs: pairs of these names that a mirror exchanges.
+      category: name of what has the joints, such as ``"person"``.
       image_size: side of the crops that its network takes, in pixels.
       net: the network.
       channels: int [J], the network's channels of `joints`.
@@ -95,6 +96,7 @@ class PoseEstimator:
     def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
         """Takes what `store.load` gives."""
         self.joints, self.flip_pairs, self.limbs = metadata.trained_skeleton()
+        self.category = metadata.category
         self.image_size = metadata.image_size
         self.channels = joint_index(metadata.joints, self.joints)
         self.net: PoseNet = make_net(metadata.network, dtype=dtype)

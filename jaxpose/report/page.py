@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.score_choice import LOSS
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.visualize import joint_colors
@@ -158,7 +159,11 @@ def _row(row: str, results, beside, blocks) -> str:
             ),
             *([_columns(blocks, "by prediction block", kind="columns alike")] if blocks else []),
             '<details open="open">\n<summary>Each joint</summary>\n<div class="parts">',
-            *(_parts(result, others[protocol]) for protocol, result in results.items()),
+            *(
+                _parts(result, others[protocol])
+                for protocol, result in results.items()
+                if result.parts
+            ),
             "</div>\n</details>\n</section>",
         ]
     )
@@ -206,7 +211,16 @@ def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
             ]
         )
     headers = ["", "", "percent right", *map(_text, list(others)[:1]), "right of counted"]
-    return _table(result.protocol.label, headers, body, kind="each")
+    note = ""
+    if result.errors is not None:
+        headers.append("mean error")
+        for row, part in zip(body, parts, strict=True):
+            row.append(_rate(result.errors[part]))
+        note = (
+            f"Mean error (NME) {_rate(result.mean_error)}, as a percentage of "
+            f"{result.protocol.unit}."
+        )
+    return _table(result.protocol.label, headers, body, kind="each", note=note)
 
 
 def _list(values) -> str:
@@ -244,6 +258,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     """The charts for which the history has values."""
     charts = [
         ("Training loss", [_curve(history, "train", "loss", "loss")]),
+        ("Validation loss", [_curve(history, "validation", "loss", "loss")]),
         ("Validation score, percent", _validation_curves(history)),
         ("Learning rate", [_curve(history, "train", "learning_rate", "learning rate")]),
     ]
@@ -278,13 +293,19 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 
 
 def _validation_curves(history) -> list[Curve]:
-    """The score that steers the run, and the totals of the rows where there are several."""
+    """The score that steers the run, and the totals of the rows where there are several.
+
+    None if the loss steers it, which has a chart of its own.
+    """
     records = [r for r in history if r.get("kind") == "validation"]
+    if any(r.get("steered_by") == LOSS for r in records):
+        return []
     curves = [_curve(history, "validation", "score", "score of the run")]
     names = list(dict.fromkeys(name for r in records for name in r.get("rows", {})))
-    if len(names) < 2:
+    protocols = [p for r in records[-1:] for found in r.get("rows", {}).values() for p in found]
+    if len(names) < 2 or not protocols:
         return curves
-    protocol = next(iter(records[-1]["rows"][names[0]]))
+    protocol = protocols[0]
     for name in names:
         totals = [r.get("rows", {}).get(name, {}).get(protocol, {}).get("total") for r in records]
         curves.append(Curve(f"{name}, {protocol}", [r["step"] for r in records], totals))

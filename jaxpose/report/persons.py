@@ -37,15 +37,12 @@ class ShownPerson(NamedTuple):
     counted: int
 
 
-def person_sections(
-    network: Network, row: scoring.RowEvaluation, *, score: str, seed: int
-) -> list[Section]:
+def person_sections(network: Network, row: scoring.RowEvaluation, *, seed: int) -> list[Section]:
     """The page's images of some persons of a test row.
 
     Args:
       network: as it was evaluated.
       row: with the persons.
-      score: name of the protocol that counts right joints.
       seed: draws the persons.
     """
     images = _choose(row.split, seed)
@@ -54,13 +51,19 @@ def person_sections(
     estimator = PoseEstimator(
         network.variables, network.metadata, dtype=np.dtype(network.net.dtype).name
     )
-    protocol = protocols.named(score)
+    protocol = _counting_protocol(row)
     persons = _predict_persons(estimator, row, images, protocol)
     clearest = max(persons, key=lambda person: person.right)
     sections = [_person_section(estimator, persons, protocol), _fig_5(estimator, clearest)]
     if network.net.num_context_maps:
         sections.append(_fig_6(estimator, clearest))
     return sections
+
+
+def _counting_protocol(row: scoring.RowEvaluation) -> protocols.Protocol | None:
+    """The row's protocol, or the first by which single joints are right or wrong."""
+    candidates = [row.protocol, *(result.protocol for result in row.results.values())]
+    return next((found for found in candidates if found and found.thresholds), None)
 
 
 def _choose(split: PreparedSplit, seed: int) -> dict[int, np.ndarray]:
@@ -79,7 +82,7 @@ def _predict_persons(
     estimator: PoseEstimator,
     row: scoring.RowEvaluation,
     images: dict[int, np.ndarray],
-    protocol: protocols.Protocol,
+    protocol: protocols.Protocol | None,
 ) -> list[ShownPerson]:
     """The chosen persons with their predictions, in the row's own crops."""
     truth = {name: values[list(images)] for name, values in row.evaluation_set.truth.items()}
@@ -105,8 +108,12 @@ def _predict_persons(
     ]
 
 
-def _counts(predictions: LabeledPredictions, protocol: protocols.Protocol) -> list[tuple[int, int]]:
+def _counts(
+    predictions: LabeledPredictions, protocol: protocols.Protocol | None
+) -> list[tuple[int, int]]:
     """Per person how many parts of the protocol are right, and of how many."""
+    if protocol is None:
+        return [(0, 0)] * len(predictions.prediction)
     at = protocol.thresholds.index(protocol.threshold)
     found = []
     for i in range(len(predictions.prediction)):
@@ -116,11 +123,13 @@ def _counts(predictions: LabeledPredictions, protocol: protocols.Protocol) -> li
 
 
 def _person_section(
-    estimator: PoseEstimator, persons: list[ShownPerson], protocol: protocols.Protocol
+    estimator: PoseEstimator, persons: list[ShownPerson], protocol: protocols.Protocol | None
 ) -> Section:
     panels_of_persons = []
     for name, view, truth, right, counted in persons:
-        found = f"{right} of {counted} {protocol.part_kind}s right"
+        found = "not scored"
+        if protocol is not None:
+            found = f"{right} of {counted} {protocol.part_kind}s right"
         images = (
             PanelImage(
                 draw_skeleton(view.crop, truth, joints=estimator.joints, limbs=estimator.limbs),
@@ -139,10 +148,11 @@ def _person_section(
             ),
         )
         panels_of_persons.append(Panel(f"{name}: {found}", images))
+    counted_by = "" if protocol is None else f"; right is counted by {protocol.label}"
     return Section(
         f"{len(persons)} test persons",
         "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
-        f"the same color everywhere; right is counted by {protocol.label}. A joint that the "
+        f"the same color everywhere{counted_by}. A joint that the "
         f"network gives a confidence below {MIN_CONFIDENCE} is not "
         "drawn.",
         panels_of_persons,

@@ -79,7 +79,7 @@ def report_run(
         blocks={name: row.decodings for name, row in rows.items()},
         beside=beside,
         history=history,
-        images=person_sections(network, first, score=evaluation.score, seed=seed) if first else [],
+        images=person_sections(network, first, seed=seed) if first else [],
         notes=notes,
     )
 

@@ -21,6 +21,7 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.batches import example_name, train_batches
 from jaxpose.data.prepared import default_data_dir
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.score_choice import LOSS
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard, unreplicate
 from jaxpose.runtime.phases import phase
@@ -29,7 +30,7 @@ from jaxpose.training.metric_log import RunLog
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
 from jaxpose.training.state import empty_sums, evaluation_variables
 from jaxpose.training.step import make_train_step
-from jaxpose.training.validation import make_validate
+from jaxpose.training.validation import Validator, make_validator
 from jaxpose.training.workdir import prepare_workdir
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> d
 def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
     with _phase("initializing the network"):
         start = start_of(run, folder)
+        validator = make_validator(run, trained=start.trained)
     step = int(start.state.step)
     processes.barrier()
     if not processes.same_everywhere(step):
@@ -78,9 +80,9 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
         for name, keep in (("latest", 2), ("best", 1)):
             managers[name] = store.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(store.finish, managers[name])
-        for note in start.notes:
+        for note in (*start.notes, f"score: {validator.choice.description}"):
             run_log.info(note)
-        loop = Loop(run, run_log, managers, start)
+        loop = Loop(run, run_log, managers, start, validator)
         processes.barrier()
         stopped = loop.run_steps(preemption) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
@@ -105,11 +107,19 @@ class Loop:
       log: of process 0; the others' writes nothing.
       managers: of the folders "latest" and "best".
       start: where the run stands.
+      validator: of the run's validation rows.
     """
 
-    def __init__(self, run: Run, log: RunLog, managers: dict[str, Any], start: Start):
+    def __init__(
+        self,
+        run: Run,
+        log: RunLog,
+        managers: dict[str, Any],
+        start: Start,
+        validator: Validator,
+    ):
         config = run.config
-        self.run, self.log, self.managers = run, log, managers
+        self.run, self.log, self.managers, self.validator = run, log, managers, validator
         self.state, self.trained = replicate(start.state), start.trained
         self.step = int(start.state.step)
         now = time.monotonic()
@@ -131,7 +141,6 @@ class Loop:
             ),
             donate=True,
         )
-        self.score_rows = make_validate(run, trained=self.trained)
 
     def seconds(self) -> float:
         """Spent on the run, earlier starts included."""
@@ -280,19 +289,23 @@ class Loop:
         self.save()
 
     def validate(self, epoch: int) -> None:
-        """Score the validation rows, tell the plateau, keep the variables if they are the best."""
-        run = self.run
+        """Score the validation rows, tell the plateau, keep the variables if they are the best.
+
+        Where nothing steers the run, the newest variables count as the best.
+        """
         variables = unreplicate(evaluation_variables(self.state))
-        validation = self.score_rows(variables)
+        validation = self.validator.validate(variables)
         score = validation.score
         best = float(unreplicate(self.state.best_score))
         if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate
-            plateau = run.plateau_update(unreplicate(self.state.plateau), score)
+            plateau = self.run.plateau_update(unreplicate(self.state.plateau), score)
             self.state = self.state._replace(plateau=replicate(plateau))
+        metadata = self.metadata()
         if np.float32(score) > best:  # as the state holds it; never, for NaN
             best = score
             self.state = self.state._replace(best_score=replicate(jnp.float32(score)))
-            metadata = self.metadata()._replace(score=score)
+            metadata = metadata._replace(score=score)
+        if metadata.score is not None or not self.validator.choice.score:
             # Whole before the latest checkpoint, which holds its score, can be: else a kill in
             # between would leave a run that thinks it has a best checkpoint.
             store.save(self.managers["best"], self.step, variables, metadata, wait=True)
@@ -303,11 +316,19 @@ class Loop:
                 "epoch": epoch,
                 "score": score,
                 "best": best,
+                "steered_by": self.validator.choice.score,
+                "loss": validation.loss,
+                "losses": validation.losses,
                 "rows": validation.rows_to_json(),
                 "seconds": round(self.seconds(), 1),
             },
         )
-        self.log.progress(self.step, f"epoch {epoch}: score {score:.2f} (best {best:.2f})")
+        parts = [f"epoch {epoch}"]
+        if self.validator.choice.score not in ("", LOSS):
+            parts.append(f"score {score:.2f} (best {best:.2f})")
+        if validation.losses:
+            parts.append(f"validation loss {validation.loss:.4f}")
+        self.log.progress(self.step, ", ".join(parts))
         self.start_window()
 
     def metadata(self) -> CheckpointMetadata:

@@ -35,7 +35,7 @@ class Run(NamedTuple):
 
     Attributes:
       config: as the command gave it.
-      joints: names, the network's order.
+      joints: names, the network's order; of the config, or of the first training split.
       arguments: the network's, as a checkpoint records them.
       net: with batch norm synchronized over the devices.
       rule: how crops are cut, as a checkpoint records it.
@@ -77,10 +77,11 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         num_steps=num_steps,
         warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
     )
-    arguments = {"num_joints": len(config.joints), **config.network.to_dict()}
+    joints = tuple(config.joints) or training[0][0].joints
+    arguments = {"num_joints": len(joints), **config.network.to_dict()}
     return Run(
         config=config,
-        joints=tuple(config.joints),
+        joints=joints,
         arguments=arguments,
         net=make_net(
             arguments,
@@ -208,27 +209,33 @@ def annotated_joints(run: Run) -> list[str]:
     return [name for name, there in zip(run.joints, found, strict=True) if there]
 
 
+def complete_split(run: Run) -> prepared.PreparedSplit | None:
+    """The first training split that has all joints of the network."""
+    splits = (split for split, _ in run.training)
+    return next((split for split in splits if set(run.joints) <= set(split.joints)), None)
+
+
 def skeleton_of_run(run: Run) -> Skeleton:
     """Flip pairs and limbs of the network's joints.
 
     They are those of the first training split that has all of these joints, by its own metadata;
     without one they follow from the joints' names.
     """
-    for split, _ in run.training:
-        if set(run.joints) <= set(split.joints):
-            pairs, limbs = (
-                tuple(tuple(pair) for pair in pairs if set(pair) <= set(run.joints))
-                for pairs in (split.flip_pairs, split.limbs)
-            )
-            return Skeleton(run.joints, pairs, limbs)
-    return skeleton_of(run.joints)
+    split = complete_split(run)
+    if split is None:
+        return skeleton_of(run.joints)
+    pairs, limbs = (
+        tuple(tuple(pair) for pair in pairs if set(pair) <= set(run.joints))
+        for pairs in (split.flip_pairs, split.limbs)
+    )
+    return Skeleton(run.joints, pairs, limbs)
 
 
 def metadata_of(
     run: Run, *, trained: tuple[str, ...], step: int, seconds: float
 ) -> CheckpointMetadata:
     """The metadata of this run's checkpoint of a step."""
-    skeleton = skeleton_of_run(run)
+    skeleton, split = skeleton_of_run(run), complete_split(run)
     return CheckpointMetadata(
         network=run.arguments,
         joints=run.joints,
@@ -239,4 +246,5 @@ def metadata_of(
         crop=run.rule,
         step=step,
         seconds=round(seconds, 1),
+        category=split.category[1] if split else "person",
     )

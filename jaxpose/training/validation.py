@@ -1,15 +1,21 @@
-"""Scores of a run's validation rows."""
+"""Scores and losses of a run's validation rows."""
 
-import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxpose import geometry
-from jaxpose.evaluation import inference, scoring
-from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
+import jax.numpy as jnp
+import numpy as np
+
+from jaxpose import geometry, losses
+from jaxpose.evaluation import inference, score_choice, scoring
+from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of, joints_in_crops
+from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
+
+LOSS_POINTS = 100.0  # of the score for a loss of 1, so that the plateau's min_delta suits both
 
 
 class Validation(NamedTuple):
@@ -17,49 +23,75 @@ class Validation(NamedTuple):
 
     Attributes:
       rows: results by row name and protocol name.
-      score: mean of the rows' `config.score` totals, weighted as the config has it: the score that
-        steers the run. NaN where no row has a weight.
+      losses: by row name, those of eqs. 7 and 8 and their weighted sum, "loss"; a row without
+        labels is left out.
+      loss: mean of the losses of the rows that steer the run; NaN where there are none.
+      score: what steers the run: mean of these rows' totals, or minus 100 times the loss; NaN where
+        nothing steers.
     """
 
     rows: Mapping[str, Mapping[str, ProtocolResult]]
+    losses: Mapping[str, Mapping[str, float]]
+    loss: float
     score: float
 
     def rows_to_json(self) -> dict[str, Any]:
         """What metrics.jsonl records of each row: totals, columns and the rate of each joint."""
         return {
-            row: {
-                name: {
-                    "total": result.total,
-                    "columns": dict(result.columns),
-                    "joints": {part: found.rate for part, found in result.parts.items()},
-                }
-                for name, result in results.items()
-            }
+            row: {name: _to_json(result) for name, result in results.items()}
             for row, results in self.rows.items()
         }
 
 
-def make_validate(run: Run, *, trained: tuple[str, ...]) -> Callable[[dict], Validation]:
-    """The function that scores a run's validation rows; it reads their annotations once.
+def _to_json(result: ProtocolResult) -> dict[str, Any]:
+    record = {
+        "total": result.total,
+        "columns": dict(result.columns),
+        "joints": {part: found.rate for part, found in result.parts.items()},
+    }
+    return record if result.errors is None else record | {"mean_error": result.mean_error}
+
+
+class Validator(NamedTuple):
+    """The validation of a run.
+
+    Attributes:
+      choice: what steers the run.
+      validate: from variables of the run's network to their scores.
+    """
+
+    choice: score_choice.Choice
+    validate: Callable[[dict], Validation]
+
+
+def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
+    """Read the annotations of a run's validation rows and decide what steers the run.
 
     Args:
       run: from `open_run`.
       trained: names of the joints to score.
 
-    Returns:
-      validate(variables), of the run's network. It raises a JaxposeError where a row with a weight
-      cannot be scored by `config.score`.
+    Raises:
+      JaxposeError: a row with a weight cannot be scored by `config.score`.
     """
     config = run.config
+    names = [scoring.row_name(split, crop) for split, crop, _ in run.validation]
+    weights = {name: row[2] for name, row in zip(names, run.validation, strict=True)}
+    sets = [
+        evaluation_set_of(split, run.joints, trained, score=config.score)
+        for split, *_ in run.validation
+    ]
+    choice = score_choice.choose(config.score, dict(zip(names, sets, strict=True)), weights)
 
-    @functools.cache
-    def evaluation_sets() -> list[EvaluationSet]:
-        return [evaluation_set_of(split, run.joints, trained) for split, _, _ in run.validation]
+    def mean(values: Mapping[str, float]) -> float:
+        total = sum(choice.weights.values())
+        weighted = (values[name] * weight for name, weight in choice.weights.items())
+        return sum(weighted) / total if total else math.nan
 
     def validate(variables: dict) -> Validation:
-        rows, scores, weights = {}, [], []
-        sets = evaluation_sets()
-        for (split, crop, weight), evaluation_set in zip(run.validation, sets, strict=True):
+        rows, row_losses, totals = {}, {}, {}
+        for name, (split, crop, _), evaluation_set in zip(names, run.validation, sets, strict=True):
+            rule = geometry.crop_rule(crop)
             predictions = inference.predict_split(
                 run.net,
                 variables,
@@ -67,15 +99,64 @@ def make_validate(run: Run, *, trained: tuple[str, ...]) -> Callable[[dict], Val
                 joints=run.joints,
                 image_size=config.image_size,
                 batch_size=config.eval.batch_size,
-                rule=geometry.crop_rule(crop),
+                rule=rule,
                 workers=config.workers,
             )
-            results = scoring.score_predictions(predictions, evaluation_set)
-            rows[scoring.row_name(split, crop)] = results
-            if weight:
-                total = scoring.total_of_protocol(results, config.score, split)
-                scores.append(weight * (math.nan if total is None else total))
-                weights.append(weight)
-        return Validation(rows, sum(scores) / sum(weights) if weights else math.nan)
+            rows[name] = scoring.score_predictions(predictions, evaluation_set)
+            row_losses[name] = prediction_losses(
+                predictions,
+                evaluation_set,
+                rule,
+                annotated=split.annotated,
+                probability_weight=config.probability_weight,
+            )
+            chosen = rows[name].get(choice.score)
+            totals[name] = math.nan if chosen is None or chosen.total is None else chosen.total
+        loss = mean({name: found.get("loss", math.nan) for name, found in row_losses.items()})
+        score = -LOSS_POINTS * loss if choice.score == score_choice.LOSS else mean(totals)
+        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, score)
 
-    return validate
+    return Validator(choice, validate)
+
+
+def prediction_losses(
+    predictions: Predictions,
+    evaluation_set: EvaluationSet,
+    rule: geometry.CropRule,
+    *,
+    annotated: Sequence[bool],
+    probability_weight: float,
+) -> dict[str, float]:
+    """The losses of eqs. 7 and 8 of some predictions, as training has them, over all persons.
+
+    Args:
+      predictions: for all persons of the set, in crops by `rule`.
+      evaluation_set: their truth.
+      rule: how the crops were cut.
+      annotated: whether the data set annotates each of the truth's joints at all.
+      probability_weight: of eq. 8 in "loss".
+
+    Returns:
+      "coordinate_loss", "probability_loss" and "loss"; empty if no joint in a crop has a label.
+    """
+    places = joints_in_crops(evaluation_set, rule)
+    readable = predictions.readable[:, None]
+    labeled = places.inside & readable
+    if not labeled.any():
+        return {}
+    order = joint_index(evaluation_set.truth_joints, evaluation_set.joints)
+    known = (order >= 0) & np.asarray(annotated)[order] & readable
+    found = geometry.apply_affine(geometry.invert_affine(places.to_image), predictions.keypoints)
+    distance = losses.coordinate_loss(
+        jnp.asarray(found, jnp.float32), jnp.where(labeled[..., None], places.points, 0.0)
+    )
+    smallest = float(np.finfo(np.float32).eps)  # where float32 probabilities end
+    sure = np.clip(predictions.confidence.astype(np.float64), smallest, 1 - smallest)
+    entropy = losses.probability_loss(jnp.asarray(np.log(sure / (1 - sure)), jnp.float32), labeled)
+    coordinate = float(losses.masked_mean(distance, jnp.asarray(labeled)))
+    probability = float(losses.masked_mean(entropy, jnp.asarray(known)))
+    return {
+        "coordinate_loss": coordinate,
+        "probability_loss": probability,
+        "loss": coordinate + probability_weight * probability,
+    }

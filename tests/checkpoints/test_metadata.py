@@ -44,8 +44,9 @@ def test_a_record_is_read_into_its_fields():
 
 def test_the_written_record_is_plain_json_with_the_same_keys():
     assert WANTED.to_json() == RECORD
-    full = WANTED._replace(seconds=2.5, score=61.25, source="authors.h5")
+    full = WANTED._replace(seconds=2.5, score=61.25, source="authors.h5", category="dog")
     expected = {**RECORD, "seconds": 2.5, "score": 61.25, "source": "authors.h5"}
+    expected["category"] = "dog"
     assert json.loads(json.dumps(full.to_json())) == full.to_json() == expected
     assert CheckpointMetadata.from_json(expected, PATH) == full
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import baselines, inference, scoring
+from jaxpose.evaluation import baselines, inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.geometry import CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
@@ -225,7 +225,8 @@ def test_an_evaluation_set_has_all_joints_trained_unless_told():
 
 
 def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
-    assert scoring.score_predictions(plain, evaluation_set_of(PEOPLE, NETWORK)) == {}
+    without_heads = evaluation_set_of(PEOPLE, NETWORK)
+    assert list(scoring.score_predictions(plain, without_heads)) == ["pck"]  # by their boxes
     found = scoring.score_predictions(plain, with_heads())
     assert list(found) == ["mpii-pckh"]
     rates = {part: x.rate for part, x in found["mpii-pckh"].parts.items()}
@@ -329,7 +330,7 @@ def test_removed_offsets_are_constant_in_the_crops():
 
 def test_blocks_and_decodings_are_scored_side_by_side(decoded):
     _, found = decoded
-    compared = scoring.compare_decodings(found, with_heads(), "mpii-pckh")
+    compared = scoring.compare_decodings(found, with_heads(), protocols.MPII_PCKH)
     names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
     assert list(compared) == ["block 1", "block 2", *names]
     assert compared["block 2"] == scoring.score_predictions(found, with_heads())["mpii-pckh"]

@@ -219,6 +219,39 @@ def test_ids_and_names_of_a_coco_file_are_kept_and_unused_entries_said(photo, ne
     assert (found["categories"][0]["id"], found["categories"][0]["name"]) == (4, "Person")
 
 
+def test_results_are_a_list_that_keeps_every_position(photo, network, capsys):
+    box = {"category_id": 4, "bbox": [20, 30, 90, 150]}
+    content = {
+        "images": [{"id": 139, "file_name": "photo.png"}],
+        "annotations": [{"image_id": 139, **box}],
+        "categories": [{"id": 4, "name": "Person"}],
+    }
+    with open("boxes.json", "w") as file:
+        json.dump(content, file)
+    arguments = [photo, "--boxes", "boxes.json", "-o", "out.json", "--results", "made/results.json"]
+    assert predict(*arguments, network=network) == 0
+    assert capsys.readouterr().out.endswith("keypoints: out.json\nresults: made/results.json\n")
+    with open("made/results.json") as file:
+        (person,) = json.load(file)
+    with open("out.json") as file:
+        (annotation,) = json.load(file)["annotations"]
+    assert (person["image_id"], person["category_id"]) == (139, 4)
+    assert person["score"] == pytest.approx(annotation["score"], abs=1e-4)
+    expected = OPENED(network).predict(photo, [[20, 30, 90, 150]])
+    points = np.reshape(person["keypoints"], (-1, 3))
+    np.testing.assert_allclose(points[:, :2], expected.keypoints[0] - 0.5, atol=1e-3)
+    np.testing.assert_array_equal(points[:, 2], np.reshape(annotation["keypoints"], (-1, 3))[:, 2])
+
+
+@pytest.mark.parametrize("name", ["boxes.json", "out.json"])
+def test_results_overwrite_no_other_file_of_the_call(photo, network, capfd, name):
+    with open("boxes.json", "w") as file:
+        json.dump({"photo.png": [[20, 30, 90, 150]]}, file)
+    arguments = [photo, "--boxes", "boxes.json", "-o", "out.json", "--results", name]
+    assert predict(*arguments, network=network) == 1
+    assert f"--results {name} is the file of boxes or keypoints" in capfd.readouterr().err
+
+
 class FakeCamera:
     """OpenCV's camera of three frames, then Ctrl-C or the end."""
 

@@ -225,7 +225,8 @@ def test_coco_entries_of_images_are_handed_out(tmp_path):
     found = boxes_of(tmp_path, as_coco(names=("set/a.jpg", "b.jpg")))
     assert found.image("set/a.jpg").id == "im0" and found.image("c.jpg") is None
     assert found.category == (1, "person") and found.image_ids == ("im0", "im1")
-    assert boxes_of(tmp_path, LINES).image("a.jpg") is None
+    without = boxes_of(tmp_path, LINES)
+    assert without.image("a.jpg") is None and without.category == (1, "")
 
 
 def test_a_missing_file_of_boxes_is_named(tmp_path):

@@ -3,15 +3,18 @@
 import io
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxpose.data.prepared import open_split
-from tfds_builders import joints
+from jaxpose.skeleton import COCO
+from tfds_builders import draw_dummy_data, joints
 from tfds_builders.__main__ import main
 
+DUMMY_DATA = pathlib.Path(draw_dummy_data.__file__).parent / "coco" / "dummy_data"
 CATEGORY = {
     "id": 1,
     "name": "dog",
@@ -21,7 +24,7 @@ CATEGORY = {
 
 
 def write_images(folder, names, size=(40, 30)):
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         image = np.full((size[1], size[0], 3), number, np.uint8)
         Image.fromarray(image).save(folder / name)
@@ -156,10 +159,13 @@ def test_flip_pairs_follow_from_the_names(names, pairs):
     ("options", "says"),
     [
         (["--flip_pair", "nose", "tail"], "no joint is called 'tail'"),
+        (["--limb", "nose", "tail"], "--limb: no joint is called 'tail'"),
         (["--name", "a/b"], "--name 'a/b' does not fit"),
         (["--holdout", "1"], "--holdout 1.0 does not fit"),
         (["--category", "cat"], "has no category 'cat'"),
         (["--split", "validation"], "--split 'validation' does not fit"),
+        (["--sigmas", "0.1", "0.2"], "one for each of the 3 joints: nose, left_ear, right_ear"),
+        (["--sigmas", "0"], "--sigmas 0.0 does not fit"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, capsys, options, says):
@@ -185,6 +191,37 @@ def test_images_of_one_source_are_in_one_split(tmp_path):
     assert 6 <= len(validation.source) <= 30
 
 
+def test_sigmas_are_cocos_or_given(tmp_path):
+    def sigmas(name, *options):
+        folder = tmp_path / name
+        folder.mkdir()
+        assert prepare(folder, [annotation(1, 1)], ["a.png"], *options) == 0
+        return open_split("coco/dogs", "train", data_dir=str(folder / "data")).sigmas
+
+    assert sigmas("coco") == (0.026, 0.035, 0.035)
+    assert sigmas("one", "--sigmas", "0.1") == (0.1, 0.1, 0.1)
+    assert sigmas("each", "--sigmas", "0.1", "0.2", "0.3") == (0.1, 0.2, 0.3)
+
+
+def test_persons_that_are_no_examples_are_kept_for_scores(tmp_path):
+    """Of images that have examples: a crowd, one without keypoints, one that is filtered."""
+    annotations = [
+        annotation(1, 1),
+        annotation(2, 1, iscrowd=1, area=77),
+        annotation(3, 1, keypoints=[]),
+        annotation(4, 1, bbox=[0, 0, 5, 5]),
+        annotation(5, 2, ignore=1),  # the image has no example
+    ]
+    assert prepare(tmp_path, annotations, ["a.png", "b.png"], "--min_side", "10") == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    assert split.category == (1, "dog")
+    assert [entry["image_id"] for entry in split.ignored] == ["1"] * 3
+    crowd, without, small = split.ignored
+    assert crowd["keypoints"] == [9, 19, 2, 0, 0, 0, 30, 11, 1] and crowd["area"] == 77
+    assert without["keypoints"] == [] and without["box"] == [4, 6, 30, 20]
+    assert small["box"] == [0, 0, 5, 5]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -199,6 +236,153 @@ def test_a_file_of_another_form_is_one_line(tmp_path, capsys, content, says):
     assert main(["coco", "--source", str(path), "--data_dir", str(tmp_path / "data")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and says in line
+
+
+def test_cocos_own_layout_is_read_as_downloaded(tmp_path, capsys):
+    """On dummy data that `python -m tfds_builders.draw_dummy_data` drew: dots at every joint."""
+    parts = [
+        f"{split}={DUMMY_DATA}/annotations/person_keypoints_{part}.json"
+        for split, part in (("train", "train2017"), ("validation", "val2017"))
+    ]
+    where = ["--images", str(DUMMY_DATA), "--name", "person", "--data_dir", str(tmp_path)]
+    assert main(["coco", "--split", *parts, *where]) == 0
+    assert "1 person left out, crowd: annotations[3]" in capsys.readouterr().out
+    train, validation = (
+        open_split("coco/person", split, data_dir=str(tmp_path))
+        for split in ("train", "validation")
+    )
+    assert (train.joints, len(train.limbs)) == (COCO.joints, 19)
+    assert {frozenset(pair) for pair in train.flip_pairs} == set(map(frozenset, COCO.flip_pairs))
+    assert len(train.sigmas) == 17 and len(train.ignored) == 1 and not validation.ignored
+    assert (len(train.source), len(validation.source)) == (3, 1)
+    for example in [*train.source, *validation.source]:
+        image = np.asarray(Image.open(io.BytesIO(example["image"])))
+        for joint in np.flatnonzero(example["labeled"]):
+            assert draw_dummy_data.shows(image, joint, 17, example["keypoints"][joint]), joint
+    hidden = train.source[2]
+    assert not hidden["labeled"][0] and hidden["labeled"][1] and not hidden["visible"][1]
+
+
+def test_labels_of_an_image_that_exif_rotates_lie_in_the_upright_image(tmp_path):
+    points = np.array([[9, 19], [20, 7], [30, 11]])
+    upright = Image.fromarray(draw_dummy_data.draw_image(40, 30, [points]))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be rotated clockwise
+    (tmp_path / "images").mkdir()
+    stored = upright.transpose(Image.Transpose.ROTATE_90)
+    stored.save(tmp_path / "images" / "a.jpg", exif=exif, quality=95, subsampling=0)
+    keypoints = np.column_stack([points, [2, 2, 2]]).ravel().tolist()
+    path = write_annotations(tmp_path, [annotation(1, 1, keypoints=keypoints)], ["a.jpg"])
+    where = ["--images", str(tmp_path / "images"), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where]) == 0
+    (example,) = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data")).source
+    image = np.asarray(Image.open(io.BytesIO(example["image"])))
+    assert image.shape == (30, 40, 3)
+    for joint in range(3):
+        assert draw_dummy_data.shows(image, joint, 3, example["keypoints"][joint]), joint
+
+
+def exported_by_cvat(folder):
+    """A task's archive in the format COCO Keypoints 1.0, unpacked, of one skeleton and a box.
+
+    https://docs.cvat.ai/docs/dataset_management/formats/format-coco-keypoints: images/SUBSET/ and
+    annotations/person_keypoints_SUBSET.json.
+    """
+    write_images(folder / "images" / "default", ["walk 1.png", "Übung.png"])
+    (folder / "annotations").mkdir()
+    attributes = {"occluded": False, "rotation": 0.0, "track_id": 0, "keyframe": True}
+    common = {"segmentation": [], "attributes": attributes, "num_keypoints": 2}
+    crowd = {"segmentation": {"counts": [0, 1200], "size": [30, 40]}, "area": 1200.0}
+    content = {
+        "licenses": [{"name": "", "id": 0, "url": ""}],
+        "info": dict.fromkeys(["contributor", "date_created", "description", "url", "year"], ""),
+        "categories": [
+            {"supercategory": "", **CATEGORY},
+            {"id": 2, "name": "ball", "supercategory": "", "keypoints": [], "skeleton": []},
+        ],
+        "images": [
+            {"id": number, "width": 40, "height": 30, "file_name": name, "license": 0}
+            | {"flickr_url": "", "coco_url": "", "date_captured": 0}
+            for number, name in enumerate(["walk 1.png", "Übung.png"], 1)
+        ],
+        "annotations": [
+            annotation(1, 1) | common,
+            annotation(2, 2, keypoints=[9.25, 19.5, 2, 0.0, 0.0, 0, 30.0, 11.0, 2]) | common,
+            annotation(3, 2, keypoints=[0] * 9, iscrowd=1) | crowd,
+            {"id": 4, "image_id": 1, "category_id": 2, "bbox": [1, 2, 3, 4], "iscrowd": 0},
+        ],
+    }
+    path = folder / "annotations" / "person_keypoints_default.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def exported_by_label_studio(folder):
+    """A project's archive in the format COCO, unpacked: points are one category named default.
+
+    Ids count from 0, the box is that of the points, there is no skeleton and no area, and images
+    have a random prefix and an uploader's path.
+    """
+    names = ["5f3a9c1b-walk_1.png", "77e0b2d4-walk%202.png"]
+    write_images(folder / "images", ["5f3a9c1b-walk_1.png", "77e0b2d4-walk 2.png"])
+    content = {
+        "images": [
+            {"width": 40, "height": 30, "id": number, "file_name": f"../../data/upload/4/{name}"}
+            for number, name in enumerate(names)
+        ],
+        "categories": [
+            {"id": 0, "name": "toy"},
+            {"id": 1, "name": "default", "supercategory": "default"}
+            | {"keypoints": CATEGORY["keypoints"], "skeleton": []},
+        ],
+        "annotations": [
+            {"id": 0, "image_id": 0, "category_id": 0, "segmentation": [], "bbox": [1, 2, 30, 20]}
+            | {"ignore": 0, "iscrowd": 0, "area": 600},
+            {"id": 1, "image_id": 0, "category_id": 1, "keypoints": [9, 19, 2, 0, 0, 0, 30, 11, 2]}
+            | {"num_keypoints": 2, "bbox": [9, 11, 21, 8], "iscrowd": 0},
+            {"id": 2, "image_id": 1, "category_id": 1, "keypoints": [9, 19, 2, 3, 4, 2, 30, 11, 2]}
+            | {"num_keypoints": 3, "bbox": [3, 4, 27, 15], "iscrowd": 0},
+            {"id": 3, "image_id": 1, "category_id": 1, "keypoints": [0] * 9}
+            | {"num_keypoints": 0, "bbox": [0, 0, 0, 0], "iscrowd": 0},
+        ],
+        "info": {"year": 2026, "version": "1.0", "description": "", "contributor": "Label Studio"},
+    }
+    path = folder / "result.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("export", "options", "category", "left_out"),
+    [
+        (exported_by_cvat, [], (1, "dog"), {"crowd": 2, "other category": 3}),
+        (
+            exported_by_label_studio,
+            ["--limb", "nose", "left_ear", "--limb", "nose", "right_ear"],
+            (1, "default"),
+            {"no usable box": 3, "other category": 0},
+        ),
+    ],
+)
+def test_exports_of_labeling_tools_are_read_as_they_are(
+    tmp_path, capsys, export, options, category, left_out
+):
+    path = export(tmp_path)
+    where = ["--images", str(tmp_path), "--data_dir", str(tmp_path / "data"), "--name", "dogs"]
+    assert main(["coco", "--source", str(path), *where, *options]) == 0
+    out = capsys.readouterr().out
+    assert "missing" not in out
+    for reason, entry in left_out.items():
+        (line,) = [line for line in out.splitlines() if f"left out, {reason}: " in line]
+        assert f"1 person left out, {reason}: annotations[{entry}]" in line
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    assert split.joints == ("nose", "left_ear", "right_ear") and split.category == category
+    assert split.limbs == (("nose", "left_ear"), ("nose", "right_ear"))
+    assert split.flip_pairs == (("right_ear", "left_ear"),)
+    first, second = split.source
+    np.testing.assert_array_equal(first["keypoints"], [[9.5, 19.5], [0, 0], [30.5, 11.5]])
+    assert second["keypoints"][0, 0] in (9.75, 9.5) and second["labeled"][2]
+    assert (first["area"], second["area"]) in ((300, 300), (168, 405))
 
 
 def test_shared_persons_are_2368_and_202(shared, tmp_path, capsys):

@@ -101,7 +101,7 @@ def test_a_run_traces_its_step_once_and_keeps_the_state_on_the_devices(
 def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
     variables, metadata, _ = store.load(whole)
     run = open_run(tiny_run.config(whole, people))
-    score = validation.make_validate(run, trained=run.joints)(variables).score
+    score = validation.make_validator(run, trained=run.joints).validate(variables).score
     assert score == metadata.score
     last = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"][-1]
     np.testing.assert_allclose(score, last["best"], rtol=1e-6)
@@ -231,7 +231,7 @@ def test_what_the_end_cannot_score_is_said_at_the_start(tmp_path, people, fields
 
 @pytest.mark.parametrize(
     ("fields", "says"),
-    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"score": "pck"}, "score is 'pck'")],
+    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"score": "pckx"}, "score is 'pckx'")],
 )
 def test_evaluation_checks_its_fields_too(whole, people, fields, says):
     with pytest.raises(JaxposeError, match=says):
@@ -327,4 +327,4 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     run.config.score = "mpii-pckh"
     with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
         run = run._replace(validation=[(split, "scale", 1.0)])
-        validation.make_validate(run, trained=run.joints)(store.load(whole)[0])
+        validation.make_validator(run, trained=run.joints)

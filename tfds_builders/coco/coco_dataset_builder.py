@@ -30,7 +30,7 @@ class CocoConfig(tfds.core.BuilderConfig):
     Attributes:
       files: path of the annotation file of each split.
       images: folder of the images; "" is that of the annotation file.
-      category: name of the category, None for the one with keypoints.
+      category: id and name of the category.
       joint_set: names, flip pairs and limbs of the category.
       sigmas: of OKS, one a joint, or () where they are not known.
       holdout: fraction of the source images of "train" that makes the split "validation".
@@ -44,7 +44,7 @@ class CocoConfig(tfds.core.BuilderConfig):
         files: Mapping[str, str],
         joint_set: joints.JointSet,
         images: str = "",
-        category: str | None = None,
+        category: tuple[int | str, str] = (1, "person"),
         sigmas: Sequence[float] = (),
         holdout: float = 0.0,
         min_joints: int = 1,
@@ -85,7 +85,10 @@ class Builder(pose_builder.PoseBuilder):
         return self.dataset_info_from_configs(
             features=schema.features(len(config.joint_set.joints), extra),
             metadata=schema.metadata(
-                config.joint_set, release=config.description, sigmas=config.sigmas
+                config.joint_set,
+                release=config.description,
+                sigmas=config.sigmas,
+                category=config.category,
             ),
             homepage="https://cocodataset.org",
             disable_shuffling=True,
@@ -94,15 +97,24 @@ class Builder(pose_builder.PoseBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         config = self.builder_config
         splits: dict[str, tuple[Folder, list[tuple[coco.Annotation, str]]]] = {}
+        ignored: dict[str, list[dict[str, Any]]] = {}
         for split, path in config.files.items():
             folder = Folder(pathlib.Path(config.images or pathlib.Path(path).parent))
-            for annotation, name in self._annotations(path, folder):
+            found, others = self._annotations(path, folder)
+            targets = {}
+            for annotation, name in found:
                 target = split
                 if split == "train" and config.holdout:
                     target = split_of(annotation.image, config.holdout)
+                targets[coco.id_key(annotation.image.id)] = target
                 splits.setdefault(target, (folder, []))[1].append((annotation, name))
+            for annotation in others:
+                target = targets.get(coco.id_key(annotation.image.id))
+                if target is not None:
+                    ignored.setdefault(target, []).append(_ignored(annotation))
         if not splits:
             raise BuildError(f"{', '.join(config.files.values())}: no annotation makes an example")
+        self.info.metadata["ignored"] = ignored  # OKS-AP counts them as crowds
         pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
         self.report.notes = [
             f"joints: {', '.join(config.joint_set.joints)}",
@@ -113,13 +125,15 @@ class Builder(pose_builder.PoseBuilder):
             for split, (folder, found) in sorted(splits.items())
         }
 
-    def _annotations(self, path: str, folder: Folder) -> list[tuple[coco.Annotation, str]]:
+    def _annotations(
+        self, path: str, folder: Folder
+    ) -> tuple[list[tuple[coco.Annotation, str]], list[coco.Annotation]]:
         """The annotations of a file that make examples, each with the name of its image.
 
-        The others are counted by reason.
+        The others are counted by reason. Those of them that a prediction may be for are returned.
         """
         config = self.builder_config
-        selected = select(path, config.category)
+        selected = select(path, config.category[1])
         if selected.category is None or selected.category.joints != config.joint_set.joints:
             raise BuildError(f"{path} has other joints than {next(iter(config.files.values()))}")
         for reason, entries in selected.dropped.items():
@@ -131,7 +145,7 @@ class Builder(pose_builder.PoseBuilder):
         for name, reason in lacking.items():
             self.refuse_if_strict(f"{name} is {reason} below {folder.path}")
             self.report.missing.append(f"{name} ({reason})")
-        kept = []
+        kept, others = [], list(selected.ignored)
         for annotation in selected.annotations:
             labeled = int((annotation.visibility > 0).sum())
             if annotation.image.file_name in lacking:
@@ -140,12 +154,14 @@ class Builder(pose_builder.PoseBuilder):
                 self.report.leave_out(
                     f"fewer than {config.min_joints} labeled joints", annotation.name
                 )
+                others.append(annotation)
             elif annotation.box[2:].max() < config.min_side:
                 self.report.leave_out(f"smaller than {config.min_side:g} pixels", annotation.name)
+                others.append(annotation)
             else:
                 file = found[annotation.image.file_name]
                 kept.append((annotation, file.relative_to(folder.path).as_posix()))
-        return kept
+        return kept, others
 
     def _generate_examples(self, files: Files, found: list[tuple[coco.Annotation, str]]):
         by_image = collections.defaultdict(list)
@@ -185,28 +201,54 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
             f"{first} names no joints; its categories need keypoints (and skeleton), as COCO has"
         )
     names = category.joints
-    pairs = joints.flip_pairs(names)
-    if options.flip_pair is not None:
-        pairs = tuple(tuple(pair) for pair in options.flip_pair)
-        unknown = [joint for pair in pairs for joint in pair if joint not in names]
-        if unknown:
-            raise BuildError(
-                f"--flip_pair: no joint is called {unknown[0]!r}; the joints are {', '.join(names)}"
-            )
-    sigmas = [_SIGMAS.get(joint.removeprefix("left_").removeprefix("right_")) for joint in names]
+    pairs = _pairs(options.flip_pair, "--flip_pair", names)
+    limbs = _pairs(options.limb, "--limb", names)
+    sigmas = _sigmas(options.sigmas, names)
     return CocoConfig(
         name=name,
         version="1.0.0",
         description=f"{name}: {category.name} in COCO's format",
         files=files,
         images=options.images,
-        category=category.name,
-        joint_set=joints.JointSet(names, pairs, category.limbs),
-        sigmas=() if None in sigmas else sigmas,
+        category=(category.id, category.name),
+        joint_set=joints.JointSet(
+            names,
+            joints.flip_pairs(names) if pairs is None else pairs,
+            category.limbs if limbs is None else limbs,
+        ),
+        sigmas=sigmas,
         holdout=options.holdout,
         min_joints=options.min_joints,
         min_side=options.min_side,
     )
+
+
+def _pairs(
+    given: Sequence[Sequence[str]] | None, option: str, names: Sequence[str]
+) -> tuple[tuple[str, str], ...] | None:
+    """Pairs of joints that an option gives; None if it was not given."""
+    if given is None:
+        return None
+    unknown = [joint for pair in given for joint in pair if joint not in names]
+    if unknown:
+        raise BuildError(
+            f"{option}: no joint is called {unknown[0]!r}; the joints are {', '.join(names)}"
+        )
+    return tuple((a, b) for a, b in given)
+
+
+def _sigmas(given: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
+    """Sigmas of OKS, one a joint: those that are given, else COCO's; () where it has none."""
+    if given:
+        values = tuple(given) * len(names) if len(given) == 1 else tuple(given)
+        if len(values) != len(names) or min(values) <= 0:
+            raise BuildError(
+                f"--sigmas {' '.join(map(str, given))} does not fit; give one value above 0, or "
+                f"one for each of the {len(names)} joints: {', '.join(names)}"
+            )
+        return values
+    known = [_SIGMAS.get(joint.removeprefix("left_").removeprefix("right_")) for joint in names]
+    return () if None in known else tuple(known)
 
 
 def _files(sources: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
@@ -240,6 +282,24 @@ def split_of(image: coco.Image, holdout: float) -> str:
     """The split of an image: all images of one source image are in the same one."""
     source = str(image.entry.get("source_picture") or image.file_name)
     return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
+
+
+def _ignored(annotation: coco.Annotation) -> dict[str, Any]:
+    """What OKS needs of a person or crowd that is no example; keypoints in COCO's indices."""
+    keypoints: list[float] = []
+    if annotation.keypoints is not None:
+        indices = np.where(
+            annotation.visibility[:, None] > 0, annotation.keypoints - coco.HALF_PIXEL, 0
+        )
+        triples = np.column_stack([indices, annotation.visibility])
+        keypoints = triples.ravel().tolist()
+    width, height = annotation.box[2:]
+    return {
+        "image_id": str(annotation.image.id),
+        "box": annotation.box.tolist(),
+        "area": float(annotation.area or width * height),
+        "keypoints": keypoints,
+    }
 
 
 def _example(

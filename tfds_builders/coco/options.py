@@ -42,6 +42,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "their names)",
     )
     group.add_argument(
+        "--limb",
+        nargs=2,
+        action="append",
+        metavar=("JOINT", "JOINT"),
+        help="joints that a drawing connects; may be repeated (default: the file's skeleton)",
+    )
+    group.add_argument(
+        "--sigmas",
+        nargs="+",
+        type=float,
+        default=[],
+        metavar="SIGMA",
+        help="of OKS-AP, one for all joints or one a joint (default: COCO's for its own joints)",
+    )
+    group.add_argument(
         "--min_joints",
         type=int,
         default=1,

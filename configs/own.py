@@ -1,0 +1,63 @@
+r"""Your own images and joints, from an annotation file in COCO's format (docs/own_data.md).
+
+    python -m tfds_builders coco --source ANNOTATIONS.json --images DIR --name own --holdout 0.2
+    python launch.py --config=configs/own.py:small --workdir=runs/own
+
+Joints, skeleton and flip pairs are those of the data set. It is `coco/own`, or `coco/NAME` with
+`configs/own.py:small:NAME`. The split "validation" steers the run, and the report scores it too;
+give --config.test for another one. Crops are squares around the boxes of the annotations.
+
+The preset small starts from the network that ships, joints matched by name: the best start for data
+of up to a few thousand objects. --config.init_from= starts from random weights.
+
+Presets:
+  small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
+  medium: width 432, K = 4, 192x192, bfloat16: 4.5 M parameters, for a GPU, from random weights.
+"""
+
+import ml_collections
+
+from configs import common
+from jaxpose.errors import UsageError
+
+
+def get_config(preset: str = "small") -> ml_collections.ConfigDict:
+    """The config of a preset: "small" or "medium", perhaps with ":NAME" behind."""
+    size, _, name = preset.partition(":")
+    name = f"coco/{name or 'own'}"
+    config = common.get_config()
+    config.data = ((name, 1.0),)
+    config.validation = ((name, "validation", "box", 1.0),)
+    config.test = ((name, "validation", "box"),)
+    config.joints = ()  # the data set's
+    config.crop = "box"
+    config.score = "auto"
+    config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), color=0.3, shift=0.06)
+    config.context_weight = 0.3
+    config.heatmap_weight = 0.05
+    config.probability_weight = 0.05
+    config.optimizer.name = "adam"
+    config.optimizer.schedule = "cosine"
+    config.optimizer.warmup_epochs = 1.0
+    config.optimizer.clip_norm = 1.0
+    config.plateau.patience = 1000  # the cosine alone
+    config.ema = 0.99
+    config.batch_size = 8
+    config.num_epochs = 60
+    if size == "small":
+        config.network.width = 288
+        config.network.num_blocks = 2
+        config.image_size = 128
+        config.init_from = "small"
+        config.optimizer.learning_rate = 7e-4
+    elif size == "medium":
+        config.network.width = 432
+        config.network.num_blocks = 4
+        config.image_size = 192
+        config.dtype = "bfloat16"
+        config.batch_size = 32
+        config.num_epochs = 120
+        config.optimizer.learning_rate = 1e-3
+    else:
+        raise UsageError(f"no preset {preset!r}; choose small or medium")
+    return config

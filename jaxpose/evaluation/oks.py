@@ -1,0 +1,189 @@
+"""OKS-AP, COCO's score of keypoints, by pycocotools.
+
+The object keypoint similarity of a prediction is the mean of exp(-d^2 / (2 s^2 k^2)) over the
+labeled joints: d is the distance in pixels, s^2 the area of the person, and k twice the joint's
+sigma. AP is the mean average precision at the similarities 0.5, 0.55, ..., 0.95. The predictions
+here are for given boxes, one for each person, so that no person is missed by a detector.
+"""
+
+import contextlib
+import importlib.util
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxpose.coco import HALF_PIXEL
+from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.evaluation_set import EvaluationSet
+from jaxpose.evaluation.protocols import Protocol, ProtocolResult
+from jaxpose.optional import import_optional
+from jaxpose.skeleton import joint_index
+
+# Key, header and place among pycocotools' figures.
+COLUMNS = (
+    ("ap50", "AP.5", 1),
+    ("ap75", "AP.75", 2),
+    ("medium", "AP M", 3),
+    ("large", "AP L", 4),
+    ("recall", "AR", 5),
+)
+
+OKS_AP = Protocol(
+    name="oks-ap",
+    metric="OKS-AP",
+    parts=(),
+    joints=(),
+    columns=tuple((key, header, ()) for key, header, _ in COLUMNS),
+    total="AP",
+    normalizer="area",
+    pooled=False,
+    threshold=0.5,
+    thresholds=(),
+    reported=(),
+)
+
+
+class Entries(NamedTuple):
+    """Truth and predictions as pycocotools takes them.
+
+    Attributes:
+      data_set: the truth, with the ignored persons as crowds.
+      results: one a person.
+    """
+
+    data_set: dict[str, Any]
+    results: list[dict[str, Any]]
+
+
+def lacks(evaluation_set: EvaluationSet) -> str:
+    """What a truth lacks for OKS-AP, in words; "" if nothing."""
+    missing = [name for name in ("area", "image_id") if name not in evaluation_set.truth]
+    missing += ["sigmas"] * (not evaluation_set.sigmas)
+    return " and ".join(missing)
+
+
+def installed() -> bool:
+    """Whether pycocotools can be imported."""
+    return importlib.util.find_spec("pycocotools") is not None
+
+
+def oks_ap(
+    keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
+) -> ProtocolResult:
+    """Score the predictions for a split by OKS-AP.
+
+    Joints that the network was not trained on are left out of the similarities.
+
+    Args:
+      keypoints: [N, J, 2] (x, y) of the network's joints, in pixels of the stored images.
+      confidence: [N, J]; a prediction's score is the mean over the trained joints.
+      evaluation_set: the N persons, with ``area`` and ``image_id``, and the sigmas of their joints.
+
+    Returns:
+      The result of `OKS_AP`, in percent.
+
+    Raises:
+      JaxposeError: the truth lacks what OKS needs, or pycocotools is not installed.
+    """
+    missing = lacks(evaluation_set)
+    if missing:
+        raise JaxposeError(
+            f"oks-ap needs {missing}, which the data set does not have; choose another score"
+        )
+    entries = coco_entries(keypoints, confidence, evaluation_set)
+    stats = np.full(len(COLUMNS) + 1, -1.0)
+    if entries.results:
+        stats = _stats(entries, _trained(evaluation_set)[1])
+    figures = [None if value < 0 else 100 * float(value) for value in stats]
+    truth = evaluation_set.truth
+    return ProtocolResult(
+        protocol=OKS_AP,
+        persons=len(keypoints),
+        persons_left_out=0,
+        not_labeled=int((~truth["labeled"]).sum()),
+        columns={key: figures[place] for key, _, place in COLUMNS},
+        total=figures[0],
+        pooled=None,
+        mean_of_rates=None,
+        at_threshold={},
+        parts={},
+        area_under_curve=None,
+        extras={},
+    )
+
+
+def coco_entries(
+    keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
+) -> Entries:
+    """Truth and predictions of a split in COCO's format, images and persons numbered from 1."""
+    kept, _ = _trained(evaluation_set)
+    truth = evaluation_set.truth
+    in_network = joint_index(evaluation_set.joints, evaluation_set.truth_joints)[kept]
+    names = [*truth["image_id"].tolist(), *(entry["image_id"] for entry in evaluation_set.ignored)]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    annotations, results = [], []
+    for person in range(len(keypoints)):
+        image = {"image_id": numbers[truth["image_id"][person]], "category_id": 1}
+        visibility = np.where(truth["labeled"][person], 2, 0)
+        triples = np.column_stack([truth["keypoints"][person] - HALF_PIXEL, visibility])[kept]
+        annotations.append(
+            image
+            | _annotation(triples, truth["box"][person].tolist(), float(truth["area"][person]))
+        )
+        found = np.column_stack(
+            [keypoints[person, in_network] - HALF_PIXEL, np.full(len(in_network), 2)]
+        )
+        score = float(confidence[person, in_network].mean())
+        results.append({**image, "keypoints": found.ravel().tolist(), "score": score})
+    for entry in evaluation_set.ignored:
+        without = [0.0] * (3 * len(evaluation_set.truth_joints))
+        triples = np.reshape(entry["keypoints"] or without, (-1, 3))[kept]
+        image = {"image_id": numbers[entry["image_id"]], "category_id": 1}
+        annotations.append(
+            image | _annotation(triples, list(entry["box"]), entry["area"], crowd=True)
+        )
+    for number, annotation in enumerate(annotations, 1):
+        annotation["id"] = number
+    data_set = {
+        "info": {},
+        "images": [{"id": number} for number in numbers.values()],
+        "categories": [{"id": 1, "name": "person"}],
+        "annotations": annotations,
+    }
+    return Entries(data_set, results)
+
+
+def _annotation(
+    triples: np.ndarray, box: Sequence[float], area: float, *, crowd: bool = False
+) -> dict[str, Any]:
+    return {
+        "keypoints": triples.ravel().tolist(),
+        "num_keypoints": int((triples[:, 2] > 0).sum()),
+        "bbox": list(box),
+        "area": area,
+        "iscrowd": int(crowd),
+    }
+
+
+def _trained(evaluation_set: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the truth's joints that the network was trained on, and their sigmas."""
+    kept = joint_index(evaluation_set.trained_joints, evaluation_set.truth_joints) >= 0
+    return np.flatnonzero(kept), np.asarray(evaluation_set.sigmas, float)[kept]
+
+
+def _stats(entries: Entries, sigmas: np.ndarray) -> np.ndarray:
+    """The ten figures of pycocotools, -1 where there is none."""
+    pycocotools = import_optional("pycocotools.coco", extra="coco")
+    cocoeval = import_optional("pycocotools.cocoeval", extra="coco")
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+        truth = pycocotools.COCO()
+        truth.dataset = entries.data_set
+        truth.createIndex()
+        evaluation = cocoeval.COCOeval(truth, truth.loadRes(entries.results), "keypoints")
+        evaluation.params.kpt_oks_sigmas = sigmas
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.asarray(evaluation.stats)

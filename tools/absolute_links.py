@@ -1,0 +1,41 @@
+"""Rewrite a page's relative links to addresses in the repository, for a package index.
+
+    python -m tools.absolute_links README.md
+
+PyPI shows README.md without the files beside it. Images link to their raw content.
+"""
+
+import pathlib
+import re
+import sys
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)\s]+)\)")
+
+
+def absolute(text: str, url: str) -> str:
+    """Markdown text whose relative links point to the repository at url, branch ``main``."""
+
+    def link(found):
+        kind = "raw" if found[1] else "blob"
+        return f"{found[1]}[{found[2]}]({url.rstrip('/')}/{kind}/main/{found[3]})"
+
+    return LINK.sub(link, text)
+
+
+def main(arguments: list[str]) -> None:
+    """Run the command."""
+    if len(arguments) != 1:
+        raise SystemExit("usage: python -m tools.absolute_links PAGE.md")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    url = project.get("urls", {}).get("Source")
+    if url is None:
+        raise SystemExit("error: pyproject.toml names no Source in [project.urls]; set it first")
+    page = pathlib.Path(arguments[0])
+    page.write_text(absolute(page.read_text(), url))
+    print(f"{page}: relative links now lead to {url}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -365,6 +365,28 @@ def tile(
     return sheet
 
 
+def draw_number(image: np.ndarray, number: int, place: np.ndarray) -> np.ndarray:
+    """A person's number on an image, black on white.
+
+    Args:
+      image: uint8 [H, W, 3].
+      number: to write.
+      place: (x, y), the person's highest joint in pixels; the label stands above it.
+
+    Returns:
+      uint8 [H, W, 3], a new image.
+    """
+    canvas = np.array(image, np.uint8)
+    height = min(max(round(max(canvas.shape[:2]) / 40), 12), canvas.shape[0] // 2)
+    label = _text(str(number), (round(0.7 * height * len(str(number))) + 4, 2 * height), height)
+    label = label[height // 4 : height // 4 + round(1.25 * height)]
+    rows, columns = (min(a, b) for a, b in zip(label.shape, canvas.shape[:2], strict=False))
+    left = int(np.clip(place[0] - columns / 2, 0, canvas.shape[1] - columns))
+    top = int(np.clip(place[1] - 1.6 * rows, 0, canvas.shape[0] - rows))
+    canvas[top : top + rows, left : left + columns] = label[:rows, :columns]
+    return canvas
+
+
 def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
     """Black on white, uint8 [h, w, 3] for ``size`` (w, h)."""
     drawing = import_optional("PIL.ImageDraw", extra="predict")

@@ -49,7 +49,7 @@ def answer(
       JaxposeError: the data are no image, or the box has no area or lies outside of it.
     """
     image = as_image(_opened(data))
-    found = estimator.predict(image, None if box is None else [box])
+    found = estimator.predict(image, None if box is None else [box], max_persons=1, min_score=0.0)
     person = panels.look_at(estimator, image, found.boxes[0])
     crop = person.maps.crop
     heatmaps = panels.part_maps_of(estimator, person)

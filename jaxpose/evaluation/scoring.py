@@ -26,11 +26,11 @@ from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predict
 from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index
-from jaxpose.visualize import PRESENCE_THRESHOLD
 
 if TYPE_CHECKING:
     import ml_collections
 
+PRESENCE_THRESHOLD = 0.5  # v = 2 in COCO's results from there
 MAX_NAMES_SHOWN = 5  # unreadable images, in a table
 
 # Of a config's field of rows: how to write one, and the types of its columns.

@@ -4,7 +4,7 @@ import functools
 import os
 import pathlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,35 +18,16 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import CropPoses, crop_sizes, predict_maps, predict_poses
 from jaxpose.network import PoseNet, make_net
+from jaxpose.predict import search
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
+from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
 LARGEST_BATCH = 32  # crops that go through the network at once
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
-
-
-class Prediction(NamedTuple):
-    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them.
-
-    Attributes:
-      keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
-      confidence: float32 [N, J], estimated probability that the position is within half a head
-        size of the truth; where the checkpoint has no calibration, `presence`.
-      boxes: float64 [N, 4], the boxes (x, y, width, height) that the last pass looked at.
-      joints: names of the J joints.
-      presence: float32 [N, J], the paper's joint probability: that the joint is in the crop.
-      scores: float32 [N], the mean confidence of each person's joints.
-    """
-
-    keypoints: np.ndarray
-    confidence: np.ndarray
-    boxes: np.ndarray
-    joints: tuple[str, ...]
-    presence: np.ndarray
-    scores: np.ndarray
 
 
 class Maps(NamedTuple):
@@ -149,39 +130,70 @@ class PoseEstimator:
         image: Any,
         boxes: Sequence[Sequence[float]] | None = None,
         *,
+        detector: Callable[[np.ndarray], Sequence[Sequence[float]]] | None = None,
+        max_persons: int | None = None,
+        min_score: float = search.MIN_SCORE,
         flip_test: bool = False,
         num_crops: int = 1,
-        refine: bool = True,
     ) -> Prediction:
-        """Keypoints of the person in each box.
+        """Keypoints of the persons in an image.
+
+        Without `boxes` and `detector` the persons are found by the network itself, in some twenty
+        crops of the image; the best comes first, and there may be none.
 
         Args:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
-          boxes: [N, 4] (x, y, width, height) in pixels, one a person; None finds one person in the
-            whole photo.
+          boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
+          detector: takes RGB uint8 [H, W, 3] and returns such boxes.
+          max_persons: the most persons that are found; 1 for the main subject. None: no limit.
+          min_score: persons that are found have at least this mean confidence.
           flip_test: average with the answer for the mirrored crop.
           num_crops: crops of different size to average.
-          refine: without boxes, predict a second time, from the box of what was found.
 
         Raises:
-          JaxposeError: the photo cannot be read, or a box has no area or lies outside the photo.
+          JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, or
+            both boxes and a detector are given.
         """
+        if boxes is not None and detector is not None:
+            raise JaxposeError("boxes and a detector are given; give one of them")
+        if max_persons is not None and max_persons < 1:
+            raise JaxposeError(f"max_persons is {max_persons}; it must be 1 or more")
         pixels = as_image(image)
-        height, width = pixels.shape[:2]
+        size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        if boxes is not None:
-            checked = check_boxes(boxes, (width, height))
-            return self._predict_boxes(
-                pixels, checked, [self.crop_of(box) for box in checked], **options
+        if detector is not None:
+            boxes = detector(pixels)
+        if boxes is None:
+            found = self._find(pixels, **options)
+            found = found.select(np.flatnonzero(found.scores >= min_score)[:max_persons])
+        else:
+            checked = check_boxes(boxes, size)
+            crops = [self.crop_of(box) for box in checked]
+            found = self._predict_boxes(pixels, checked, crops, **options)
+        if detector is not None:
+            found = found.select(np.argsort(-found.scores, kind="stable")[:max_persons])
+        is_path = isinstance(image, str | os.PathLike)
+        return found._replace(source=os.fspath(image) if is_path else None)
+
+    def _find(self, image: np.ndarray, **options) -> Prediction:
+        """All persons that the search comes upon, best first."""
+        size = image.shape[1::-1]
+        crops = search.search_crops(size)
+        boxes = np.array([[*np.subtract(c.center, c.side / 2), c.side, c.side] for c in crops])
+        last = len(search.CANDIDATES) - 1
+        found = self._predict_boxes(image, boxes, crops, flip_test=False, num_crops=1)
+        for number, candidates in enumerate(search.CANDIDATES):
+            best = search.distinct(found.keypoints, found.confidence)[:candidates]
+            around = [box_around(found.keypoints[i], found.confidence[i], size) for i in best]
+            found = found.select(best)
+            boxes = np.array(
+                [b if a is None else a for a, b in zip(around, found.boxes, strict=True)]
             )
-        whole = np.array([[0.0, 0.0, width, height]])
-        crop = geometry.example_crop({"stored_size": (width, height)}, geometry.IMAGE_RULE)
-        first = self._predict_boxes(pixels, whole, [crop], **options)
-        box = box_around(first.keypoints[0], first.confidence[0], (width, height))
-        if box is None or not refine:
-            return first
-        return self._predict_boxes(pixels, box[None], [self.crop_of(box)], **options)
+            crops = [self.crop_of(box) for box in boxes]
+            chosen = options if number == last else {"flip_test": False, "num_crops": 1}
+            found = self._predict_boxes(image, boxes, crops, **chosen)
+        return found.select(search.distinct(found.keypoints, found.confidence))
 
     def maps(self, image: Any, box: Sequence[float] | geometry.Crop) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
@@ -230,6 +242,8 @@ class PoseEstimator:
             self.joints,
             expit(poses.logits).reshape(shape).mean(axis=1),
             confidence.mean(axis=1),
+            self.limbs,
+            image,
         )
 
     def predict_crops(

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.predict.boxes import MIN_CONFIDENCE
-from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
+from jaxpose.predict.estimator import Maps, PoseEstimator
 from jaxpose.predict.images import as_image
 from jaxpose.visualize import (
     JOINTS_OF_FIG_6,
@@ -41,27 +41,14 @@ def look_at(estimator: PoseEstimator, image, box) -> Person:
     return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)
 
 
-def drawn(
-    estimator: PoseEstimator,
-    image: np.ndarray,
-    prediction: Prediction,
-    *,
-    min_confidence: float = MIN_CONFIDENCE,
-) -> np.ndarray:
-    """An image with the skeletons of all its persons, uint8 [H, W, 3]."""
-    for points, confidence in zip(prediction.keypoints, prediction.confidence, strict=True):
-        image = _draw(estimator, image, points, confidence, min_confidence)
-    return image
-
-
-def _draw(estimator, image, points, confidence, min_confidence=MIN_CONFIDENCE) -> np.ndarray:
+def _draw(estimator, image, points, confidence) -> np.ndarray:
     return draw_skeleton(
         image,
         points,
         joints=estimator.joints,
         limbs=estimator.limbs,
         confidence=confidence,
-        threshold=min_confidence,
+        threshold=MIN_CONFIDENCE,
     )
 
 

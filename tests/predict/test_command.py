@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed
+from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.cli import exits
 from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
@@ -29,7 +30,10 @@ TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pel
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = small_estimator.METADATA._replace(trained_joints=tuple(TRAINED))
+    metadata = small_estimator.METADATA._replace(
+        trained_joints=tuple(TRAINED),
+        calibration=Calibration((0.0,) * len(TRAINED), presence=1.0, spread=0.0),
+    )
     path = tmp_path_factory.mktemp("network") / "small.npz"
     return str(packed.pack(small_estimator.variables(), metadata, path))
 
@@ -506,3 +510,51 @@ def test_the_default_network_is_the_small_one(photo, monkeypatch, network, capsy
     monkeypatch.setattr(packed, "path", lambda name: asked.append(name) or network)
     assert cli.main(["predict", photo]) == 0
     assert asked == ["small"]
+
+
+def test_a_network_without_a_calibration_says_so(photo, tmp_path, capsys):
+    file = packed.pack(small_estimator.variables(), small_estimator.METADATA, tmp_path / "a.npz")
+    assert predict(photo, "--box", "20,30,90,150", network=str(file)) == 0
+    assert capsys.readouterr().out.count("it has no calibration") == 1
+
+
+def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys):
+    with open("boxes_of_mine.py", "w") as file:
+        file.write("def detect(image):\n    return [[20, 30, 90, 150], [60, 30, 90, 150]]\n")
+    options = ["--detector", "boxes_of_mine:detect", "-o", "out.json"]
+    assert predict(photo, *options, network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert sorted(person["bbox"][0] for person in found) == [20, 60]
+    assert predict(photo, *options, "--max-persons", "1", network=network) == 0
+    with open("out.json") as file:
+        assert len(json.load(file)["annotations"]) == 1
+    capsys.readouterr()
+    for name, says in (
+        ("boxes_of_mine", "names no function"),
+        ("boxes_of_mine:other", "cannot be loaded"),
+        ("no_such_module:f", "cannot be loaded"),
+        ("boxes_of_mine:__name__", "is no function"),
+    ):
+        assert predict(photo, "--detector", name, network=network) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_joints_of_low_confidence_are_left_out(photo, network):
+    box = ["--box", "20,30,90,150", "-o", "out.json"]
+    counts = []
+    for least in ("0", "0.5", "1"):
+        assert predict(photo, *box, "--min-confidence", least, network=network) == 0
+        with open("out.json") as file:
+            counts.append(json.load(file)["annotations"][0]["num_keypoints"])
+    assert len(TRAINED) == counts[0] > counts[1] >= counts[2]
+    assert predict(photo, *box, "--min-confidence", "2", network=network) == 2
+
+
+def test_persons_of_a_video_have_ids(photo, network):
+    make("clip.mp4", frames=3)
+    boxes = ["--box", "20,30,90,150", "--box", "60,30,90,150"]
+    assert predict("clip.mp4", *boxes, "-o", "out.json", network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert [person["track_id"] for person in found] == [1, 2] * 3

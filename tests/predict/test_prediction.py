@@ -61,7 +61,7 @@ def test_results_are_cocos():
     assert first["image_id"] == second["image_id"] == 9 and first["category_id"] == 1
     assert first["score"] == pytest.approx(1.9 / 3, abs=1e-5)
     assert first["bbox"] == [10.0, 20.0, 50.0, 60.0]
-    assert prediction(0).to_coco() == []
+    assert prediction().select([]).to_coco() == []
 
 
 def test_it_is_saved_as_an_image_or_as_json(tmp_path):

@@ -31,7 +31,7 @@ EXCLUDED = {
     "jaxpose calibrate runs/demo calibrated.npz --data mpii/crops:validation": "needs MPII",
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
-    "python detect.py photos/*.jpg": "downloads the weights of a detector; see the block before it",
+    "jaxpose predict photos --detector detectors:people": "downloads the weights of a detector",
     "pre-commit install": "needs pre-commit, which this project does not install",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }

@@ -73,12 +73,23 @@ def torch_wait(result: Any) -> Any:
 
 
 def medians(calls: dict[Hashable, Call], *, rounds: int = ROUNDS) -> dict[Hashable, float]:
-    """Median milliseconds of every call; all of them have their turn in every round.
+    """Median milliseconds of every call; all of them have their turn in every round."""
+    found = samples(calls, rounds=rounds)
+    return {key: statistics.median(each) for key, each in found.items()}
 
-    Each is called once before, to compile and to see how often a sample has to call it. On a GPU
-    the calls of a sample queue up and the last is waited for, as in training; else each is.
+
+def samples(
+    calls: dict[Hashable, Call], *, rounds: int = ROUNDS, sample: float | None = None
+) -> dict[Hashable, list[float]]:
+    """Milliseconds of every call in every round; all of them have their turn in each.
+
+    Each is called once before, to compile and to see how often a sample, of `sample` seconds, has
+    to call it. On a GPU the calls of a sample queue up and the last is waited for, as in training;
+    else each is.
     """
-    queue, sample, repeats = on_gpu(), GPU_SAMPLE if on_gpu() else SAMPLE, {}
+    if sample is None:
+        sample = SAMPLE
+    queue, sample, repeats = on_gpu(), GPU_SAMPLE if on_gpu() else sample, {}
     for key, (function, arguments, wait) in calls.items():
         wait(function(*arguments))
         start = time.perf_counter()
@@ -96,7 +107,7 @@ def medians(calls: dict[Hashable, Call], *, rounds: int = ROUNDS) -> dict[Hashab
                 if not queue or i == repeats[key] - 1:
                     wait(result)
             found[key].append(1e3 * (time.perf_counter() - start) / repeats[key])
-    return {key: statistics.median(samples) for key, samples in found.items()}
+    return found
 
 
 def machine_rates(dtype: Any = jnp.float32) -> dict[str, float]:

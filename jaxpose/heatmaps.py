@@ -459,18 +459,19 @@ def convert_grid(
     return position * scale + offset
 
 
-def joint_logit(heatmap: ArrayLike) -> jax.Array:
+def joint_logit(heatmap: ArrayLike, *, spatial_ndim: int = 2) -> jax.Array:
     """Logit of a joint's probability: its map's maximum (section 3.2.2).
 
     Args:
-      heatmap: logits [..., H, W].
+      heatmap: logits [..., H, W]; -inf excludes a cell.
+      spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
 
     Returns:
       [...], at least float32. Compute losses from it: the cross entropy of a logit is stable where
       that of a probability is not.
 
     Raises:
-      ValueError: fewer than two axes.
+      ValueError: too few axes, or a map without cells.
 
     Example:
       >>> import jax.numpy as jnp
@@ -481,20 +482,22 @@ def joint_logit(heatmap: ArrayLike) -> jax.Array:
     # Were this maximum the one that soft_argmax subtracts, XLA would compute it first and read the
     # maps once more; the barrier lets it take the other along with the exponential (CPU: -0.2 ms
     # of 0.7 for [16, 48, 32, 32]).
-    return jnp.max(lax.optimization_barrier(checked_maps(heatmap)), axis=(-2, -1))
+    maps = checked_maps(heatmap, spatial_ndim=spatial_ndim)
+    return jnp.max(lax.optimization_barrier(maps), axis=tuple(range(-spatial_ndim, 0)))
 
 
-def joint_probability(heatmap: ArrayLike) -> jax.Array:
+def joint_probability(heatmap: ArrayLike, *, spatial_ndim: int = 2) -> jax.Array:
     """Probability that a joint is in the image: sigmoid of its map's maximum (section 3.2.2).
 
     Args:
-      heatmap: logits [..., H, W].
+      heatmap: logits [..., H, W]; -inf excludes a cell.
+      spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
 
     Returns:
       [...] in [0, 1], at least float32.
 
     Raises:
-      ValueError: fewer than two axes.
+      ValueError: too few axes, or a map without cells.
 
     Example:
       >>> import jax.numpy as jnp
@@ -502,7 +505,7 @@ def joint_probability(heatmap: ArrayLike) -> jax.Array:
       >>> print(joint_probability(jnp.array([[-9.0, 0.0], [-5.0, -1.0]])))
       0.5
     """
-    return jax.nn.sigmoid(joint_logit(heatmap))
+    return jax.nn.sigmoid(joint_logit(heatmap, spatial_ndim=spatial_ndim))
 
 
 def aggregate_context(
@@ -623,15 +626,19 @@ def _tangent(grid, ndim, second, primals, tangents):
     ramps = _ramps(grid, logits, ndim)
     flow = weight * step
     # Rows and columns are summed first, so that the reverse mode is one pass over the maps.
-    lines = _lines(flow, ndim)
+    lines, tilts = _marginals(flow, ramps) if second else (_lines(flow, ndim), {})
     inflow = jnp.sum(lines[0], axis=-1)
     apart = _apart(ramps, position)
     change = [jnp.sum(line * x, axis=-1) / total for line, x in zip(lines, apart, strict=True)]
     changes = [flow, inflow, jnp.stack(change, axis=-1)]
     if second:
-        # E[(X - x)(Y - y)] does not change with x and y, to first order.
-        central = _central(flow, lines, apart, ramps, position)
-        changes.append((central - covariance[0] * inflow[..., None, None]) / total[..., None, None])
+        # E[(X - x)(Y - y)] does not change with x and y, to first order. Each entry is divided by
+        # itself, so that the reverse mode divides once a map, not in every cell.
+        entries = {
+            (i, j): (entry - covariance[0][..., i, j] * inflow) / total
+            for (i, j), entry in _central(lines, tilts, apart, position).items()
+        }
+        changes.append(_symmetric(entries, ndim))
     return (weight, total, position, *covariance), tuple(changes)
 
 
@@ -646,15 +653,16 @@ def _moments(grid, ndim, second):
 
     def moments(weight):
         ramps = _ramps(grid, weight, ndim)
-        lines = _lines(weight, ndim, keep=lax.optimization_barrier)
-        totals = [jnp.sum(line, axis=-1) for line in lines]
-        means = map(jnp.divide, _first_moments(lines, ramps), totals)
-        total, position = totals[-1], jnp.stack(list(means), axis=-1)
+        if second:
+            lines, tilts = _marginals(weight, ramps, in_one_pass=True)
+        else:
+            lines = _lines(weight, ndim, lax.optimization_barrier)
+        total = jnp.sum(lines[0], axis=-1)
+        position = jnp.stack([sum / total for sum in _first_moments(lines, ramps)], axis=-1)
         if not second:
             return total, position
-        apart = _apart(ramps, position)
-        central = _central(weight, lines, apart, ramps, position, keep=lax.optimization_barrier)
-        return total, position, central / total[..., None, None]
+        central = _central(lines, tilts, _apart(ramps, position), position)
+        return total, position, _symmetric(central, ndim) / total[..., None, None]
 
     one_map = jax.custom_batching.custom_vmap(moments)
     results = (True,) * (3 if second else 2)
@@ -688,26 +696,75 @@ def _apart(ramps, position):
     return [jnp.subtract(*same_rank(ramp, position[..., i, None])) for i, ramp in enumerate(ramps)]
 
 
-def _central(array, lines, apart, ramps, position, keep=lambda line: line):
-    """Sums [..., N, N] of array times (X - x)(X - x), (X - x)(Y - y) and so on.
+def _marginals(array, ramps, *, in_one_pass=False):
+    """`_lines`, and by (i, j) the line along axis j of the array times X_i - 1/2.
 
-    Off the diagonal the last axis is summed first, with the weight X - 1/2, which needs no result
-    of another sum. What 1/2 differs from x goes line by line, so that nothing cancels late.
+    Axis after axis is summed up; i goes before j. The weight X_i - 1/2 needs no result of another
+    sum, as X_i - x_i would. ``in_one_pass`` reads what several sums share once, and starts with the
+    outermost axis, so that the innermost loop is over the last one. It has no derivative. (Maps
+    [16, 48, 32, 32] on a CPU, time with covariance over time without: 1.0 in place of 1.25. Maps
+    [16, 32, 32, 48] under vmap: 1.6 in place of 1.2.)
     """
-    ndim = len(lines)
-    sums = [[None] * ndim for _ in range(ndim)]
-    for i in range(ndim):
-        sums[i][i] = jnp.sum(lines[i] * jnp.square(apart[i]), axis=-1)
-        if i == ndim - 1:
-            break
-        offset = jnp.asarray(0.5, array.dtype)
-        tilted = jnp.sum(jnp.multiply(*same_rank(array, ramps[i] - offset)), axis=-1)
-        middle = (position[..., i] - offset)[..., None]
-        tilts = _lines(keep(tilted), ndim - 1 - i, keep)
-        for j, tilt in enumerate(tilts, i + 1):
-            sums[i][j] = sums[j][i] = jnp.sum(apart[j] * (tilt - middle * lines[j]), axis=-1)
-        array = keep(jnp.sum(array, axis=-1))
-    return jnp.stack([jnp.stack(row, axis=-1) for row in sums], axis=-2)
+    ndim = len(ramps)
+    keep = lax.optimization_barrier if in_one_pass else lambda line: line
+    lines, tilts, tilted = {}, {}, {}
+    for left in range(ndim, 0, -1):  # axes that are left
+        j, axis, other = (left - 1, -left, -1) if in_one_pass else (ndim - left, -1, -2)
+
+        def line(each, left=left, other=other):
+            for _ in range(left - 1):
+                each = keep(jnp.sum(each, axis=other))
+            return each
+
+        lines[j] = line(array)
+        tilts |= {(i, j): line(tilt) for i, tilt in tilted.items()}
+        if left > 1:
+            weight = ramps[j] - jnp.asarray(0.5, array.dtype)
+            weight = weight.reshape((-1,) + (1,) * (-axis - 1))
+            tilted[j] = jnp.multiply(*same_rank(array, weight))
+            sums = _sums_in_one_pass if in_one_pass else _sums
+            array, *rest = sums([array, *tilted.values()], axis)
+            tilted = dict(zip(tilted, rest, strict=True))
+    return [lines[j] for j in range(ndim)], tilts
+
+
+def _sums(arrays, axis):
+    """Sums of several arrays of one shape over an axis."""
+    return [jnp.sum(array, axis=axis) for array in arrays]
+
+
+def _sums_in_one_pass(arrays, axis):
+    """`_sums` by one reduction, which XLA makes one loop of."""
+    return lax.reduce(
+        arrays,
+        [np.zeros((), array.dtype) for array in arrays],
+        lambda left, right: [a + b for a, b in zip(left, right, strict=True)],
+        (arrays[0].ndim + axis,),
+    )
+
+
+def _central(lines, tilts, apart, position):
+    """Sums of an array times (X_i - x_i)(X_j - x_j), by (i, j) with i <= j, from its marginals.
+
+    What 1/2 differs from x_i goes line by line, so that nothing cancels late.
+    """
+    found = {}
+    for j, (line, x) in enumerate(zip(lines, apart, strict=True)):
+        found[j, j] = jnp.sum(line * jnp.square(x), axis=-1)
+    for (i, j), tilt in tilts.items():
+        middle = position[..., i, None] - jnp.asarray(0.5, tilt.dtype)
+        central = jnp.sum(apart[j] * (tilt - middle * lines[j]), axis=-1)
+        found[min(i, j), max(i, j)] = central
+    return found
+
+
+def _symmetric(entries, ndim):
+    """Matrices [..., N, N] from their entries [...] by (i, j), i <= j."""
+    rows = [
+        jnp.stack([entries[min(i, j), max(i, j)] for j in range(ndim)], axis=-1)
+        for i in range(ndim)
+    ]
+    return jnp.stack(rows, axis=-2)
 
 
 # vmap moves the batch axis of whatever it broadcasts to the front, and the maps with it: a copy of

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import contest, depthwise, network, startup, training
+from benchmarks import contest, depthwise, network, soft_argmax, startup, training
 
 
 @pytest.fixture
@@ -94,6 +94,31 @@ def test_depthwise_runs_without_pytorch_and_says_so(run):
     assert [row["contestant"] for row in report["rows"]] == ["flax.linen.Conv", "jaxpose"]
     assert report["rows"][1]["both / jaxpose"] == 1
     assert report["missing"] == ["PyTorch (pip install torch)"]
+
+
+def test_soft_argmax_runs_without_pytorch_and_says_so(run, monkeypatch):
+    monkeypatch.setattr(soft_argmax, "SHAPES", {2: (2, 3, 5, 4), 3: (2, 2, 3, 5, 4)})
+    report = run(soft_argmax, "--rounds", "1")
+    names = ["jaxpose", "jaxpose with covariance", "jaxpose, maps last", "jax.nn.softmax, einsum"]
+    contestants = [(row["maps"], row["contestant"]) for row in report["rows"]]
+    assert contestants == [(maps, name) for maps in ("2-D", "3-D") for name in names]
+    assert report["rows"][0]["both / jaxpose"] == 1
+    missing = ["kornia (pip install torch kornia)", "dsntnn (pip install torch dsntnn)"]
+    assert report["missing"] == missing
+
+
+def test_the_reference_of_soft_argmax_has_the_gradient_of_its_values():
+    maps = np.random.default_rng(2).normal(size=(1, 1, 2, 3, 4))
+    grids = [soft_argmax.cells(size) for size in (4, 3, 2)]
+    *_, slope = soft_argmax.reference(maps, grids, covariance=True)
+
+    def total(maps):
+        results = soft_argmax.reference(maps, grids, covariance=True)[:2]
+        return sum((soft_argmax.cotangent(each.shape) * each).sum() for each in results)
+
+    step = np.random.default_rng(3).normal(size=maps.shape)
+    difference = (total(maps + 1e-5 * step) - total(maps - 1e-5 * step)) / 2e-5
+    assert difference == pytest.approx((slope * step).sum(), rel=1e-6)
 
 
 def test_network_runs_without_pytorch_and_says_so(run):

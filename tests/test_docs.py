@@ -22,7 +22,7 @@ from jaxpose import PoseNet, cli
 from jaxpose.data import prepared
 from jaxpose.data.prepared import read_example
 from jaxpose.training import loop
-from tools import configuration, network_figure, scaling
+from tools import configuration, network_figure, scaling, soft_argmax_figures
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DOCS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -196,8 +196,15 @@ def test_the_image_of_the_network_is_up_to_date():
     )
 
 
-def test_the_image_is_a_drawing_that_fetches_nothing():
-    drawing = network_figure.svg()
+def test_the_figures_of_the_soft_argmax_are_up_to_date():
+    drawn = {f"{name}.svg": draw().svg() for name, draw in soft_argmax_figures.FIGURES.items()}
+    stored = {path.name: path.read_text() for path in soft_argmax_figures.FOLDER.iterdir()}
+    assert stored == drawn, "run: python -m tools.soft_argmax_figures"
+
+
+@pytest.mark.parametrize("draw", [network_figure.svg, lambda: soft_argmax_figures.grids().svg()])
+def test_the_image_is_a_drawing_that_fetches_nothing(draw):
+    drawing = draw()
     ElementTree.fromstring(drawing)
     assert not re.search(r"href|url\(http|<script|<image|@import", drawing)
 

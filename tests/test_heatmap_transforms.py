@@ -53,7 +53,7 @@ def highest(h):
 
 
 def local_mean(z):
-    index = np.indices(z.shape) - np.reshape(highest(z), (-1, 1, 1))
+    index = np.indices(z.shape) - np.reshape(highest(z), (-1, *[1] * z.ndim))
     return mean(softmax(z, mask=(abs(index) <= 1).all(0)))
 
 
@@ -133,6 +133,17 @@ def wing(d, width=0.3, epsilon=0.1):
     return np.where(d.real < width, width * np.log(1 + d / epsilon), beyond).sum()
 
 
+def packed(x):
+    """Part [..., J, 2], context [..., J, 3, 2] and its logits [..., J, 3] in one array."""
+    return x[..., :2], x[..., 2:8].reshape(*x.shape[:-1], 3, 2), x[..., 8:]
+
+
+def context_mean(part, context, logits):
+    p = 1 / (1 + np.exp(-logits))
+    mean = (p[..., None] * context).sum(-2) / p.sum(-1, keepdims=True)
+    return 0.8 * part + 0.2 * mean
+
+
 class Case(NamedTuple):
     function: Callable  # of arrays [..., *shape]
     numpy: Callable  # of one array [*shape], real or complex
@@ -140,6 +151,7 @@ class Case(NamedTuple):
     small: bool = True  # bfloat16 input gives a float32 result
 
 
+FLAT = RNG.normal(0, 1, (4, 5))
 LINE = RNG.normal(0, 2, (*BATCH, 6))
 VOLUME = RNG.normal(0, 2, (*BATCH, 3, 4, 5))
 POSITION = RNG.random((*BATCH, 2))
@@ -181,18 +193,20 @@ CASES = {
         partial(jaxpose.soft_argmax, where=MASK, temperature=0.7),
         lambda z: mean(softmax(z, 0.7, MASK)),
     ),
-    "covariance": Case(jaxpose.soft_argmax_with_covariance, lambda z: moments(softmax(z))),
-    "covariance 1-D": Case(
+    "soft_argmax_with_covariance": Case(
+        jaxpose.soft_argmax_with_covariance, lambda z: moments(softmax(z))
+    ),
+    "soft_argmax_with_covariance 1-D": Case(
         partial(jaxpose.soft_argmax_with_covariance, spatial_ndim=1, temperature=0.5),
         lambda z: moments(softmax(z, 0.5)),
         LINE,
     ),
-    "covariance 3-D": Case(
+    "soft_argmax_with_covariance 3-D": Case(
         partial(jaxpose.soft_argmax_with_covariance, spatial_ndim=3),
         lambda z: moments(softmax(z)),
         VOLUME,
     ),
-    "covariance in pixels": Case(
+    "soft_argmax_with_covariance in pixels": Case(
         partial(jaxpose.soft_argmax_with_covariance, size=(8, 3), where=MASK),
         lambda z: tuple(
             x * scale
@@ -201,12 +215,26 @@ CASES = {
             )
         ),
     ),
+    "soft_argmax of the temperature": Case(
+        lambda t: jaxpose.soft_argmax(
+            jnp.broadcast_to(FLAT.astype(t.dtype), (*t.shape, *FLAT.shape)), temperature=t
+        ),
+        lambda t: mean(softmax(FLAT, t)),
+        RNG.uniform(0.5, 2.0, BATCH),
+    ),
     "local_soft_argmax": Case(partial(jaxpose.local_soft_argmax, window=3), local_mean),
+    "local_soft_argmax 1-D": Case(
+        partial(jaxpose.local_soft_argmax, window=3, spatial_ndim=1), local_mean, LINE
+    ),
+    "local_soft_argmax 3-D": Case(
+        partial(jaxpose.local_soft_argmax, window=3, spatial_ndim=3), local_mean, VOLUME
+    ),
     "spatial_softmax": Case(jaxpose.spatial_softmax, softmax),
     "spatial_softmax masked": Case(
         partial(jaxpose.spatial_softmax, where=MASK, temperature=2.0),
         lambda z: softmax(z, 2.0, MASK),
     ),
+    "spatial_softmax 3-D": Case(partial(jaxpose.spatial_softmax, spatial_ndim=3), softmax, VOLUME),
     "spatial_log_softmax": Case(jaxpose.spatial_log_softmax, lambda z: np.log(softmax(z))),
     "spatial_expectation": Case(jaxpose.spatial_expectation, mean),
     "spatial_expectation 3-D": Case(
@@ -215,6 +243,20 @@ CASES = {
     "joint_probability": Case(
         jaxpose.joint_probability, lambda z: 1 / (1 + np.exp(-z[highest(z)]))
     ),
+    "joint_probability 1-D": Case(
+        partial(jaxpose.joint_probability, spatial_ndim=1),
+        lambda z: 1 / (1 + np.exp(-z[highest(z)])),
+        LINE,
+    ),
+    "joint_logit": Case(jaxpose.joint_logit, lambda z: z[highest(z)]),
+    "joint_logit 3-D": Case(
+        partial(jaxpose.joint_logit, spatial_ndim=3), lambda z: z[highest(z)], VOLUME
+    ),
+    "aggregate_context": Case(
+        lambda x: jaxpose.aggregate_context(*packed(x)),
+        lambda x: context_mean(*packed(x)),
+        RNG.random((*BATCH, 2, 11)),  # two joints, three context maps each
+    ),
     "convert_grid": Case(
         partial(jaxpose.convert_grid, shape=(4, 5), source="half_pixel", target="kornia"),
         lambda x: 2 * (x * [5, 4] - 0.5) / [4, 3] - 1,
@@ -222,6 +264,11 @@ CASES = {
     ),
     "hard_argmax quadratic": Case(
         jaxpose.hard_argmax, lambda h: refined(h, highest(h), "quadratic"), BUMPS
+    ),
+    "hard_argmax none": Case(
+        partial(jaxpose.hard_argmax, refinement="none"),
+        lambda h: refined(h, highest(h), "none"),
+        BUMPS,
     ),
     "hard_argmax quarter": Case(
         partial(jaxpose.hard_argmax, refinement="quarter"),
@@ -256,26 +303,40 @@ CASES = {
         ),
         POSITION,
     ),
-    "jensen_shannon": Case(
+    "heatmap_divergence": Case(
         lambda z: jaxpose.heatmap_divergence(z, TARGET, sigma=1.1),
         lambda z: divergence(softmax(z), gaussian(TARGET, (4, 5), 1.1), "jensen_shannon"),
     ),
-    "jensen_shannon masked": Case(
+    "heatmap_divergence masked": Case(
         lambda z: jaxpose.heatmap_divergence(z, TARGET, where=MASK),
         lambda z: divergence(
             softmax(z, mask=MASK), gaussian(TARGET, (4, 5), 1.0, MASK), "jensen_shannon", MASK
         ),
     ),
-    "kl": Case(
+    "heatmap_divergence kl": Case(
         lambda z: jaxpose.heatmap_divergence(z, TARGET, kind="kl", temperature=1.5, where=MASK),
         lambda z: divergence(
             softmax(z, 1.5, MASK), gaussian(TARGET, (4, 5), 1.0, MASK), "kl", MASK
         ),
     ),
-    "kl of the target": Case(
-        lambda x: jaxpose.heatmap_divergence(CASES["kl"].inputs[0, 0], x, kind="kl"),
-        lambda x: divergence(softmax(CASES["kl"].inputs[0, 0]), gaussian(x, (4, 5), 1.0), "kl"),
+    "heatmap_divergence kl of the target": Case(
+        lambda x: jaxpose.heatmap_divergence(
+            CASES["heatmap_divergence kl"].inputs[0, 0], x, kind="kl"
+        ),
+        lambda x: divergence(
+            softmax(CASES["heatmap_divergence kl"].inputs[0, 0]), gaussian(x, (4, 5), 1.0), "kl"
+        ),
         POSITION,
+    ),
+    "heatmap_divergence 1-D": Case(
+        lambda z: jaxpose.heatmap_divergence(z, TARGET[:1], spatial_ndim=1),
+        lambda z: divergence(softmax(z), gaussian(TARGET[:1], (6,), 1.0), "jensen_shannon"),
+        LINE,
+    ),
+    "variance_loss 3-D": Case(
+        partial(jaxpose.variance_loss, spatial_ndim=3),
+        lambda z: ((np.diag(moments(softmax(z))[1]) * [25, 16, 9] - 1) ** 2).sum(),
+        VOLUME,
     ),
     "variance_loss": Case(
         partial(jaxpose.variance_loss, sigma=0.9),
@@ -296,6 +357,12 @@ CASES = {
         lambda x: 1 - np.exp(-((x - TARGET) ** 2).sum() / (2 * 2.0 * 0.4**2)),
         POSITION,
     ),
+    "probability_loss": Case(
+        lambda z: jaxpose.probability_loss(z, 0.3),
+        lambda z: np.log1p(np.exp(z)) - 0.3 * z,
+        RNG.normal(0, 2, BATCH),
+        small=False,
+    ),
     "coordinate_loss": Case(
         lambda x: jaxpose.coordinate_loss(x, TARGET),
         lambda x: (np.where(x.real < TARGET, TARGET - x, x - TARGET) + (x - TARGET) ** 2).sum(),
@@ -303,7 +370,23 @@ CASES = {
         small=False,
     ),
 }
+FIRST = {name.split()[0]: name for name in reversed(CASES)}  # of each function
 each_case = pytest.mark.parametrize("name", CASES)
+# The first case of each function is quick, its variants are slow.
+first_cases_quick = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow)
+        for name in CASES
+    ],
+)
+
+
+def test_every_differentiable_function_of_the_package_has_a_case():
+    """masked_mean takes a whole batch to one number: tests/test_losses.py."""
+    modules = {"heatmaps", "heatmap_targets", "peaks", "losses"}
+    public = {name for name, home in jaxpose._HOME.items() if home in modules}
+    assert FIRST.keys() == public - {"Peaks", "masked_mean"}
 
 
 def flat(results):
@@ -342,7 +425,7 @@ def complex_gradient(case, x):
     """The weighted sum's gradient, exact: a step along the imaginary axis."""
     found = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        moved = x.astype(complex)
+        moved = np.array(x, complex)
         moved[index] += 1e-30j
         result = flat(case.numpy(moved))
         found[index] = (result.imag * weights(result.size)).sum() / 1e-30
@@ -371,7 +454,7 @@ def assert_close(found, expected, tolerance):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * (scale_of(expected) or 1))
 
 
-@each_case
+@first_cases_quick
 def test_values_and_gradients_in_float64(name):
     case = CASES[name]
     with jax.enable_x64(True):
@@ -383,7 +466,7 @@ def test_values_and_gradients_in_float64(name):
     assert_close(slopes, expected_gradients(case), 1e-10)
 
 
-@each_case
+@first_cases_quick
 def test_values_and_gradients_in_float32_under_strict_promotion(name):
     case = CASES[name]
     inputs = case.inputs.astype(np.float32)
@@ -397,7 +480,7 @@ def test_values_and_gradients_in_float32_under_strict_promotion(name):
     assert_close(slopes, expected_gradients(case, wide), 1e-5)
 
 
-@each_case
+@first_cases_quick
 def test_leading_axes_are_a_batch(name):
     case = CASES[name]
     with jax.enable_x64(True):

@@ -367,6 +367,15 @@ def test_joint_logit_is_the_maximum():
     np.testing.assert_array_equal(joint_logit(heatmap), np.float32(heatmap).max((-2, -1)))
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_joint_logit_and_probability_of_lines_and_volumes(ndim):
+    highest = RANDOM.max(tuple(range(-ndim, 0)))
+    logit = joint_logit(RANDOM, spatial_ndim=ndim)
+    np.testing.assert_array_equal(logit, np.float32(highest))
+    probability = joint_probability(RANDOM, spatial_ndim=ndim)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-highest)), rtol=1e-6)
+
+
 def test_joint_probability_is_the_sigmoid_of_the_maximum():
     np.testing.assert_allclose(
         joint_probability(RANDOM), 1 / (1 + np.exp(-RANDOM.max((-2, -1)))), rtol=1e-6

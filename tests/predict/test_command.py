@@ -131,7 +131,8 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
 
 def test_a_video_keeps_its_frames(photo, network, capsys):
     make("clip.mov", frames=7)
-    arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1"]
+    box = ["--box", "10,5,40,50"]
+    arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1", *box]
     assert predict(*arguments, network=network) == 0
     assert "clip.mov: 7 frames: out.mp4" in capsys.readouterr().out
     with VideoReader("clip.mov") as before, VideoReader("out.mp4") as after:
@@ -146,7 +147,8 @@ def test_a_video_keeps_its_frames(photo, network, capsys):
 
 def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
     changing(pathlib.Path("call.webm"), [(160, 96), (48, 32)])
-    assert predict("call.webm", "--json", "-o", "out.mp4", network=network) == 0
+    arguments = ["call.webm", "--json", "-o", "out.mp4", "--box", "10,5,40,50"]
+    assert predict(*arguments, network=network) == 0
     assert "call.webm: 8 frames: out.mp4" in capsys.readouterr().out
     with open("out.json") as file:
         found = json.load(file)

@@ -60,12 +60,12 @@ dist: setup
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 
-# One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda
-# and tpu (gigabytes) stay out of it; needs uv.
+# One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda12,
+# cuda13 and tpu (gigabytes) stay out of it; needs uv.
 lock:
 	uv pip compile --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
-		--extra train --extra predict --extra demo --extra coco --extra convert --extra export --extra docs \
-		--extra test \
+		--extra train --extra predict --extra demo --extra coco --extra convert --extra export --extra cloud \
+		--extra docs --extra test \
 		--no-header --no-annotate --quiet --output-file requirements.lock pyproject.toml
 
 # Runs, data and the environment stay.

@@ -7,7 +7,6 @@ docs/clusters.md.
 """
 
 import contextlib
-import pathlib
 import sys
 
 from jaxpose.cli.exits import run_command, silence_library_logs
@@ -30,17 +29,22 @@ def run(values) -> None:
 
         keep_freed_memory()
         use_compilation_cache()
-        processes.initialize(values.coordinator, values.num_processes, values.process_id)
+        processes.initialize(
+            values.coordinator,
+            values.num_processes,
+            values.process_id,
+            heartbeat_seconds=values.heartbeat_seconds,
+        )
     if values.mode == "eval":
         evaluate_and_report(values.config, values.workdir, values.checkpoint)
         return
-    result = loop.train(values.config, values.workdir)
+    result = loop.train(values.config, values.workdir, profile_steps=values.profile_steps)
     if jax.process_index() == 0:
         ended = f"stopped ({result['stopped']})" if result["stopped"] else "done"
         score = "none" if result["score"] is None else f"{result['score']:.2f}"
         print(
             f"{ended} at step {result['step']} of {result['num_steps']}, best validation score "
-            f"{score}, in {pathlib.Path(values.workdir)}"
+            f"{score}, in {values.workdir.rstrip('/')}"
         )
     if values.config.report and values.config.test and result["stopped"] != "preemption":
         evaluate_and_report(values.config, values.workdir)

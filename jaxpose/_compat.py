@@ -4,14 +4,23 @@ Libraries offer nothing public for what stands here. Each entry says what to loo
 release and when it can be removed; the versions are those it was written against.
 """
 
+import logging
 import os
 import re
+import time
+from collections.abc import Callable
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 # Orbax 0.12 writes a checkpoint to a folder of such a name and renames it when it is complete. Its
 # post_finalization_callback runs just before that and is not told the folder. Remove when the
 # callback receives the path.
 ORBAX_UNFINISHED = "*.orbax-checkpoint-tmp*"
+
+# On object storage, which cannot rename a folder, Orbax 0.12 writes this file of a checkpoint last.
+# Remove when Orbax can move a checkpoint.
+ORBAX_COMMIT_FILE = "commit_success.txt"
 
 
 def disable_orbax_preemption(manager: Any) -> None:
@@ -130,3 +139,30 @@ def system_error_reason(text: str, numbers: tuple[int, ...]) -> str | None:
     ``tensorstore_reason``.
     """
     return next((os.strerror(n) for n in numbers if os.strerror(n) in text), None)
+
+
+def patient_filesystem(
+    base: type, is_retriable: Callable[[Exception], bool], seconds: float
+) -> type:
+    """A gcsfs file system that repeats requests for so long while the store does not answer.
+
+    gcsfs 2026.10 gives up after six tries, about half a minute; the number is bound where its
+    methods are decorated. Remove when the number of tries can be set.
+    """
+
+    class Patient(base):
+        """`base`, with more tries."""
+
+        async def _request(self, method, path, *args, **kwargs):
+            end = time.monotonic() + seconds
+            while True:
+                try:
+                    return await super()._request(method, path, *args, **kwargs)
+                except Exception as error:
+                    if not (is_retriable(error) or isinstance(error, TimeoutError)):
+                        raise
+                    if time.monotonic() > end:
+                        raise OSError(f"object storage does not answer: {error}") from error
+                    logger.warning("object storage does not answer (%s); trying again", error)
+
+    return Patient

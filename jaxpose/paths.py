@@ -1,4 +1,4 @@
-"""Paths as users type them: ``~`` expanded, addresses of remote storage refused."""
+"""Paths as users type them: ``~`` expanded, addresses of remote storage told apart or refused."""
 
 import os
 import re
@@ -31,12 +31,54 @@ def local_path(path: str | os.PathLike, what: str = "") -> str:
     """
     text = os.fspath(path)
     if _ADDRESS.match(text):
-        name = f"{what} {text}" if what else text
         raise JaxposeError(
-            f"{name} is an address, not a local path; copy or mount it, and give its path here"
+            f"{_named(text, what)} is an address, not a local path; copy or mount it, and give its "
+            "path here"
         )
     expanded = os.path.expanduser(text)
     return os.path.abspath(expanded) if expanded.startswith("~") else expanded
+
+
+def stored_path(path: str | os.PathLike, what: str = "") -> str:
+    """Expand ``~`` as `local_path` does, but let ``gs://`` pass: for runs, checkpoints and data.
+
+    Args:
+      path: a path as a user typed it.
+      what: its name in the error message.
+
+    Returns:
+      The local path, or the address unchanged.
+
+    Raises:
+      JaxposeError: it is another kind of address.
+
+    Example:
+      >>> stored_path("gs://bucket/runs/demo")
+      'gs://bucket/runs/demo'
+    """
+    text = os.fspath(path)
+    if is_remote(text):
+        return text
+    if _ADDRESS.match(text):
+        raise JaxposeError(
+            f"{_named(text, what)} is an address, not a local path; of addresses, Orbax and "
+            "array_record read gs:// only. Copy or mount it, and give its path here"
+        )
+    return local_path(text, what)
+
+
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path is an address on Google Cloud Storage.
+
+    Example:
+      >>> is_remote("gs://bucket/runs/demo"), is_remote("runs/demo")
+      (True, False)
+    """
+    return os.fspath(path).startswith("gs://")
+
+
+def _named(text: str, what: str) -> str:
+    return f"{what} {text}" if what else text
 
 
 def names_a_file(path: str | os.PathLike) -> bool:

@@ -32,6 +32,10 @@ EXCLUDED = {
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
     "jaxpose predict photos --detector detectors:people": "downloads the weights of a detector",
+    "python launch.py --config=configs/mpii.py --workdir=gs://BUCKET/runs/mpii "
+    "--config.data_dir=gs://BUCKET/data --config.init_from=gs://BUCKET/runs/lsp": (
+        "needs a bucket; tests/training/test_object_storage.py has one"
+    ),
     "pre-commit install": "needs pre-commit, which this project does not install",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }

@@ -5,10 +5,8 @@ import contextlib
 import importlib
 import importlib.util
 import io
-import os
 import pathlib
 import re
-import subprocess
 import xml.etree.ElementTree as ElementTree
 from typing import NamedTuple
 
@@ -262,32 +260,3 @@ def test_the_worked_example_trains(five_joints_folder, tmp_path):
     result = loop.train(config, tmp_path)
     assert (result["step"], result["num_steps"]) == (2, 2)
     assert 0 <= result["score"] <= 100
-
-
-# The files for clusters
-
-CLUSTERS = ROOT / "examples" / "clusters"
-
-
-@pytest.mark.parametrize("script", sorted(CLUSTERS.glob("*.sh")), ids=lambda path: path.name)
-def test_cluster_scripts_are_shell(script):
-    assert os.access(script, os.X_OK)
-    done = subprocess.run(["bash", "-n", script], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_the_job_set_starts_as_many_processes_as_it_says():
-    yaml = pytest.importorskip("yaml")
-    (job_set,) = yaml.safe_load_all((CLUSTERS / "jobset.yaml").read_text())
-    assert (job_set["apiVersion"], job_set["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
-    (workers,) = job_set["spec"]["replicatedJobs"]
-    job = workers["template"]["spec"]
-    assert workers.get("replicas", 1) == 1
-    assert job["completionMode"] == "Indexed"
-    (container,) = job["template"]["spec"]["containers"]
-    command = container["command"][-1]
-    assert int(re.search(r"--num_processes=(\d+)", command)[1]) == job["parallelism"]
-    assert job["completions"] == job["parallelism"]
-    name = job_set["metadata"]["name"]
-    host = f"{name}-{workers['name']}-0-0.{name}:"
-    assert f"--coordinator={host}" in command

@@ -13,9 +13,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # A module imports from those before it, never from those after it.
 ORDER = """
-    _compat errors paths optional heatmaps heatmap_targets peaks depthwise losses skeleton coco
-    geometry layers network visualize runtime data checkpoints evaluation training predict report
-    export demo cli
+    _compat errors paths optional storage heatmaps heatmap_targets peaks depthwise losses skeleton
+    coco geometry layers network visualize runtime data checkpoints evaluation training predict
+    report export demo cli
 """.split()
 
 

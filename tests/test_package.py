@@ -247,7 +247,7 @@ def test_the_lock_serves_every_python(python):
     pins = locked(python)
     wanted = PROJECT["dependencies"] + [
         line
-        for extra in ("train", "predict", "demo", "coco", "convert", "export", "test")
+        for extra in ("train", "predict", "demo", "coco", "convert", "export", "cloud", "test")
         for line in EXTRAS[extra]
     ]
     for requirement in map(Requirement, wanted):

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.paths import local_path, names_a_file
+from jaxpose.paths import local_path, names_a_file, stored_path
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
@@ -29,6 +29,15 @@ def test_an_address_is_refused_in_one_line(scheme):
     ) as error:
         local_path(f"{scheme}://b/x", "--workdir")
     assert "\n" not in str(error.value)
+
+
+def test_where_files_may_lie_in_a_bucket_one_kind_of_address_passes():
+    assert stored_path("gs://b/x", "--workdir") == "gs://b/x"
+    assert stored_path("runs/demo") == "runs/demo"
+    for scheme in ("s3", "GS", "hdfs", "https"):
+        with pytest.raises(JaxposeError, match=f"^--workdir {scheme}://b/x is an address") as error:
+            stored_path(f"{scheme}://b/x", "--workdir")
+        assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("path", ["runs/demo", "a:b", "s3:", "x/gs://y", "C://x", "://", "a.b/c:d"])

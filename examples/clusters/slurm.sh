@@ -16,14 +16,16 @@
 set -euo pipefail
 
 DATA=${DATA:-$HOME/jaxpose/data} # prepared data sets, readable on every node
-RUN=${RUN:-$HOME/jaxpose/runs/mpii} # on storage that all nodes share
+RUN=${RUN:-$HOME/jaxpose/runs/mpii} # on storage that all nodes share, or gs://BUCKET/runs/mpii
 
+# shellcheck source=/dev/null
 source .venv/bin/activate
 # JAX warns that proxies can keep the processes from finding each other.
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 
 # Not --gpus-per-task: JAX gives task i of a node its GPU i, and so has to see all of them.
-srun --kill-on-bad-exit=1 python -u launch.py \
+# --cpus-per-task again: since Slurm 22.05 srun does not take it from sbatch.
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 python -u launch.py \
     --config=configs/mpii.py \
     --config.data_dir="$DATA" \
     --config.batch_size=256 \

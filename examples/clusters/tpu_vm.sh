@@ -1,23 +1,31 @@
 #!/bin/bash
-# Cloud TPU: a slice of several hosts, one process a host. Run it where gcloud is set up:
+# Cloud TPU v5e: a slice of several hosts, one process a host. Run it where gcloud is set up:
 #   ZONE=us-west4-a SOURCE=https://github.com/OWNER/jaxpose BUCKET=gs://mine bash tpu_vm.sh
-# The prepared data sets lie in $BUCKET/data; hosts share the run's folder through a mount of the
-# bucket (gcsfuse) or an NFS: set RUN to it.
+# The prepared data sets lie in $BUCKET/data, the run in $BUCKET/runs. Later TPUs are not created by
+# this API: see docs/clusters.md.
 set -euo pipefail
 : "${ZONE:?the zone}" "${SOURCE:?where to clone the project from}" "${BUCKET:?gs://...}"
 NAME=${NAME:-jaxpose}
 TYPE=${TYPE:-v5litepod-16}
 VERSION=${VERSION:-v2-alpha-tpuv5-lite}
-RUN=${RUN:-/mnt/runs/mpii}
+RUN=${RUN:-$BUCKET/runs/mpii}
+PYTHON=3.12 # Ubuntu 22.04, which the hosts run, brings 3.10; JAX 0.11 needs 3.12
 PORT=8476
 
 tpu() { gcloud compute tpus tpu-vm "$@" --zone="$ZONE"; }
 everywhere() { tpu ssh "$NAME" --worker=all --command="$1"; }
 
-tpu describe "$NAME" >/dev/null 2>&1 ||
-    tpu create "$NAME" --accelerator-type="$TYPE" --version="$VERSION"
-everywhere "git clone '$SOURCE' jaxpose; cd jaxpose && python3 -m venv .venv &&
-    .venv/bin/pip install -q '.[train,tpu]' && gcloud storage cp -r '$BUCKET/data' ."
+# A request that waits for capacity, as Cloud TPU's documentation advises; deleting it ends the slice.
+request() { gcloud compute tpus queued-resources "$@" --zone="$ZONE"; }
+request describe "$NAME" >/dev/null 2>&1 ||
+    request create "$NAME" --node-id="$NAME" --accelerator-type="$TYPE" --runtime-version="$VERSION"
+until tpu describe "$NAME" --format='value(state)' 2>/dev/null | grep -qx READY; do
+    sleep 30
+done
+everywhere "git clone '$SOURCE' jaxpose; cd jaxpose && python3 -m pip install -q --user uv &&
+    python3 -m uv venv -q --allow-existing --python $PYTHON .venv &&
+    python3 -m uv pip install -q --python .venv/bin/python '.[train,cloud,tpu]' &&
+    gcloud storage cp -r '$BUCKET/data' ."
 
 read -r -a hosts < <(tpu describe "$NAME" --format=json | python3 -c '
 import json, sys

@@ -16,6 +16,7 @@ import numpy as np
 from jaxpose._compat import npz_error_reason
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
+from jaxpose.storage import open_path
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -84,14 +85,15 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
     """
     try:
         # Opened here, since np.load leaves a file open that it cannot read.
-        with open(path, "rb") as file:
+        path = open_path(path)
+        with path.open("rb") as file:
             if sum(entry.file_size for entry in zipfile.ZipFile(file).infolist()) > MAX_BYTES:
                 raise ValueError(f"it unpacks to more than {MAX_BYTES} bytes")
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         record = json.loads(str(arrays.pop(METADATA)))
-        metadata = CheckpointMetadata.from_json(record, pathlib.Path(path))
+        metadata = CheckpointMetadata.from_json(record, path)
         flat = {name: value.astype(np.float32) for name, value in arrays.items()}
         variables = flax.traverse_util.unflatten_dict(flat, sep="/")
         return {kind: variables[kind] for kind in ("params", "batch_stats")}, metadata

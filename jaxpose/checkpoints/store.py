@@ -8,6 +8,10 @@ training states, the newest two) and `checkpoints/best` (the variables that scor
 
 Trees are NumPy arrays on the host, so that a checkpoint of one number of devices or processes
 loads on any other.
+
+On object storage (``gs://``) Orbax writes under the final name and marks a complete checkpoint by a
+file; there the list of files is left out, since a store checks its own objects and reading them
+back would take as long as writing them.
 """
 
 import contextlib
@@ -18,7 +22,6 @@ import logging
 import os
 import pathlib
 import re
-import shutil
 import zlib
 from typing import Any, NamedTuple
 
@@ -32,8 +35,9 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError
 from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional
-from jaxpose.paths import local_path
+from jaxpose.paths import is_remote
 from jaxpose.runtime import processes
+from jaxpose.storage import absolute, move_folder, open_path, remove_folder
 
 FILES = "files.json"  # of a checkpoint
 KINDS = ("best", "latest")  # what a workdir keeps
@@ -58,14 +62,16 @@ def open_manager(folder: pathlib.Path, *, keep: int):
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     managers = import_optional("orbax.checkpoint.checkpoint_managers", extra="train")
-    folder = pathlib.Path(folder).absolute()
+    folder = absolute(folder)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.LatestN(keep),
         cleanup_tmp_directories=jax.process_index() == 0,
         # Process 0 calls it when all is written, before the checkpoint gets its name.
         async_options=ocp.AsyncOptions(
             timeout_secs=WRITE_SECONDS,
-            post_finalization_callback=functools.partial(_list_files, folder),
+            post_finalization_callback=(
+                None if is_remote(folder) else functools.partial(_list_files, folder)
+            ),
         ),
     )
     try:
@@ -120,12 +126,12 @@ def _set_aside(manager, step: int) -> list[int]:
     Returns:
       The steps that this process renamed.
     """
-    folder = pathlib.Path(manager.directory)
+    folder = manager.directory
     later = []
     if jax.process_index() == 0:
         later = [s for s in checkpoint_steps(folder) if s >= step]
         for s in later:
-            (folder / str(s)).rename(folder / f"{s}.replaced_by_{step}")
+            _rename(folder / str(s), folder / f"{s}.replaced_by_{step}")
     for s in [s for s in manager.all_steps() if s >= step]:
         manager.delete(s)  # on every process; the files are gone from under this name
     return later
@@ -133,7 +139,6 @@ def _set_aside(manager, step: int) -> list[int]:
 
 def _settle(folder: pathlib.Path) -> None:
     """Delete what was set aside where its replacement is complete, else put it back."""
-    folder = pathlib.Path(folder)
     if jax.process_index() != 0 or not folder.is_dir():
         return
     complete = checkpoint_steps(folder)
@@ -141,9 +146,13 @@ def _settle(folder: pathlib.Path) -> None:
         if match := ASIDE.fullmatch(path.name):
             step, replacement = match.groups()
             if int(replacement) in complete:
-                shutil.rmtree(path)
+                remove_folder(path)
             else:
-                path.rename(folder / step)
+                _rename(path, folder / step)
+
+
+def _rename(checkpoint: pathlib.Path, target: pathlib.Path) -> None:
+    move_folder(checkpoint, target, marker=_compat.ORBAX_COMMIT_FILE)
 
 
 def _list_files(folder: pathlib.Path) -> None:
@@ -224,7 +233,6 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
     Raises:
       JaxposeError: checkpoints are there and none can be read, or one is of another network.
     """
-    folder = pathlib.Path(folder)
     steps = checkpoint_steps(folder)
     if not steps:
         return None
@@ -247,12 +255,13 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
 
 def checkpoint_steps(folder: pathlib.Path) -> list[int]:
     """Steps of the finished checkpoints in a folder, newest first."""
-    folder = pathlib.Path(folder)
     if not folder.is_dir():
         return []
-    return sorted(
-        (int(f.name) for f in folder.iterdir() if f.name.isdigit() and f.is_dir()), reverse=True
-    )
+    found = [f for f in folder.iterdir() if f.name.isdigit() and f.is_dir()]
+    if is_remote(folder):
+        utils = import_optional("orbax.checkpoint.utils", extra="train")
+        found = [f for f in found if utils.is_checkpoint_finalized(f)]
+    return sorted((int(f.name) for f in found), reverse=True)
 
 
 def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
@@ -268,7 +277,7 @@ def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
     """
     if which not in KINDS:
         raise JaxposeError(f"unknown checkpoint {which!r}; choose one of {', '.join(KINDS)}")
-    path = pathlib.Path(local_path(path))
+    path = open_path(path)
     if (path / "tree").is_dir() or path.suffix == ".npz":
         return path
     for name in dict.fromkeys((which, *KINDS)):
@@ -365,7 +374,7 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
     metadata = CheckpointMetadata.from_json(record, folder)
     _check_files(folder)
     ocp = import_optional("orbax.checkpoint", extra="train")
-    path = (folder / "tree").absolute()
+    path = absolute(folder / "tree")
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
         stored = handler.metadata(path).tree
         if like is None:

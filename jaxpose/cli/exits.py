@@ -65,10 +65,10 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
 def silence_library_logs() -> None:
     """Silence library tracebacks after a failed write; the error's own line gives the reason.
 
-    Hides what Orbax and TensorStore log from their threads, not warnings of Python.
+    Hides what Orbax, TensorStore and gcsfs log from their threads, not warnings of Python.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for name in ("absl", "asyncio"):
+    for name in ("absl", "asyncio", "gcsfs"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     show = sys.unraisablehook
 

@@ -1,7 +1,7 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
 from jaxpose.cli.predict import CHECKPOINT
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 
 
@@ -17,7 +17,7 @@ def add(commands) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        type=local_path,
+        type=stored_path,
         help=CHECKPOINT,
     )
     parser.add_argument("out", metavar="OUT", type=local_path, help="the program's file")

@@ -40,6 +40,18 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
     )
     flags.DEFINE_integer("num_processes", None, "Processes of the run.", **place)
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **place)
+    flags.DEFINE_integer(
+        "heartbeat_seconds",
+        100,
+        "Of several processes: end when one has given no sign of life for so long.",
+        **place,
+    )
+    flags.DEFINE_integer(
+        "profile_steps",
+        0,
+        "Write a trace of so many steps of process 0 to WORKDIR/profile.",
+        **place,
+    )
     flags.DEFINE_boolean("help", False, "Show this.", **place)
     return values
 

@@ -1,7 +1,7 @@
 """``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
 
 from jaxpose.cli.predict import CHECKPOINT
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, stored_path
 
 
 def add(commands) -> None:
@@ -12,7 +12,7 @@ def add(commands) -> None:
         description="Writes a checkpoint as one .npz, kernels in float16; every command that takes "
         "a checkpoint takes it.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=local_path, help=CHECKPOINT)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
     parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.set_defaults(run=run)
 

@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 
 CHECKPOINT = (
@@ -98,7 +98,7 @@ def add_checkpoint(parser) -> None:
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
-        type=local_path,
+        type=stored_path,
         help=f"{CHECKPOINT} (the default)",
     )
 

@@ -1,7 +1,7 @@
 """``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
 from jaxpose.cli.predict import CHECKPOINT, add_box
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 
 
@@ -17,7 +17,7 @@ def add(commands) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
-        type=local_path,
+        type=stored_path,
         nargs="?",
         help=f"{CHECKPOINT} (the default)",
     )

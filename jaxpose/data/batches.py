@@ -19,9 +19,9 @@ from jaxpose.data.sampling import (
     Row,
     TrainPlan,
     WeightedSplits,
-    steps_per_epoch,
+    evaluation_plan,
+    train_plan,
 )
-from jaxpose.errors import JaxposeError
 from jaxpose.geometry import (
     Crop,
     CropRule,
@@ -81,16 +81,12 @@ def train_batches(
       JaxposeError: an epoch has no full batch, the batch does not divide among the processes, a
         weight is not positive, a number is out of range.
     """
-    _check_share(batch_size, process_index, process_count)
-    if not 0 <= seed < 2**32:
-        raise JaxposeError(f"seed {seed} does not fit; use 0 to 2**32 - 1")
-    plan = TrainPlan(
-        sizes=tuple(len(split.source) for split, _ in splits),
-        weights=tuple(float(weight) for _, weight in splits),
-        seed=seed,
-        steps=steps_per_epoch(splits, batch_size),
+    plan = train_plan(
+        splits,
         batch_size=batch_size,
-        share=_share(batch_size, process_index, process_count),
+        seed=seed,
+        process_index=process_index,
+        process_count=process_count,
     )
     rules = [rule] * len(splits) if isinstance(rule, CropRule) else rule
     maker = BatchMaker(
@@ -130,9 +126,10 @@ def evaluation_batches(
     Raises:
       JaxposeError: the batch does not divide among the processes.
     """
-    _check_share(batch_size, process_index, process_count)
     size = len(split.source)
-    plan = EvaluationPlan(size, batch_size, _share(batch_size, process_index, process_count))
+    plan = evaluation_plan(
+        size, batch_size=batch_size, process_index=process_index, process_count=process_count
+    )
     readers = readers_of([(split, 1.0)], [rule], joints)
     maker = BatchMaker(plan, readers, image_size, len(joints), None)
     return Batches(maker, start=0, stop=-(-size // batch_size), workers=workers)
@@ -157,21 +154,6 @@ def example_name(splits: WeightedSplits, index: int) -> str:
             return f"{name} (person {int(example['person'])} of {split.name} {split.split})"
         index -= len(split.source)
     raise IndexError(index)
-
-
-def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
-    if batch_size < 1 or batch_size % process_count:
-        raise JaxposeError(
-            f"batch size {batch_size} does not divide among {process_count} processes; "
-            f"use a multiple of {process_count}"
-        )
-    if not 0 <= process_index < process_count:
-        raise JaxposeError(f"process {process_index} is none of {process_count}; count from 0")
-
-
-def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
-    rows = batch_size // process_count
-    return process_index * rows, (process_index + 1) * rows
 
 
 class Reader(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxpose.data.images import read_header
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
-from jaxpose.paths import local_path
+from jaxpose.storage import open_path
 
 _OLD_LABELED = "labelled"  # old spelling, in data sets prepared before 0.1.0
 
@@ -58,7 +58,7 @@ def default_data_dir() -> pathlib.Path:
     That is ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``, so that what
     ``python -m tfds_builders`` prepares is found without naming a folder.
     """
-    return pathlib.Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    return open_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
 
 def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
@@ -68,7 +68,8 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
       name: the data set, with its configuration where it has several: ``"lsp/person_centric"``,
         ``"lspet"``, ``"mpii/full"``.
       split: ``"train"``, ``"validation"`` or ``"test"``.
-      data_dir: the folder that the data sets were prepared in; ``""`` for the default one.
+      data_dir: the folder that the data sets were prepared in, or were copied to (``gs://``);
+        ``""`` for the default one.
 
     Returns:
       The split of the newest version there.
@@ -120,12 +121,12 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
 
 
 def _newest_version(name: str, data_dir: str) -> pathlib.Path:
-    place = pathlib.Path(local_path(data_dir, "data_dir")) if data_dir else default_data_dir()
+    place = open_path(data_dir, "data_dir") if data_dir else default_data_dir()
     folder = place / name
     versions = []
     inner = sorted(folder.iterdir()) if folder.is_dir() else []
     for path in inner:
-        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").is_file():
+        if re.fullmatch(r"\d+\.\d+\.\d+", path.name) and (path / "dataset_info.json").exists():
             versions.append((tuple(int(n) for n in path.name.split(".")), path))
     if versions:
         return max(versions)[1]

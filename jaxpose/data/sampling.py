@@ -120,6 +120,32 @@ class TrainPlan(NamedTuple):
         ]
 
 
+def train_plan(
+    splits: WeightedSplits,
+    *,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> TrainPlan:
+    """The plan of one process; the arguments are those of ``train_batches``.
+
+    Raises:
+      JaxposeError: as ``train_batches`` does.
+    """
+    share = _share(batch_size, process_index, process_count)
+    if not 0 <= seed < 2**32:
+        raise JaxposeError(f"seed {seed} does not fit; use 0 to 2**32 - 1")
+    return TrainPlan(
+        sizes=tuple(len(split.source) for split, _ in splits),
+        weights=tuple(float(weight) for _, weight in splits),
+        seed=seed,
+        steps=steps_per_epoch(splits, batch_size),
+        batch_size=batch_size,
+        share=share,
+    )
+
+
 class EvaluationPlan(NamedTuple):
     """The rows of each batch of evaluation that this process makes: everyone once, -1 pads.
 
@@ -136,3 +162,27 @@ class EvaluationPlan(NamedTuple):
         first = step * self.batch_size
         chosen = range(first + self.share[0], first + self.share[1])
         return [Row(i if i < self.size else -1, None) for i in chosen]
+
+
+def evaluation_plan(
+    size: int, *, batch_size: int, process_index: int = 0, process_count: int = 1
+) -> EvaluationPlan:
+    """The plan of one process for a split of ``size`` persons.
+
+    Raises:
+      JaxposeError: the batch does not divide among the processes.
+    """
+    return EvaluationPlan(size, batch_size, _share(batch_size, process_index, process_count))
+
+
+def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+    """The rows of a batch that a process makes: from the first on, up to the end."""
+    if batch_size < 1 or batch_size % process_count:
+        raise JaxposeError(
+            f"batch size {batch_size} does not divide among {process_count} processes; "
+            f"use a multiple of {process_count}"
+        )
+    if not 0 <= process_index < process_count:
+        raise JaxposeError(f"process {process_index} is none of {process_count}; count from 0")
+    rows = batch_size // process_count
+    return process_index * rows, (process_index + 1) * rows

@@ -24,8 +24,8 @@ from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.prediction_file import LabeledPredictions, write_predictions
 from jaxpose.evaluation.protocols import Protocol, ProtocolResult
-from jaxpose.paths import local_path
 from jaxpose.skeleton import joint_index
+from jaxpose.storage import absolute, open_path, replace_file, written_file
 
 if TYPE_CHECKING:
     import ml_collections
@@ -116,7 +116,7 @@ def evaluate_checkpoint(
       JaxposeError: config, checkpoint or data cannot be used.
     """
     check_evaluation(config)
-    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
+    workdir = absolute(open_path(workdir, "workdir"))
     network = store.load_network(path or workdir, which=config.eval.checkpoint, dtype=config.dtype)
     metadata = network.metadata
     options = {"num_crops": config.eval.num_crops, "flip_test": config.eval.flip_test}
@@ -153,7 +153,7 @@ def evaluate_checkpoint(
     evaluation = Evaluation(network, config.score, rows)
     if jax.process_index() == 0:
         text = json.dumps(evaluation.to_json(), indent=1)
-        (workdir / "evaluation.json").write_text(text + "\n", encoding="utf-8")
+        replace_file(workdir / "evaluation.json", (text + "\n").encode())
     return evaluation
 
 
@@ -240,12 +240,14 @@ def _write(
     """The files of a row's predictions; of MPII's test persons one for its server too."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
-    write_predictions(file, predictions)
+    with written_file(file) as local:
+        write_predictions(local, predictions)
     if not split.test_images or truth["labeled"].any():
         return [file]
     submission = folder / f"{split.name.replace('/', '-')}-{crop}" / mpii_submission.NAME
     submission.parent.mkdir(exist_ok=True)
-    mpii_submission.write(submission, split.test_images, truth, predictions)
+    with written_file(submission) as local:
+        mpii_submission.write(local, split.test_images, truth, predictions)
     return [file, submission]
 
 

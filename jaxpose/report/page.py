@@ -16,6 +16,7 @@ from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.evaluation.score_choice import LOSS
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
+from jaxpose.storage import open_path, replace_file
 from jaxpose.visualize import joint_colors
 
 QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
@@ -105,14 +106,13 @@ def write_report(
         _notes(notes),
         "</main>\n</body>\n</html>\n",
     ]
-    path = pathlib.Path(path)
-    temporary = path.with_name(path.name + ".new")
+    path = open_path(path)
     try:
-        temporary.write_text("\n".join(part for part in parts if part), encoding="utf-8")
-        os.replace(temporary, path)
+        replace_file(path, "\n".join(part for part in parts if part).encode())
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror}); free space or mend the permissions"
+            f"{path} cannot be written ({error.strerror or error}); free space or mend the "
+            "permissions"
         ) from error
     return path
 

@@ -15,9 +15,9 @@ from jaxpose.evaluation import baselines, scoring
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.protocols import ProtocolResult
 from jaxpose.evaluation.scoring import Evaluation, RowEvaluation
-from jaxpose.paths import local_path
 from jaxpose.report.page import write_report
 from jaxpose.report.persons import person_sections
+from jaxpose.storage import absolute, open_path
 from jaxpose.training.config import DataRow
 from jaxpose.training.metric_log import read_records
 
@@ -47,7 +47,7 @@ def report_run(
     Raises:
       JaxposeError: data or page cannot be read or written.
     """
-    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
+    workdir = absolute(open_path(workdir, "workdir"))
     network, rows = evaluation.network, evaluation.rows
     net, metadata = network.net, network.metadata
     history = read_records(workdir / "metrics.jsonl")

@@ -12,7 +12,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.optional import import_optional
 
-HEARTBEAT_SECONDS = 10  # a process whose partner died is ended by the runtime soon after
+HEARTBEAT_SECONDS = 100  # JAX's own: networks stall for a minute
 _BARRIERS = itertools.count()
 _CLUSTER_VARIABLES = (
     "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES",
@@ -24,14 +24,22 @@ def initialize(
     coordinator: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    *,
+    heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> None:
     """Join the run's processes through JAX's own runtime; alone, do nothing.
 
     Without arguments it looks for SLURM, Open MPI, Kubernetes and Cloud TPU, as
     `jax.distributed.initialize` knows them.
 
+    Args:
+      coordinator: host:port of process 0.
+      num_processes: of the run.
+      process_id: of this one, from 0.
+      heartbeat_seconds: without a sign of life from one process the runtime ends the others.
+
     Raises:
-      UsageError: only some of the three arguments.
+      UsageError: only some of the three arguments, or a heartbeat of no time.
       JaxposeError: the others cannot be reached.
     """
     given = [coordinator is not None, num_processes is not None, process_id is not None]
@@ -39,6 +47,8 @@ def initialize(
         raise UsageError(
             "give --coordinator, --num_processes and --process_id together, or none of them"
         )
+    if heartbeat_seconds < 1:
+        raise UsageError(f"--heartbeat_seconds is {heartbeat_seconds}; it must be 1 or more")
     if not any(given) and not _in_cluster():
         return
     try:
@@ -46,7 +56,7 @@ def initialize(
             coordinator_address=coordinator,
             num_processes=num_processes,
             process_id=process_id,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            heartbeat_timeout_seconds=heartbeat_seconds,
         )
     except (RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [repr(error)])[0]
@@ -69,16 +79,24 @@ def _in_cluster() -> bool:
     return False
 
 
-def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """Sum values [...] of all processes to [...], in their own precision; alone, the same array."""
+def gather_over_processes(values: np.ndarray) -> np.ndarray:
+    """Every process's array [...], in its own precision, as [P, ...]."""
+    values = np.asarray(values)
     if jax.process_count() == 1:
-        return values
+        return values[None]
     from jax.experimental import multihost_utils
 
     # As bytes: JAX would make float32 of float64, and evaluation would depend on the processes.
     mine = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     gathered = np.ascontiguousarray(multihost_utils.process_allgather(mine)).view(values.dtype)
-    return gathered.reshape(len(gathered), *values.shape).sum(axis=0, dtype=values.dtype)
+    return gathered.reshape(len(gathered), *values.shape)
+
+
+def sum_over_processes(values: np.ndarray) -> np.ndarray:
+    """The sum of every process's array, in its own precision; alone, the array itself."""
+    if jax.process_count() == 1:
+        return values
+    return gather_over_processes(values).sum(axis=0, dtype=values.dtype)
 
 
 def barrier() -> None:

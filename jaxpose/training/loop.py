@@ -27,6 +27,7 @@ from jaxpose.runtime.devices import parallel, replicate, shard, unreplicate
 from jaxpose.runtime.phases import phase
 from jaxpose.training.config import augmentation_of, check_config
 from jaxpose.training.metric_log import RunLog
+from jaxpose.training.profiling import StepProfiler
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
 from jaxpose.training.state import empty_sums, evaluation_variables
 from jaxpose.training.step import make_train_step
@@ -42,8 +43,15 @@ REPORT_WAIT_FRACTION = 0.05  # share of the time, from which on a line says so
 STEP_INPUTS = ("image", "keypoints", "labeled", "known", "weight", "readable")  # of a batch
 
 
-def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> dict[str, Any]:
+def train(
+    config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, profile_steps: int = 0
+) -> dict[str, Any]:
     """Train until the config's last epoch, resuming the run in `workdir` if there is one.
+
+    Args:
+      config: of the run.
+      workdir: a folder, or an address on object storage (``gs://``).
+      profile_steps: steps that process 0 writes a trace of, to `workdir`/profile.
 
     Returns:
       {"step", "num_steps", "score", "stopped"}: steps done and planned, the best validation score
@@ -57,10 +65,10 @@ def train(config: "ml_collections.ConfigDict", workdir: str | pathlib.Path) -> d
     with prepare_workdir(workdir, config.to_dict()) as folder:
         with _phase("opening the data sets"):
             run = open_run(config)
-        return _train_in(run, folder)
+        return _train_in(run, folder, profile_steps)
 
 
-def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
+def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> dict[str, Any]:
     with _phase("initializing the network"):
         start = start_of(run, folder)
         validator = make_validator(run, trained=start.trained)
@@ -83,8 +91,10 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
         for note in (*start.notes, f"score: {validator.choice.description}"):
             run_log.info(note)
         loop = Loop(run, run_log, managers, start, validator)
+        profiler = StepProfiler(folder / "profile", steps=profile_steps if first else 0)
+        stack.enter_context(profiler)
         processes.barrier()
-        stopped = loop.run_steps(preemption) if step < run.num_steps else None
+        stopped = loop.run_steps(preemption, profiler) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
         return {
             "step": loop.step,
@@ -97,6 +107,22 @@ def _train_in(run: Run, folder: pathlib.Path) -> dict[str, Any]:
 def _phase(text: str) -> contextlib.AbstractContextManager:
     """`phase` on process 0, nothing on the others."""
     return phase(text) if jax.process_index() == 0 else contextlib.nullcontext()
+
+
+def waiting_text(waits: np.ndarray, rate: float) -> str:
+    """What the progress line says about the input, where it is the limit; else nothing.
+
+    Args:
+      waits: [P] fraction of the time for which each process's devices had no batch.
+      rate: images per second of all processes together.
+    """
+    if waits.max() < REPORT_WAIT_FRACTION:
+        return ""
+    text = f", {waits.max():.0%} of the time waiting for images"
+    if len(waits) > 1:
+        slowest = int(waits.argmax())
+        text += f" of process {slowest} ({rate / len(waits):.0f} images/s)"
+    return text
 
 
 class Loop:
@@ -146,7 +172,7 @@ class Loop:
         """Spent on the run, earlier starts included."""
         return time.monotonic() - self.started
 
-    def run_steps(self, preemption: processes.Preemption) -> str | None:
+    def run_steps(self, preemption: processes.Preemption, profiler: StepProfiler) -> str | None:
         """Work through the steps that are left; why it ended early, or None."""
         run, config = self.run, self.run.config
         batches = train_batches(
@@ -165,7 +191,8 @@ class Loop:
         with contextlib.closing(batches):
             train = self.train_first
             while self.step < run.num_steps:
-                train(batches)
+                with profiler.before_step(self.step, self.state.step):
+                    train(batches)
                 train = self.train_next
                 epoch_ended = self.step % run.steps_per_epoch == 0
                 if self.step % config.log_every_steps == 0:
@@ -197,7 +224,8 @@ class Loop:
     def next_batch(self, batches: Iterator[dict]) -> dict:
         """The next batch. Waiting for it counts where the devices have nothing left to do."""
         asked = time.monotonic()
-        batch = next(batches)
+        with jax.profiler.TraceAnnotation("next_batch"):
+            batch = next(batches)
         if self.state.step.is_ready():
             self.waited += time.monotonic() - asked
         return batch
@@ -252,7 +280,7 @@ class Loop:
         means = {name: value / steps for name, value in sums.items()}
         done, since = self.step - self.window[0], time.monotonic() - self.window[1]
         rate = done * self.run.config.batch_size / max(since, 1e-9)
-        data_wait = self.waited / max(since, 1e-9)
+        waits = processes.gather_over_processes(np.float64(self.waited / max(since, 1e-9)))
         self.start_window()
         scale = float(unreplicate(self.state.plateau.scale))
         learning_rate = float(self.run.schedule(max(self.step - 1, 0))) * scale  # the last step's
@@ -264,15 +292,13 @@ class Loop:
                 "epoch": self.step / self.run.steps_per_epoch,
                 "learning_rate": learning_rate,
                 "images_per_second": round(rate, 1),
-                "data_wait": round(data_wait, 3),
+                "data_wait": round(float(waits.max()), 3),
                 "seconds": round(self.seconds(), 1),
                 "unreadable": int(unreplicate(self.state.unreadable)),
             },
         )
         text = f"loss {means['loss']:.4f}, {rate:.0f} images/s, rate {learning_rate:.2e}"
-        if data_wait >= REPORT_WAIT_FRACTION:
-            text += f", {data_wait:.0%} of the time waiting for images"
-        self.log.progress(self.step, text)
+        self.log.progress(self.step, text + waiting_text(waits, rate))
         self.state = self.state._replace(sums=replicate(empty_sums()))
 
     def start_window(self) -> None:
@@ -340,6 +366,7 @@ class Loop:
         if self.step == self.saved_step:
             return
         self.check()
+        self.log.upload()
         store.save(
             self.managers["latest"],
             self.step,

@@ -6,18 +6,22 @@ import math
 import os
 import pathlib
 import sys
+import tempfile
 import time
 from typing import Any
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.paths import is_remote
+from jaxpose.storage import replace_file
 
 
 class RunLog:
     """Writes one JSON line per record; `metrics.jsonl` is the truth, TensorBoard a copy of it.
 
     On resume the file is cut back to the records of the restored step, so that it reads as if
-    nothing had happened. A NaN is written as null.
+    nothing had happened. A NaN is written as null. On object storage, where files cannot grow, both
+    grow in a temporary folder and are uploaded by `upload`, before each checkpoint.
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int, num_steps: int, active: bool = True):
@@ -25,8 +29,12 @@ class RunLog:
         self._bar: Any = None
         if not active:
             return
+        self._workdir, self._temporary = workdir, None
+        records = [r for r in read_records(workdir / "metrics.jsonl") if r["step"] <= step]
+        if is_remote(workdir):
+            self._temporary = tempfile.TemporaryDirectory()
+            workdir = pathlib.Path(self._temporary.name)
         self._path = workdir / "metrics.jsonl"
-        records = [record for record in read_records(self._path) if record["step"] <= step]
         with self._said_in_one_line():
             _replace_lines(self._path, records)
             self._file = self._path.open("a", encoding="utf-8")
@@ -70,11 +78,23 @@ class RunLog:
         else:
             self._bar.write(text, file=sys.stderr)
 
+    def upload(self) -> None:
+        """Copy the files to object storage, so that a checkpoint finds its records there."""
+        if not self._active or self._temporary is None:
+            return
+        with self._said_in_one_line():
+            for file in (self._path, *(self._path.parent / "tensorboard").iterdir()):
+                name = file.relative_to(self._path.parent).as_posix()
+                replace_file(self._workdir / name, file.read_bytes())
+
     def close(self) -> None:
-        """Flush and close everything."""
+        """Flush, upload and close everything."""
         if not self._active:
             return
         with self._said_in_one_line(), contextlib.ExitStack() as stack:
+            if self._temporary is not None:
+                stack.callback(self._temporary.cleanup)
+                stack.callback(self.upload)
             stack.callback(self._bar.close)
             stack.callback(self._events.close)
             stack.callback(self._file.close)
@@ -87,7 +107,7 @@ class RunLog:
             yield
         except OSError as error:
             raise JaxposeError(
-                f"{self._path} or TensorBoard's copy cannot be written "
+                f"{self._workdir / self._path.name} or TensorBoard's copy cannot be written "
                 f"({error.strerror or error}); free space or mend the permissions, then start the "
                 "same command again"
             ) from error
@@ -129,7 +149,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_bytes().decode(errors="replace")
     # A power failure may leave a tail of zero bytes.
     lines = [line for line in text.splitlines() if line.strip("\0 ")]
     records = []
@@ -153,9 +173,7 @@ def _replace_lines(path: pathlib.Path, records: list[dict]) -> None:
     lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     if path.exists() and path.read_bytes() == lines:
         return
-    temporary = path.with_suffix(".jsonl.new")
-    temporary.write_bytes(lines)
-    os.replace(temporary, path)
+    replace_file(path, lines)
 
 
 def _plain(value):

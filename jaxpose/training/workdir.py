@@ -10,7 +10,9 @@ import jax
 
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
-from jaxpose.paths import local_path
+from jaxpose.paths import is_remote
+from jaxpose.storage import absolute, open_path, replace_file
+from jaxpose.training.lease import hold_lease
 
 # Fields of configs from before 0.1.0 that have another name now.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
@@ -37,10 +39,18 @@ def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathl
     Raises:
       JaxposeError: it cannot be written, another launch holds it, or it is of another config.
     """
-    workdir = pathlib.Path(local_path(workdir, "workdir")).absolute()
+    workdir = absolute(open_path(workdir, "workdir"))
     if jax.process_index() != 0:
         yield workdir
         return
+    with hold_lease(str(workdir)) if is_remote(workdir) else _hold_lock(workdir):
+        _check_and_write(workdir / "config.json", config)
+        yield workdir
+
+
+@contextlib.contextmanager
+def _hold_lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Create a local workdir and lock it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = (workdir / ".lock").open("a+")
@@ -51,8 +61,7 @@ def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathl
     with lock:
         _hold(lock, workdir)
         try:
-            _check_and_write(workdir / "config.json", config)
-            yield workdir
+            yield
         finally:
             lock.seek(0)
             lock.truncate()
@@ -99,13 +108,12 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
                 f"{'; '.join(changed[:MAX_FIELDS])}{more}. "
                 "Start with that config, or choose another --workdir"
             )
-    temporary = path.with_suffix(".json.new")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        replace_file(path, text.encode())
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror}); free space or choose another --workdir"
+            f"{path} cannot be written ({error.strerror or error}); free space or choose another "
+            "--workdir"
         ) from error
 
 

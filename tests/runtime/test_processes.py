@@ -37,7 +37,14 @@ def test_arguments_are_handed_on(joined):
         4,
         2,
     )
-    assert call["heartbeat_timeout_seconds"] <= 30
+    assert call["heartbeat_timeout_seconds"] == processes.HEARTBEAT_SECONDS
+    processes.initialize("host:1234", 4, 2, heartbeat_seconds=7)
+    assert joined[1]["heartbeat_timeout_seconds"] == 7
+
+
+def test_a_heartbeat_of_no_time_is_an_error(joined):
+    with pytest.raises(JaxposeError, match="--heartbeat_seconds is 0; it must be 1 or more"):
+        processes.initialize("host:1234", 4, 2, heartbeat_seconds=0)
 
 
 @pytest.mark.parametrize("given", [("host:1", None, None), (None, 2, 0), ("host:1", 2, None)])
@@ -90,11 +97,15 @@ def test_sums_keep_their_precision(monkeypatch, dtype, shape):
     found = processes.sum_over_processes(values)
     assert found.dtype == values.dtype and found.shape == shape
     np.testing.assert_array_equal(found, values + values + values)
+    gathered = processes.gather_over_processes(values)
+    assert gathered.dtype == values.dtype
+    np.testing.assert_array_equal(gathered, np.stack([values, values, values]))
 
 
 def test_alone_a_sum_is_the_array():
     values = np.arange(3.0)
     assert processes.sum_over_processes(values) is values
+    np.testing.assert_array_equal(processes.gather_over_processes(values), [values])
 
 
 def test_the_first_sigterm_only_asks():

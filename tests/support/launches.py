@@ -10,6 +10,13 @@ import time
 
 from tests.support import tiny_run
 
+# Scores the checkpoint that follows it, instead of training.
+EVALUATE = """
+import sys
+import launch
+checkpoint, *arguments = sys.argv[1:]
+sys.exit(launch.main([*arguments, "--mode=eval", f"--checkpoint={checkpoint}"]))
+"""
 LONG = 600  # seconds that a process may take to start and compile on a busy machine
 
 
@@ -23,7 +30,7 @@ def free_port() -> int:
 class Launch:
     """The same command in `processes` processes; leaving the context kills what still runs.
 
-    Process i writes WORKDIR.i.log, which later launches append to.
+    Process i writes WORKDIR.i.log, or LOGS.i.log, which later launches append to.
     """
 
     def __init__(
@@ -36,9 +43,11 @@ class Launch:
         devices=2,
         of_process=None,
         script=(),
+        logs=None,
+        environment=None,
         **fields,
     ):
-        self.logs = [pathlib.Path(f"{workdir}.{i}.log") for i in range(processes)]
+        self.logs = [pathlib.Path(f"{logs or workdir}.{i}.log") for i in range(processes)]
         self.starts = [log.stat().st_size if log.exists() else 0 for log in self.logs]
         environment = {
             **os.environ,
@@ -46,6 +55,7 @@ class Launch:
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            **(environment or {}),
         }
         port = free_port()
         own = [{**fields, **(of_process or {}).get(i, {})} for i in range(processes)]
@@ -58,6 +68,7 @@ class Launch:
                     f"--coordinator=127.0.0.1:{port}",
                     f"--num_processes={processes}",
                     f"--process_id={i}",
+                    "--heartbeat_seconds=10",
                 ]
             with log.open("a") as output:
                 self.processes.append(

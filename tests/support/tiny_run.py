@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxpose.checkpoints import store
 from jaxpose.cli.launch_flags import parse
+from jaxpose.storage import open_path
 from jaxpose.training import loop
 from jaxpose.training.metric_log import read_records
 from tests.support import kept_programs
@@ -67,7 +68,7 @@ def config(workdir, data_dir, **fields):
 def end_of(workdir) -> tuple[dict[str, np.ndarray], list[dict]]:
     """What is to be the same of two runs: the variables by checkpoint, and metrics.jsonl."""
     variables = {which: store.load(workdir, which=which)[0] for which in ("latest", "best")}
-    records = read_records(pathlib.Path(workdir) / "metrics.jsonl")
+    records = read_records(open_path(workdir) / "metrics.jsonl")
     for record in records:
         for name in TIME_FIELDS:
             record.pop(name, None)

@@ -328,3 +328,16 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
         run = run._replace(validation=[(split, "scale", 1.0)])
         validation.make_validator(run, trained=run.joints)
+
+
+@pytest.mark.parametrize(
+    ("waits", "text"),
+    [
+        ([0.04], ""),
+        ([0.05], ", 5% of the time waiting for images"),
+        ([0.0, 0.04, 0.01], ""),
+        ([0.0, 0.41, 0.02], ", 41% of the time waiting for images of process 1 (100 images/s)"),
+    ],
+)
+def test_the_process_whose_input_is_the_limit_is_named(waits, text):
+    assert loop.waiting_text(np.array(waits), 300.0) == text

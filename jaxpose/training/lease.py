@@ -1,0 +1,151 @@
+"""One launch at a time on object storage, which has no file locks: a lease that is renewed.
+
+The holder rewrites the object ``.lease`` every few seconds, each time on the condition that nobody
+else has; a launch that finds one watches it and takes it over only if it stays unchanged. No clocks
+are compared.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jaxpose.errors import JaxposeError
+from jaxpose.optional import import_optional
+from jaxpose.runtime.phases import phase
+
+NAME = ".lease"
+RENEW_SECONDS = 10.0
+RENEWALS_TO_EXPIRE = 5  # after so many that did not come, its holder is taken for dead
+
+
+@contextlib.contextmanager
+def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lease of a run's folder while the context lasts.
+
+    Args:
+      folder: its address, as TensorStore takes it: ``gs://BUCKET/PATH``.
+      lost: called from another thread with one line, if another launch has taken the lease over,
+        which it does when this process was suspended or cut off from the store for long; by
+        default the process ends, since it may write nothing more.
+
+    Raises:
+      JaxposeError: another launch holds it, or the folder cannot be written.
+    """
+    try:
+        lease = _Lease(folder)
+        lease.acquire()
+    except JaxposeError:
+        raise
+    except Exception as error:  # TensorStore raises many kinds, by the status of the request
+        raise JaxposeError(
+            f"workdir {folder} cannot be written ({_first_line(error)}); check your access to it, "
+            "or choose another --workdir"
+        ) from error
+    over = threading.Event()
+
+    def renew():
+        while not over.wait(RENEW_SECONDS):
+            try:
+                held = lease.renew()
+            except Exception:  # the store does not answer: whoever else wants it cannot see it
+                continue
+            if not held:
+                (lost or _end_process)(
+                    f"another launch has taken over {folder} while this one was suspended or could "
+                    "not reach it; this one ends"
+                )
+                return
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with contextlib.suppress(Exception):  # it expires by itself
+            lease.release()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0][:160]
+
+
+def _end_process(line: str) -> None:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+class _Lease:
+    """The object that says who works in a folder; `generation` is the version that is ours."""
+
+    def __init__(self, folder: str):
+        tensorstore = import_optional("tensorstore", extra="cloud")
+        self._folder = folder
+        self._store = tensorstore.KvStore.open(folder.rstrip("/") + "/").result()
+        self._id = uuid.uuid4().hex
+        self._generation = b""
+
+    def acquire(self) -> None:
+        found = self._read()
+        if found.state == "value":
+            found = self._watch(found)
+        if not self._write(found.stamp.generation):
+            raise JaxposeError(_taken(self._folder, self._read()))
+
+    def _watch(self, found: Any) -> Any:
+        """Wait until the lease that was found is given back or expires."""
+        with phase(f"{_owner(found)} holds {self._folder}: waiting whether it still runs"):
+            for _ in range(RENEWALS_TO_EXPIRE):
+                time.sleep(RENEW_SECONDS)
+                now = self._read()
+                if now.state != "value":
+                    return now
+                if now.stamp.generation != found.stamp.generation:
+                    raise JaxposeError(_taken(self._folder, now))
+        return found
+
+    def renew(self) -> bool:
+        """Write it anew; False if it is another launch's."""
+        if self._write(self._generation):
+            return True
+        # A write that was repeated after a network error may have succeeded the first time.
+        found = self._read()
+        if self._id.encode() not in found.value:
+            return False
+        self._generation = found.stamp.generation
+        return True
+
+    def release(self) -> None:
+        self._store.write(NAME, None, if_equal=self._generation).result()
+
+    def _read(self) -> Any:
+        return self._store.read(NAME).result()
+
+    def _write(self, generation: bytes) -> bool:
+        """Write our own over that version; whether it still was that version."""
+        owner = {"id": self._id, "host": socket.gethostname(), "process": os.getpid()}
+        stamp = self._store.write(NAME, json.dumps(owner).encode(), if_equal=generation).result()
+        if not stamp.generation:
+            return False
+        self._generation = stamp.generation
+        return True
+
+
+def _owner(found: Any) -> str:
+    try:
+        owner = json.loads(found.value)
+        return f"another launch (process {owner['process']} on {owner['host']})"
+    except (ValueError, KeyError, TypeError):
+        return "another launch"
+
+
+def _taken(folder: str, found: Any) -> str:
+    return f"{_owner(found)} works in {folder}; wait for it, or choose another --workdir"

@@ -15,11 +15,12 @@ from PIL import Image
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed
+from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.cli import exits
 from jaxpose.predict import PoseEstimator
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
-from jaxpose.visualize import PRESENCE_THRESHOLD
 from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
 
@@ -29,7 +30,10 @@ TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pel
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = small_estimator.METADATA._replace(trained_joints=tuple(TRAINED))
+    metadata = small_estimator.METADATA._replace(
+        trained_joints=tuple(TRAINED),
+        calibration=Calibration((0.0,) * len(TRAINED), presence=1.0, spread=0.0),
+    )
     path = tmp_path_factory.mktemp("network") / "small.npz"
     return str(packed.pack(small_estimator.variables(), metadata, path))
 
@@ -78,7 +82,7 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     expected = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
     points = np.reshape(person["keypoints"], (-1, 3))
     kept = [expected.joints.index(name) for name in TRAINED]
-    present = expected.confidence[0][kept] >= PRESENCE_THRESHOLD
+    present = expected.confidence[0][kept] >= MIN_CONFIDENCE
     np.testing.assert_array_equal(points[:, 2], 2 * present)
     pixels = np.where(present[:, None], expected.keypoints[0][kept] - 0.5, 0)
     np.testing.assert_allclose(points[:, :2], pixels, atol=0.5)  # packed: float16
@@ -127,7 +131,8 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
 
 def test_a_video_keeps_its_frames(photo, network, capsys):
     make("clip.mov", frames=7)
-    arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1"]
+    box = ["--box", "10,5,40,50"]
+    arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1", *box]
     assert predict(*arguments, network=network) == 0
     assert "clip.mov: 7 frames: out.mp4" in capsys.readouterr().out
     with VideoReader("clip.mov") as before, VideoReader("out.mp4") as after:
@@ -142,7 +147,8 @@ def test_a_video_keeps_its_frames(photo, network, capsys):
 
 def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
     changing(pathlib.Path("call.webm"), [(160, 96), (48, 32)])
-    assert predict("call.webm", "--json", "-o", "out.mp4", network=network) == 0
+    arguments = ["call.webm", "--json", "-o", "out.mp4", "--box", "10,5,40,50"]
+    assert predict(*arguments, network=network) == 0
     assert "call.webm: 8 frames: out.mp4" in capsys.readouterr().out
     with open("out.json") as file:
         found = json.load(file)
@@ -506,3 +512,51 @@ def test_the_default_network_is_the_small_one(photo, monkeypatch, network, capsy
     monkeypatch.setattr(packed, "path", lambda name: asked.append(name) or network)
     assert cli.main(["predict", photo]) == 0
     assert asked == ["small"]
+
+
+def test_a_network_without_a_calibration_says_so(photo, tmp_path, capsys):
+    file = packed.pack(small_estimator.variables(), small_estimator.METADATA, tmp_path / "a.npz")
+    assert predict(photo, "--box", "20,30,90,150", network=str(file)) == 0
+    assert capsys.readouterr().out.count("it has no calibration") == 1
+
+
+def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys):
+    with open("boxes_of_mine.py", "w") as file:
+        file.write("def detect(image):\n    return [[20, 30, 90, 150], [60, 30, 90, 150]]\n")
+    options = ["--detector", "boxes_of_mine:detect", "-o", "out.json"]
+    assert predict(photo, *options, network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert sorted(person["bbox"][0] for person in found) == [20, 60]
+    assert predict(photo, *options, "--max-persons", "1", network=network) == 0
+    with open("out.json") as file:
+        assert len(json.load(file)["annotations"]) == 1
+    capsys.readouterr()
+    for name, says in (
+        ("boxes_of_mine", "names no function"),
+        ("boxes_of_mine:other", "cannot be loaded"),
+        ("no_such_module:f", "cannot be loaded"),
+        ("boxes_of_mine:__name__", "is no function"),
+    ):
+        assert predict(photo, "--detector", name, network=network) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_joints_of_low_confidence_are_left_out(photo, network):
+    box = ["--box", "20,30,90,150", "-o", "out.json"]
+    counts = []
+    for least in ("0", "0.5", "1"):
+        assert predict(photo, *box, "--min-confidence", least, network=network) == 0
+        with open("out.json") as file:
+            counts.append(json.load(file)["annotations"][0]["num_keypoints"])
+    assert len(TRAINED) == counts[0] > counts[1] >= counts[2]
+    assert predict(photo, *box, "--min-confidence", "2", network=network) == 2
+
+
+def test_persons_of_a_video_have_ids(photo, network):
+    make("clip.mp4", frames=3)
+    boxes = ["--box", "20,30,90,150", "--box", "60,30,90,150"]
+    assert predict("clip.mp4", *boxes, "-o", "out.json", network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert [person["track_id"] for person in found] == [1, 2] * 3

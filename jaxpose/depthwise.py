@@ -91,7 +91,7 @@ def _check(x, kernel, implementation):
 
 
 def explicit_axes(x: jax.Array) -> Sequence:
-    """For each dimension of x (any shape) the mesh axes of type Explicit that shard it, or None."""
+    """For each dimension of x [...] the mesh axes of type Explicit that shard it, or None."""
     return jax.typeof(x).sharding.spec
 
 
@@ -116,7 +116,7 @@ def _vary_alike(x, kernel):
 
 
 def varying_axes(x: jax.Array) -> frozenset:
-    """Names of the shard_map axes over which x (any shape) varies."""
+    """Names of the shard_map axes over which x [...] varies."""
     type_ = jax.typeof(x)
     return type_.vma if hasattr(type_, "vma") else type_.mat.varying  # JAX 0.10 renamed it
 

@@ -657,8 +657,10 @@ def _moments(grid, ndim, second):
             lines, tilts = _marginals(weight, ramps, in_one_pass=True)
         else:
             lines = _lines(weight, ndim, lax.optimization_barrier)
-        total = jnp.sum(lines[0], axis=-1)
-        position = jnp.stack([sum / total for sum in _first_moments(lines, ramps)], axis=-1)
+        # A line's moment is divided by the line's own total, which was rounded as it was.
+        totals = [jnp.sum(line, axis=-1) for line in lines]
+        means = map(jnp.divide, _first_moments(lines, ramps), totals)
+        total, position = totals[-1], jnp.stack(list(means), axis=-1)
         if not second:
             return total, position
         central = _central(lines, tilts, _apart(ramps, position), position)

@@ -129,7 +129,14 @@ class ResultWriter:
         image_id: int | str | None = None,
         **_: Any,
     ) -> None:
-        """Append the N persons of one image; `boxes` and other fields of an image are not used."""
+        """Append the N persons of one image; other fields of an image are not used.
+
+        Args:
+          keypoints: [N, J, 2], (x, y) in pixels, continuous.
+          confidence: [N, J].
+          boxes: [N, 4] or None; not used.
+          image_id: as the annotation file has it; the next free number by default.
+        """
         image_id = self._ids.next(image_id)
         for points, probabilities in zip(keypoints, confidence, strict=True):
             entry = result_entry(

@@ -117,7 +117,13 @@ def oks_ap(
 def coco_entries(
     keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
 ) -> Entries:
-    """Truth and predictions of a split in COCO's format, images and persons numbered from 1."""
+    """Truth and predictions of a split in COCO's format, images and persons numbered from 1.
+
+    Args:
+      keypoints: [N, J, 2], (x, y) in pixels of the stored images, continuous.
+      confidence: [N, J]; a person's mean is its score.
+      evaluation_set: of the N persons.
+    """
     kept, _ = _trained(evaluation_set)
     truth = evaluation_set.truth
     assert truth.area is not None and truth.image_id is not None  # else `lacks` them

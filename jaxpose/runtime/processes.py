@@ -80,7 +80,7 @@ def _in_cluster() -> bool:
 
 
 def gather_over_processes(values: np.ndarray) -> np.ndarray:
-    """Every process's array [...], in its own precision, as [P, ...]."""
+    """Gather values [...] of the P processes, in their own precision, as [P, ...]."""
     values = np.asarray(values)
     if jax.process_count() == 1:
         return values[None]
@@ -93,7 +93,7 @@ def gather_over_processes(values: np.ndarray) -> np.ndarray:
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """The sum of every process's array, in its own precision; alone, the array itself."""
+    """Sum values [...] of all processes in their own precision: [...]; alone, the array itself."""
     if jax.process_count() == 1:
         return values
     return gather_over_processes(values).sum(axis=0, dtype=values.dtype)

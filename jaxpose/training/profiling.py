@@ -36,7 +36,7 @@ class StepProfiler:
 
         Args:
           step: number of the step that comes.
-          state: an array of the training state: the trace waits for it, so that it holds the
+          state: an array [...] of the training state: the trace waits for it, so that it holds the
             devices' work on all of its steps and on no earlier one.
 
         Returns:

@@ -288,7 +288,7 @@ def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
         ({"eval__batch_size": 0}, "eval.batch_size is 0"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"dtype": "float16"}, "dtype is 'float16'"),
-        ({"score": "pck"}, "score is 'pck'; choose one of"),
+        ({"score": "pckh"}, "score is 'pckh'; choose"),
         ({"data": "(('lsp',),)"}, r"config.data has \('lsp',\); write rows of \(name, weight\)"),
         ({"data": "1"}, "config.data has 1"),
         ({"validation": "(('lsp', 'test'),)"}, "config.validation has"),

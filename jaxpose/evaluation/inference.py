@@ -52,6 +52,8 @@ class Predictions(NamedTuple):
 class CropPoses(NamedTuple):
     """Poses in B crops, and what the confidence of their joints follows from.
 
+    Arrays of JAX inside of a program, of NumPy outside.
+
     Attributes:
       keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
       logits: [B, J], of the joints' presence.
@@ -59,9 +61,9 @@ class CropPoses(NamedTuple):
         (the root of its covariance's trace), in sides of the crop.
     """
 
-    keypoints: jax.Array
-    logits: jax.Array
-    log_spread: jax.Array
+    keypoints: Any
+    logits: Any
+    log_spread: Any
 
 
 def predict_crops(

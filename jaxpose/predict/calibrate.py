@@ -53,8 +53,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
         decoded = decode_image(split.source[index]["image"])
         if decoded is None:
             continue
-        example = {name: values[index] for name, values in truth.items()}
-        crop = geometry.example_crop(example, geometry.LSP_RULE)
+        crop = geometry.example_crop(truth.example(index), geometry.LSP_RULE)
         crops.append(geometry.crop_image(decoded[0], crop, estimator.image_size))
         matrices.append(geometry.crop_to_image(crop))
         rows.append(index)

@@ -86,7 +86,7 @@ class PoseEstimator:
         self._rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
-        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs)
+        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs).tolist()
         self._start()
 
     def _start(self) -> None:
@@ -299,14 +299,14 @@ class PoseEstimator:
             if not self._programs:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
-                function = {
+                functions: dict[str, Callable] = {
                     "plain": functools.partial(predict_poses, self.net),
                     "mirrored": functools.partial(predict_poses, self.net, flipped=self._mirror),
                     "maps": functools.partial(predict_maps, self.net),
-                }[kind]
+                }
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
-                program = jax.jit(function, compiler_options=compiler_options())
+                program = jax.jit(functions[kind], compiler_options=compiler_options())
                 self._programs[kind, rows] = program.lower(self._variables, crops).compile()
             return self._programs[kind, rows]
 

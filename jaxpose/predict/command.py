@@ -18,9 +18,10 @@ from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import MIN_CONFIDENCE
-from jaxpose.predict.estimator import PoseEstimator, Prediction
+from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, Plan, make_folder, plan
+from jaxpose.predict.prediction import Prediction
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window

@@ -195,6 +195,18 @@ def test_another_network_is_told_by_its_leaves(saved):
     assert "more)" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_loss_that_comes_or_goes_keeps_a_run_resumable(tmp_path):
+    """The log's sums are no part of the network: those that the checkpoint lacks start at 0."""
+    before = state(5)
+    sums = {"steps": np.float32(3), "loss": np.float32(0.5), "gone_loss": np.float32(0.25)}
+    save(tmp_path, 5, tree=lambda step: before._replace(sums=sums))
+    after, _ = store.restore_newest(tmp_path, state(0), free="sums")
+    expected = {name: np.float32(0) for name in before.sums} | {
+        name: sums[name] for name in ("steps", "loss")
+    }
+    assert_same(after, before._replace(sums=expected))
+
+
 def test_another_optimizer_is_told_by_its_leaves(saved):
     with pytest.raises(JaxposeError, match="opt_state.* absent there"):
         store.restore_newest(saved, state(name="adam"))

@@ -30,8 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import _compat
-from jaxpose.checkpoints import packed
-from jaxpose.checkpoints.kinds import KINDS
+from jaxpose.checkpoints import KINDS, packed
 from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError, first_line
 from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net

@@ -40,13 +40,13 @@ def run(values) -> None:
         return
     result = loop.train(values.config, values.workdir, profile_steps=values.profile_steps)
     if jax.process_index() == 0:
-        ended = f"stopped ({result['stopped']})" if result["stopped"] else "done"
-        score = "none" if result["score"] is None else f"{result['score']:.2f}"
+        ended = f"stopped ({result.stopped})" if result.stopped else "done"
+        score = "none" if result.score is None else f"{result.score:.2f}"
         print(
-            f"{ended} at step {result['step']} of {result['num_steps']}, best validation score "
+            f"{ended} at step {result.step} of {result.num_steps}, best validation score "
             f"{score}, in {values.workdir.rstrip('/')}"
         )
-    if values.config.report and values.config.test and result["stopped"] != "preemption":
+    if values.config.report and values.config.test and result.stopped != "preemption":
         evaluate_and_report(values.config, values.workdir)
 
 

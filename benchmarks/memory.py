@@ -16,12 +16,14 @@ import pathlib
 import tempfile
 import threading
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from configs import synthetic
+from jaxpose.data.batches import Batch
 from jaxpose.data.prepared import open_split
 from jaxpose.data.sampling import steps_per_epoch
 from jaxpose.network import PoseNet, initial_variables
@@ -104,18 +106,18 @@ def parts() -> None:
     state = jax.eval_shape(
         lambda: create_train_state(initial_variables(net, 0), optimizer, ema=False)
     )
-    shapes = {
-        "image": ((SIZE, SIZE, 3), np.uint8),
-        "keypoints": ((JOINTS, 2), np.float32),
-        "labeled": ((JOINTS,), bool),
-        "known": ((JOINTS,), bool),
-        "weight": ((), np.float32),
-        "readable": ((), bool),
-    }
-    batch = {
-        name: jax.ShapeDtypeStruct((BATCH, *shape), jnp.dtype(dtype))
-        for name, (shape, dtype) in shapes.items()
-    }
+
+    def rows(*shape: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((BATCH, *shape), jnp.dtype(dtype))
+
+    batch = Batch(
+        image=rows(SIZE, SIZE, 3, dtype=np.uint8),
+        keypoints=rows(JOINTS, 2, dtype=np.float32),
+        labeled=rows(JOINTS, dtype=bool),
+        known=rows(JOINTS, dtype=bool),
+        weight=rows(dtype=np.float32),
+        readable=rows(dtype=bool),
+    )
     print(f"{'batch':>7}  {'state MB':>8}  {'temporary MB':>12}  {'compiled in s':>13}")
     for count in (1, 4):
         step = make_train_step(

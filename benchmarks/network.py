@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import contest
+from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
@@ -116,27 +117,27 @@ def measure(
     ]
 
 
-def batch_of(size: int, image_size: int) -> dict[str, np.ndarray]:
+def batch_of(size: int, image_size: int) -> Batch:
     """A batch as the input pipeline makes it, every joint labeled."""
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
-        "keypoints": rng.random((size, JOINTS, 2), np.float32),
-        "labeled": np.ones((size, JOINTS), bool),
-        "known": np.ones((size, JOINTS), bool),
-        "weight": np.ones(size, np.float32),
-        "readable": np.ones(size, bool),
-    }
+    return Batch(
+        image=rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
+        keypoints=rng.random((size, JOINTS, 2), np.float32),
+        labeled=np.ones((size, JOINTS), bool),
+        known=np.ones((size, JOINTS), bool),
+        weight=np.ones(size, np.float32),
+        readable=np.ones(size, bool),
+    )
 
 
-def normalized(batch: dict[str, np.ndarray]) -> np.ndarray:
-    return (batch["image"] / np.float32(255) - np.float32(0.5)) * np.float32(2)
+def normalized(batch: Batch) -> np.ndarray:
+    return (batch.image / np.float32(255) - np.float32(0.5)) * np.float32(2)
 
 
-def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[float, float]:
+def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: Batch) -> tuple[float, float]:
     """Bytes that XLA counts of a program; multiply-adds of the network's forward pass."""
     portable = net.clone(portable=True)  # whose operations XLA can count
-    images = jax.ShapeDtypeStruct(batch["image"].shape, net.dtype)
+    images = jax.ShapeDtypeStruct(batch.image.shape, net.dtype)
     shapes = jax.eval_shape(
         functools.partial(portable.init, train=False), jax.random.key(0), images
     )
@@ -147,7 +148,7 @@ def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: dict) -> tuple[f
 
 
 def jax_forward(
-    net: PoseNet, variables: dict, batch: dict, compiling: dict | None
+    net: PoseNet, variables: dict, batch: Batch, compiling: dict | None
 ) -> tuple[contest.Call, float, float]:
     """Inference by jaxpose: the last block's keypoints and presence logits."""
 
@@ -171,7 +172,7 @@ def step_program(net: PoseNet, variables: dict, compiling: dict | None) -> tuple
 
 
 def jax_step(
-    net: PoseNet, variables: dict, batch: dict, compiling: dict | None
+    net: PoseNet, variables: dict, batch: Batch, compiling: dict | None
 ) -> tuple[contest.Call, float, float]:
     """A step of training by jaxpose; returns the loss."""
     program, state = step_program(net, variables, compiling)
@@ -188,7 +189,7 @@ def jax_step(
     return call, nbytes, PARTS_OF_A_STEP * multiply_adds
 
 
-def torch_parts(variables: dict, batch: dict, options: argparse.Namespace) -> tuple:
+def torch_parts(variables: dict, batch: Batch, options: argparse.Namespace) -> tuple:
     """PyTorch's network with jaxpose's weights, and the batch's images channels_last."""
     import torch
 
@@ -215,7 +216,7 @@ def cast(dtype: str) -> Callable:
 
 
 def torch_forward(
-    variables: dict, batch: dict, options: argparse.Namespace, dtype: str, *, compiled: bool
+    variables: dict, batch: Batch, options: argparse.Namespace, dtype: str, *, compiled: bool
 ) -> contest.Call:
     """Inference by PyTorch."""
     import torch
@@ -233,7 +234,7 @@ def torch_forward(
 
 
 def torch_step(
-    variables: dict, batch: dict, options: argparse.Namespace, dtype: str, *, compiled: bool
+    variables: dict, batch: Batch, options: argparse.Namespace, dtype: str, *, compiled: bool
 ) -> contest.Call:
     """A step of training by PyTorch; returns the loss before the update."""
     import torch
@@ -245,7 +246,7 @@ def torch_step(
     network, casting = torch.compile(model) if compiled else model, cast(dtype)
     device = images.device
     targets = [
-        torch.from_numpy(np.asarray(batch[name], np.float32)).to(device)
+        torch.from_numpy(np.asarray(getattr(batch, name), np.float32)).to(device)
         for name in ("keypoints", "labeled", "known")
     ]
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import contest
+from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
@@ -65,20 +66,20 @@ def parse() -> Any:
     return parser.parse_args()
 
 
-def random_batch(size: int, side: int) -> dict[str, np.ndarray]:
+def random_batch(size: int, side: int) -> Batch:
     """A batch of random images and keypoints."""
     rng = np.random.default_rng(0)
-    return {
-        "image": rng.integers(0, 256, (size, side, side, 3), np.uint8),
-        "keypoints": rng.uniform(0, 1, (size, JOINTS, 2)).astype(np.float32),
-        "labeled": rng.random((size, JOINTS)) < 0.8,
-        "known": np.ones((size, JOINTS), bool),
-        "weight": np.ones(size, np.float32),
-        "readable": np.ones(size, bool),
-    }
+    return Batch(
+        image=rng.integers(0, 256, (size, side, side, 3), np.uint8),
+        keypoints=rng.uniform(0, 1, (size, JOINTS, 2)).astype(np.float32),
+        labeled=rng.random((size, JOINTS)) < 0.8,
+        known=np.ones((size, JOINTS), bool),
+        weight=np.ones(size, np.float32),
+        readable=np.ones(size, bool),
+    )
 
 
-def stepper(options: Any, batch: dict, parts: int, compiling: dict | None) -> Any:
+def stepper(options: Any, batch: Batch, parts: int, compiling: dict | None) -> Any:
     """A function without arguments that takes the next training step and returns its loss."""
     net = PoseNet(num_joints=JOINTS, num_blocks=2, width=options.width)
     adam = optimizer.make_optimizer("adam", lambda step: 1e-3, clip_norm=1.0)

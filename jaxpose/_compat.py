@@ -8,8 +8,10 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable
 from typing import Any
+
+from jaxpose.errors import first_line
+from jaxpose.optional import import_optional
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,18 @@ def disable_orbax_preemption(manager: Any) -> None:
     Remove when ``CheckpointManagerOptions`` has a switch for it.
     """
     manager.reached_preemption = lambda step: False
+
+
+def tensorboard_events() -> tuple[Any, Any]:
+    """TensorboardX's protocol buffers (``Event``, ``SessionLog``) and its writer of event files.
+
+    The public ``SummaryWriter`` of tensorboardX 2.6 hands records to a thread; when a full disk
+    ends that thread, the tenth record after it blocks forever. ``EventsWriter`` writes in the
+    caller's thread and raises its errors. Remove when ``SummaryWriter`` reports a failed write.
+    """
+    protocol = import_optional("tensorboardX.proto.event_pb2", extra="train")
+    writers = import_optional("tensorboardX.event_file_writer", extra="train")
+    return protocol, writers.EventsWriter
 
 
 def end_grain_threads() -> None:
@@ -89,7 +103,7 @@ def npz_error_reason(error: Exception) -> str:
     """
     if "allow_pickle" in str(error):
         return "it holds Python objects, which are never loaded"
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+    return first_line(error)
 
 
 def is_cut_off_hdf5(error: Exception) -> bool:
@@ -141,14 +155,14 @@ def system_error_reason(text: str, numbers: tuple[int, ...]) -> str | None:
     return next((os.strerror(n) for n in numbers if os.strerror(n) in text), None)
 
 
-def patient_filesystem(
-    base: type, is_retriable: Callable[[Exception], bool], seconds: float
-) -> type:
+def patient_filesystem(base: type, seconds: float) -> type:
     """A gcsfs file system that repeats requests for so long while the store does not answer.
 
     gcsfs 2026.10 gives up after six tries, about half a minute; the number is bound where its
-    methods are decorated. Remove when the number of tries can be set.
+    methods are decorated, and ``gcsfs.retry`` is not in its documentation.
+    Remove when the number of tries can be set.
     """
+    retry = import_optional("gcsfs.retry", extra="cloud")
 
     class Patient(base):
         """`base`, with more tries."""
@@ -159,7 +173,7 @@ def patient_filesystem(
                 try:
                     return await super()._request(method, path, *args, **kwargs)
                 except Exception as error:
-                    if not (is_retriable(error) or isinstance(error, TimeoutError)):
+                    if not (retry.is_retriable(error) or isinstance(error, TimeoutError)):
                         raise
                     if time.monotonic() > end:
                         raise OSError(f"object storage does not answer: {error}") from error

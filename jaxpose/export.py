@@ -24,6 +24,7 @@ from jaxpose.evaluation.inference import predict_poses
 from jaxpose.network import make_net
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
+from jaxpose.storage import replace_file
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # that the jax.export artifact is lowered for
 OPSET = 18  # of ONNX; the runtimes of the last years read it
@@ -73,7 +74,7 @@ def export_network(
         raise JaxposeError(f"format {format!r} is unknown; choose one of {', '.join(FORMATS)}")
     out = pathlib.Path(out)
     if out.is_dir() or not out.parent.is_dir():
-        raise JaxposeError(f"{out} is no name of a file in a folder that exists; give one")
+        raise JaxposeError(f"{out} is not a file name in an existing folder; give one")
     _, variables, metadata, source = store.load_network(path, which=which)
     make, load = FORMATS[format]
     data = make(variables, metadata)
@@ -92,15 +93,9 @@ def export_network(
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
     beside = out.with_name(out.name + ".json")
-    _replace(beside, (json.dumps(recorded, indent=1) + "\n").encode())
-    _replace(out, data)
+    replace_file(beside, json.dumps(recorded, indent=1) + "\n")
+    replace_file(out, data)
     return Exported(out, beside, source, difference)
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def crop_program(

@@ -210,7 +210,8 @@ _SOURCES = {
     "box": _box_extent,
     "image": _image_extent,
 }
-_OLD_SOURCE = "picture"  # old spelling, in checkpoints written before 0.1.0
+# In checkpoints written before 0.1.0. Remove in 1.0.
+_OLD_SOURCE = "picture"  # old spelling
 _SOURCES[_OLD_SOURCE] = _image_extent
 
 

@@ -11,7 +11,7 @@ columns (the image's / 8).
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,6 @@ from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
 MOMENTUM = 0.99
-DECODING = {"grid", "temperature"}  # the soft-argmax's arguments
 SIZE_MULTIPLE = 32  # of an image's sides: the deepest level of a block has 1 / 32 of them
 
 
@@ -446,10 +445,12 @@ def make_net(
     unknown = sorted(arguments.keys() - PoseNet.__dataclass_fields__.keys())
     if unknown:
         raise JaxposeError(f"PoseNet has no argument {', '.join(unknown)}; update jaxpose")
-    try:  # heatmaps.py, which strangers lift out, has no error type of ours
-        soft_argmax(np.zeros((1, 1)), **{k: arguments[k] for k in DECODING & arguments.keys()})
-    except ValueError as error:
-        raise JaxposeError(str(error)) from error
+    grid = arguments.get("grid", PoseNet.grid)
+    temperature = arguments.get("temperature", PoseNet.temperature)
+    if grid not in get_args(Grid):
+        raise JaxposeError(f"grid is {grid!r}; choose one of {', '.join(get_args(Grid))}")
+    if not temperature > 0:
+        raise JaxposeError(f"temperature is {temperature}; it must be positive")
     return PoseNet(**arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, remat=remat)
 
 

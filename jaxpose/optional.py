@@ -7,7 +7,7 @@ from jaxpose.errors import JaxposeError
 
 
 def import_optional(module: str, *, extra: str) -> ModuleType:
-    """Imports a library that an extra of jaxpose installs, or says which extra that is.
+    """Import a library that an extra of jaxpose installs, or say which extra that is.
 
     Args:
       module: dotted name, such as ``"cv2"`` or ``"orbax.checkpoint"``.

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxpose import _compat
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.paths import is_remote, stored_path
 
@@ -50,7 +50,7 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
             raise FileNotFoundError(f"there is no bucket {bucket}")
     except Exception as error:  # gcsfs, google-auth and aiohttp raise kinds of their own
         raise JaxposeError(
-            f"{f'{what} ' if what else ''}{text} cannot be reached ({_first_line(error)}); check "
+            f"{f'{what} ' if what else ''}{text} cannot be reached ({first_line(error)}); check "
             "the bucket's name and your access to it. Credentials come from GOOGLE_APPLICATION_"
             "CREDENTIALS, `gcloud auth application-default login`, or the machine's service account"
         ) from error
@@ -75,16 +75,22 @@ def _use_gcsfs() -> None:
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     fsspec = import_optional("fsspec", extra="cloud")
     gcsfs = import_optional("gcsfs", extra="cloud")
-    retry = import_optional("gcsfs.retry", extra="cloud")
-    patient = _compat.patient_filesystem(gcsfs.GCSFileSystem, retry.is_retriable, RETRY_SECONDS)
+    patient = _compat.patient_filesystem(gcsfs.GCSFileSystem, RETRY_SECONDS)
     for name in ("gs", "gcs"):
         # What another process wrote is to be seen at once.
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
         fsspec.register_implementation(name, patient, clobber=True)
 
 
-def replace_file(path: pathlib.Path, data: bytes) -> None:
-    """Write a file in one move: a kill leaves the old one or the new one.
+def replace_file(path: pathlib.Path, content: bytes | str) -> None:
+    """Write a file in one move: a reader, or a run after a kill, finds the old one or the new one.
+
+    Args:
+      path: of the file, in a folder that exists or in a bucket; it may exist.
+      content: text is written as UTF-8.
+
+    Raises:
+      OSError: it cannot be written; the file that was there stays as it is.
 
     Example:
       >>> import pathlib, tempfile
@@ -94,7 +100,7 @@ def replace_file(path: pathlib.Path, data: bytes) -> None:
       b'{}'
     """
     with written_file(path) as local:
-        local.write_bytes(data)
+        local.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
@@ -158,7 +164,3 @@ def _files_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             yield from _files_below(path)
         else:
             yield path
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -377,7 +377,7 @@ def draw_number(image: np.ndarray, number: int, place: np.ndarray) -> np.ndarray
     Args:
       image: uint8 [H, W, 3].
       number: to write.
-      place: (x, y), the person's highest joint in pixels; the label stands above it.
+      place: [2], (x, y), the person's highest joint in pixels; the label stands above it.
 
     Returns:
       uint8 [H, W, 3], a new image.

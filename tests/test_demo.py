@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import io
 import json
 import os
@@ -21,6 +22,7 @@ from PIL import Image
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed
+from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.demo import response, server
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator
@@ -31,12 +33,18 @@ from tests.support.browser import open_browser
 PAGE = pathlib.Path(server.__file__).parent / "page"
 BOX = [60.0, 40.0, 90.0, 150.0]
 TOO_LARGE = 50_000_000  # bytes
+METADATA = small_estimator.METADATA._replace(
+    calibration=Calibration((0.0,) * len(small_estimator.METADATA.joints), presence=1.0, spread=0.0)
+)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
+    """Of a network whose joints stay apart in all rounds of the search, as a trained one's do."""
     path = tmp_path_factory.mktemp("demo") / "tiny.npz"
-    return packed.pack(small_estimator.variables(), small_estimator.METADATA, path)
+    variables = copy.deepcopy(small_estimator.variables())
+    variables["params"]["block1_b"]["heatmaps"] *= 3.0
+    return packed.pack(variables, METADATA, path)
 
 
 @pytest.fixture(scope="module")

@@ -272,7 +272,7 @@ def test_what_cannot_work_is_said(packed, tmp_path):
     with pytest.raises(JaxposeError, match="format 'tflite' is unknown; choose one of jax, onnx"):
         export.export_network(packed, tmp_path / "pose", format="tflite")
     for out in (tmp_path, tmp_path / "absent" / "pose.jax"):
-        with pytest.raises(JaxposeError, match="is no name of a file in a folder that exists"):
+        with pytest.raises(JaxposeError, match="is not a file name in an existing folder"):
             export.export_network(packed, out)
     with pytest.raises(JaxposeError, match="no checkpoint in"):
         export.export_network(tmp_path, tmp_path / "pose.jax")

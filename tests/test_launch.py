@@ -55,7 +55,7 @@ def test_help_names_the_flags(capsys):
         ({"image_size": 40}, "image_size 40 is not divisible by 32"),
         (
             {"data": "(('lsp/person_centric', 1.0),)"},
-            "python -m tfds_builders lsp/person_centric --source",
+            "prepare it with its builder (`python -m tfds_builders`",
         ),
         ({"network__width": 20}, "width is 20; it must be a multiple of 18"),
         ({"init_from": "nowhere"}, "no checkpoint in nowhere"),

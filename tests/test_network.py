@@ -315,7 +315,8 @@ def test_images_that_were_not_normalized_are_refused():
     ("changes", "says"),
     [
         ({"grid": "pixel"}, "'pixel'"),
-        ({"temperature": 0.0}, "temperature=0.0"),
+        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
         ({"depth": 3}, "no argument depth"),
     ],
 )

@@ -140,12 +140,16 @@ def distributions(requirements: list[str]) -> set[str]:
 
 
 def optional_imports(path: pathlib.Path) -> list[tuple[str, str]]:
-    """The (library, extra) of every call of import_optional in a file."""
-    return [
-        (node.args[0].value.split(".")[0], node.keywords[0].value.value)
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_optional"
-    ]
+    """The (library, extra) of every call in a file of import_optional, or of progress_bar."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+        if name in ("import_optional", "progress_bar"):
+            extra = next(keyword.value for keyword in node.keywords if keyword.arg == "extra")
+            library = node.args[0].value if name == "import_optional" else "tqdm"
+            if isinstance(extra, ast.Constant):  # progress_bar passes on what it was given
+                found.append((library.split(".")[0], extra.value))
+    return found
 
 
 def statements(node: ast.AST, *, guarded: bool) -> Iterator[ast.AST]:

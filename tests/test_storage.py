@@ -1,5 +1,6 @@
 """Paths on this machine and in a bucket; what can be said of the latter without a store."""
 
+import os
 import pathlib
 import sys
 
@@ -40,6 +41,26 @@ def test_a_file_is_replaced_in_one_move(tmp_path):
     replace_file(file, b"new")
     assert file.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_move_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    """Until the move the old file is intact; a failure leaves it, and nothing beside it."""
+    file = tmp_path / "evaluation.json"
+    replace_file(file, "ä\n")
+    assert file.read_bytes() == b"\xc3\xa4\n"
+    replace = os.replace
+
+    def failing(source, target):
+        assert file.read_bytes() == b"\xc3\xa4\n" and pathlib.Path(source).read_bytes() == b"new"
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError, match="disk full"):
+        replace_file(file, b"new")
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [(file.name, b"\xc3\xa4\n")]
+    monkeypatch.setattr(os, "replace", replace)
+    replace_file(file, b"new")
+    assert file.read_bytes() == b"new"
 
 
 def test_absolute(tmp_path, monkeypatch):

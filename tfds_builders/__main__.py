@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error}; mend it and run the same command again", file=sys.stderr)
+        print(f"error: {error}; fix it and re-run the command", file=sys.stderr)
         return 1
     except RuntimeError as error:
         if not _is_full_disk(error):
@@ -121,7 +121,7 @@ def _option_modules() -> list[types.ModuleType]:
 
 
 def build(options: argparse.Namespace) -> None:
-    """Prepares the data set and prints what it found.
+    """Prepare the data set and print what it found.
 
     Raises:
       BuildError: no such data set, wrong sources, files that cannot be read.

@@ -128,7 +128,7 @@ def small(number: float) -> np.ndarray | float:
 
 
 def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joints: np.ndarray):
-    """Writes images and joints.mat.
+    """Write images and joints.mat.
 
     Args:
       folder: of the release.
@@ -308,7 +308,7 @@ def draw_coco(folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Writes the dummy data of all four."""
+    """Write the dummy data of all four."""
     drawings = {"lsp": draw_lsp, "lspet": draw_lspet, "mpii": draw_mpii, "coco": draw_coco}
     for name, draw in drawings.items():
         draw(HERE / name / "dummy_data")

@@ -1,4 +1,4 @@
-"""The error for everything that whoever builds a data set can mend."""
+"""The error for what a user who prepares a data set can fix."""
 
 
 class BuildError(Exception):

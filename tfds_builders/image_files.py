@@ -69,7 +69,7 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def prepare(data: bytes) -> EncodedImage:
-    """Checks that an image decodes to its end, and encodes it again only where it has to.
+    """Check that an image decodes to its end, and encode it again only where it has to.
 
     Raises:
       ReadError: the image is truncated or no image; the message says why.
@@ -207,7 +207,7 @@ def _reason(error: Exception) -> str:
 def read_all(
     requests: Iterable[tuple[Tag, Files, str]], process: Callable[[bytes, Tag], Result]
 ) -> Iterator[tuple[Tag, str, Result | ReadError]]:
-    """Reads files one after the other and processes them in threads, a few ahead.
+    """Read files one after the other and process them in threads, a few ahead.
 
     Args:
       requests: (tag, files, name); sorted here into the order in which reading is fastest.

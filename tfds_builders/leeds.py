@@ -110,7 +110,7 @@ def sample_sizes(release: Release) -> dict[int, tuple[int, int]]:
 def check_joints_fit(
     release: Release, sizes: dict[int, tuple[int, int]], xy: np.ndarray, labeled: np.ndarray
 ) -> None:
-    """Raises BuildError where the joints cannot be these images' own.
+    """Raise BuildError where the joints cannot be these images' own.
 
     Single joints of the releases lie far outside their image; one image in twenty does not.
     """

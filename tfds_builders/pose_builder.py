@@ -132,9 +132,9 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 yield tag, result
 
     def refuse_if_strict(self, what: str) -> None:
-        """Raises BuildError with `strict`, naming what would be left out."""
+        """Raise BuildError with `strict`, naming what would be left out."""
         if self.strict:
-            raise BuildError(f"{what}; mend it, or build without --strict")
+            raise BuildError(f"{what}; fix it, or build without --strict")
 
 
 def _encodable(value: Any) -> Any:

@@ -35,7 +35,7 @@ class Report:
         self.left_out[reason].append(who)
 
     def remark(self, text: str, count: int = 1) -> None:
-        """Counts something that was borne without leaving anybody out."""
+        """Count something that was tolerated without dropping any person."""
         self.remarks[text] += count
 
     def lines(self, names_shown: int | None = MAX_NAMES_SHOWN) -> list[str]:

@@ -170,7 +170,8 @@ def _open_archive(path: pathlib.Path) -> Files:
     except ARCHIVE_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BuildError(
-            f"{path} is no whole archive ({reason}); fetch it again or name the extracted folder"
+            f"{path} is not an intact archive ({reason}); fetch it again or name the extracted "
+            "folder"
         ) from error
 
 

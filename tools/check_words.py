@@ -70,6 +70,22 @@ TERMS = (
     Term(r"(?:score|mean_pose|constant)_answers|answer_crops|answers_of", "predictions"),
     Term(r"processes\.(?:meet|leave)", "processes.barrier, processes.abort"),
     Term(r"geometry\.cut", "geometry.crop_image"),
+    # Phrases that a reader has to read twice.
+    Term(r"checkpoint before it is whole", "the previous checkpoint is intact"),
+    Term(r"mend the permissions", "fix the permissions"),
+    Term(r"free space or", "free disk space or"),
+    Term(r"start the same command again", "re-run the command"),
+    Term(r"whom it holds", "example index (-1 for padding)"),
+    Term(r"(?:the lower the|lower is) calmer", "lower is smoother"),
+    Term(r"a calm video", "smooth the keypoints"),
+    Term(r"is no (?:valid )?config", "is not a valid config"),
+    Term(r"is no whole", "is not an intact"),
+    Term(r"mend(?:s|ed)? (?:it|them)", "fix"),
+    Term(r"are else handed back", "otherwise returned to the OS"),
+    Term(r"borne without leaving anybody out", "tolerated without dropping any person"),
+    Term(r"(?:the|s) wider look", "re-detection"),
+    Term(r"better answer for more time", "higher accuracy, slower"),
+    Term(r"who has no scale has no crop", "people without a scale get no crop"),
 )
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxpose import PoseNet
+from jaxpose.data.batches import Batch
 from jaxpose.network import initial_variables
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard
 from jaxpose.training.optimizer import make_optimizer, make_schedule
@@ -155,13 +156,14 @@ def count_sums(blocks: int) -> str:
     state = create_train_state(variables, optimizer, ema=False)
     step = make_train_step(net, optimizer, probability_weight=0.01)
     count = jax.local_device_count()
-    batch = {
-        "image": np.zeros((count, 32, 32, 3), np.uint8),
-        "keypoints": np.zeros((count, 3, 2), np.float32),
-        **{name: np.ones((count, 3), bool) for name in ("labeled", "known")},
-        "weight": np.ones(count, np.float32),
-        "readable": np.ones(count, bool),
-    }
+    batch = Batch(
+        image=np.zeros((count, 32, 32, 3), np.uint8),
+        keypoints=np.zeros((count, 3, 2), np.float32),
+        labeled=np.ones((count, 3), bool),
+        known=np.ones((count, 3), bool),
+        weight=np.ones(count, np.float32),
+        readable=np.ones(count, bool),
+    )
     state = replicate(jax.tree.map(np.asarray, state))
     program = parallel(step).lower(state, shard(batch)).compile().as_text()
     norms = measure(net).norms

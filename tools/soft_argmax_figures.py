@@ -415,7 +415,7 @@ FIGURES = {
 
 
 def main() -> None:
-    """Writes the figures."""
+    """Write the figures."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
         (FOLDER / f"{name}.svg").write_text(draw().svg())

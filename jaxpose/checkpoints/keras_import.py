@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxpose import _compat
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet
 from jaxpose.optional import import_optional
@@ -103,7 +103,7 @@ def load(
     num_joints: int | None = None,
     num_context_maps: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads the authors' weights file.
+    """Read the authors' weights file.
 
     Args:
       path: the HDF5 file, weights alone or a whole Keras model.
@@ -141,7 +141,7 @@ def convert(
     num_joints: int | None = None,
     num_context_maps: int | None = None,
 ) -> tuple[CheckpointMetadata, pathlib.Path]:
-    """Turns the authors' weights file into a checkpoint of ours.
+    """Turn the authors' weights file into a checkpoint of ours.
 
     Args:
       path: the HDF5 file.
@@ -395,8 +395,7 @@ def _reading(group: str):
     try:
         yield
     except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error.args[0]) if error.args else type(error).__name__
-        raise _GroupError(group, reason.splitlines()[0] if reason else repr(error)) from error
+        raise _GroupError(group, first_line(error)) from error
 
 
 def _said(layer: str | tuple[str, int], weight: str) -> str:

@@ -11,6 +11,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.skeleton import Skeleton, skeleton_of
 
+KINDS = ("best", "latest")  # of the checkpoints of a workdir
 FORMAT = 1  # of the JSON; a newer one is refused
 
 

@@ -4,6 +4,7 @@ A packed checkpoint is an .npz of the variables by name, kernels in float16 and 
 and its metadata as JSON text. Every command that takes a checkpoint takes one.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import numpy as np
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.npz import read_npz
-from jaxpose.storage import open_path
+from jaxpose.storage import open_path, replace_file
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -62,9 +63,9 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
     if wide:
         raise JaxposeError(f"{wide[0]} has values that float16 cannot hold")
     arrays[METADATA] = np.array(json.dumps(metadata.to_json()))
-    temporary = path.with_suffix(".new.npz")
-    np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    os.replace(temporary, path)
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    replace_file(path, content.getvalue())
     return path
 
 

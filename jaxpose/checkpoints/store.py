@@ -31,8 +31,8 @@ import numpy as np
 
 from jaxpose import _compat
 from jaxpose.checkpoints import packed
-from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
-from jaxpose.errors import JaxposeError
+from jaxpose.checkpoints.metadata import KINDS, CheckpointMetadata, read_json
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional
 from jaxpose.paths import is_remote
@@ -40,7 +40,6 @@ from jaxpose.runtime import processes
 from jaxpose.storage import absolute, move_folder, open_path, remove_folder
 
 FILES = "files.json"  # of a checkpoint
-KINDS = ("best", "latest")  # what a workdir keeps
 ASIDE = re.compile(
     r"(\d+)\.replaced_by_(\d+)"
 )  # a checkpoint until the one that replaces it is there
@@ -202,7 +201,7 @@ def finish(manager) -> None:
 def _save_error(folder, error: Exception) -> JaxposeError:
     return JaxposeError(
         f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are intact. "
-        "Free space or mend the permissions, then start the same command again"
+        "Free disk space or fix the permissions, then re-run the command"
     )
 
 
@@ -218,10 +217,12 @@ def _reason(error: Exception) -> str:
         cause = cause.__cause__ or cause.__context__
     text = "\n".join(texts)
     of_system = _compat.tensorstore_reason(text) or _compat.system_error_reason(text, SYSTEM_ERRORS)
-    return of_system or (str(error).strip().splitlines() or [repr(error)])[0][:160]
+    return of_system or first_line(error)
 
 
-def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata] | None:
+def restore_newest(
+    folder: pathlib.Path, like: Any, *, free: str = ""
+) -> tuple[Any, CheckpointMetadata] | None:
     """The newest readable checkpoint of a folder as (tree, metadata); None where there is none.
 
     One that cannot be read is named in a warning and the one before it is taken.
@@ -229,6 +230,8 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
     Args:
       folder: of `open_manager`.
       like: a tree of arrays of the expected structure, shapes and dtypes.
+      free: name of a field of `like`, a flat dict, that need not agree with the checkpoint's:
+        entries that the checkpoint lacks are those of `like`, and further ones are dropped.
 
     Raises:
       JaxposeError: checkpoints are there and none can be read, or one is of another network.
@@ -238,7 +241,7 @@ def restore_newest(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMeta
         return None
     for step in steps:
         try:
-            return _read(folder / str(step), like)
+            return _read(folder / str(step), like, free=free)
         except JaxposeError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a corrupt file
@@ -363,8 +366,8 @@ def load_network(
     return Network(net, variables, metadata, source)
 
 
-def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
-    """(tree, metadata) of one checkpoint, as it was saved.
+def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, CheckpointMetadata]:
+    """(tree, metadata) of one checkpoint, as it was saved but for its `free` field.
 
     Raises:
       JaxposeError: it is of another network, or of a newer jaxpose.
@@ -378,13 +381,24 @@ def _read(folder: pathlib.Path, like: Any) -> tuple[Any, CheckpointMetadata]:
     with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
         stored = handler.metadata(path).tree
         if like is None:
-            like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
+            like = _zeros(stored)
+        wanted = getattr(like, free) if free else {}
+        if free:
+            like = like._replace(**{free: _zeros(stored[free])})
         _check_leaves(_shapes(stored), like, folder)
         like = jax.tree.map(np.asarray, like)
         tree = handler.restore(path, args=ocp.args.StandardRestore(like))
     if checksum(tree, record) != record.get("checksum"):
         raise ValueError("its content is not what was saved")
+    if free:
+        found = getattr(tree, free)
+        tree = tree._replace(**{free: {name: found.get(name, wanted[name]) for name in wanted}})
     return tree, metadata
+
+
+def _zeros(stored: Any) -> Any:
+    """A tree of zeros like one that Orbax describes."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
 
 
 def _check_files(folder: pathlib.Path) -> None:
@@ -392,13 +406,13 @@ def _check_files(folder: pathlib.Path) -> None:
 
     Orbax reads all files at once and, where one fails, leaves the other reads behind, which then
     complain of a closed event loop. So it never sees a damaged one. A checkpoint without the list
-    (of an older jaxpose) is known by the checksum of its content alone.
+    (from before 0.1.0; read until 1.0) is known by the checksum of its content alone.
     """
     if not (folder / FILES).exists():
         return
     listed = json.loads((folder / FILES).read_text(encoding="utf-8"))
     if not isinstance(listed, dict):
-        raise ValueError(f"{FILES} is no list of files")
+        raise ValueError(f"{FILES} is not a list of files")
     present = _files(folder)
     for name, (size, crc) in listed.items():
         if name not in present:

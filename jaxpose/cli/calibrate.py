@@ -1,7 +1,7 @@
 """``jaxpose calibrate CHECKPOINT FILE.npz``: fit the confidence of a checkpoint."""
 
 from jaxpose.cli.predict import CHECKPOINT
-from jaxpose.paths import local_path
+from jaxpose.paths import local_path, stored_path
 
 
 def add(commands) -> None:
@@ -13,7 +13,7 @@ def add(commands) -> None:
         "truth, prints how well it separates right from wrong, and writes the checkpoint with it "
         "as one packed file.",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=local_path, help=CHECKPOINT)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
     parser.add_argument("file", metavar="FILE.npz", type=local_path)
     parser.add_argument(
         "--data",
@@ -23,7 +23,10 @@ def add(commands) -> None:
         "%(default)s)",
     )
     parser.add_argument(
-        "--data_dir", default="", help="folder of the prepared data sets (default: TFDS's own)"
+        "--data_dir",
+        type=stored_path,
+        default="",
+        help="folder of the prepared data sets (default: TFDS's own)",
     )
     parser.set_defaults(run=run)
 

@@ -1,5 +1,6 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
+from jaxpose.checkpoints.metadata import KINDS
 from jaxpose.cli.predict import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
@@ -28,7 +29,7 @@ def add(commands) -> None:
         "Runtime and others (default: onnx where OUT ends in .onnx, else jax)",
     )
     parser.add_argument(
-        "--which", choices=("best", "latest"), default="best", help="of a workdir's checkpoints"
+        "--which", choices=KINDS, default=KINDS[0], help="of a workdir's checkpoints"
     )
     parser.set_defaults(run=run)
 

@@ -80,7 +80,7 @@ def add(commands) -> None:
         "--smooth",
         type=_frequency,
         metavar="HZ",
-        help="of videos: filter jitter; 1 is a good start, the lower the calmer",
+        help="of videos: smooth the keypoints; 1 is a good start, lower is smoother",
     )
     parser.add_argument(
         "--webcam",

@@ -49,7 +49,7 @@ class NameIndex:
     """
 
     def __init__(self, names: Iterable[str]):
-        """Takes the names; those that occur twice count once."""
+        """Take the names; those that occur twice count once."""
         self._named: dict[str, list[tuple[str, _Parts]]] = {}
         for name in dict.fromkeys(names):
             parsed = _parse(name)

@@ -45,7 +45,7 @@ ERASED_SIDE = (0.1, 0.4)
 
 
 def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> Crop:
-    """Moves a crop at random, then turns, scales and mirrors it about its own center.
+    """Move a crop at random, then turn, scale and mirror it about its own center.
 
     Args:
       rng: five numbers are drawn from it whatever is switched on, so that a switch does not
@@ -86,7 +86,7 @@ def _own_generator(rng: np.random.Generator, purpose: int) -> np.random.Generato
 
 
 def erase(rng: np.random.Generator, image: np.ndarray, fraction: float) -> np.ndarray:
-    """Fills a random rectangle of a fraction of the images with noise, in place.
+    """Fill a random rectangle of a fraction of the images with noise, in place.
 
     The rectangle's sides are uniform in `ERASED_SIDE` of the image's. In half of the cases every
     pixel is drawn anew, in the others the whole rectangle has one color. What it covers stays
@@ -119,7 +119,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # of Rec. 601
 
 
 def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
-    """Changes brightness, saturation and the balance of the channels at random, in place.
+    """Change brightness, saturation and the balance of the channels at random, in place.
 
     One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moves to or
     from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform in

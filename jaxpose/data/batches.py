@@ -35,6 +35,32 @@ from jaxpose.geometry import (
 from jaxpose.skeleton import flip_permutation, joint_index
 
 
+class Batch(NamedTuple):
+    """A batch of B crops of side S with J joints.
+
+    Attributes:
+      image: uint8 [B, S, S, 3].
+      keypoints: float32 [B, J, 2], (x, y) in [0, 1] of the crop; 0 where not labeled.
+      labeled: bool [B, J], whether the position is known and inside the crop.
+      known: bool [B, J], whether the data set annotates the joint.
+      weight: float32 [B], 0 for padding and unreadable images, else 1.
+      readable: bool [B], False where the image did not decode: black, weight 0, nothing labeled or
+        known.
+      index: int64 [B], position in the concatenation of the splits (see ``example_name``), -1 for
+        padding. None in what a training step is given, as `crop_to_image`.
+      crop_to_image: float64 [B, 2, 3], from the crop's coordinates to pixels of the image.
+    """
+
+    image: Any
+    keypoints: Any
+    labeled: Any
+    known: Any
+    weight: Any
+    readable: Any
+    index: Any = None
+    crop_to_image: Any = None
+
+
 def train_batches(
     splits: WeightedSplits,
     *,
@@ -48,7 +74,7 @@ def train_batches(
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> "Batches":
+) -> "Batches[Batch]":
     """Endless batches of augmented crops.
 
     An epoch draws each person of a split ``floor(weight)`` times, and a random subset of its
@@ -70,12 +96,8 @@ def train_batches(
       process_count: ... of how many.
 
     Returns:
-      An iterator of dicts, B = batch_size / process_count rows each: ``image`` uint8 [B, S, S, 3],
-      ``keypoints`` float32 [B, J, 2] in [0, 1] of the crop (0 where not labeled), ``labeled``
-      bool [B, J] (known position inside the crop), ``known`` bool [B, J], ``weight`` float32 [B],
-      ``index`` int64 [B] (position in the concatenation of the splits, see ``example_name``),
-      ``readable`` bool [B] (False where the image did not decode: black, weight 0, nothing
-      labeled or known) and ``crop_to_image`` float64 [B, 2, 3]. Close it when done.
+      An iterator of ``Batch`` of NumPy arrays, B = batch_size / process_count rows each. Close it
+      when done.
 
     Raises:
       JaxposeError: an epoch has no full batch, the batch does not divide among the processes, a
@@ -105,7 +127,7 @@ def evaluation_batches(
     workers: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> "Batches":
+) -> "Batches[Batch]":
     """Every person of a split once, in order, nothing random.
 
     Args:
@@ -119,7 +141,7 @@ def evaluation_batches(
       process_count: as in ``train_batches``.
 
     Returns:
-      An iterator of ceil(N / batch_size) dicts as ``train_batches`` gives; the same number in
+      An iterator of ceil(N / batch_size) ``Batch``; the same number in
       every process. Rows beyond the last person are padding: black, ``index`` -1, weight 0,
       nothing known, ``readable``.
 
@@ -177,7 +199,7 @@ class Reader(NamedTuple):
 def readers_of(
     splits: WeightedSplits, rules: Sequence[CropRule], joints: Sequence[str]
 ) -> list[Reader]:
-    """Matches the joints of each split to the network's, by name."""
+    """Match the joints of each split to the network's, by name."""
     readers = []
     for (split, _), rule in zip(splits, rules, strict=True):
         order = joint_index(split.joints, joints)
@@ -197,7 +219,7 @@ class BatchMaker(NamedTuple):
     num_joints: int
     augmentation: Augmentation | None
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
+    def __call__(self, step: int) -> Batch:
         rows = self.plan.rows(step)
         batch = _empty_batch(len(rows), self.image_size, self.num_joints)
         # One stage after the other, not one person after the other: a stage's code and tables
@@ -208,13 +230,13 @@ class BatchMaker(NamedTuple):
         shown = [person for person in persons if self._show(batch, person)]
         if self.augmentation is not None:
             for person in shown:
-                image = batch["image"][person.place]
+                image = batch.image[person.place]
                 color(person.rng, image, self.augmentation.color)
                 erase(person.rng, image, self.augmentation.erase)
         return batch
 
     def _read(self, place: int, row: Row) -> "_Person":
-        """Fetches one person, image still encoded, and finds the crop."""
+        """Fetch one person, image still encoded, and find the crop."""
         index = row.index
         for reader in self.readers:
             if index < len(reader.split.source):
@@ -226,18 +248,18 @@ class BatchMaker(NamedTuple):
             crop = sample(row.rng, crop, self.augmentation)
         return _Person(place, row.index, row.rng, reader, example, crop)
 
-    def _show(self, batch: dict[str, np.ndarray], person: "_Person") -> bool:
-        """Writes the crop's image; an unreadable one leaves its row as padding is."""
+    def _show(self, batch: Batch, person: "_Person") -> bool:
+        """Write the crop's image; an unreadable one leaves its row as padding is."""
         place, crop = person.place, person.crop
         decoded = decode(person.example["image"], reduction=reduction(crop.side, self.image_size))
         if decoded is None:
-            batch["readable"][place] = False
-            batch["weight"][place] = 0
-            for name in ("keypoints", "labeled", "known"):
-                batch[name][place] = 0
+            batch.readable[place] = False
+            batch.weight[place] = 0
+            for column in (batch.keypoints, batch.labeled, batch.known):
+                column[place] = 0
             return False
         image, reduced = decoded
-        crop_image(image, crop, self.image_size, reduced=reduced, out=batch["image"][place])
+        crop_image(image, crop, self.image_size, reduced=reduced, out=batch.image[place])
         return True
 
 
@@ -252,31 +274,31 @@ class _Person(NamedTuple):
     crop: Crop
 
 
-def _place_joints(batch: dict[str, np.ndarray], person: _Person) -> None:
-    """Writes everything but the image: joints and masks by the network's names."""
+def _place_joints(batch: Batch, person: _Person) -> None:
+    """Write everything but the image: joints and masks by the network's names."""
     place, reader, example = person.place, person.reader, person.example
     order = reader.mirrored if person.crop.flip else reader.order
     matrix = crop_to_image(person.crop)
     points = apply_affine(invert_affine(matrix), np.asarray(example["keypoints"]))[order]
     inside = ((points >= 0) & (points <= 1)).all(axis=-1)
     labeled = np.asarray(example["labeled"])[order] & (order >= 0) & inside
-    batch["index"][place] = person.index
-    batch["weight"][place] = 1
-    batch["crop_to_image"][place] = matrix
-    batch["known"][place] = (order >= 0) & reader.annotated[order]
-    batch["labeled"][place] = labeled
-    batch["keypoints"][place] = np.where(labeled[:, None], points, 0.0)
+    batch.index[place] = person.index
+    batch.weight[place] = 1
+    batch.crop_to_image[place] = matrix
+    batch.known[place] = (order >= 0) & reader.annotated[order]
+    batch.labeled[place] = labeled
+    batch.keypoints[place] = np.where(labeled[:, None], points, 0.0)
 
 
-def _empty_batch(rows: int, size: int, joints: int) -> dict[str, np.ndarray]:
+def _empty_batch(rows: int, size: int, joints: int) -> Batch:
     """A batch of nothing but padding."""
-    return {
-        "image": np.zeros((rows, size, size, 3), np.uint8),
-        "keypoints": np.zeros((rows, joints, 2), np.float32),
-        "labeled": np.zeros((rows, joints), bool),
-        "known": np.zeros((rows, joints), bool),
-        "weight": np.zeros(rows, np.float32),
-        "index": np.full(rows, -1, np.int64),
-        "readable": np.ones(rows, bool),
-        "crop_to_image": np.tile(np.eye(2, 3), (rows, 1, 1)),
-    }
+    return Batch(
+        image=np.zeros((rows, size, size, 3), np.uint8),
+        keypoints=np.zeros((rows, joints, 2), np.float32),
+        labeled=np.zeros((rows, joints), bool),
+        known=np.zeros((rows, joints), bool),
+        weight=np.zeros(rows, np.float32),
+        readable=np.ones(rows, bool),
+        index=np.full(rows, -1, np.int64),
+        crop_to_image=np.tile(np.eye(2, 3), (rows, 1, 1)),
+    )

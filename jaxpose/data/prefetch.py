@@ -7,18 +7,18 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-
-import numpy as np
+from typing import Generic, TypeVar
 
 from jaxpose import _compat
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
+T = TypeVar("T")
 _ENDLESS = 2**40  # steps; Grain wants a length
 _RESTARTS = 3  # of workers that were killed, before we give up
 
 
-class Batches:
+class Batches(Generic[T]):
     """Iterator of batches that are made ahead, in threads or worker processes.
 
     Workers that are killed (out of memory, say) are started again where they stopped, with a
@@ -32,7 +32,7 @@ class Batches:
       workers: processes; 0 makes batches in threads of this one.
     """
 
-    def __init__(self, maker: Callable[[int], dict], *, start: int, stop: int | None, workers: int):
+    def __init__(self, maker: Callable[[int], T], *, start: int, stop: int | None, workers: int):
         self._maker = maker
         self._next = start
         self._stop = _ENDLESS if stop is None else stop
@@ -61,10 +61,10 @@ class Batches:
         # Not __del__: at the interpreter's end it would come after what it needs is gone.
         self._end = weakref.finalize(self, _end, iterator, self._workers > 0)
 
-    def __iter__(self) -> "Batches":
+    def __iter__(self) -> "Batches[T]":
         return self
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> T:
         if not self._end.alive or self._next >= self._stop:
             self.close()
             raise StopIteration
@@ -96,13 +96,13 @@ class Batches:
         self._start()
 
     def close(self) -> None:
-        """Ends threads and workers; closing twice does nothing more."""
+        """End threads and workers; closing twice does nothing more."""
         self._iterator = None
         self._end()
 
 
 def _end(iterator, workers: bool) -> None:
-    """What is left to do when nobody wants another batch."""
+    """End the threads or workers of an iterator."""
     iterator.close()
     if workers:
         _compat.end_grain_threads()
@@ -122,7 +122,7 @@ def _one_thread_per_call() -> None:
 
 
 def _start_worker(worker: int, count: int) -> None:
-    """Runs first in every worker process."""
+    """Run first in every worker process."""
     del worker, count
     _one_thread_per_call()
     # Ctrl-C and a cluster's SIGTERM reach the whole process group: the main process decides.

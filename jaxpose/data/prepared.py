@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose.data.images import read_header
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.storage import open_path
 
-_OLD_LABELED = "labelled"  # old spelling, in data sets prepared before 0.1.0
+# In data sets prepared before 0.1.0. Remove in 1.0.
+_OLD_LABELED = "labelled"  # old spelling
+# The builders are not known here: this has to be true for those of users too.
+_ADVICE = (
+    "prepare it with its builder (`python -m tfds_builders` for those that come with jaxpose; "
+    "docs/own_data.md has the others)"
+)
 
 
 class PreparedSplit(NamedTuple):
@@ -62,7 +68,7 @@ def default_data_dir() -> pathlib.Path:
 
 
 def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
-    """Opens one split of a data set that ``python -m tfds_builders`` has prepared.
+    """Open one split of a prepared data set.
 
     Args:
       name: the data set, with its configuration where it has several: ``"lsp/person_centric"``,
@@ -75,7 +81,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
       The split of the newest version there.
 
     Raises:
-      JaxposeError: it is not there (the command that prepares it is named), or not readable.
+      JaxposeError: it is not there (the message says how to prepare it), or not readable.
     """
     folder = _newest_version(name, data_dir)
     tfds = import_optional("tensorflow_datasets", extra="train")
@@ -93,8 +99,8 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         ignored = tuple(metadata.get("ignored", {}).get(split, ()))
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise JaxposeError(
-            f"{folder} is not an intact prepared data set ({_first_line(error)}); "
-            f"delete it and run: {_command(name, data_dir)}"
+            f"{folder} is not an intact prepared data set ({first_line(error)}); "
+            f"delete it, then {_ADVICE}"
         ) from error
     if split not in splits:
         raise JaxposeError(f"{name} has no split {split!r}; it has: {', '.join(splits)}")
@@ -102,8 +108,8 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         source = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
     except (ValueError, OSError, RuntimeError) as error:
         raise JaxposeError(
-            f"the files of {name} {split} in {folder} cannot be read ({_first_line(error)}); "
-            f"delete the folder and run: {_command(name, data_dir)}"
+            f"the files of {name} {split} in {folder} cannot be read ({first_line(error)}); "
+            f"delete the folder, then {_ADVICE}"
         ) from error
     return PreparedSplit(
         name,
@@ -135,19 +141,7 @@ def _newest_version(name: str, data_dir: str) -> pathlib.Path:
         named = ", ".join(f"{name}/{config}" for config in configs)
         raise JaxposeError(f"data set {name!r} has several configurations; name one: {named}")
     elsewhere = "" if data_dir else "name the folder that holds it by --config.data_dir, or "
-    raise JaxposeError(
-        f"data set {name!r} is not prepared in {place}; {elsewhere}run: {_command(name, data_dir)}"
-    )
-
-
-def _command(name: str, data_dir: str) -> str:
-    source = "" if name.startswith("synthetic_people") else " --source PATH"
-    folder = f" --data_dir {data_dir}" if data_dir else ""
-    return f"python -m tfds_builders {name}{source}{folder}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise JaxposeError(f"data set {name!r} is not prepared in {place}; {elsewhere}{_ADVICE}")
 
 
 def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
@@ -171,7 +165,7 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
     except Exception as error:  # readers raise whatever their C++ sides make of a missing file
         raise JaxposeError(
             f"example {index} of {split.name} {split.split} cannot be read "
-            f"({_first_line(error)}); are its files still there? else prepare the data set again"
+            f"({first_line(error)}); are its files still there? else prepare the data set again"
         ) from error
     if _OLD_LABELED in example:
         example = {"labeled" if n == _OLD_LABELED else n: v for n, v in example.items()}

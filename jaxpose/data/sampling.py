@@ -86,7 +86,7 @@ def epoch_draws(
 
 
 class Row(NamedTuple):
-    """One row of a batch: whom it holds (-1: nobody), and the randomness that is theirs."""
+    """One row of a batch: example index (-1 for padding) and its random generator."""
 
     index: int
     rng: np.random.Generator | None

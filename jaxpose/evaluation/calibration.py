@@ -97,7 +97,7 @@ def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
 
     Example:
       >>> probability = np.linspace(0.0, 1.0, 1000)
-      >>> float(calibration_error(probability, probability > 0.5).round(2))
+      >>> round(calibration_error(probability, probability > 0.5), 2)
       0.25
     """
     bins = np.array_split(np.argsort(probability, kind="stable"), EQUAL_BINS)

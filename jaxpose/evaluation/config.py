@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxpose import geometry
-from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import KINDS
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, score_choice
@@ -35,9 +35,9 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
     score_choice.check_score(config.score)
     if config.eval.batch_size < 1:
         raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
-    if config.eval.checkpoint not in store.KINDS:
+    if config.eval.checkpoint not in KINDS:
         raise JaxposeError(
-            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(store.KINDS)}"
+            f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(KINDS)}"
         )
     inference.crop_sizes(config.eval.num_crops)
     for *_, crop in config.test:

@@ -262,21 +262,21 @@ def predict_split(
             process_count=jax.process_count(),
         )
         for batch in batches:
-            found, probability = forward(variables, shard({"image": batch["image"]})["image"])
+            found, probability = forward(variables, shard(batch.image))
             # [devices, K, B, J] -> [K, devices * B, J], and [devices, (R,) K, B, J, 2] likewise
             probability = np.concatenate(np.asarray(probability), axis=1)
             found = np.concatenate(np.asarray(found, np.float64), axis=-3)
             found = found.reshape(len(keypoints), *probability.shape, 2)
-            kept = batch["index"] >= 0
-            index = batch["index"][kept]
+            kept = batch.index >= 0
+            index = batch.index[kept]
             found = found[:, :, kept]
-            matrix = np.broadcast_to(batch["crop_to_image"][kept], (*found.shape[:3], 2, 3))
+            matrix = np.broadcast_to(batch.crop_to_image[kept], (*found.shape[:3], 2, 3))
             keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
             confidence[:, index] += probability[:, kept] / num_crops
-            linear[index] += batch["crop_to_image"][kept, :, :2] / num_crops
+            linear[index] += batch.crop_to_image[kept, :, :2] / num_crops
             if number == 0:
-                in_crop[index] = batch["labeled"][kept]
-                readable[index] = batch["readable"][kept]
+                in_crop[index] = batch.labeled[kept]
+                readable[index] = batch.readable[kept]
     keypoints, confidence, linear, in_crop, readable = (
         processes.sum_over_processes(x) for x in (keypoints, confidence, linear, in_crop, readable)
     )

@@ -13,14 +13,15 @@ from jaxpose.evaluation.labeled_predictions import (
 )
 from jaxpose.npz import read_npz
 
-_OLD_LABELED = "labelled"  # old spelling, in files written before 0.1.0
+# In files written before 0.1.0. Remove in 1.0.
+_OLD_LABELED = "labelled"  # old spelling
 _AS_NPZ = (
     "write numeric arrays with numpy.savez(FILE, prediction=..., ground_truth=..., labeled=...)"
 )
 
 
 def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) -> None:
-    """Writes the file that ``read_predictions`` reads; ``path`` ends in .npz."""
+    """Write the file that ``read_predictions`` reads; ``path`` ends in .npz."""
     given = {field: value for field, value in predictions._asdict().items() if value is not None}
     arrays = {ARRAY_NAMES[field]: np.asarray(value) for field, value in given.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays)
@@ -29,7 +30,7 @@ def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) 
 def read_predictions(
     path: str | os.PathLike, *, default_joints: Sequence[str] = ()
 ) -> LabeledPredictions:
-    """Reads an .npz file of predictions; nothing in it is executed (no pickles).
+    """Read an .npz file of predictions; nothing in it is executed (no pickles).
 
     Its arrays have the names of `LabeledPredictions`' fields, but for ``joint_names`` and
     ``prediction_joint_names``. ``prediction`` and ``ground_truth`` are needed; without ``labeled``

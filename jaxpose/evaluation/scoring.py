@@ -151,7 +151,7 @@ def evaluate_checkpoint(
     evaluation = Evaluation(network, config.score, rows)
     if jax.process_index() == 0:
         text = json.dumps(evaluation.to_json(), indent=1)
-        replace_file(workdir / "evaluation.json", (text + "\n").encode())
+        replace_file(workdir / "evaluation.json", text + "\n")
     return evaluation
 
 

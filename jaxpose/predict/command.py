@@ -13,19 +13,20 @@ from jaxpose import coco
 from jaxpose.checkpoints import packed
 from jaxpose.errors import JaxposeError, UsageError
 from jaxpose.evaluation.inference import crop_sizes
-from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import MIN_CONFIDENCE
-from jaxpose.predict.estimator import PoseEstimator, Prediction
+from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, Plan, make_folder, plan
+from jaxpose.predict.prediction import Prediction
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.runtime.phases import phase, to_terminal
+from jaxpose.runtime.progress import progress_bar
 
 DEFAULT = "small"  # of the networks that come with the package
 
@@ -203,9 +204,7 @@ def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
 
 def _bar(*arguments, **options):
     """A progress bar on stderr, where that is a terminal."""
-    tqdm = import_optional("tqdm", extra="predict").tqdm
-    # Without tqdm's thread that watches for bars that stall: it would outlive the command.
-    return type("Bar", (tqdm,), {"monitor_interval": 0})(*arguments, disable=None, **options)
+    return progress_bar(*arguments, disable=None, extra="predict", **options)
 
 
 def _one(call: Call, job: Job) -> tuple[str, bool]:

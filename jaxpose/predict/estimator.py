@@ -75,7 +75,7 @@ class PoseEstimator:
     """
 
     def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
-        """Takes what `store.load` gives."""
+        """Take what `store.load` gives."""
         self.joints, self.flip_pairs, self.limbs = metadata.trained_skeleton()
         self.category = metadata.category
         self.image_size = metadata.image_size

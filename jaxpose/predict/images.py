@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxpose.data.images import to_8_bits
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
 
@@ -79,8 +79,7 @@ def as_image(image: Any) -> np.ndarray:
     except FileNotFoundError:
         raise JaxposeError(f"no file {name}; give an image") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a corrupt file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise JaxposeError(f"{name} cannot be read as an image ({reason})") from error
+        raise JaxposeError(f"{name} cannot be read as an image ({first_line(error)})") from error
 
 
 def upright_image(image: Any) -> Any:

@@ -28,7 +28,7 @@ SAME_PLACE = 0.3  # overlap (IoU) of boxes from which a person who was found is 
 REDETECT_BELOW = 0.5  # mean confidence of the joints, and as a fraction of the best one so far:
 REDETECT_BELOW_BEST = 0.9
 BEST_SCORE_DECAY = 0.01  # of that best one in a frame
-REDETECT_SCALE = 1.8  # a given box's wider look, in its sides
+REDETECT_SCALE = 1.8  # side of a given box's re-detection, in its own sides
 MAX_JUMP = 0.5  # box sides that joints move to be somebody else's, as far as the filter knows
 SPEED_CUTOFF = 1.0  # Hz, of the speed's own low pass
 CUTOFF_SLOPE = 6.0  # Hz by which the cutoff rises for one box side a second
@@ -112,7 +112,7 @@ def follow(
       frame: uint8 [H, W, 3].
       tracks: of `tracks_of` or of the frame before.
       time: seconds, of the frame.
-      smooth: cutoff of the filter for a joint at rest, in Hz; the lower the calmer. None: no
+      smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       max_persons: the most persons that are tracked at once.
       options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.

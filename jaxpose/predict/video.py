@@ -56,7 +56,7 @@ class VideoReader:
     """
 
     def __init__(self, path: str | os.PathLike):
-        """Opens a file.
+        """Open a file.
 
         Raises:
           JaxposeError: it is missing, or no video that PyAV reads.
@@ -221,7 +221,7 @@ class VideoWriter:
         time_base: fractions.Fraction,
         sound: Any = None,
     ):
-        """Opens a file for writing.
+        """Open a file for writing.
 
         Args:
           path: ends in .mp4.
@@ -325,7 +325,7 @@ class _SoundEncoder:
     """Sound of a codec that an mp4 does not take, as AAC, mono or stereo."""
 
     def __init__(self, av: Any, container: Any, context: Any):
-        """Adds a stream to the container for the sound that `context` decodes."""
+        """Add a stream to the container for the sound that `context` decodes."""
         self._av = av
         rates = [rate for rate in SOUND_RATES if rate >= (context.sample_rate or SOUND_RATES[-1])]
         self._form = {

@@ -26,7 +26,7 @@ class Camera:
     damaged = 0
 
     def __init__(self, number: int):
-        """Opens the camera of that number, from 0.
+        """Open the camera of that number, from 0.
 
         Raises:
           JaxposeError: there is none, or it gives no image.
@@ -65,7 +65,7 @@ class Window:
     """A window that shows images; without a display it shows nothing and stays open."""
 
     def __init__(self, title: str):
-        """Opens it, where there is a display."""
+        """Open it, where there is a display."""
         self.open = True
         self._root = None
         try:

@@ -108,10 +108,10 @@ def write_report(
     ]
     path = open_path(path)
     try:
-        replace_file(path, "\n".join(part for part in parts if part).encode())
+        replace_file(path, "\n".join(part for part in parts if part))
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror or error}); free space or mend the "
+            f"{path} cannot be written ({error.strerror or error}); free disk space or fix the "
             "permissions"
         ) from error
     return path

@@ -55,7 +55,7 @@ def unreplicate(tree: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
-def shard(batch: dict) -> dict:
-    """A process's batch [B, ...] as [devices, B / devices, ...] (a view, no copy)."""
+def shard(batch: Any) -> Any:
+    """A process's batch of arrays [B, ...] as [devices, B / devices, ...] (views, no copy)."""
     count = jax.local_device_count()
-    return {name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()}
+    return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process: XLA's CPU buffers are else handed back and zeroed each step."""
+"""Keep freed memory in the process: XLA's CPU buffers are otherwise returned to the OS."""
 
 import ctypes
 import sys

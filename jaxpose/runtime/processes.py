@@ -9,7 +9,7 @@ import threading
 import jax
 import numpy as np
 
-from jaxpose.errors import JaxposeError, UsageError
+from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.optional import import_optional
 
 HEARTBEAT_SECONDS = 100  # JAX's own: networks stall for a minute
@@ -59,9 +59,8 @@ def initialize(
             heartbeat_timeout_seconds=heartbeat_seconds,
         )
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise JaxposeError(
-            f"the processes of this run could not find each other: {reason}; check that "
+            f"the processes of this run could not find each other: {first_line(error)}; check that "
             f"{coordinator or 'the coordinator'} is reachable from every process"
         ) from error
 

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxpose.errors import JaxposeError
+from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.runtime.phases import phase
 
@@ -45,7 +45,7 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
         raise
     except Exception as error:  # TensorStore raises many kinds, by the status of the request
         raise JaxposeError(
-            f"workdir {folder} cannot be written ({_first_line(error)}); check your access to it, "
+            f"workdir {folder} cannot be written ({first_line(error)}); check your access to it, "
             "or choose another --workdir"
         ) from error
     over = threading.Event()
@@ -72,10 +72,6 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
         thread.join()
         with contextlib.suppress(Exception):  # it expires by itself
             lease.release()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0][:160]
 
 
 def _end_process(line: str) -> None:

@@ -10,7 +10,7 @@ import math
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
-from jaxpose.data.batches import example_name, train_batches
+from jaxpose.data.batches import Batch, example_name, train_batches
 from jaxpose.data.prepared import default_data_dir
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.score_choice import LOSS
@@ -40,23 +40,33 @@ if TYPE_CHECKING:
 MAX_UNREADABLE_FRACTION = 0.01  # share of the images drawn so far that may fail to decode
 MIN_UNREADABLE = 3  # so that one bad image among the first hundred does not stop a run
 REPORT_WAIT_FRACTION = 0.05  # share of the time, from which on a line says so
-STEP_INPUTS = ("image", "keypoints", "labeled", "known", "weight", "readable")  # of a batch
+
+
+class TrainResult(NamedTuple):
+    """Where a call of `train` ended.
+
+    Attributes:
+      step: steps done.
+      num_steps: steps of the whole run.
+      score: best validation score; None before the first.
+      stopped: what ended it before the last epoch: "preemption", "max_minutes" or None.
+    """
+
+    step: int
+    num_steps: int
+    score: float | None
+    stopped: str | None
 
 
 def train(
     config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, profile_steps: int = 0
-) -> dict[str, Any]:
+) -> TrainResult:
     """Train until the config's last epoch, resuming the run in `workdir` if there is one.
 
     Args:
       config: of the run.
       workdir: a folder, or an address on object storage (``gs://``).
       profile_steps: steps that process 0 writes a trace of, to `workdir`/profile.
-
-    Returns:
-      {"step", "num_steps", "score", "stopped"}: steps done and planned, the best validation score
-      (None before the first), and "preemption", "max_minutes" or None: what ended it before the
-      last epoch.
 
     Raises:
       JaxposeError: config, data, workdir or a loss that is not finite.
@@ -68,7 +78,7 @@ def train(
         return _train_in(run, folder, profile_steps)
 
 
-def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> dict[str, Any]:
+def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> TrainResult:
     with _phase("initializing the network"):
         start = start_of(run, folder)
         validator = make_validator(run, trained=start.trained)
@@ -96,12 +106,12 @@ def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> dict[str, A
         processes.barrier()
         stopped = loop.run_steps(preemption, profiler) if step < run.num_steps else None
         score = float(unreplicate(loop.state.best_score))
-        return {
-            "step": loop.step,
-            "num_steps": run.num_steps,
-            "score": score if score > -math.inf else None,
-            "stopped": stopped,
-        }
+        return TrainResult(
+            step=loop.step,
+            num_steps=run.num_steps,
+            score=score if score > -math.inf else None,
+            stopped=stopped,
+        )
 
 
 def _phase(text: str) -> contextlib.AbstractContextManager:
@@ -127,6 +137,10 @@ def waiting_text(waits: np.ndarray, rate: float) -> str:
 
 class Loop:
     """The loop's few moving parts: the state on the devices, the step, and the seconds spent.
+
+    A class, since each of its steps (train, log, validate, save) reads some of these parts and
+    changes others. What training resumes from is `TrainState` alone; the rest is clocks and handles
+    of this start.
 
     Args:
       run: from `open_run`.
@@ -209,7 +223,7 @@ class Loop:
                     return "max_minutes"
         return None
 
-    def train_first(self, batches: Iterator[dict]) -> None:
+    def train_first(self, batches: Iterator[Batch]) -> None:
         """The first step of this start, which compiles the program: phases until it is done."""
         with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
@@ -217,11 +231,11 @@ class Loop:
             self.train_on(batch)
             jax.block_until_ready(self.state.step)
 
-    def train_next(self, batches: Iterator[dict]) -> None:
+    def train_next(self, batches: Iterator[Batch]) -> None:
         """Any further step."""
         self.train_on(self.next_batch(batches))
 
-    def next_batch(self, batches: Iterator[dict]) -> dict:
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
         """The next batch. Waiting for it counts where the devices have nothing left to do."""
         asked = time.monotonic()
         with jax.profiler.TraceAnnotation("next_batch"):
@@ -230,15 +244,15 @@ class Loop:
             self.waited += time.monotonic() - asked
         return batch
 
-    def train_on(self, batch: dict) -> None:
+    def train_on(self, batch: Batch) -> None:
         """One step; an image that does not decode is named the first time."""
-        for index in batch["index"][~batch["readable"]].tolist():
+        for index in batch.index[~batch.readable].tolist():
             if index not in self.named:
                 self.named.add(index)
                 name = example_name(self.run.training, index)
                 self.log.info(f"{name} does not decode; left out", everywhere=True)
-        needed = {name: batch[name] for name in STEP_INPUTS}
-        self.state = self.train_step(self.state, shard(needed))
+        needed = shard(batch._replace(index=None, crop_to_image=None))
+        self.state = self.train_step(self.state, needed)
         self.step += 1
 
     def time_to_save(self) -> bool:
@@ -260,8 +274,8 @@ class Loop:
         bad_step = int(unreplicate(self.state.bad_step))
         if bad_step >= 0:
             raise JaxposeError(
-                f"the loss, its gradient or the update is not finite at step {bad_step}; the last "
-                "checkpoint before it is whole. Lower optimizer.learning_rate or set "
+                f"the loss, its gradient or the update is not finite at step {bad_step}; the "
+                "previous checkpoint is intact. Lower optimizer.learning_rate or set "
                 "optimizer.clip_norm"
             )
         unreadable = int(unreplicate(self.state.unreadable))

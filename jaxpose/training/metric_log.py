@@ -10,9 +10,10 @@ import tempfile
 import time
 from typing import Any
 
+from jaxpose import _compat
 from jaxpose.errors import JaxposeError
-from jaxpose.optional import import_optional
 from jaxpose.paths import is_remote
+from jaxpose.runtime.progress import progress_bar
 from jaxpose.storage import replace_file
 
 
@@ -39,12 +40,9 @@ class RunLog:
             _replace_lines(self._path, records)
             self._file = self._path.open("a", encoding="utf-8")
             self._events = _Events(workdir / "tensorboard", purge_step=step + 1 if step else None)
-        tqdm = import_optional("tqdm", extra="train")
-        # Without tqdm's thread that watches for bars that stall: it would outlive the run.
-        bar = type("Bar", (tqdm.tqdm,), {"monitor_interval": 0})
-        self._bar = bar(
+        self._bar = progress_bar(
             initial=step, total=num_steps, unit="step", dynamic_ncols=True, file=sys.stderr,
-            mininterval=1.0, disable=None if sys.stderr.isatty() else True,
+            mininterval=1.0, disable=None if sys.stderr.isatty() else True, extra="train",
         )  # fmt: skip
 
     def write(self, kind: str, step: int, values: dict) -> None:
@@ -108,23 +106,18 @@ class RunLog:
         except OSError as error:
             raise JaxposeError(
                 f"{self._workdir / self._path.name} or TensorBoard's copy cannot be written "
-                f"({error.strerror or error}); free space or mend the permissions, then start the "
-                "same command again"
+                f"({error.strerror or error}); free disk space or fix the permissions, then re-run "
+                "the command"
             ) from error
 
 
 class _Events:
-    """TensorBoard's event file, written synchronously.
-
-    tensorboardX's own `SummaryWriter` hands records to a thread; when a full disk ends that thread,
-    the tenth record after it blocks forever.
-    """
+    """TensorBoard's event file, written synchronously."""
 
     def __init__(self, folder: pathlib.Path, *, purge_step: int | None):
-        writers = import_optional("tensorboardX.event_file_writer", extra="train")
-        self._proto = import_optional("tensorboardX.proto.event_pb2", extra="train")
+        self._proto, writer_class = _compat.tensorboard_events()
         folder.mkdir(parents=True, exist_ok=True)
-        self._writer = writers.EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        self._writer = writer_class(str(folder / "events"), f".{os.getpid()}")
         if purge_step is not None:
             start = self._proto.SessionLog(status=self._proto.SessionLog.START)
             self._put(step=purge_step, session_log=start)
@@ -145,7 +138,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
     """The records of a metrics.jsonl; a last line cut off by a kill is left out.
 
     Raises:
-      JaxposeError: another line is no record.
+      JaxposeError: another line is not a record.
     """
     if not path.exists():
         return []
@@ -161,7 +154,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
             if number == len(lines):
                 break
             raise JaxposeError(
-                f"{path} has a line that is no record ({line[:40]!r}); delete that line, or the "
+                f"{path} has a line that is not a record ({line[:40]!r}); delete that line, or the "
                 "file"
             ) from None
         records.append(record)

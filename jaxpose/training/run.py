@@ -156,7 +156,7 @@ def start_of(run: Run, folder: pathlib.Path) -> Start:
       JaxposeError: checkpoints that cannot be read, or of another network.
     """
     like = state_of(run, initial_variables(run.net, run.config.seed))
-    restored = store.restore_newest(folder / "checkpoints" / "latest", like)
+    restored = store.restore_newest(folder / "checkpoints" / "latest", like, free="sums")
     if restored is None:
         return fresh_start(run)
     state, metadata = restored

@@ -9,7 +9,23 @@ import optax
 
 from jaxpose.training.optimizer import initial_plateau
 
-LOSSES = ("loss", "coordinate_loss", "probability_loss", "context_loss", "heatmap_loss")
+
+class Losses(NamedTuple):
+    """The losses of a step, by the names that the log has for them.
+
+    Attributes:
+      loss: weighted sum of the others, which the gradient is of.
+      coordinate_loss: eq. 7.
+      probability_loss: eq. 8.
+      context_loss: eq. 7 of the context maps' own position; 0 where it is off.
+      heatmap_loss: divergence of the part maps from a Gaussian; 0 where it is off.
+    """
+
+    loss: jax.Array
+    coordinate_loss: jax.Array
+    probability_loss: jax.Array
+    context_loss: jax.Array
+    heatmap_loss: jax.Array
 
 
 class TrainState(NamedTuple):
@@ -21,7 +37,8 @@ class TrainState(NamedTuple):
       opt_state: Optax's.
       plateau: Optax's plateau state; its `scale` multiplies every update.
       ema: averaged {"params", "batch_stats"}, or None.
-      sums: losses summed since the last line of the log, with the number of steps summed.
+      sums: `Losses` summed since the last line of the log, with the number of steps summed. Only
+        the log reads them, so a checkpoint with other names in it is resumed too.
       bad_step: int32, the first step whose loss or gradient was not finite, else -1.
       best_score: float32, of the best checkpoint.
       unreadable: int32, images of training that did not decode so far.
@@ -60,7 +77,7 @@ def create_train_state(
 
 def empty_sums() -> dict[str, jax.Array]:
     """Sums of the log's window, before its first step."""
-    return {name: jnp.float32(0) for name in ("steps", "gradient_norm", *LOSSES)}
+    return {name: jnp.float32(0) for name in ("steps", "gradient_norm", *Losses._fields)}
 
 
 def evaluation_variables(state: TrainState) -> dict:

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxpose import losses
+from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime.devices import DEVICES
-from jaxpose.training.state import LOSSES, TrainState
+from jaxpose.training.state import Losses, TrainState
 
 
 def make_train_step(
@@ -23,7 +24,7 @@ def make_train_step(
     accumulation_steps: int = 1,
     frozen_norm: bool = False,
     axis_name: str | None = DEVICES,
-) -> Callable[[TrainState, dict], TrainState]:
+) -> Callable[[TrainState, Batch], TrainState]:
     """The step: loss of eqs. 7 and 8 on every block, gradients, update.
 
     Losses are sums over every device and every accumulated part, divided by the global count of
@@ -43,8 +44,7 @@ def make_train_step(
       axis_name: of the devices; None for a single program.
 
     Returns:
-      step(state, batch) -> state. `batch` holds image uint8 [B, S, S, 3], keypoints [B, J, 2],
-      labeled [B, J], known [B, J], weight [B], readable [B].
+      step(state, batch) -> state. The batch's `index` and `crop_to_image` are None.
     """
 
     def total(x):
@@ -53,28 +53,28 @@ def make_train_step(
         return x if alone else jax.lax.psum(x, axis_name)
 
     def loss_of(params, batch_stats, batch, counts):
-        """A share's part of the global loss, with (losses by name, new statistics)."""
+        """A share's part of the global loss, with (losses, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
-        images = normalize(batch["image"], net.dtype)
+        images = normalize(batch.image, net.dtype)
         options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
         if frozen_norm:
             output = net.apply(variables, images, **options)
         else:
             output, updated = net.apply(variables, images, **options, mutable=["batch_stats"])
             batch_stats = updated["batch_stats"]
-        distance = losses.coordinate_loss(output.keypoints, batch["keypoints"])
-        entropy = losses.probability_loss(output.presence_logits, batch["labeled"])
+        distance = losses.coordinate_loss(output.keypoints, batch.keypoints)
+        entropy = losses.probability_loss(output.presence_logits, batch.labeled)
         labeled, known = masks(batch)
         coordinate = losses.masked_mean(distance, labeled, count=counts[0])
         probability = losses.masked_mean(entropy, known, count=counts[1])
         context = heatmap = jnp.float32(0)
         if context_weight and output.context_keypoints is not None:
-            distance = losses.coordinate_loss(output.context_keypoints, batch["keypoints"])
+            distance = losses.coordinate_loss(output.context_keypoints, batch.keypoints)
             context = losses.masked_mean(distance, labeled, count=counts[0])
         if heatmap_weight:
             divergence = losses.heatmap_divergence(
                 jnp.moveaxis(output.heatmaps[..., : net.num_joints], -1, -3),
-                batch["keypoints"],
+                batch.keypoints,
                 temperature=net.temperature,
                 grid=net.grid,
             )
@@ -85,19 +85,19 @@ def make_train_step(
             + context_weight * context
             + heatmap_weight * heatmap
         )
-        named = {
-            "loss": loss,
-            "coordinate_loss": coordinate,
-            "probability_loss": probability,
-            "context_loss": context,
-            "heatmap_loss": heatmap,
-        }
+        named = Losses(
+            loss=loss,
+            coordinate_loss=coordinate,
+            probability_loss=probability,
+            context_loss=context,
+            heatmap_loss=heatmap,
+        )
         return loss, (named, batch_stats)
 
     gradient_of = jax.grad(loss_of, has_aux=True)
 
     def share_gradients(params, batch_stats, batch, counts):
-        """Gradients, losses by name and new statistics of a device's share of the batch."""
+        """Gradients, losses and new statistics of a device's share of the batch."""
         if accumulation_steps == 1:
             gradients, (named, batch_stats) = gradient_of(params, batch_stats, batch, counts)
             return gradients, named, batch_stats
@@ -109,10 +109,13 @@ def make_train_step(
             return (*added, batch_stats), None
 
         parts = jax.tree.map(lambda x: x.reshape(accumulation_steps, -1, *x.shape[1:]), batch)
-        nothing = jax.tree.map(jnp.zeros_like, params), dict.fromkeys(LOSSES, jnp.float32(0))
+        nothing = (
+            jax.tree.map(jnp.zeros_like, params),
+            Losses(*[jnp.float32(0)] * len(Losses._fields)),
+        )
         return jax.lax.scan(add_part, (*nothing, batch_stats), parts)[0]
 
-    def step(state: TrainState, batch: dict) -> TrainState:
+    def step(state: TrainState, batch: Batch) -> TrainState:
         counts = [losses.masked_count(mask, axis_name=axis_name) for mask in masks(batch)]
         gradients, named, batch_stats = share_gradients(
             state.params, state.batch_stats, batch, counts
@@ -126,7 +129,7 @@ def make_train_step(
         norm = optax.tree.norm(gradients)
         # An update too: a rate of 1e30 would corrupt parameters that are saved next. One leaf
         # stands for all, since the rate multiplies all alike; all of them take 1.7 s to compile.
-        finite = jnp.isfinite(named["loss"] + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
+        finite = jnp.isfinite(named.loss + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
         first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
         ema = state.ema
         if ema is not None:
@@ -134,7 +137,7 @@ def make_train_step(
             decay = jnp.minimum(ema_decay, number / (number + 10.0))
             current = {"params": params, "batch_stats": batch_stats}
             ema = optax.incremental_update(current, ema, 1 - decay)
-        found = {"steps": 1.0, "gradient_norm": norm, **named}
+        found = {"steps": 1.0, "gradient_norm": norm, **named._asdict()}
         return state._replace(
             step=number,
             params=params,
@@ -143,13 +146,13 @@ def make_train_step(
             ema=ema,
             sums={name: state.sums[name] + found[name] for name in state.sums},
             bad_step=jnp.where(state.bad_step >= 0, state.bad_step, first_bad),
-            unreadable=state.unreadable + total(jnp.sum(~batch["readable"], dtype=jnp.int32)),
+            unreadable=state.unreadable + total(jnp.sum(~batch.readable, dtype=jnp.int32)),
         )
 
     return step
 
 
-def masks(batch: dict) -> tuple[jax.Array, jax.Array]:
+def masks(batch: Batch) -> tuple[jax.Array, jax.Array]:
     """Masks [B, J] of eq. 7 (labeled) and eq. 8 (known), padded persons out of both."""
-    present = batch["weight"][:, None] > 0
-    return batch["labeled"] & present, batch["known"] & present
+    present = batch.weight[:, None] > 0
+    return batch.labeled & present, batch.known & present

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import jax
 
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import KINDS
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import is_remote
 from jaxpose.storage import absolute, open_path, replace_file
 from jaxpose.training.lease import hold_lease
 
-# Fields of configs from before 0.1.0 that have another name now.
+# Fields of configs from before 0.1.0 that have another name now, so that their workdirs are refused
+# in one clear line. Remove in 1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
 MAX_FIELDS = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
@@ -109,16 +111,16 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
                 "Start with that config, or choose another --workdir"
             )
     try:
-        replace_file(path, text.encode())
+        replace_file(path, text)
     except OSError as error:
         raise JaxposeError(
-            f"{path} cannot be written ({error.strerror or error}); free space or choose another "
-            "--workdir"
+            f"{path} cannot be written ({error.strerror or error}); free disk space or choose "
+            "another --workdir"
         ) from error
 
 
 def _has_checkpoint(workdir: pathlib.Path) -> bool:
-    folders = (workdir / "checkpoints" / kind for kind in store.KINDS)
+    folders = (workdir / "checkpoints" / kind for kind in KINDS)
     return any(store.checkpoint_steps(folder) for folder in folders)
 
 

@@ -195,6 +195,18 @@ def test_another_network_is_told_by_its_leaves(saved):
     assert "more)" in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_loss_that_comes_or_goes_keeps_a_run_resumable(tmp_path):
+    """The log's sums are no part of the network: those that the checkpoint lacks start at 0."""
+    before = state(5)
+    sums = {"steps": np.float32(3), "loss": np.float32(0.5), "gone_loss": np.float32(0.25)}
+    save(tmp_path, 5, tree=lambda step: before._replace(sums=sums))
+    after, _ = store.restore_newest(tmp_path, state(0), free="sums")
+    expected = {name: np.float32(0) for name in before.sums} | {
+        name: sums[name] for name in ("steps", "loss")
+    }
+    assert_same(after, before._replace(sums=expected))
+
+
 def test_another_optimizer_is_told_by_its_leaves(saved):
     with pytest.raises(JaxposeError, match="opt_state.* absent there"):
         store.restore_newest(saved, state(name="adam"))
@@ -335,6 +347,6 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=150)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    assert line.startswith("error: cannot save a checkpoint in") and "Free space" in line
+    assert line.startswith("error: cannot save a checkpoint in") and "Free disk space" in line
     assert "File too large" in line
     assert_same(store.restore_newest(tmp_path, variables())[0], variables(1))

@@ -1,5 +1,6 @@
 """Batches: the right person in the right row, whatever makes them; masks; whole evaluations."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -27,7 +28,7 @@ from tests.support.drawn_people import (
 
 def test_batch_has_the_documented_arrays():
     (batch,) = take(training([(PEOPLE, 1.0)]), 1)
-    assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
+    assert {name: (a.shape, a.dtype.name) for name, a in batch._asdict().items()} == {
         "image": ((4, 48, 48, 3), "uint8"),
         "keypoints": ((4, 5, 2), "float32"),
         "labeled": ((4, 5), "bool"),
@@ -44,16 +45,16 @@ def test_each_joint_is_where_its_color_is():
     mirrored = 0
     for batch in take(training([(PEOPLE, 1.0)], augmentation=MILD, image_size=96), 8):
         for row in range(4):
-            flip = np.linalg.det(batch["crop_to_image"][row][:, :2]) < 0
+            flip = np.linalg.det(batch.crop_to_image[row][:, :2]) < 0
             mirrored += flip
             channels = {0: 0 if flip else 1, 1: 1 if flip else 0, 2: 3}
             for channel, joint in channels.items():
-                if not batch["labeled"][row, joint]:
+                if not batch.labeled[row, joint]:
                     continue
-                mass = batch["image"][row, :, :, channel].astype(np.float64)
+                mass = batch.image[row, :, :, channel].astype(np.float64)
                 index = np.arange(96) + 0.5
                 found = np.array([mass.sum(0) @ index, mass.sum(1) @ index]) / mass.sum() / 96
-                x, y = batch["keypoints"][row, joint]
+                x, y = batch.keypoints[row, joint]
                 if min(x, y, 1 - x, 1 - y) > 0.15:  # the whole dot is in the crop
                     np.testing.assert_allclose(found, (x, y), atol=0.1 / 96 * 2)
     assert 5 < mirrored < 27
@@ -61,11 +62,11 @@ def test_each_joint_is_where_its_color_is():
 
 def test_crop_to_image_leads_back_to_the_annotation():
     (batch,) = take(training([(PEOPLE, 1.0)]), 1)
-    for row, index in enumerate(batch["index"]):
-        back = apply_affine(batch["crop_to_image"][row], batch["keypoints"][row].astype(float))
-        flip = np.linalg.det(batch["crop_to_image"][row][:, :2]) < 0
+    for row, index in enumerate(batch.index):
+        back = apply_affine(batch.crop_to_image[row], batch.keypoints[row].astype(float))
+        flip = np.linalg.det(batch.crop_to_image[row][:, :2]) < 0
         truth = PEOPLE.source[index]["keypoints"][[0, 2] if flip else [2, 0]]
-        seen = batch["labeled"][row, :2]
+        seen = batch.labeled[row, :2]
         np.testing.assert_allclose(back[:2][seen], truth[seen], atol=1e-4)
 
 
@@ -73,7 +74,7 @@ def test_each_split_may_have_its_own_rule():
     splits = [(split_of(4), 1.0), (split_of(4, first=4), 1.0)]
     rules = [CropRule("scale", 1.0), CropRule("scale", 2.0)]
     for batch in take(training(splits, rule=rules, augmentation=Augmentation()), 2):
-        for index, matrix in zip(batch["index"], batch["crop_to_image"], strict=True):
+        for index, matrix in zip(batch.index, batch.crop_to_image, strict=True):
             enlargement = 1.0 if index < 4 else 2.0
             np.testing.assert_allclose(matrix[0, 0], enlargement * person(index)["scale"])
 
@@ -82,42 +83,42 @@ def test_masks():
     splits = [(PEOPLE._replace(annotated=(True, True, False, True)), 1.0)]
     batch = take(training(splits, augmentation=Augmentation()), 1)[0]
     # left_wrist is not annotated, pelvis does not exist, right_ankle is known not to be labeled.
-    assert (batch["known"] == [False, True, False, True, True]).all()
-    assert (batch["labeled"][:, 2:] == [False, True, False]).all()
-    assert not batch["keypoints"][~batch["labeled"]].any()
+    assert (batch.known == [False, True, False, True, True]).all()
+    assert (batch.labeled[:, 2:] == [False, True, False]).all()
+    assert not batch.keypoints[~batch.labeled].any()
 
 
 def test_mirrored_masks_follow_the_person():
     """Where only left wrists are annotated, a mirrored person's right one is."""
     splits = [(PEOPLE._replace(annotated=(False, True, True, True)), 1.0)]
     for batch in take(training(splits), 4):
-        flips = np.linalg.det(batch["crop_to_image"][..., :2]) < 0
-        np.testing.assert_array_equal(batch["known"][:, 0], ~flips)
-        np.testing.assert_array_equal(batch["known"][:, 1], flips)
+        flips = np.linalg.det(batch.crop_to_image[..., :2]) < 0
+        np.testing.assert_array_equal(batch.known[:, 0], ~flips)
+        np.testing.assert_array_equal(batch.known[:, 1], flips)
 
 
 def test_joints_outside_the_crop_are_not_labeled_but_known():
     narrow = CropRule("scale", 0.3)
     batches = take(training([(PEOPLE, 1.0)], rule=narrow), 4)
-    keypoints = np.concatenate([b["keypoints"] for b in batches])
-    labeled = np.concatenate([b["labeled"] for b in batches])
+    keypoints = np.concatenate([b.keypoints for b in batches])
+    labeled = np.concatenate([b.labeled for b in batches])
     assert 0 < labeled[:, [0, 1, 3]].sum() < labeled[:, [0, 1, 3]].size
     assert (keypoints[labeled] >= 0).all() and (keypoints[labeled] <= 1).all()
-    assert all(b["known"][:, [0, 1, 3]].all() for b in batches)
+    assert all(b.known[:, [0, 1, 3]].all() for b in batches)
 
 
 def test_an_epoch_holds_everyone_once_and_the_next_in_another_order():
     splits = [(split_of(5), 1.0), (split_of(7, first=5), 1.0)]
     assert steps_per_epoch(splits, 4) == 3
     batches = take(training(splits), 6)
-    first, second = np.concatenate([b["index"] for b in batches]).reshape(2, 12)
+    first, second = np.concatenate([b.index for b in batches]).reshape(2, 12)
     assert sorted(first) == sorted(second) == list(range(12))
     assert (first != second).any()
 
 
 def test_same_person_differs_between_epochs_and_draws():
     batches = take(training([(split_of(2), 2.0)]), 2)
-    crops = {b["image"][row].tobytes() for b in batches for row in range(4) if b["index"][row] == 0}
+    crops = {b.image[row].tobytes() for b in batches for row in range(4) if b.index[row] == 0}
     assert len(crops) == 4
 
 
@@ -144,7 +145,7 @@ def test_draws_of_one_person_are_numbered_from_zero():
 
 def test_seeds_differ():
     a, b = (take(training([(PEOPLE, 1.0)], seed=seed), 1)[0] for seed in (3, 4))
-    assert (a["index"] != b["index"]).any()
+    assert (a.index != b.index).any()
 
 
 @pytest.mark.parametrize("start", [1, 2, 3, 7])
@@ -162,7 +163,7 @@ def test_processes_share_each_batch(count):
         for i in range(count)
     ]
     joined = [
-        {name: np.concatenate([share[step][name] for share in shares]) for name in whole[0]}
+        jax.tree.map(lambda *parts: np.concatenate(parts), *(share[step] for share in shares))
         for step in range(3)
     ]
     assert_same(joined, whole)
@@ -190,7 +191,7 @@ def test_evaluation_counts_everyone_once(count, size):
         (int(index), float(weight))
         for share in shares
         for batch in share
-        for index, weight in zip(batch["index"], batch["weight"], strict=True)
+        for index, weight in zip(batch.index, batch.weight, strict=True)
     ]
     assert sorted(i for i, _ in rows if i >= 0) == list(range(size))
     assert all(weight == (index >= 0) for index, weight in rows)
@@ -200,9 +201,9 @@ def test_padding_is_black_unknown_and_readable():
     (batch,) = evaluation_batches(
         split_of(1), joints=NETWORK, image_size=32, batch_size=3, rule=IMAGE_RULE
     )
-    assert batch["image"][0].any() and not batch["image"][1:].any()
-    assert batch["readable"].all() and not batch["known"][1:].any()
-    assert not batch["labeled"][1:].any()
+    assert batch.image[0].any() and not batch.image[1:].any()
+    assert batch.readable.all() and not batch.known[1:].any()
+    assert not batch.labeled[1:].any()
 
 
 def test_evaluation_crop_of_the_image_is_padded_to_a_square():
@@ -212,7 +213,7 @@ def test_evaluation_crop_of_the_image_is_padded_to_a_square():
     _, _, width, height = person(0)["box"]
     side = max(width, height)
     expected = [[side, 0, (width - side) / 2], [0, side, (height - side) / 2]]
-    np.testing.assert_allclose(batch["crop_to_image"][0], expected)
+    np.testing.assert_allclose(batch.crop_to_image[0], expected)
 
 
 @pytest.mark.parametrize("broken", [b"", b"no image", person(3)["image"][:300]])
@@ -221,12 +222,12 @@ def test_unreadable_image_is_named_and_weighs_nothing(broken):
     people[2]["image"] = broken
     splits = [(split_of(3, name="others"), 1.0), (PEOPLE._replace(source=people), 1.0)]
     batches = take(training(splits, batch_size=7, rule=LSP_RULE), 1)
-    (row,) = np.flatnonzero(~batches[0]["readable"])
-    assert example_name(splits, batches[0]["index"][row]) == "im0002.png (person 2 of people train)"
-    assert batches[0]["weight"].sum() == 6 and batches[0]["weight"][row] == 0
+    (row,) = np.flatnonzero(~batches[0].readable)
+    assert example_name(splits, batches[0].index[row]) == "im0002.png (person 2 of people train)"
+    assert batches[0].weight.sum() == 6 and batches[0].weight[row] == 0
     for name in ("image", "labeled", "known", "keypoints"):
-        assert not batches[0][name][row].any()
-    assert np.isfinite(batches[0]["crop_to_image"]).all()
+        assert not getattr(batches[0], name)[row].any()
+    assert np.isfinite(batches[0].crop_to_image).all()
 
 
 @pytest.mark.parametrize(

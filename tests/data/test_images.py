@@ -1,4 +1,4 @@
-"""Decoding: reduced JPEGs keep the geometry, whatever is no whole image is refused."""
+"""Decoding: reduced JPEGs keep the geometry, whatever is not an intact image is refused."""
 
 import cv2
 import numpy as np

@@ -74,9 +74,8 @@ def take(batches, count):
 
 def assert_same(ours, theirs):
     for a, b in zip(ours, theirs, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+        for name in a._fields:
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
 
 
 PEOPLE = split_of(11)

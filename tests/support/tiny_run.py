@@ -75,7 +75,7 @@ def end_of(workdir) -> tuple[dict[str, np.ndarray], list[dict]]:
     return variables, records
 
 
-def run(workdir, data_dir, **fields) -> dict:
+def run(workdir, data_dir, **fields) -> loop.TrainResult:
     """Train by that config in this process."""
     return loop.train(config(workdir, data_dir, **fields), workdir)
 

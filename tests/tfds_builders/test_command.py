@@ -226,7 +226,7 @@ def test_a_damaged_joints_file_is_one_line(tmp_path, capsys):
     joints = source / "joints.mat"
     joints.write_bytes(joints.read_bytes()[:400])
     assert run("lsp", "--source", source, "--data_dir", tmp_path) == 1
-    assert "joints.mat is no whole .mat file" in capsys.readouterr().err
+    assert "joints.mat is not an intact .mat file" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):

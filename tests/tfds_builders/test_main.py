@@ -100,7 +100,7 @@ def test_an_archive_that_is_cut_off(capsys, tmp_path):
     whole = shutil.make_archive(tmp_path / "whole", "zip", HERE / "lsp" / "dummy_data")
     archive = tmp_path / "lsp_dataset.zip"
     archive.write_bytes(pathlib.Path(whole).read_bytes()[:-100])
-    fails(capsys, run(tmp_path, "lsp", "--source", archive), ["is no whole archive"])
+    fails(capsys, run(tmp_path, "lsp", "--source", archive), ["is not an intact archive"])
 
 
 def test_a_joints_file_that_is_cut_off(capsys, tmp_path, lsp):

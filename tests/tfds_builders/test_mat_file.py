@@ -97,7 +97,7 @@ def test_version_7_3_is_named():
 
 @pytest.mark.parametrize("data", [b"", b"no such file", bytes(200), mat({"v": 1})[:150]])
 def test_what_is_no_mat_file(data):
-    with pytest.raises(BuildError, match="a file is no whole .mat file"):
+    with pytest.raises(BuildError, match="a file is not an intact .mat file"):
         mat_file.read(data, "v", "a file")
 
 

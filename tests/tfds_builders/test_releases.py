@@ -91,7 +91,7 @@ def augmented(split, rule):
     )
     batch = next(batches)
     batches.close()
-    assert sorted(batch["index"]) == list(range(persons))
+    assert sorted(batch.index) == list(range(persons))
     return batch
 
 

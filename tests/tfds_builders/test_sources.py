@@ -69,7 +69,7 @@ def test_a_path_that_does_not_exist():
 @pytest.mark.parametrize("name", ["lsp.zip", "lsp.tar", "lsp.tar.gz"])
 def test_an_archive_that_is_none(tmp_path, name):
     (tmp_path / name).write_bytes(b"<html>not found</html>" * 100)
-    with pytest.raises(BuildError, match="no whole archive"):
+    with pytest.raises(BuildError, match="not an intact archive"):
         sources.open_sources([str(tmp_path / name)], "lsp")
 
 
@@ -77,7 +77,7 @@ def test_an_archive_that_is_none(tmp_path, name):
 def test_a_truncated_zip(tmp_path, keep):
     data = as_zip(tmp_path / "whole.zip").read_bytes()
     (tmp_path / "lsp.zip").write_bytes(data[: int(len(data) * keep)])
-    with pytest.raises(BuildError, match="no whole archive"):
+    with pytest.raises(BuildError, match="not an intact archive"):
         sources.open_sources([str(tmp_path / "lsp.zip")], "lsp")
 
 

@@ -18,7 +18,7 @@ from jaxpose.evaluation import inference, scoring
 from jaxpose.evaluation.prediction_file import read_predictions
 from jaxpose.runtime import devices
 from jaxpose.runtime.devices import DEVICES, parallel
-from jaxpose.training import loop, validation
+from jaxpose.training import loop, state, validation
 from jaxpose.training.config import check_config
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.run import fresh_start, open_run, start_of
@@ -33,8 +33,8 @@ def whole(tmp_path_factory, people):
     """A run that nothing disturbed; copy it before going on with it."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     result = run(workdir, people)
-    assert (result["step"], result["num_steps"], result["stopped"]) == (12, 12, None)
-    assert 0 <= result["score"] <= 100
+    assert (result.step, result.num_steps, result.stopped) == (12, 12, None)
+    assert 0 <= result.score <= 100
     return workdir
 
 
@@ -133,7 +133,7 @@ def test_evaluation_scores_the_test_rows(copy, people):
 
 def test_a_finished_run_has_nothing_to_do(copy, whole, people):
     result = run(copy, people)
-    assert (result["step"], result["stopped"]) == (12, None)
+    assert (result.step, result.stopped) == (12, None)
     assert_same_end(copy, whole)
 
 
@@ -148,10 +148,10 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, mon
     monkeypatch.setattr(loop.Loop, "write_losses", interrupted)
     before = signal.getsignal(signal.SIGTERM)
     result = run(tmp_path, people)
-    assert (result["step"], result["stopped"]) == (4, "preemption")
+    assert (result.step, result.stopped) == (4, "preemption")
     assert signal.getsignal(signal.SIGTERM) == before
     monkeypatch.undo()
-    assert run(tmp_path, people)["step"] == 12
+    assert run(tmp_path, people).step == 12
     assert_same_end(tmp_path, whole)
 
 
@@ -175,9 +175,16 @@ def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, c
     """The run falls back to step 10 and does the rest again."""
     for file in (copy / "checkpoints" / "latest" / "12" / "tree").rglob("d/*"):
         file.write_bytes(b"")
-    assert run(copy, people)["step"] == 12
+    assert run(copy, people).step == 12
     assert "12 cannot be read" in caplog.text
     assert_same_end(copy, whole)
+
+
+def test_a_run_from_before_a_loss_was_added_is_resumed(whole, people, monkeypatch):
+    sums = state.empty_sums()
+    monkeypatch.setattr(state, "empty_sums", lambda: {**sums, "new_loss": np.float32(0)})
+    start = start_of(open_run(tiny_run.config(whole, people)), whole)
+    assert start.state.step == 12 and start.state.sums.keys() == {*sums, "new_loss"}
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, people, monkeypatch):
@@ -189,7 +196,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, p
 
         def __next__(self):
             batch = next(self.batches)
-            return {**batch, "keypoints": batch["keypoints"] * np.float32("nan")}
+            return batch._replace(keypoints=batch.keypoints * np.float32("nan"))
 
     monkeypatch.setattr(loop, "train_batches", lambda *a, **k: Spoiled(train_batches(*a, **k)))
     shutil.rmtree(copy / "checkpoints" / "latest" / "12")
@@ -201,12 +208,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_checkpoint(copy, p
 
 def test_a_run_ends_after_the_epoch_that_passes_max_minutes(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9)
-    assert (result["step"], result["stopped"]) == (6, "max_minutes")
+    assert (result.step, result.stopped) == (6, "max_minutes")
 
 
 def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
-    assert (result["step"], result["stopped"]) == (6, None)
+    assert (result.step, result.stopped) == (6, None)
 
 
 def test_without_a_validation_score_the_plateau_rests(tmp_path, people):
@@ -341,3 +348,14 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
 )
 def test_the_process_whose_input_is_the_limit_is_named(waits, text):
     assert loop.waiting_text(np.array(waits), 300.0) == text
+
+
+def test_the_score_is_the_mean_of_the_rows_by_their_weights(whole, people):
+    run = open_run(tiny_run.config(whole, people))
+    split = run.validation[0][0]
+    run = run._replace(validation=[(split, "scale", 1.0), (split, "image", 3.0)])
+    variables = store.load(whole)[0]
+    found = validation.make_validator(run, trained=run.joints).validate(variables)
+    first, second = (results["lsp-pck"].total for results in found.rows.values())
+    assert first != second
+    np.testing.assert_allclose(found.score, (first + 3 * second) / 4)

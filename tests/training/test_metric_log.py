@@ -58,7 +58,7 @@ def test_another_line_that_is_no_record_is_an_error(tmp_path):
     written(tmp_path, [2, 4])
     path = tmp_path / "metrics.jsonl"
     path.write_text("notes of mine\n" + path.read_text())
-    with pytest.raises(JaxposeError, match="line that is no record .'notes of mine'"):
+    with pytest.raises(JaxposeError, match="line that is not a record .'notes of mine'"):
         read_records(path)
 
 

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -61,6 +62,28 @@ def test_rmsprop_is_keras_rule():
         square = 0.9 * square + 0.1 * gradient**2
         expected = expected - 1e-3 * gradient / (np.sqrt(square) + 1e-7)
     np.testing.assert_allclose(x, expected, rtol=2e-5)
+
+
+def test_adam_with_weight_decay_is_adamw_and_leaves_shifts_alone():
+    """Two steps of Loshchilov and Hutter's algorithm 2, on a kernel and a shift."""
+    rate, decay, b1, b2, epsilon = 0.01, 0.1, 0.9, 0.999, 1e-8
+    rng = np.random.default_rng(1)
+    start = {"kernel": rng.normal(size=(2, 3)), "beta": rng.normal(size=3)}
+    gradients = [{name: rng.normal(size=x.shape) for name, x in start.items()} for _ in range(2)]
+    optimizer = make_optimizer("adam", lambda step: rate, weight_decay=decay)
+    found = jax.tree.map(jnp.float32, start)
+    state = optimizer.init(found)
+    for gradient in gradients:
+        updates, state = optimizer.update(jax.tree.map(jnp.float32, gradient), state, found)
+        found = optax.apply_updates(found, updates)
+    for name, x in start.items():
+        m = v = np.zeros_like(x)
+        for t, gradient in enumerate(gradients, 1):
+            m = b1 * m + (1 - b1) * gradient[name]
+            v = b2 * v + (1 - b2) * gradient[name] ** 2
+            step = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + epsilon)
+            x = x - rate * (step + (decay * x if name == "kernel" else 0))
+        np.testing.assert_allclose(found[name], x, rtol=2e-5, err_msg=name)
 
 
 def test_schedules_rise_then_hold_or_fall_to_zero():

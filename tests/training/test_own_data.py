@@ -9,6 +9,7 @@ import pytest
 from examples.dogs.__main__ import JOINTS, LIMBS, write
 from jaxpose import geometry, losses
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import KINDS
 from jaxpose.cli.launch_flags import parse
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.evaluation import inference, scoring
@@ -109,9 +110,9 @@ def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
     (batch,) = evaluation_batches(
         split, joints=run.joints, image_size=32, batch_size=len(split.source), rule=rule
     )
-    output = run.net.apply(variables, normalize(jnp.asarray(batch["image"]), run.net.dtype))
-    distance = losses.coordinate_loss(output.keypoints, jnp.asarray(batch["keypoints"]))
-    entropy = losses.probability_loss(output.presence_logits, jnp.asarray(batch["labeled"]))
+    output = run.net.apply(variables, normalize(jnp.asarray(batch.image), run.net.dtype))
+    distance = losses.coordinate_loss(output.keypoints, jnp.asarray(batch.keypoints))
+    entropy = losses.probability_loss(output.presence_logits, jnp.asarray(batch.labeled))
     predictions = inference.predict_split(
         run.net, variables, split, joints=run.joints, image_size=32, batch_size=8, rule=rule
     )
@@ -122,8 +123,8 @@ def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
         annotated=split.annotated,
         probability_weight=0.5,
     )
-    coordinate = float(losses.masked_mean(distance, jnp.asarray(batch["labeled"])))
-    probability = float(losses.masked_mean(entropy, jnp.asarray(batch["known"])))
+    coordinate = float(losses.masked_mean(distance, jnp.asarray(batch.labeled)))
+    probability = float(losses.masked_mean(entropy, jnp.asarray(batch.known)))
     assert found["coordinate_loss"] == pytest.approx(coordinate, rel=1e-4)
     assert found["probability_loss"] == pytest.approx(probability, rel=1e-4)
     assert found["loss"] == pytest.approx(coordinate + probability / 2, rel=1e-4)
@@ -143,8 +144,8 @@ def test_without_validation_the_newest_checkpoint_is_the_best(tmp_path, data, ca
     workdir = tmp_path / "run"
     result = loop.train(config(workdir, data, validation="()"), workdir)
     assert "the newest checkpoint counts as the best" in capfd.readouterr().err
-    best, latest = (store.checkpoint_steps(workdir / "checkpoints" / k)[0] for k in store.KINDS)
-    assert best == latest == result["step"] and result["score"] is None
+    best, latest = (store.checkpoint_steps(workdir / "checkpoints" / k)[0] for k in KINDS)
+    assert best == latest == result.step and result.score is None
 
 
 def test_evaluation_writes_results_that_pycocotools_scores_alike(trained, data):

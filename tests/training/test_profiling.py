@@ -39,5 +39,5 @@ def test_these_steps_and_no_others(tmp_path, asked, done):
 def test_a_training_writes_its_trace_into_the_workdir(tmp_path):
     tiny_run.prepare(tmp_path / "data")
     config = tiny_run.config(tmp_path / "run", tmp_path / "data", num_epochs=2)
-    assert loop.train(config, tmp_path / "run", profile_steps=4)["step"] == 12
+    assert loop.train(config, tmp_path / "run", profile_steps=4).step == 12
     assert traced_steps(tmp_path / "run" / "profile") == [5, 6, 7, 8]

@@ -43,7 +43,24 @@ def test_of_several_data_sets_together_it_follows_from_the_names():
     assert skeleton_of_run(run_of(joints, LEEDS, DOG)) == skeleton_of(joints)
 
 
-def test_the_default_config_and_the_default_network_are_the_papers():
+def test_the_default_config_is_the_papers():
+    """Sections 3 and 4.1: MPII's training, before the decay of its rate."""
+    config = common.get_config()
+    assert (len(config.joints), config.image_size, config.crop) == (16, 256, "joints")
+    network = config.network
+    assert (network.num_blocks, network.num_context_maps, network.alpha) == (8, 2, 0.8)
+    assert (network.width, network.kernel_size, network.temperature) == (576, 5, 1.0)
+    optimizer = config.optimizer
+    assert (optimizer.name, optimizer.learning_rate, optimizer.schedule) == (
+        "rmsprop", 1e-3, "constant"
+    )  # fmt: skip
+    assert (optimizer.warmup_epochs, optimizer.weight_decay, optimizer.clip_norm) == (0, 0, 0)
+    assert (config.batch_size, config.num_epochs, config.plateau.factor) == (16, 120, 0.4)
+    assert (config.augmentation.rotation, config.augmentation.scale) == (40.0, (0.7, 1.3))
+    assert (config.context_weight, config.heatmap_weight, config.ema) == (0, 0, 0)
+
+
+def test_the_default_network_is_that_of_the_default_config():
     config = common.get_config()
     assert PoseNet(num_joints=len(config.joints), **config.network) == PoseNet()
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 import scipy.special
 
+from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, initial_variables, normalize
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard, unreplicate
 from jaxpose.training import optimizer
@@ -36,14 +37,14 @@ def batch_of(seed):
     labeled = rng.random((BATCH, 3)) < 0.7
     weight = np.ones(BATCH, np.float32)
     weight[5] = 0
-    return {
-        "image": rng.integers(0, 256, (BATCH, 32, 32, 3), np.uint8),
-        "keypoints": np.where(labeled[..., None], rng.random((BATCH, 3, 2)), 0).astype(np.float32),
-        "labeled": labeled,
-        "known": labeled | (rng.random((BATCH, 3)) < 0.5),
-        "weight": weight,
-        "readable": weight > 0,
-    }
+    return Batch(
+        image=rng.integers(0, 256, (BATCH, 32, 32, 3), np.uint8),
+        keypoints=np.where(labeled[..., None], rng.random((BATCH, 3, 2)), 0).astype(np.float32),
+        labeled=labeled,
+        known=labeled | (rng.random((BATCH, 3)) < 0.5),
+        weight=weight,
+        readable=weight > 0,
+    )
 
 
 def sgd():
@@ -143,22 +144,22 @@ def test_frozen_statistics_stay(frozen, after_one):
 
 def equation_7(predictions, batch):
     """Mean over the labeled joints of the persons that are no padding, in float64."""
-    shown = batch["labeled"] & (batch["weight"][:, None] > 0)
-    distance = (np.asarray(predictions, np.float64) - batch["keypoints"])[shown]
+    shown = batch.labeled & (batch.weight[:, None] > 0)
+    distance = (np.asarray(predictions, np.float64) - batch.keypoints)[shown]
     return (np.abs(distance) + distance**2).sum(-1).mean()
 
 
 def equation_8(logits, batch):
     """Mean over the known joints, likewise."""
-    known = batch["known"] & (batch["weight"][:, None] > 0)
-    sign = np.where(batch["labeled"], 1, -1)[known]
+    known = batch.known & (batch.weight[:, None] > 0)
+    sign = np.where(batch.labeled, 1, -1)[known]
     return np.log1p(np.exp(-sign * np.asarray(logits, np.float64)[known])).mean()
 
 
 def test_losses_are_the_papers_over_what_is_labeled_and_known(frozen, after_one):
     batch = FIVE[0]
     start = {"params": frozen.start.params, "batch_stats": frozen.start.batch_stats}
-    output = jax.jit(NET.apply)(start, normalize(batch["image"]))
+    output = jax.jit(NET.apply)(start, normalize(batch.image))
     coordinate = equation_7(output.keypoints[-1], batch)
     probability = equation_8(output.presence_logits[-1], batch)
     sums = after_one.sums
@@ -175,19 +176,20 @@ def test_gradient_norm_is_that_of_the_step_taken(frozen, after_one):
 
 
 def test_padded_persons_and_unlabeled_joints_change_nothing(frozen, after_one):
-    batch = {name: values.copy() for name, values in FIVE[0].items()}
-    padded = batch["weight"] == 0
-    batch["image"][padded] = 255
-    batch["labeled"][padded] = True
-    batch["known"][padded] = True
-    batch["keypoints"][~batch["labeled"]] = 7.0
+    batch = jax.tree.map(np.copy, FIVE[0])
+    padded = batch.weight == 0
+    batch.image[padded] = 255
+    batch.labeled[padded] = True
+    batch.known[padded] = True
+    batch.keypoints[~batch.labeled] = 7.0
     changed = frozen.run(frozen.start, [batch])
     assert_close(changed.params, after_one.params, 0)
     assert_close(changed.sums, after_one.sums, 0)
 
 
 def test_a_batch_without_labels_moves_nothing(frozen):
-    batch = {**FIVE[0], "labeled": np.zeros((BATCH, 3), bool), "known": np.zeros((BATCH, 3), bool)}
+    nothing = np.zeros((BATCH, 3), bool)
+    batch = FIVE[0]._replace(labeled=nothing, known=nothing)
     end = frozen.run(frozen.start, [batch])
     assert_close(end.params, frozen.start.params, 0)
     assert end.bad_step == -1
@@ -201,7 +203,7 @@ def test_the_plateau_scales_the_update(frozen, after_one):
 
 
 def test_the_first_step_that_is_not_finite_is_kept(frozen):
-    broken = {**FIVE[2], "keypoints": np.full((BATCH, 3, 2), np.nan, np.float32)}
+    broken = FIVE[2]._replace(keypoints=np.full((BATCH, 3, 2), np.nan, np.float32))
     end = frozen.run(frozen.start, [*FIVE[:2], broken, *FIVE[3:]])
     assert (end.bad_step, end.step) == (3, 5)
 
@@ -217,10 +219,10 @@ def divergence(heatmaps, batch, grid):
     """Mean Jensen-Shannon divergence of labeled joints' maps from a Gaussian of one cell, NumPy."""
     heatmaps = np.asarray(heatmaps, np.float64)
     size = heatmaps.shape[1]
-    cells = {"half_pixel": size, "align_corners": size - 1}[grid] * batch["keypoints"]
+    cells = {"half_pixel": size, "align_corners": size - 1}[grid] * batch.keypoints
     cells = cells - {"half_pixel": 0.5, "align_corners": 0}[grid]
     found = []
-    for b, j in np.argwhere(batch["labeled"] & (batch["weight"][:, None] > 0)):
+    for b, j in np.argwhere(batch.labeled & (batch.weight[:, None] > 0)):
         square = (np.arange(size) - cells[b, j, :, None]) ** 2  # along x, along y
         q = np.exp(-(square[0] + square[1][:, None]) / 2)
         p = np.exp(heatmaps[b, ..., j])
@@ -246,7 +248,7 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
     start = program(1, frozen_norm=True).start
     sums = jax.jit(step)(start, batch).sums
     variables = {"params": start.params, "batch_stats": start.batch_stats}
-    output = net.apply(variables, normalize(batch["image"]), heatmaps=True)
+    output = net.apply(variables, normalize(batch.image), heatmaps=True)
     parts = output.heatmaps[-1][..., : net.num_joints]
     expected = {
         "coordinate_loss": equation_7(output.keypoints[-1], batch),

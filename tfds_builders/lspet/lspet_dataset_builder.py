@@ -61,7 +61,7 @@ class Builder(pose_builder.PoseBuilder):
         }
 
     def _correct(self, keypoints: np.ndarray, labeled: np.ndarray) -> None:
-        """Applies the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
+        """Apply the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
         if not self.corrections:
             raise BuildError(
                 "lspet/corrected needs corrections; give the corrections that "

@@ -327,7 +327,7 @@ def draw_ellipse(
     half_axes: tuple[int, int],
     color: tuple[float, ...],
 ) -> None:
-    """Fills an ellipse on a texture in place, in texels."""
+    """Fill an ellipse on a texture in place, in texels."""
     cv2.ellipse(texture, middle, half_axes, 0, 0, 360, color, -1)
 
 
@@ -338,7 +338,7 @@ def _grains() -> np.ndarray:
 
 
 def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> None:
-    """Adds normal noise in place, by a random cut out of a fixed field (repeated where needed)."""
+    """Add normal noise in place, by a random cut out of a fixed field (repeated where needed)."""
     height, width = image.shape[:2]
     grains = _grains()
     while grains.shape[0] < 2 * height or grains.shape[1] < 2 * width:

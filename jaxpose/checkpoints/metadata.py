@@ -11,7 +11,6 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.skeleton import Skeleton, skeleton_of
 
-KINDS = ("best", "latest")  # of the checkpoints of a workdir
 FORMAT = 1  # of the JSON; a newer one is refused
 
 

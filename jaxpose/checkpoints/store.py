@@ -31,7 +31,8 @@ import numpy as np
 
 from jaxpose import _compat
 from jaxpose.checkpoints import packed
-from jaxpose.checkpoints.metadata import KINDS, CheckpointMetadata, read_json
+from jaxpose.checkpoints.kinds import KINDS
+from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
 from jaxpose.errors import JaxposeError, first_line
 from jaxpose.network import SIZE_MULTIPLE, PoseNet, make_net
 from jaxpose.optional import import_optional

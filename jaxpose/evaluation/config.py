@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jaxpose import geometry
-from jaxpose.checkpoints.metadata import KINDS
+from jaxpose.checkpoints.kinds import KINDS
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import inference, score_choice

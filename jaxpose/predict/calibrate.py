@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.stats
+from scipy.special import expit
 
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
@@ -78,7 +79,7 @@ def report(evidence: JointEvidence) -> str:
     known, right, groups = evidence.known, evidence.right, evidence.groups
     columns = {
         "confidence": calibration.cross_validated(evidence),
-        "presence": scipy.special.expit(evidence.logits),
+        "presence": expit(evidence.logits),
     }
     correct = (right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 

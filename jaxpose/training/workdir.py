@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax
 
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import KINDS
+from jaxpose.checkpoints.kinds import KINDS
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import is_remote
 from jaxpose.storage import absolute, open_path, replace_file

@@ -9,7 +9,7 @@ import pytest
 from examples.dogs.__main__ import JOINTS, LIMBS, write
 from jaxpose import geometry, losses
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import KINDS
+from jaxpose.checkpoints.kinds import KINDS
 from jaxpose.cli.launch_flags import parse
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.evaluation import inference, scoring

@@ -28,7 +28,8 @@ from tests.test_docs import PAGES, ROOT, blocks, python_blocks
 
 # Commands that do not run here, and why.
 EXCLUDED = {
-    "jaxpose calibrate runs/demo calibrated.npz --data mpii/crops:validation": "needs MPII",
+    "jaxpose calibrate small calibrated.npz --data mpii/crops:validation": "needs MPII images",
+    "python -m benchmarks.people --mpii PATH --no_person DIR": "needs MPII images",
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
     "jaxpose predict photos --detector detectors:people": "downloads the weights of a detector",

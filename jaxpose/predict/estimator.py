@@ -139,7 +139,7 @@ class PoseEstimator:
         """Keypoints of the persons in an image.
 
         Without `boxes` and `detector` the persons are found by the network itself, in some twenty
-        crops of the image; the best comes first, and there may be none.
+        crops of the image: three at most, the best first, and there may be none.
 
         Args:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy

@@ -38,7 +38,7 @@ def sizes(builder):
 
 
 def images_of(data_dir, split):
-    return set(annotations(open_split("mpii/full", split, data_dir=data_dir))["image_name"])
+    return set(annotations(open_split("mpii/full", split, data_dir=data_dir)).image_name)
 
 
 @pytest.mark.parametrize("config", ["person_centric", "observer_centric"])
@@ -101,11 +101,11 @@ def test_crops_and_whole_images_give_the_same_network_input(mpii, data_dir, rule
         augmented(open_split(name, "train", data_dir=data_dir), rule)
         for name in ("mpii/full", "mpii/crops")
     )
-    np.testing.assert_array_equal(full["index"], crops["index"])
-    seen = full["labeled"] & crops["labeled"]
+    np.testing.assert_array_equal(full.index, crops.index)
+    seen = full.labeled & crops.labeled
     assert seen.mean() > 0.8
-    moved = INPUT * np.linalg.norm(full["keypoints"] - crops["keypoints"], axis=-1)
+    moved = INPUT * np.linalg.norm(full.keypoints - crops.keypoints, axis=-1)
     assert moved[seen].max() < 0.5
     # The images too: twice encoded, and black where the square around the person ends.
-    apart = np.abs(full["image"].astype(int) - crops["image"].astype(int)).mean(axis=(1, 2, 3))
+    apart = np.abs(full.image.astype(int) - crops.image.astype(int)).mean(axis=(1, 2, 3))
     assert np.median(apart) < 4

@@ -19,7 +19,7 @@ def constant_poses(
       rule: of the crops.
 
     Returns:
-      Two float64 [J, 2] in [0, 1] of a crop; NaN for joints that nobody has.
+      Two float64 [J, 2] in [0, 1] of a crop; NaN for joints that no person has labeled.
     """
     found = [joints_in_crops(evaluation_set, rule) for evaluation_set in evaluation_sets]
     points = np.concatenate([each.points for each in found])
@@ -38,7 +38,7 @@ def mean_pose(keypoints: np.ndarray, labeled: np.ndarray) -> np.ndarray:
       labeled: bool [N, J].
 
     Returns:
-      float64 [J, 2]; NaN, hence wrong in every metric, for joints that nobody has.
+      float64 [J, 2]; NaN, hence wrong in every metric, for joints that no person has labeled.
     """
     mask = np.asarray(labeled, bool)[..., None]
     total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)

@@ -44,7 +44,7 @@ class Protocol(NamedTuple):
       has_curve: the area under the curve over ``thresholds`` is reported.
       extras: (key, parts whose entries are pooled), reported beside the table.
       unit: the normalizer in words, where the metric's name does not tell it.
-      lacking: what persons without a normalizer lack, in words; "" where nobody can lack it.
+      lacking: what persons without a normalizer lack, in words; "" where every person has it.
       required_joints: joints that the truth must have.
       has_error: the normalized mean error (NME) is reported beside the table.
     """

@@ -144,7 +144,7 @@ def _cannot_score(
     if score == oks.OKS_AP.name:
         why = f" (the data set has no {oks.lacks(evaluation_set)})"
     if score == any_joints.NAME:
-        why = f" (nobody has the unit {unit})"
+        why = f" (no example has the unit {unit})"
     return JaxposeError(
         f"{name} cannot be scored by {score}{why}, but by {', '.join(allowed) or 'nothing'}; "
         "change config.score, or leave the row out"

@@ -1,8 +1,8 @@
 """One launch at a time on object storage, which has no file locks: a lease that is renewed.
 
-The holder rewrites the object ``.lease`` every few seconds, each time on the condition that nobody
-else has; a launch that finds one watches it and takes it over only if it stays unchanged. No clocks
-are compared.
+The holder rewrites the object ``.lease`` every few seconds; the write fails if another process has
+written it. A launch that finds one watches it and takes it over only if it stays unchanged. No
+clocks are compared.
 """
 
 import contextlib

@@ -102,8 +102,8 @@ def test_what_is_no_record_is_refused(record):
 
 def test_the_shipped_network_has_every_required_field():
     _, metadata = packed.unpack(packed.path("small"))
-    assert (metadata.image_size, metadata.network["num_blocks"], metadata.step) == (128, 2, 10815)
-    assert metadata.score == pytest.approx(59.93, abs=0.005)
+    assert (metadata.image_size, metadata.network["num_blocks"], metadata.step) == (128, 2, 16452)
+    assert metadata.score == pytest.approx(61.30, abs=0.005)
     assert metadata.crop == CropRule("joints", 1 / 0.76)
 
 

@@ -29,7 +29,7 @@ def test_each_person_is_counted_once(tmp_path):
         with Launch(workdir, people, cache, **how) as launch:
             assert launch.wait() == [0] * count, launch.said()
         report = json.loads((workdir / "evaluation.json").read_text())
-        reports.append({name: report[name] for name in ("rows", "blocks", "unreadable")})
+        reports.append({name: report[name] for name in ("rows", "decodings", "unreadable")})
         (file,) = (workdir / "predictions").iterdir()
         predictions.append(read_predictions(file).prediction)
     for report, found in zip(reports[1:], predictions[1:], strict=True):

@@ -109,8 +109,8 @@ def test_a_wanted_score_steers():
     [
         ("lsp-pck", {}, "row 0 cannot be scored by lsp-pck, but by pck; change config.score"),
         ("oks-ap", {}, "oks-ap (the data set has no area and image_id and sigmas), but by pck"),
-        ("pck:nose,tail", {}, "pck (nobody has the unit nose,tail), but by nothing"),
-        ("pck", {"box": False}, "pck (nobody has the unit auto), but by nothing"),
+        ("pck:nose,tail", {}, "pck (no example has the unit nose,tail), but by nothing"),
+        ("pck", {"box": False}, "pck (no example has the unit auto), but by nothing"),
     ],
 )
 def test_a_score_that_a_row_does_not_allow_is_one_line_with_the_reason(score, options, says):

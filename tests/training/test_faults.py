@@ -149,7 +149,7 @@ def fails(capsys, argv, says):
     assert says in line
 
 
-PHASES = ("loading JAX", "opening", "initializing", "reading", "compiling")  # of a start
+PHASES = ("loading JAX", "opening", "initializing", "score: ", "reading", "compiling")  # of a start
 
 
 # No file may grow beyond so many bytes: what a full disk does.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what type checkers read; at run time _HOME says the same
     from jaxpose.peaks import hard_argmax as hard_argmax
     from jaxpose.predict import PoseEstimator as PoseEstimator
     from jaxpose.predict import Prediction as Prediction
+    from jaxpose.predict import predict_each as predict_each
     from jaxpose.runtime.compilation import compiler_options as compiler_options
 
 __version__ = "0.1.0"
@@ -65,6 +66,7 @@ _HOME = {
     "local_soft_argmax": "heatmaps",
     "masked_mean": "losses",
     "oks_loss": "losses",
+    "predict_each": "predict",
     "probability_loss": "losses",
     "simcc_targets": "heatmap_targets",
     "soft_argmax": "heatmaps",

@@ -20,7 +20,7 @@ from jaxpose import __version__, geometry
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import predict_crops
+from jaxpose.evaluation.inference import predict_poses
 from jaxpose.network import make_net
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
@@ -110,15 +110,18 @@ def crop_program(
 
     Returns:
       Takes crops uint8 [B, S, S, 3]; returns keypoints float32 [B, J, 2], (x, y) with (0, 0) and
-      (1, 1) the crop's corners, and confidence float32 [B, J], the probability that the joint is in
-      the crop; the J joints are ``metadata.trained_joints``.
+      (1, 1) the crop's corners, and confidence float32 [B, J], calibrated where the metadata have a
+      calibration; the J joints are ``metadata.trained_joints``.
     """
     net = make_net(metadata.network).clone(portable=portable)
     kept = joint_index(metadata.joints, metadata.trained_joints)
 
     def pose(images):
-        keypoints, confidence = predict_crops(net, variables, images)
-        return keypoints[-1][:, kept], confidence[-1][:, kept]
+        keypoints, logits, log_spread = predict_poses(net, variables, images)
+        logits, log_spread = logits[:, kept], log_spread[:, kept]
+        if metadata.calibration is not None:
+            logits = metadata.calibration.logits(logits, log_spread)
+        return keypoints[:, kept], jax.nn.sigmoid(logits)
 
     return pose
 
@@ -140,6 +143,7 @@ def description(metadata: CheckpointMetadata) -> dict[str, Any]:
             {"name": name, "dtype": "float32", "shape": shape}
             for name, shape in zip(OUTPUTS, shapes, strict=True)
         ],
+        "calibrated": metadata.calibration is not None,
         "image_size": size,
         "category": metadata.category,
         "joints": list(skeleton.joints),

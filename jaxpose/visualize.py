@@ -30,7 +30,6 @@ JOINTS_OF_FIG_5 = (
     "left_knee", "left_wrist",
 )  # fmt: skip
 JOINTS_OF_FIG_6 = 3  # as many as Fig. 6 shows of a person's context maps
-PRESENCE_THRESHOLD = 0.5  # a joint of a lower probability is not drawn, and has v = 0 in COCO files
 DIM_FACTOR = 0.45  # of an image's brightness beneath its maps
 PERSON_TO_LINE_RATIO = 60  # a skeleton's lines are as wide as the person's longer side over this
 MIN_LINE_WIDTH = 1.5  # pixels
@@ -370,6 +369,28 @@ def tile(
                 captions[index], (width, 2 * text), text
             )
     return sheet
+
+
+def draw_number(image: np.ndarray, number: int, place: np.ndarray) -> np.ndarray:
+    """A person's number on an image, black on white.
+
+    Args:
+      image: uint8 [H, W, 3].
+      number: to write.
+      place: [2], (x, y), the person's highest joint in pixels; the label stands above it.
+
+    Returns:
+      uint8 [H, W, 3], a new image.
+    """
+    canvas = np.array(image, np.uint8)
+    height = min(max(round(max(canvas.shape[:2]) / 40), 12), canvas.shape[0] // 2)
+    label = _text(str(number), (round(0.7 * height * len(str(number))) + 4, 2 * height), height)
+    label = label[height // 4 : height // 4 + round(1.25 * height)]
+    rows, columns = (min(a, b) for a, b in zip(label.shape, canvas.shape[:2], strict=False))
+    left = int(np.clip(place[0] - columns / 2, 0, canvas.shape[1] - columns))
+    top = int(np.clip(place[1] - 1.6 * rows, 0, canvas.shape[0] - rows))
+    canvas[top : top + rows, left : left + columns] = label[:rows, :columns]
+    return canvas
 
 
 def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:

@@ -102,6 +102,7 @@ TAKE_PATHS = {
     "predict": [[ADDRESS], ["a.jpg", "-o", ADDRESS], ["a.jpg", "--boxes", ADDRESS],
                 ["a.jpg", "--checkpoint", ADDRESS]],
     "visualize": [[ADDRESS, "a.jpg"], ["net", ADDRESS], ["net", "a.jpg", "-o", ADDRESS]],
+    "calibrate": [[ADDRESS, "x.npz"], ["net", ADDRESS], ["net", "x.npz", "--data_dir", ADDRESS]],
     "score": [["lsp-pck", ADDRESS]],
     "convert": [[ADDRESS, "out"], ["w.h5", ADDRESS]],
     "pack": [[ADDRESS, "x.npz"], ["net", ADDRESS]],

@@ -28,9 +28,11 @@ from tests.test_docs import PAGES, ROOT, blocks, python_blocks
 
 # Commands that do not run here, and why.
 EXCLUDED = {
+    "jaxpose calibrate small calibrated.npz --data mpii/crops:validation": "needs MPII images",
+    "python -m benchmarks.people --mpii PATH --no_person DIR": "needs MPII images",
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
     "make test": "runs these tests",
-    "python detect.py photos/*.jpg": "downloads the weights of a detector; see the block before it",
+    "jaxpose predict photos --detector detectors:people": "downloads the weights of a detector",
     "python launch.py --config=configs/mpii.py --workdir=gs://BUCKET/runs/mpii "
     "--config.data_dir=gs://BUCKET/data --config.init_from=gs://BUCKET/runs/lsp": (
         "needs a bucket; tests/training/test_object_storage.py has one"

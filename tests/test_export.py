@@ -18,7 +18,7 @@ import pytest
 
 from jaxpose import cli, export, geometry
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.checkpoints.metadata import Calibration, CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import MPII_RULE, CropRule
@@ -104,6 +104,19 @@ def test_the_program_answers_as_the_estimator(program, estimator, crops):
     assert_close(found, estimator.predict_crops(crops), atol=1e-5)
     for ours, theirs in zip(program(crops[:1]), found, strict=True):
         np.testing.assert_allclose(ours, theirs[:1], atol=1e-5)
+
+
+def test_the_program_carries_the_calibration(crops):
+    calibration = Calibration((0.5,) * 16, presence=0.3, spread=-1.5)
+    variables = initial_variables(PoseNet(**NETWORK), 0)
+    variables["params"]["block1_b"]["heatmaps"] *= 1000.0
+    plain = METADATA._replace(trained_joints=MPII.joints)
+    metadata = plain._replace(calibration=calibration)
+    found = jax.jit(export.crop_program(variables, metadata))(crops)
+    assert_close(found, PoseEstimator(variables, metadata).predict_crops(crops), atol=1e-4)
+    presence = jax.jit(export.crop_program(variables, plain))(crops)[1]
+    assert np.abs(found[1] - presence).max() > 0.1
+    assert export.description(metadata)["calibrated"]
 
 
 def test_the_program_answers_as_the_estimator_on_real_images(program, estimator, shared):

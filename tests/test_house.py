@@ -181,7 +181,7 @@ PUBLIC_MODULES = set(
     jax.custom_derivatives jax.experimental jax.experimental.compilation_cache jax.numpy
     jax.sharding jax.typing jaxlib.version ml_collections.config_flags orbax.checkpoint
     orbax.checkpoint.checkpoint_managers orbax.checkpoint.multihost orbax.checkpoint.utils
-    pycocotools.coco pycocotools.cocoeval scipy.io
+    pycocotools.coco pycocotools.cocoeval scipy.io scipy.optimize scipy.special scipy.stats
     starlette.applications starlette.concurrency starlette.middleware
     starlette.middleware.trustedhost starlette.requests starlette.responses starlette.routing
     """.split()

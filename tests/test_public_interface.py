@@ -22,7 +22,8 @@ ENTRY = re.compile(r"^\**(\w+): (.*(?:\n .*)*)", re.MULTILINE)
 # All but the commands and what only they use.
 PUBLIC = (
     "*.py", "checkpoints/metadata.py", "coco/*.py", "data/*.py", "evaluation/*.py",
-    "predict/__init__.py", "predict/estimator.py", "runtime/*.py", "training/*.py",
+    "predict/__init__.py", "predict/estimator.py", "predict/inputs.py", "predict/prediction.py",
+    "runtime/*.py", "training/*.py",
 )  # fmt: skip
 MODULES = [path for pattern in PUBLIC for path in sorted((ROOT / "jaxpose").glob(pattern))]
 NAMES = [path.relative_to(ROOT).as_posix() for path in MODULES]

@@ -62,13 +62,13 @@ def labeled(network: Network, split: PreparedSplit, predictions, block=-1) -> La
     return scoring.labeled_predictions(predictions, evaluation_set, block=block)
 
 
-def second_pass(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:
-    """What `predict` finds in each whole image: a first pass, then the box of what it found."""
+def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:
+    """The best person that `predict` finds in each whole image."""
     estimator = PoseEstimator.from_checkpoint(path)
     found = []
     for index in range(len(split.source)):
         image, _ = decode(read_example(split, index)["image"])
-        found.append(estimator.predict(image).keypoints[0])
+        found.append(estimator.predict(image, max_persons=1, min_score=0.0).keypoints[0])
     truth = prepared.annotations(split)
     return LabeledPredictions(
         prediction=np.stack(found),
@@ -131,7 +131,7 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
     person_centric = labeled(network, test, plain)
     rows = [
         ("whole image, one crop, one pass", person_centric),
-        ("`predict`: second pass on the box of the first", second_pass(path, test)),
+        ("`predict`: the best person found", best_found(path, test)),
         ("flip test", _other(network, test, flip_test=True)),
         (f"{CROPS} crops", _other(network, test, num_crops=CROPS)),
         (f"flip test, {CROPS} crops", _other(network, test, flip_test=True, num_crops=CROPS)),
@@ -224,7 +224,7 @@ def _tile(
 def draw_first_image(path: str | pathlib.Path, photo: str) -> None:
     """The README's image: a photo's skeleton and part maps."""
     estimator = PoseEstimator.from_checkpoint(path)
-    box = estimator.predict(photo).boxes[0]
+    box = estimator.predict(photo, max_persons=1, min_score=0.0).boxes[0]
     sheet = panels.all_part_maps(estimator, panels.predict_person(estimator, photo, box))
     image_of = import_optional("PIL.Image", extra="predict")
     image_of.fromarray(sheet).save(FOLDER / "images" / "first.webp", quality=85, method=6)

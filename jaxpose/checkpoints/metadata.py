@@ -5,11 +5,48 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.skeleton import Skeleton, skeleton_of
 
 FORMAT = 1  # of the JSON; a newer one is refused
+
+
+class Calibration(NamedTuple):
+    """How the confidence of a joint follows from its presence and the spread of its part map.
+
+    The confidence is the estimated probability that the position lies within half a head size of
+    the truth: a logistic regression with one bias for each joint and two weights for all.
+
+    Attributes:
+      bias: one number for each of the J trained joints.
+      presence: weight of the presence's logit.
+      spread: weight of the logarithm of the map's standard deviation, in sides of the crop.
+
+    Example:
+      >>> calibration = Calibration(bias=(-6.0, -7.0), presence=0.5, spread=-3.0)
+      >>> calibration.logits(np.array([4.0, 4.0]), np.log([0.05, 0.2])).round(2).tolist()
+      [4.99, -0.17]
+    """
+
+    bias: tuple[float, ...]
+    presence: float
+    spread: float
+
+    def logits(self, presence_logits: Any, log_spread: Any) -> Any:
+        """The logits of the confidence.
+
+        Args:
+          presence_logits: [..., J], NumPy or JAX.
+          log_spread: [..., J], likewise.
+
+        Returns:
+          [..., J]; their sigmoid is the confidence.
+        """
+        bias = np.asarray(self.bias, np.float32)
+        return bias + self.presence * presence_logits + self.spread * log_spread
 
 
 class CheckpointMetadata(NamedTuple):
@@ -30,6 +67,7 @@ class CheckpointMetadata(NamedTuple):
         steered the run; None if the checkpoint was not chosen by one.
       source: name of the file that the variables were imported from; empty otherwise.
       category: name of what has the joints, for COCO's files.
+      calibration: of the joints' confidence; None if it was never fitted.
 
     Example:
       >>> from jaxpose.geometry import MPII_RULE
@@ -54,6 +92,7 @@ class CheckpointMetadata(NamedTuple):
     score: float | None = None
     source: str = ""
     category: str = "person"
+    calibration: Calibration | None = None
 
     def trained_skeleton(self) -> Skeleton:
         """The trained joints, with the flip pairs and limbs between them."""
@@ -80,6 +119,11 @@ class CheckpointMetadata(NamedTuple):
         pairs = {name: [list(pair) for pair in record[name]] for name in ("flip_pairs", "limbs")}
         names = {name: list(record[name]) for name in ("joints", "trained_joints")}
         plain = {"network": dict(self.network), "crop": self.crop._asdict()}
+        if self.calibration is not None:
+            plain["calibration"] = {
+                **self.calibration._asdict(),
+                "bias": list(self.calibration.bias),
+            }
         return {**record, **pairs, **names, **plain}
 
     @classmethod
@@ -119,6 +163,11 @@ class CheckpointMetadata(NamedTuple):
         if strangers:
             raise ValueError(f"its trained_joints are not among its joints: {sorted(strangers)}")
         known["crop"] = CropRule(**known["crop"])
+        if known.get("calibration") is not None:
+            fields = {name: known["calibration"][name] for name in Calibration._fields}
+            known["calibration"] = Calibration(**{**fields, "bias": tuple(fields["bias"])})
+            if len(known["calibration"].bias) != len(known["trained_joints"]):
+                raise ValueError("its calibration has another number of joints")
         return cls(**known)
 
 
@@ -150,6 +199,15 @@ def _is_crop(value: Any) -> bool:
     return set(value) <= set(CropRule._fields) and all(map(_is_number, numbers.values()))
 
 
+def _is_calibration(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not isinstance(value.get("bias"), list):
+        return False
+    numbers = [*value["bias"], *(value.get(name) for name in ("presence", "spread"))]
+    return all(map(_is_number, numbers))
+
+
 _CHECKS = {
     "network": lambda value: isinstance(value, dict),
     "joints": _is_names,
@@ -163,4 +221,5 @@ _CHECKS = {
     "score": lambda value: value is None or _is_number(value),
     "source": lambda value: isinstance(value, str),
     "category": lambda value: isinstance(value, str),
+    "calibration": _is_calibration,
 }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxpose import __version__
-from jaxpose.cli import convert, demo, export, pack, predict, score, visualize
+from jaxpose.cli import calibrate, convert, demo, export, pack, predict, score, visualize
 from jaxpose.cli.exits import run_command
 from jaxpose.errors import UsageError
 
@@ -27,6 +27,7 @@ COMMANDS = (
     score,
     convert,
     pack,
+    calibrate,
     export,
     demo,
 )

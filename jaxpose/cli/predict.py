@@ -20,8 +20,8 @@ def add(commands) -> None:
         "predict",
         help="find people's keypoints in photos and videos",
         description="Finds the keypoints of people in photos, folders of them, and videos, and "
-        "draws them. Without a box it looks for one person in the whole image; in a video it "
-        "follows the persons from frame to frame.",
+        "draws them. Without boxes it finds the people by itself; in a video it tracks them from "
+        "frame to frame.",
         epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height. For many "
         "people, write it with any detector.",
     )
@@ -61,6 +61,20 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--num_crops", type=int, default=1, metavar="N", help="average over N crops a person"
+    )
+    boxes.add_argument(
+        "--detector",
+        metavar="MODULE:FUNCTION",
+        help="Python function from an RGB array to boxes [N, 4] of x, y, width, height",
+    )
+    parser.add_argument(
+        "--max_persons", type=_count, metavar="N", help="the most persons of an image"
+    )
+    parser.add_argument(
+        "--min_confidence",
+        type=_probability,
+        metavar="P",
+        help="joints of a lower confidence are not drawn and have v = 0 in JSON",
     )
     parser.add_argument(
         "--smooth",
@@ -116,6 +130,22 @@ def _camera(text: str) -> int:
     return number
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of persons; give 1 or more")
+    return int(text)
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
+    return value
+
+
 def _frequency(text: str) -> float:
     try:
         value = float(text)
@@ -142,6 +172,9 @@ def run(arguments) -> None:
         heatmaps=arguments.heatmaps,
         context=arguments.context,
         smooth=arguments.smooth,
+        min_confidence=arguments.min_confidence,
+        max_persons=arguments.max_persons,
+        detector=arguments.detector,
         webcam=arguments.webcam,
         flip_test=arguments.flip_test,
         num_crops=arguments.num_crops,

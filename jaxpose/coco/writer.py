@@ -190,8 +190,8 @@ class CocoWriter:
             "checkpoint": checkpoint,
             "coordinates": COORDINATES,
             "visibility": (
-                f"v is 2 where the joint is in the image with a probability of at least "
-                f"{threshold:g}, else v, x and y are 0; confidence holds the probabilities"
+                f"v is 2 where the joint's confidence is at least {threshold:g}, else v, x and y "
+                "are 0"
             ),
         }
         entry = {
@@ -233,17 +233,19 @@ class CocoWriter:
         file_name: str,
         size: tuple[int, int],
         image_id: int | str | None = None,
+        track_ids: np.ndarray | None = None,
         **more: Any,
     ) -> None:
         """Append one image with N persons.
 
         Args:
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
-          confidence: [N, J], probability that the joint is in the image.
+          confidence: [N, J], of the joints.
           boxes: [N, 4] (x, y, width, height) in pixels.
           file_name: of the image or video.
           size: (width, height).
           image_id: of another file; None, or one that was written before, gets the next free one.
+          track_ids: int [N], of persons that are tracked through a video.
           more: further fields of the image's entry, such as a frame's number and time.
         """
         image_id = self._ids.next(image_id)
@@ -253,7 +255,10 @@ class CocoWriter:
             "id": image_id, "file_name": file_name, "width": size[0], "height": size[1], **more
         }  # fmt: skip
         self._images.write(separator + json.dumps(entry))
-        for points, probabilities, box in zip(keypoints, confidence, boxes, strict=True):
+        ids = [None] * len(boxes) if track_ids is None else track_ids.tolist()
+        for points, probabilities, box, track_id in zip(
+            keypoints, confidence, boxes, ids, strict=True
+        ):
             present = probabilities >= self._threshold
             indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
             triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)
@@ -269,6 +274,7 @@ class CocoWriter:
                 "bbox": box.round(3).tolist(),
                 "area": round(float(box[2] * box[3]), 3),
                 "iscrowd": 0,
+                **({} if track_id is None else {"track_id": track_id}),
             }
             separator = ",\n  " if self._persons > 1 else "\n  "
             self._file.write(separator + json.dumps(annotation))

@@ -10,8 +10,9 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator, as_image, panels
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.images import is_heic_data, warnings_of_pillow_ignored
-from jaxpose.visualize import PRESENCE_THRESHOLD, heat_map, joint_colors
+from jaxpose.visualize import heat_map, joint_colors
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
 QUALITY = 80  # of WebP
@@ -23,7 +24,7 @@ def about(estimator: PoseEstimator) -> dict[str, Any]:
         "checkpoint": str(estimator.source or ""),
         "image_size": estimator.image_size,
         "joints": len(estimator.joints),
-        "threshold": PRESENCE_THRESHOLD,
+        "threshold": MIN_CONFIDENCE,
     }
 
 
@@ -48,7 +49,7 @@ def predict_photo(
       JaxposeError: the data are no image, or the box has no area or lies outside of it.
     """
     image = as_image(_opened(data))
-    found = estimator.predict(image, None if box is None else [box])
+    found = estimator.predict(image, None if box is None else [box], max_persons=1, min_score=0.0)
     person = panels.predict_person(estimator, image, found.boxes[0])
     crop = person.maps.crop
     heatmaps, temperature = panels.part_maps_of(estimator, person), estimator.net.temperature

@@ -91,7 +91,7 @@ def _hosts(host: str) -> list[str]:
 def _warm_up(estimator: PoseEstimator, turn: threading.Lock) -> None:
     blank = np.zeros((64, 64, 3), np.uint8)
     with turn:
-        found = estimator.predict(blank, refine=False)
+        found = estimator.predict(blank, max_persons=1, min_score=0.0)
         estimator.maps(blank, found.boxes[0])
 
 

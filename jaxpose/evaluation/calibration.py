@@ -1,9 +1,139 @@
-"""Whether a joint's probability means something: ROC area with its interval, reliability table."""
+"""Whether a joint's probability means something: ROC area, calibration error, reliability table.
 
-from collections.abc import Sequence
+`fit_calibration` makes the confidence of a checkpoint: the estimated probability that a joint is
+within half a head size of the truth.
+"""
+
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy.optimize
+from scipy.special import expit
+
+from jaxpose.checkpoints.metadata import Calibration
+
+EQUAL_BINS = 10  # of `calibration_error`
+FOLDS = 5
+BIAS_PENALTY = 1e-3  # on the squared distance of a joint's bias from their mean
+
+
+class JointEvidence(NamedTuple):
+    """What a confidence is fitted to: N persons with J joints.
+
+    Attributes:
+      logits: [N, J], of the joints' presence.
+      log_spread: [N, J], of their part maps, as `inference.CropPoses` has it.
+      right: bool [N, J], within half a head size of the truth.
+      known: bool [N, J], there is a truth.
+      groups: [N], the image; persons of one image stay together in `cross_validated`.
+    """
+
+    logits: np.ndarray
+    log_spread: np.ndarray
+    right: np.ndarray
+    known: np.ndarray
+    groups: np.ndarray
+
+
+def fit_calibration(evidence: JointEvidence) -> Calibration:
+    """Fit the confidence of joints: a logistic regression by maximum likelihood.
+
+    A joint's bias is drawn slightly to the mean of all, so that a joint without a truth gets that
+    mean.
+
+    Args:
+      evidence: of persons that the network was not trained on.
+
+    Returns:
+      The calibration, its biases in the order of the joints.
+    """
+    num_joints = evidence.right.shape[1]
+    joint = np.nonzero(evidence.known)[1]
+    inputs = np.stack([evidence.logits, evidence.log_spread], axis=-1)[evidence.known]
+    inputs = inputs.astype(np.float64)
+    right = evidence.right[evidence.known].astype(np.float64)
+
+    def loss(weights):
+        bias, slopes = weights[:num_joints], weights[num_joints:]
+        logits = bias[joint] + inputs @ slopes
+        off = bias - bias.mean()
+        value = np.mean(np.logaddexp(0, logits) - right * logits) + BIAS_PENALTY * off @ off
+        error = (expit(logits) - right) / len(right)
+        slope_gradient = error @ inputs
+        bias_gradient = np.bincount(joint, error, num_joints) + 2 * BIAS_PENALTY * off
+        return value, np.concatenate([bias_gradient, slope_gradient])
+
+    found = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS").x
+    bias = tuple(found[:num_joints].round(6).tolist())
+    presence, spread = found[num_joints:].round(6).tolist()
+    return Calibration(bias, presence, spread)
+
+
+def cross_validated(evidence: JointEvidence, *, seed: int = 0) -> np.ndarray:
+    """Confidence [N, J] of each person by a calibration fitted to the other images.
+
+    The images are split into `FOLDS` folds at random.
+    """
+    images, group = np.unique(evidence.groups, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(images))[group] % FOLDS
+    confidence = np.zeros(evidence.right.shape)
+    for held_out in range(FOLDS):
+        out = fold == held_out
+        fitted = fit_calibration(JointEvidence(*(values[~out] for values in evidence)))
+        confidence[out] = expit(fitted.logits(evidence.logits[out], evidence.log_spread[out]))
+    return confidence
+
+
+def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
+    """Expected calibration error over `EQUAL_BINS` bins of equal count.
+
+    Args:
+      probability: [N] in [0, 1].
+      right: bool [N].
+
+    Returns:
+      The mean over the bins of |mean probability - fraction right|, weighted by their counts.
+
+    Example:
+      >>> probability = np.linspace(0.0, 1.0, 1000)
+      >>> round(calibration_error(probability, probability > 0.5), 2)
+      0.25
+    """
+    bins = np.array_split(np.argsort(probability, kind="stable"), EQUAL_BINS)
+    gaps = [len(b) * abs(probability[b].mean() - right[b].mean()) for b in bins if len(b)]
+    return float(sum(gaps) / len(probability))
+
+
+def interval(
+    statistic: Callable[[np.ndarray], float],
+    groups: np.ndarray,
+    *,
+    draws: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Percentile bootstrap of a statistic over groups that are drawn whole.
+
+    Args:
+      statistic: of int [M], places in `groups`; NaN leaves a draw out.
+      groups: [N], the group (person or image) of each element.
+      draws: bootstrap samples.
+      level: of the interval.
+      seed: of the draws.
+
+    Returns:
+      (low, high).
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    members = [np.flatnonzero(group == g) for g in range(group.max() + 1)]
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(draws):
+        chosen = rng.integers(0, len(members), len(members))
+        values.append(statistic(np.concatenate([members[g] for g in chosen])))
+    low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 class Bin(NamedTuple):
@@ -101,14 +231,13 @@ def roc_interval(
     Returns:
       (low, high).
     """
-    rng = np.random.default_rng(seed)
-    persons = len(scores)
-    areas = []
-    for _ in range(draws):
-        chosen = rng.integers(0, persons, persons)
-        areas.append(pooled_roc_area(scores[chosen], present[chosen], known[chosen]))
-    low, high = np.nanquantile(areas, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return interval(
+        lambda chosen: pooled_roc_area(scores[chosen], present[chosen], known[chosen]),
+        np.arange(len(scores)),
+        draws=draws,
+        level=level,
+        seed=seed,
+    )
 
 
 def reliability(

@@ -27,11 +27,11 @@ from jaxpose.evaluation.prediction_file import write_predictions
 from jaxpose.evaluation.protocols import Protocol, ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.storage import absolute, open_path, replace_file, written_file
-from jaxpose.visualize import PRESENCE_THRESHOLD
 
 if TYPE_CHECKING:
     import ml_collections
 
+PRESENCE_THRESHOLD = 0.5  # v = 2 in COCO's results from there
 MAX_NAMES_SHOWN = 5  # unreadable images, in a table
 
 

@@ -1,7 +1,9 @@
 """From a checkpoint and images to keypoints: `PoseEstimator`, and what its command needs."""
 
 from jaxpose.predict.boxes import check_boxes
-from jaxpose.predict.estimator import PoseEstimator, Prediction
+from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.images import as_image
+from jaxpose.predict.inputs import predict_each
+from jaxpose.predict.prediction import Prediction
 
-__all__ = ["PoseEstimator", "Prediction", "as_image", "check_boxes"]
+__all__ = ["PoseEstimator", "Prediction", "as_image", "check_boxes", "predict_each"]

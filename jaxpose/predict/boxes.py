@@ -6,7 +6,9 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 
-MIN_CONFIDENCE = 0.3  # confidence from which a joint counts for the box around a person
+# A joint of a lower confidence is not drawn, has v = 0 in COCO files, and takes no part in the box
+# around its person.
+MIN_CONFIDENCE = 0.3
 MIN_CONFIDENT_JOINTS = 4  # with fewer of them all joints count
 
 

@@ -1,9 +1,10 @@
 """The commands `jaxpose predict` and `jaxpose visualize`."""
 
 import contextlib
+import importlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,16 +16,17 @@ from jaxpose.evaluation.inference import crop_sizes
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile
-from jaxpose.predict.estimator import PoseEstimator, Prediction
+from jaxpose.predict.boxes import MIN_CONFIDENCE
+from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, Plan, make_folder, plan
+from jaxpose.predict.prediction import Prediction
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.runtime.phases import phase, to_terminal
 from jaxpose.runtime.progress import progress_bar
-from jaxpose.visualize import PRESENCE_THRESHOLD
 
 DEFAULT = "small"  # of the networks that come with the package
 
@@ -38,6 +40,7 @@ class Call(NamedTuple):
       writers: of the JSON files that are written.
       heatmaps, context: whether these panels are drawn of photos.
       smooth: cutoff of the filter of videos in Hz, None for none.
+      min_confidence: from which a joint is drawn.
       options: of `PoseEstimator.predict`.
     """
 
@@ -47,7 +50,28 @@ class Call(NamedTuple):
     heatmaps: bool
     context: bool
     smooth: float | None
+    min_confidence: float
     options: dict[str, Any]
+
+
+def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
+    """The function that ``MODULE:FUNCTION`` names; modules beside the command are found too.
+
+    Raises:
+      JaxposeError: there is none, or its module cannot be imported.
+    """
+    module, colon, function = name.partition(":")
+    if not (module and colon and function):
+        raise JaxposeError(f"--detector {name!r} names no function; give MODULE:FUNCTION")
+    if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
+        sys.path.append(str(pathlib.Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise JaxposeError(f"--detector {name} cannot be loaded ({error})") from error
+    if not callable(found):
+        raise JaxposeError(f"--detector {name} is no function; give one from an image to boxes")
+    return found
 
 
 def open_estimator(path: str | None) -> PoseEstimator:
@@ -57,6 +81,11 @@ def open_estimator(path: str | None) -> PoseEstimator:
         source = packed.path(DEFAULT) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
+    if estimator.calibration is None:
+        print(
+            "it has no calibration: confidence is the probability that a joint is in the crop; "
+            "jaxpose calibrate fits one"
+        )
     return estimator
 
 
@@ -73,6 +102,9 @@ def run(
     context: bool,
     smooth: float | None,
     webcam: int | None,
+    min_confidence: float | None,
+    max_persons: int | None,
+    detector: str | None,
     flip_test: bool,
     num_crops: int,
 ) -> None:
@@ -84,6 +116,7 @@ def run(
     """
     if (webcam is None) == (not inputs):
         raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
+    min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
     crop_sizes(num_crops)  # says what is wrong before anything is loaded
     planned = plan(inputs, output=output, json=json)
     jobs = planned.jobs
@@ -98,12 +131,13 @@ def run(
         raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
     if (heatmaps or context) and not any(job.out for job in jobs):
         raise JaxposeError(f"heat maps are images, and {output} takes none; give a folder")
+    find = load_detector(detector) if detector else None
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
     with contextlib.ExitStack() as stack:
         category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
         shared: dict[str, Any] = {
-            "threshold": PRESENCE_THRESHOLD,
+            "threshold": min_confidence,
             "category": (category_id, name or estimator.category),
             "taken": given.image_ids if isinstance(given, BoxFile) else (),
         }
@@ -119,8 +153,10 @@ def run(
             writers.append(stack.enter_context(writer))
         if results:
             writers.append(stack.enter_context(coco.ResultWriter(results, **shared)))
-        options = {"flip_test": flip_test, "num_crops": num_crops}
-        call = Call(estimator, given, writers, heatmaps, context, smooth, options)
+        options = {"flip_test": flip_test, "num_crops": num_crops, "max_persons": max_persons}
+        if find:
+            options["detector"] = find
+        call = Call(estimator, given, writers, heatmaps, context, smooth, min_confidence, options)
         if webcam is not None:
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
@@ -186,12 +222,12 @@ def _photo(call: Call, job: Job) -> str:
         boxes = (boxes.of(job.path) or {}).get(0, [])
     found = call.estimator.predict(image, boxes, **call.options)
     for writer in call.writers:
-        writer.add(*found[:3], size=image.shape[1::-1], **_image_entry(call, job))
+        found.add_to(writer, **_image_entry(call, job))
     persons = f"{len(found.boxes)} person" + "s" * (len(found.boxes) != 1)
     if job.out is None:
         return f"{job.path}: {persons}"
     written = [job.out]
-    save_image(panels.drawn(call.estimator, image, found), job.out)
+    save_image(found.draw(min_confidence=call.min_confidence), job.out)
     for number, box in enumerate(found.boxes if call.heatmaps or call.context else (), 1):
         person = panels.predict_person(call.estimator, image, box)
         label = f"_{number}" if len(found.boxes) > 1 else ""
@@ -246,7 +282,7 @@ def _video(
 ) -> tuple[str, bool]:
     """A video or a camera, frame by frame; as `_one` returns it."""
     by_frame = call.boxes.of(job.path) or {} if isinstance(call.boxes, BoxFile) else None
-    tracks = [] if by_frame is not None else tracks_of(call.boxes)
+    tracks = tracks_of([] if by_frame is not None else call.boxes)
     number = 0
     with contextlib.ExitStack() as stack:
         writer = None
@@ -262,7 +298,7 @@ def _video(
         )
         for frame in reader.frames(writer):
             if by_frame is not None and number in by_frame:
-                tracks = tracks_of(by_frame[number])
+                tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
             tracks, found = follow(
                 call.estimator,
                 frame.image,
@@ -286,15 +322,14 @@ def _video(
 
 def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
     for json_writer in call.writers:
-        json_writer.add(
-            *found[:3],
+        found.add_to(
+            json_writer,
             **_image_entry(call, job, number),
-            size=frame.image.shape[1::-1],
             frame=number,
             time=round(float(frame.time), 6),
         )
     if writer is not None or window is not None:
-        image = panels.drawn(call.estimator, frame.image, found)
+        image = found.draw(min_confidence=call.min_confidence)
         if writer is not None:
             writer.write(image, frame.time)
         if window is not None:
@@ -328,7 +363,7 @@ def visualize(
         raise JaxposeError(f"-o {output} is the name of a file; give a folder for three images")
     make_folder(folder)
     estimator = open_estimator(checkpoint)
-    found = estimator.predict(image, None if box is None else [box])
+    found = estimator.predict(image, None if box is None else [box], max_persons=1, min_score=0.0)
     person = panels.predict_person(estimator, image, found.boxes[0])
     sheets = {
         "part_maps": panels.all_part_maps(estimator, person),

@@ -4,43 +4,30 @@ import functools
 import os
 import pathlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import crop_sizes, predict_crops, predict_maps
+from jaxpose.evaluation.inference import CropPoses, crop_sizes, predict_maps, predict_poses
 from jaxpose.network import PoseNet, make_net
+from jaxpose.predict import search
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
+from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
 LARGEST_BATCH = 32  # crops that go through the network at once
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
-
-
-class Prediction(NamedTuple):
-    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them.
-
-    Attributes:
-      keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
-      confidence: float32 [N, J], probability that the joint is in the crop.
-      boxes: float64 [N, 4], the boxes (x, y, width, height) that the last pass looked at.
-      joints: names of the J joints.
-    """
-
-    keypoints: np.ndarray
-    confidence: np.ndarray
-    boxes: np.ndarray
-    joints: tuple[str, ...]
 
 
 class Maps(NamedTuple):
@@ -78,6 +65,7 @@ class PoseEstimator:
       net: the network.
       channels: int [J], the network's channels of `joints`.
       source: the checkpoint that was read, None if the network came otherwise.
+      calibration: of the joints' confidence, None if the checkpoint has none.
 
     Example:
       >>> estimator = PoseEstimator.from_pretrained("small")
@@ -94,10 +82,11 @@ class PoseEstimator:
         self.channels = joint_index(metadata.joints, self.joints)
         self.net: PoseNet = make_net(metadata.network, dtype=dtype)
         self.source: pathlib.Path | None = None
+        self.calibration = metadata.calibration
         self._rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
-        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs)
+        self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs).tolist()
         self._start()
 
     def _start(self) -> None:
@@ -141,39 +130,70 @@ class PoseEstimator:
         image: Any,
         boxes: Sequence[Sequence[float]] | None = None,
         *,
+        detector: Callable[[np.ndarray], Sequence[Sequence[float]]] | None = None,
+        max_persons: int | None = None,
+        min_score: float = search.MIN_SCORE,
         flip_test: bool = False,
         num_crops: int = 1,
-        refine: bool = True,
     ) -> Prediction:
-        """Keypoints of the person in each box.
+        """Keypoints of the persons in an image.
+
+        Without `boxes` and `detector` the persons are found by the network itself, in some twenty
+        crops of the image: three at most, the best first, and there may be none.
 
         Args:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
-          boxes: [N, 4] (x, y, width, height) in pixels, one a person; None finds one person in the
-            whole photo.
+          boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
+          detector: takes RGB uint8 [H, W, 3] and returns such boxes.
+          max_persons: the most persons that are found; 1 for the main subject. None: no limit.
+          min_score: persons that are found have at least this mean confidence.
           flip_test: average with the answer for the mirrored crop.
           num_crops: crops of different size to average.
-          refine: without boxes, predict a second time, from the box of what was found.
 
         Raises:
-          JaxposeError: the photo cannot be read, or a box has no area or lies outside the photo.
+          JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, or
+            both boxes and a detector are given.
         """
+        if boxes is not None and detector is not None:
+            raise JaxposeError("boxes and a detector are given; give one of them")
+        if max_persons is not None and max_persons < 1:
+            raise JaxposeError(f"max_persons is {max_persons}; it must be 1 or more")
         pixels = as_image(image)
-        height, width = pixels.shape[:2]
+        size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        if boxes is not None:
-            checked = check_boxes(boxes, (width, height))
-            return self._predict_boxes(
-                pixels, checked, [self.crop_of(box) for box in checked], **options
+        if detector is not None:
+            boxes = detector(pixels)
+        if boxes is None:
+            found = self._find(pixels, **options)
+            found = found.select(np.flatnonzero(found.scores >= min_score)[:max_persons])
+        else:
+            checked = check_boxes(boxes, size)
+            crops = [self.crop_of(box) for box in checked]
+            found = self._predict_boxes(pixels, checked, crops, **options)
+        if detector is not None:
+            found = found.select(np.argsort(-found.scores, kind="stable")[:max_persons])
+        is_path = isinstance(image, str | os.PathLike)
+        return found._replace(source=os.fspath(image) if is_path else None)
+
+    def _find(self, image: np.ndarray, **options) -> Prediction:
+        """All persons that the search comes upon, best first."""
+        size = image.shape[1::-1]
+        crops = search.search_crops(size)
+        boxes = np.array([[*np.subtract(c.center, c.side / 2), c.side, c.side] for c in crops])
+        last = len(search.CANDIDATES) - 1
+        found = self._predict_boxes(image, boxes, crops, flip_test=False, num_crops=1)
+        for number, candidates in enumerate(search.CANDIDATES):
+            best = search.distinct(found.keypoints, found.confidence)[:candidates]
+            around = [box_around(found.keypoints[i], found.confidence[i], size) for i in best]
+            found = found.select(best)
+            boxes = np.array(
+                [b if a is None else a for a, b in zip(around, found.boxes, strict=True)]
             )
-        whole = np.array([[0.0, 0.0, width, height]])
-        crop = geometry.example_crop({"stored_size": (width, height)}, geometry.IMAGE_RULE)
-        first = self._predict_boxes(pixels, whole, [crop], **options)
-        box = box_around(first.keypoints[0], first.confidence[0], (width, height))
-        if box is None or not refine:
-            return first
-        return self._predict_boxes(pixels, box[None], [self.crop_of(box)], **options)
+            crops = [self.crop_of(box) for box in boxes]
+            chosen = options if number == last else {"flip_test": False, "num_crops": 1}
+            found = self._predict_boxes(image, boxes, crops, **chosen)
+        return found.select(search.distinct(found.keypoints, found.confidence))
 
     def maps(self, image: Any, box: Sequence[float] | geometry.Crop) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
@@ -192,13 +212,9 @@ class PoseEstimator:
         else:
             crop = self.crop_of(check_boxes([box], pixels.shape[1::-1])[0])
         cut = geometry.crop_image(pixels, crop, self.image_size)
-        keypoints, confidence, heatmaps = self._program("maps", 1)(self._variables, cut[None])
-        return Maps(
-            crop,
-            np.asarray(heatmaps[0]),
-            np.asarray(keypoints[0], np.float64)[self.channels],
-            np.asarray(confidence[0])[self.channels],
-        )
+        poses, heatmaps = self._program("maps", 1)(self._variables, cut[None])
+        poses = self._chosen(poses, 1)
+        return Maps(crop, np.asarray(heatmaps[0]), poses.keypoints[0], self._confidence(poses)[0])
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
         """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
@@ -210,15 +226,20 @@ class PoseEstimator:
         images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
         for view, out in zip(views, images, strict=True):
             geometry.crop_image(image, view, self.image_size, out=out)
-        keypoints, confidence = self.predict_crops(images, flip_test=flip_test)
+        poses = self.crop_poses(images, flip_test=flip_test)
         matrices = np.array([geometry.crop_to_image(view) for view in views]).reshape(-1, 2, 3)
-        pixels = geometry.apply_affine(matrices, keypoints)
+        pixels = geometry.apply_affine(matrices, poses.keypoints)
         shape = (len(crops), len(sizes), len(self.joints))
+        confidence = self._confidence(poses).reshape(shape).mean(axis=1)
         return Prediction(
             pixels.reshape(*shape, 2).mean(axis=1),
-            confidence.reshape(shape).mean(axis=1),
+            confidence,
             np.asarray(boxes, np.float64),
             self.joints,
+            expit(poses.logits).reshape(shape).mean(axis=1),
+            confidence.mean(axis=1),
+            self.limbs,
+            image,
         )
 
     def predict_crops(
@@ -233,21 +254,43 @@ class PoseEstimator:
         Returns:
           Keypoints float64 [N, J, 2] in [0, 1] and confidence float32 [N, J].
         """
-        keypoints = np.zeros((len(images), len(self.joints), 2))
-        confidence = np.zeros((len(images), len(self.joints)), np.float32)
+        poses = self.crop_poses(images, flip_test=flip_test)
+        return poses.keypoints, self._confidence(poses)
+
+    def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
+        """What `predict_crops` predicts, with what its confidence follows from.
+
+        Args:
+          images: uint8 [N, S, S, 3], RGB.
+          flip_test: average with the prediction for the mirrored crop.
+
+        Returns:
+          NumPy arrays: keypoints float64 [N, J, 2], logits and log_spread float32 [N, J].
+        """
+        found = []
         for first in range(0, len(images), LARGEST_BATCH):
             part = images[first : first + LARGEST_BATCH]
-            rows = 1 << (len(part) - 1).bit_length()
-            if rows > len(part):
-                blank = np.zeros((rows - len(part), *part.shape[1:]), np.uint8)
+            count, rows = len(part), 1 << (len(part) - 1).bit_length()
+            if rows > count:
+                blank = np.zeros((rows - count, *part.shape[1:]), np.uint8)
                 part = np.concatenate([part, blank])
             program = self._program("mirrored" if flip_test else "plain", rows)
-            found, sure = program(self._variables, part)
-            place = slice(first, min(first + rows, len(images)))
-            count = place.stop - first
-            keypoints[place] = np.asarray(found, np.float64)[:count, self.channels]
-            confidence[place] = np.asarray(sure)[:count, self.channels]
-        return keypoints, confidence
+            found.append(self._chosen(program(self._variables, part), count))
+        if not found:
+            nothing = np.zeros((0, len(self.joints)), np.float32)
+            return CropPoses(np.zeros((*nothing.shape, 2)), nothing, nothing)
+        return CropPoses(*(np.concatenate(values) for values in zip(*found, strict=True)))
+
+    def _chosen(self, poses: CropPoses, count: int) -> CropPoses:
+        """The first rows of a program's output, of the estimator's joints, on the host."""
+        keypoints, logits, log_spread = (np.asarray(x)[:count, self.channels] for x in poses)
+        return CropPoses(keypoints.astype(np.float64), logits, log_spread)
+
+    def _confidence(self, poses: CropPoses) -> np.ndarray:
+        """The joints' confidence [N, J]: calibrated, or the presence without a calibration."""
+        if self.calibration is None:
+            return expit(poses.logits)
+        return expit(self.calibration.logits(poses.logits, poses.log_spread))
 
     def _program(self, kind: str, rows: int):
         """The compiled program for that many crops: "plain", "mirrored" (flip test) or "maps"."""
@@ -256,14 +299,14 @@ class PoseEstimator:
             if not self._programs:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
-                function = {
-                    "plain": functools.partial(_predict, self.net, flipped=None),
-                    "mirrored": functools.partial(_predict, self.net, flipped=self._mirror),
+                functions: dict[str, Callable] = {
+                    "plain": functools.partial(predict_poses, self.net),
+                    "mirrored": functools.partial(predict_poses, self.net, flipped=self._mirror),
                     "maps": functools.partial(predict_maps, self.net),
-                }[kind]
+                }
                 shape = (rows, self.image_size, self.image_size, 3)
                 crops = jax.ShapeDtypeStruct(shape, np.uint8)
-                program = jax.jit(function, compiler_options=compiler_options())
+                program = jax.jit(functions[kind], compiler_options=compiler_options())
                 self._programs[kind, rows] = program.lower(self._variables, crops).compile()
             return self._programs[kind, rows]
 
@@ -278,9 +321,3 @@ def _check_process() -> None:
             "this process was forked after JAX was used, and JAX does not work after a fork; start "
             "it with multiprocessing.get_context('spawn') or make no estimator before the fork"
         )
-
-
-def _predict(net, variables, crops, *, flipped):
-    """Keypoints [B, J, 2] and probabilities [B, J] of the last block."""
-    keypoints, confidence = predict_crops(net, variables, crops, flipped=flipped)
-    return keypoints[-1], confidence[-1]

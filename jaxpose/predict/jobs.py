@@ -63,8 +63,8 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
     """
     output = FOLDER if output is None else output
     out = pathlib.Path(output)
-    paths, skipped = _files(inputs, out) if inputs else ([CAMERA], [])
-    videos = [_is_video(path) for path in paths] if inputs else [True]
+    paths, skipped = find_inputs(inputs, out) if inputs else ([CAMERA], [])
+    videos = [is_video(path) for path in paths] if inputs else [True]
     suffix = out.suffix.lower() if names_a_file(output) else ""
     if suffix == ".json":
         make_folder(out.parent)
@@ -94,8 +94,12 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
     return plan
 
 
-def _files(inputs: Sequence[str], out: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
-    """Photos and videos of the inputs, and a line for each folder in which something is skipped."""
+def find_inputs(inputs: Sequence[str], out: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
+    """Photos and videos of the inputs, and a line for each folder in which something is skipped.
+
+    Raises:
+      JaxposeError: an input is missing, or a folder holds no photo or video.
+    """
     found, skipped = [], []
     for path in map(pathlib.Path, inputs):
         if path.is_dir():
@@ -143,7 +147,7 @@ def _some(names: Iterable[str]) -> str:
     )
 
 
-def _is_video(path: pathlib.Path) -> bool:
+def is_video(path: pathlib.Path) -> bool:
     """By its suffix; a GIF, and a file with another suffix, by whether Pillow reads one image."""
     suffix = path.suffix.lower()
     if suffix in PHOTOS:

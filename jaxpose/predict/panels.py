@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxpose import geometry
-from jaxpose.predict.estimator import Maps, PoseEstimator, Prediction
+from jaxpose.predict.boxes import MIN_CONFIDENCE
+from jaxpose.predict.estimator import Maps, PoseEstimator
 from jaxpose.predict.images import as_image
 from jaxpose.visualize import (
     JOINTS_OF_FIG_6,
-    PRESENCE_THRESHOLD,
     draw_skeleton,
     moved_most,
     part_maps,
@@ -41,13 +41,6 @@ def predict_person(estimator: PoseEstimator, image, box) -> Person:
     return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)
 
 
-def drawn(estimator: PoseEstimator, image: np.ndarray, prediction: Prediction) -> np.ndarray:
-    """An image with the skeletons of all its persons, uint8 [H, W, 3]."""
-    for points, confidence in zip(prediction.keypoints, prediction.confidence, strict=True):
-        image = _draw(estimator, image, points, confidence)
-    return image
-
-
 def _draw(estimator, image, points, confidence) -> np.ndarray:
     return draw_skeleton(
         image,
@@ -55,7 +48,7 @@ def _draw(estimator, image, points, confidence) -> np.ndarray:
         joints=estimator.joints,
         limbs=estimator.limbs,
         confidence=confidence,
-        threshold=PRESENCE_THRESHOLD,
+        threshold=MIN_CONFIDENCE,
     )
 
 

@@ -12,8 +12,9 @@ from jaxpose.evaluation import inference, protocols, scoring
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.predict import PoseEstimator, panels
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.report.page import Panel, PanelImage, Section
-from jaxpose.visualize import PRESENCE_THRESHOLD, draw_skeleton
+from jaxpose.visualize import draw_skeleton
 
 PERSONS = 12
 SIZE = panels.SIZE  # pixels of a shown crop's side
@@ -152,7 +153,7 @@ def _person_section(
         f"{len(persons)} test persons",
         "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
         f"the same color everywhere{counted_by}. A joint that the "
-        f"network gives a probability below {PRESENCE_THRESHOLD} of being in the image is not "
+        f"network gives a confidence below {MIN_CONFIDENCE} is not "
         "drawn.",
         panels_of_persons,
     )

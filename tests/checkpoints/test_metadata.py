@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxpose.checkpoints import packed, store
-from jaxpose.checkpoints.metadata import CheckpointMetadata
+from jaxpose.checkpoints.metadata import Calibration, CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 
@@ -105,3 +105,26 @@ def test_the_shipped_network_has_every_required_field():
     assert (metadata.image_size, metadata.network["num_blocks"], metadata.step) == (128, 2, 16452)
     assert metadata.score == pytest.approx(61.30, abs=0.005)
     assert metadata.crop == CropRule("joints", 1 / 0.76)
+
+
+def test_a_calibration_is_written_and_read_back():
+    calibration = Calibration(bias=(-6.5,), presence=0.25, spread=-3.0)
+    record = WANTED._replace(calibration=calibration).to_json()
+    assert record["calibration"] == {"bias": [-6.5], "presence": 0.25, "spread": -3.0}
+    found = CheckpointMetadata.from_json(json.loads(json.dumps(record)), PATH)
+    assert found.calibration == calibration
+    assert "calibration" not in WANTED.to_json()
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        [1.0],
+        {"bias": [1.0]},
+        {"bias": ["a"], "presence": 1.0, "spread": 1.0},
+        {"bias": [1.0, 2.0], "presence": 1.0, "spread": 1.0},
+    ],
+)
+def test_a_malformed_calibration_is_refused(calibration):
+    with pytest.raises(ValueError, match="calibration"):
+        CheckpointMetadata.from_json({**RECORD, "calibration": calibration}, PATH)

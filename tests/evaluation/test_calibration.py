@@ -58,3 +58,71 @@ def test_a_table_of_honest_probabilities_lies_on_the_diagonal():
 def test_probabilities_of_exactly_0_and_1_are_counted():
     bins = calibration.reliability(np.array([0.0, 1.0]), np.array([False, True]))
     assert [(row.low, row.high, row.joints) for row in bins] == [(0.0, 0.1, 1), (0.9, 1.0, 1)]
+
+
+def evidence(persons=300, joints=4, seed=0):
+    """Joints that are right with a probability that follows known weights; two persons an image."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(3.0, 2.0, (persons, joints)).astype(np.float32)
+    log_spread = rng.normal(-2.0, 0.6, (persons, joints)).astype(np.float32)
+    bias = np.linspace(-6.0, -4.5, joints)
+    probability = 1 / (1 + np.exp(-(bias + 0.4 * logits - 2.0 * log_spread)))
+    right = rng.random(probability.shape) < probability
+    known = rng.random(probability.shape) < 0.9
+    images = np.arange(persons) // 2
+    return calibration.JointEvidence(logits, log_spread, right, known, images), probability
+
+
+def test_the_fit_finds_the_weights_that_the_data_were_drawn_by():
+    joints, _ = evidence(persons=20_000)
+    fitted = calibration.fit_calibration(joints)
+    np.testing.assert_allclose([fitted.presence, fitted.spread], [0.4, -2.0], atol=0.06)
+    np.testing.assert_allclose(fitted.bias, np.linspace(-6.0, -4.5, 4), atol=0.25)
+
+
+def test_joints_without_truth_take_no_part_in_the_fit_and_get_the_mean_bias():
+    joints, _ = evidence()
+    joints.known[:, 2] = False
+    fitted = calibration.fit_calibration(joints)
+    joints.right[:, 2] ^= True
+    assert calibration.fit_calibration(joints) == fitted
+    assert fitted.bias[2] == pytest.approx(np.mean(fitted.bias), abs=1e-3)
+
+
+def test_a_person_is_not_judged_by_a_fit_to_its_own_image(monkeypatch):
+    joints, _ = evidence(persons=40)
+    fitted_to = []
+
+    def remember(part):
+        fitted_to.append(set(part.groups))
+        return calibration.Calibration((0.0,) * 4, 0.0, 0.0)
+
+    monkeypatch.setattr(calibration, "fit_calibration", remember)
+    calibration.cross_validated(joints)
+    assert len(fitted_to) == calibration.FOLDS
+    held_out = [set(joints.groups) - groups for groups in fitted_to]
+    assert sorted(image for groups in held_out for image in groups) == list(range(20))
+
+
+def test_the_cross_validated_confidence_is_calibrated():
+    joints, probability = evidence(persons=5000)
+    confidence = calibration.cross_validated(joints)
+    assert np.abs(confidence - probability).mean() < 0.02
+    known = joints.known
+    assert calibration.calibration_error(confidence[known], joints.right[known]) < 0.02
+    assert calibration.calibration_error(confidence[known] ** 2, joints.right[known]) > 0.05
+
+
+def test_the_calibration_error_is_the_mean_gap_of_its_bins():
+    probability = np.repeat(np.linspace(0.05, 0.95, 10), 10)
+    right = np.tile(np.arange(10) < 7, 10)  # 7 of 10 in each bin
+    expected = np.abs(np.linspace(0.05, 0.95, 10) - 0.7).mean()
+    assert calibration.calibration_error(probability, right) == pytest.approx(expected)
+
+
+def test_an_interval_draws_groups_whole():
+    values = np.repeat([0.0, 1.0], 500)
+    as_two = calibration.interval(lambda rows: values[rows].mean(), values)
+    assert as_two == (0.0, 1.0)
+    as_many = calibration.interval(lambda rows: values[rows].mean(), np.arange(1000))
+    assert 0.45 < as_many[0] < 0.5 < as_many[1] < 0.55

@@ -15,11 +15,12 @@ from PIL import Image
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed
+from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.cli import exits
 from jaxpose.predict import PoseEstimator
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
-from jaxpose.visualize import PRESENCE_THRESHOLD
 from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
 
@@ -29,7 +30,10 @@ TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pel
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = small_estimator.METADATA._replace(trained_joints=tuple(TRAINED))
+    metadata = small_estimator.METADATA._replace(
+        trained_joints=tuple(TRAINED),
+        calibration=Calibration((0.0,) * len(TRAINED), presence=1.0, spread=0.0),
+    )
     path = tmp_path_factory.mktemp("network") / "small.npz"
     return str(packed.pack(small_estimator.variables(), metadata, path))
 
@@ -78,7 +82,7 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     expected = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
     points = np.reshape(person["keypoints"], (-1, 3))
     kept = [expected.joints.index(name) for name in TRAINED]
-    present = expected.confidence[0][kept] >= PRESENCE_THRESHOLD
+    present = expected.confidence[0][kept] >= MIN_CONFIDENCE
     np.testing.assert_array_equal(points[:, 2], 2 * present)
     pixels = np.where(present[:, None], expected.keypoints[0][kept] - 0.5, 0)
     np.testing.assert_allclose(points[:, :2], pixels, atol=0.5)  # packed: float16
@@ -127,7 +131,8 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
 
 def test_a_video_keeps_its_frames(photo, network, capsys):
     make("clip.mov", frames=7)
-    arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1"]
+    box = ["--box", "10,5,40,50"]
+    arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1", *box]
     assert predict(*arguments, network=network) == 0
     assert "clip.mov: 7 frames: out.mp4" in capsys.readouterr().out
     with VideoReader("clip.mov") as before, VideoReader("out.mp4") as after:
@@ -142,7 +147,8 @@ def test_a_video_keeps_its_frames(photo, network, capsys):
 
 def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
     changing(pathlib.Path("call.webm"), [(160, 96), (48, 32)])
-    assert predict("call.webm", "--json", "-o", "out.mp4", network=network) == 0
+    arguments = ["call.webm", "--json", "-o", "out.mp4", "--box", "10,5,40,50"]
+    assert predict(*arguments, network=network) == 0
     assert "call.webm: 8 frames: out.mp4" in capsys.readouterr().out
     with open("out.json") as file:
         found = json.load(file)
@@ -325,8 +331,10 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     metadata = small_estimator.METADATA._replace(network=arguments)
     packed.pack(initial_variables(PoseNet(**arguments), 0), metadata, "plain.npz")
     assert cli.main(["visualize", "plain.npz", photo]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    assert cli.main(["predict", photo, "--checkpoint", "plain.npz", "--context"]) == 1
+    assert sorted(os.listdir("predictions")) == ["photo_part_maps.png", "photo_single_maps.png"]
+    capsys.readouterr()
+    box = ["--box", "20,30,90,150"]
+    assert cli.main(["predict", photo, *box, "--checkpoint", "plain.npz", "--context"]) == 1
     assert "no context maps" in capsys.readouterr().err
 
 
@@ -417,7 +425,7 @@ def test_a_name_that_cannot_be_printed_loses_nothing(photo, network, monkeypatch
     os.rename(photo, name)
     out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", out)
-    assert predict(name, "--json", network=network) == 0
+    assert predict(name, "--json", "--box", "20,30,90,150", network=network) == 0
     assert sorted(os.listdir("predictions")) == sorted(["keypoints.json", name])
     with open("predictions/keypoints.json") as file:
         assert json.load(file)["images"][0]["file_name"] == name
@@ -436,7 +444,7 @@ class ClosedPipe(io.StringIO):
 def test_the_json_is_written_before_the_results_are_printed(photo, network, monkeypatch):
     monkeypatch.setattr(sys, "stdout", ClosedPipe())
     monkeypatch.setattr(exits, "_discard_output", lambda: None)
-    assert predict(photo, "--json", network=network) == 1
+    assert predict(photo, "--json", "--box", "20,30,90,150", network=network) == 1
     with open("predictions/keypoints.json") as file:
         assert len(json.load(file)["annotations"]) == 1
 
@@ -476,7 +484,8 @@ def test_what_is_skipped_in_a_folder_is_named(photo, network, capsys):
 
 def test_photos_that_differ_in_their_suffix_keep_their_heat_maps_apart(photo, network):
     Image.open(photo).save("photo.jpg")
-    assert predict(photo, "photo.jpg", "--heatmaps", network=network) == 0
+    box = ["--box", "20,30,90,150"]
+    assert predict(photo, "photo.jpg", "--heatmaps", *box, network=network) == 0
     assert sorted(os.listdir("predictions")) == [
         "photo.png", "photo_2.jpg", "photo_2_heatmaps.png", "photo_heatmaps.png"
     ]  # fmt: skip
@@ -506,3 +515,51 @@ def test_the_default_network_is_the_small_one(photo, monkeypatch, network, capsy
     monkeypatch.setattr(packed, "path", lambda name: asked.append(name) or network)
     assert cli.main(["predict", photo]) == 0
     assert asked == ["small"]
+
+
+def test_a_network_without_a_calibration_says_so(photo, tmp_path, capsys):
+    file = packed.pack(small_estimator.variables(), small_estimator.METADATA, tmp_path / "a.npz")
+    assert predict(photo, "--box", "20,30,90,150", network=str(file)) == 0
+    assert capsys.readouterr().out.count("it has no calibration") == 1
+
+
+def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys):
+    with open("boxes_of_mine.py", "w") as file:
+        file.write("def detect(image):\n    return [[20, 30, 90, 150], [60, 30, 90, 150]]\n")
+    options = ["--detector", "boxes_of_mine:detect", "-o", "out.json"]
+    assert predict(photo, *options, network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert sorted(person["bbox"][0] for person in found) == [20, 60]
+    assert predict(photo, *options, "--max-persons", "1", network=network) == 0
+    with open("out.json") as file:
+        assert len(json.load(file)["annotations"]) == 1
+    capsys.readouterr()
+    for name, says in (
+        ("boxes_of_mine", "names no function"),
+        ("boxes_of_mine:other", "cannot be loaded"),
+        ("no_such_module:f", "cannot be loaded"),
+        ("boxes_of_mine:__name__", "is no function"),
+    ):
+        assert predict(photo, "--detector", name, network=network) == 1
+        assert says in capsys.readouterr().err
+
+
+def test_joints_of_low_confidence_are_left_out(photo, network):
+    box = ["--box", "20,30,90,150", "-o", "out.json"]
+    confidence = np.sort(OPENED(network).predict(photo, [[20, 30, 90, 150]]).confidence[0])
+    between = (confidence[4] + confidence[5]) / 2
+    for least, left in ((0, len(TRAINED)), (between, len(TRAINED) - 5), (1, 0)):
+        assert predict(photo, *box, "--min-confidence", f"{least}", network=network) == 0
+        with open("out.json") as file:
+            assert json.load(file)["annotations"][0]["num_keypoints"] == left
+    assert predict(photo, *box, "--min-confidence", "2", network=network) == 2
+
+
+def test_persons_of_a_video_have_ids(photo, network):
+    make("clip.mp4", frames=3)
+    boxes = ["--box", "20,30,90,150", "--box", "60,30,90,150"]
+    assert predict("clip.mp4", *boxes, "-o", "out.json", network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert [person["track_id"] for person in found] == [1, 2] * 3

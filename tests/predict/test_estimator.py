@@ -15,6 +15,7 @@ from PIL import Image
 
 from jaxpose import geometry
 from jaxpose.checkpoints import store
+from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator, as_image
 from jaxpose.predict import estimator as estimator_module
@@ -104,8 +105,8 @@ def test_sizes_between_powers_of_two_share_a_program(estimator, photo):
 
 def test_photos_of_any_size_share_a_program(monkeypatch):
     chex.clear_trace_counter()
-    once = chex.assert_max_traces(estimator_module.predict_crops, n=1)
-    monkeypatch.setattr(estimator_module, "predict_crops", once)
+    once = chex.assert_max_traces(estimator_module.predict_poses, n=1)
+    monkeypatch.setattr(estimator_module, "predict_poses", once)
     estimator = PoseEstimator(small_estimator.variables(), METADATA)
     for height, width in ((80, 120), (300, 64), (81, 81)):
         photo = np.zeros((height, width, 3), np.uint8)
@@ -125,6 +126,35 @@ def test_maps_are_what_the_answer_was_read_off(estimator, photo):
     assert of_crop.crop == maps.crop
     for ours, theirs in zip(of_crop[1:], maps[1:], strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+CALIBRATION = Calibration(bias=tuple(np.linspace(-1, 1, 16)), presence=0.3, spread=-1.5)
+
+
+def test_confidence_follows_from_presence_and_the_spread_of_the_part_map(estimator, photo):
+    calibrated = PoseEstimator(
+        small_estimator.variables(), METADATA._replace(calibration=CALIBRATION)
+    )
+    box = [20.0, 30.0, 90.0, 150.0]
+    found = calibrated.predict(photo, [box])
+    parts = calibrated.maps(photo, box).heatmaps[..., :16].astype(np.float64)
+    weights = np.exp(parts - parts.max(axis=(0, 1)))
+    weights /= weights.sum(axis=(0, 1))
+    y, x = (np.indices((8, 8))[..., None] + 0.5) / 8
+    variance = sum(
+        (weights * at**2).sum(axis=(0, 1)) - (weights * at).sum(axis=(0, 1)) ** 2 for at in (x, y)
+    )
+    logits = parts.max(axis=(0, 1))
+    linear = CALIBRATION.bias + 0.3 * logits - 1.5 * np.log(np.maximum(variance, 1e-8)) / 2
+    np.testing.assert_allclose(found.confidence[0], 1 / (1 + np.exp(-linear)), atol=2e-3)
+    np.testing.assert_allclose(found.presence[0], 1 / (1 + np.exp(-logits)), atol=1e-4)
+    np.testing.assert_allclose(found.scores, found.confidence.mean(axis=1))
+    np.testing.assert_allclose(calibrated.maps(photo, box).confidence, found.confidence[0])
+
+
+def test_without_a_calibration_the_confidence_is_the_presence(estimator, photo):
+    found = estimator.predict(photo, [[20, 30, 90, 150]])
+    np.testing.assert_array_equal(found.confidence, found.presence)
 
 
 def test_the_prediction_names_its_joints(estimator, photo):
@@ -205,12 +235,12 @@ def test_joints_without_training_are_not_returned(estimator, photo):
     )
 
 
-def test_whole_photo_looks_twice(estimator, photo):
-    first = estimator.predict(photo, refine=False)
-    assert first.boxes.tolist() == [[0.0, 0.0, 180.0, 240.0]]
-    second = estimator.predict(photo)
-    again = estimator.predict(photo, second.boxes)
-    np.testing.assert_allclose(second.keypoints, again.keypoints, atol=1e-3)
+def test_persons_who_are_found_are_those_in_their_boxes(estimator, photo):
+    found = estimator.predict(photo, min_score=0.0)
+    assert len(found.scores) and (np.diff(found.scores) <= 0).all()
+    again = estimator.predict(photo, found.boxes)
+    np.testing.assert_allclose(found.keypoints, again.keypoints, atol=0.05)
+    np.testing.assert_array_equal(found.image, photo)
 
 
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])

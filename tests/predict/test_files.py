@@ -23,13 +23,22 @@ def prediction(*people):
     points = np.array([[(x, 10.0), (x + 5, 20.25), (x + 2, 1.0)] for x in people])
     sure = np.tile(np.array([0.9, 0.2, 0.5], np.float32), (len(people), 1))
     boxes = np.array([[x, 0.0, 10.0, 30.0] for x in people])
-    return Prediction(points.reshape(-1, 3, 2), sure, boxes.reshape(-1, 4), JOINTS)
+    return Prediction(
+        points.reshape(-1, 3, 2),
+        sure,
+        boxes.reshape(-1, 4),
+        JOINTS,
+        presence=sure,
+        scores=sure.mean(axis=1),
+        limbs=LIMBS,
+        image=np.zeros((480, 640, 3), np.uint8),
+    )
 
 
 def write(path, *entries):
     with CocoWriter(path, **DESCRIBED) as writer:
         for found, name, more in entries:
-            writer.add(*found[:3], file_name=name, size=(640, 480), **more)
+            found.add_to(writer, file_name=name, **more)
     return json.loads(path.read_text())
 
 

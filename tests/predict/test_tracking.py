@@ -21,28 +21,36 @@ class Seer:
         self.people = [np.asarray(person, np.float64) for person in people]
         self.detections = []  # boxes, or None for the whole frame
 
-    def predict(self, frame, boxes=None, **options):
+    def predict(self, frame, boxes=None, *, max_persons=None, detector=None, **options):
         self.detections.append(None if boxes is None else np.array(boxes))
-        if boxes is None:  # in two passes, as an estimator does
-            whole = np.array([0, 0, frame.shape[1], frame.shape[0]], np.float64)
-            points, _ = self._in(whole)
-            extent = np.ptp(points, axis=0)
-            boxes = [np.concatenate([points.min(axis=0), extent]) if extent.all() else whole]
+        if boxes is None:
+            boxes = [around(person) for person in self.people]
         rows = [self._in(np.asarray(box, np.float64)) for box in boxes]
+        sure = np.array([sure for _, sure in rows], np.float32).reshape(-1, 8)
         return Prediction(
             np.array([points for points, _ in rows]).reshape(-1, 8, 2),
-            np.array([sure for _, sure in rows], np.float32).reshape(-1, 8),
+            sure,
             np.array(boxes, np.float64).reshape(-1, 4),
             JOINTS,
-        )
+            sure,
+            sure.mean(axis=1) if len(sure) else np.zeros(0, np.float32),
+            (),
+            frame,
+        ).select(np.arange(len(rows))[:max_persons])
 
     def _in(self, box):
         middle, reach = box[:2] + box[2:] / 2, 0.66 * max(box[2:])
-        for person in self.people:
+        near = sorted(self.people, key=lambda p: np.linalg.norm(p.mean(axis=0) - middle))
+        for person in near[:1]:
             inside = np.abs(person - middle).max(axis=-1) < reach
             if inside.sum() >= 4:
                 return person, np.where(inside, 0.95, 0.1)
         return np.tile(middle, (8, 1)), np.full(8, 0.05)
+
+
+def around(person):
+    low, high = person.min(axis=0), person.max(axis=0)
+    return np.concatenate([low, high - low])
 
 
 def person(x, y, size=20.0):
@@ -82,7 +90,7 @@ def test_nobody_is_looked_for_in_every_frame_and_found_when_there():
     seer, tracks = Seer(), tracks_of(None)
     for i in range(3):
         tracks, found = follow(seer, FRAME, tracks, i / 30)
-        assert found.confidence.max() < 0.3
+        assert found.keypoints.shape == (0, 8, 2) and found.ids.shape == (0,)
     seer.people = [person(400, 200)]
     _, found = follow(seer, FRAME, tracks, 1.0)
     np.testing.assert_array_equal(found.keypoints[0], seer.people[0])
@@ -91,22 +99,84 @@ def test_nobody_is_looked_for_in_every_frame_and_found_when_there():
 def test_a_given_box_waits_for_a_person_who_was_lost():
     seer, tracks = Seer(person(100, 200)), tracks_of([[60, 120, 80, 160]])
     tracks, _ = follow(seer, FRAME, tracks, 0.0)
-    there = tracks[0].box
+    there = tracks.persons[0].box
     seer.people = []
     for i in range(5):
         tracks, found = follow(seer, FRAME, tracks, 0.1 * i)
-    np.testing.assert_array_equal(tracks[0].box, there)
+    np.testing.assert_array_equal(tracks.persons[0].box, there)
     assert all(look is not None for look in seer.detections)
 
 
 def test_the_more_probable_of_two_looks_wins():
-    """A box that drifted sees half a person; the look at the whole frame sees all of it."""
+    """A box that drifted sees half a person; the search sees all of it, and the id stays."""
     seer = Seer(person(320, 240))
-    drifted = tracks_of(None)[0]._replace(box=np.array([270.0, 120.0, 60.0, 90.0]), best=0.95)
-    tracks, found = follow(seer, FRAME, [drifted], 0.0)
+    tracks, _ = follow(seer, FRAME, tracks_of(None), 0.0)
+    drifted = tracks.persons[0]._replace(box=np.array([285.0, 180.0, 60.0, 60.0]))
+    tracks, found = follow(seer, FRAME, tracks._replace(persons=(drifted,), age=10), 0.1)
     assert seer.detections[-1] is None and found.confidence.min() > 0.9
-    middle = tracks[0].box[:2] + tracks[0].box[2:] / 2
+    assert found.ids.tolist() == [1] and len(tracks.persons) == 1
+    middle = tracks.persons[0].box[:2] + tracks.persons[0].box[2:] / 2
     np.testing.assert_allclose(middle, (320, 240))
+
+
+def test_ids_stay_while_persons_move_enter_and_leave():
+    seer, tracks = Seer(), tracks_of(None)
+    seen = {}
+    for i in range(80):
+        walking = {"a": person(100 + 3 * i, 200), "b": person(500 - 2 * i, 350)}
+        if i >= 20:
+            walking["c"] = person(560, 100 + i)
+        if i >= 40:
+            del walking["a"]
+        seer.people = list(walking.values())
+        tracks, found = follow(seer, FRAME, tracks, i / 30)
+        for who, points in walking.items():
+            rows = [
+                n
+                for n, found_points in enumerate(found.keypoints)
+                if (found_points == points).all()
+            ]
+            assert len(rows) <= 1
+            seen.setdefault(who, []).extend(found.ids[rows].tolist())
+        assert len(found.ids) <= len(walking)
+    assert {who: set(ids) for who, ids in seen.items()} == {"a": {1}, "b": {2}, "c": {3}}
+    assert len(seen["a"]) == 40 and len(seen["b"]) == 80 and len(seen["c"]) >= 50
+    assert [track.id for track in tracks.persons] == [2, 3]
+
+
+def test_a_person_who_is_hidden_for_a_moment_keeps_the_id_and_later_does_not():
+    for frames, expected in ((5, 1), (30, 2)):
+        seer = Seer(person(200, 200))
+        tracks, _ = follow(seer, FRAME, tracks_of(None), 0.0)
+        seer.people = []
+        for i in range(frames):
+            tracks, found = follow(seer, FRAME, tracks, 0.1 * i)
+            assert len(found.ids) == 0
+        seer.people = [person(205, 202)]
+        _, found = follow(seer, FRAME, tracks, 5.0)
+        assert found.ids.tolist() == [expected]
+
+
+def test_two_tracks_of_one_person_become_one():
+    seer = Seer(person(200, 200))
+    tracks, _ = follow(seer, FRAME, tracks_of(None), 0.0)
+    twice = (*tracks.persons, tracks.persons[0]._replace(id=2))
+    tracks, found = follow(seer, FRAME, tracks._replace(persons=twice), 0.1)
+    assert found.ids.tolist() == [1] and len(tracks.persons) == 1
+
+
+def test_the_number_of_tracked_persons_can_be_limited():
+    seer = Seer(person(100, 200), person(300, 200), person(500, 200))
+    tracks, found = follow(seer, FRAME, tracks_of(None), 0.0, max_persons=2)
+    assert found.ids.tolist() == [1, 2]
+    for i in range(12):
+        tracks, found = follow(seer, FRAME, tracks, 0.1 * i, max_persons=2)
+    assert found.ids.tolist() == [1, 2]
+
+
+def test_ids_of_new_boxes_are_new():
+    tracks = tracks_of([[1, 1, 5, 5], [20, 20, 5, 5]])
+    assert [track.id for track in tracks_of([[2, 2, 5, 5]], last_id=tracks.last_id).persons] == [3]
 
 
 def test_a_given_person_is_found_again_nearby_and_nobody_far_away():
@@ -128,17 +198,19 @@ def test_two_persons_keep_their_order():
 
 
 def test_no_person_gives_an_empty_prediction():
-    tracks, found = follow(Seer(person(100, 100)), FRAME, [], 0.0)
-    assert tracks == [] and found.keypoints.shape == (0, 8, 2) and found.boxes.shape == (0, 4)
+    tracks, found = follow(Seer(person(100, 100)), FRAME, tracks_of([]), 0.0)
+    assert (
+        tracks.persons == () and found.keypoints.shape == (0, 8, 2) and found.boxes.shape == (0, 4)
+    )
 
 
 def test_the_box_changes_its_size_gently():
     seer, tracks = Seer(person(320, 240, 20)), tracks_of(None)
     tracks, _ = follow(seer, FRAME, tracks, 0.0)
-    before = max(tracks[0].box[2:])
+    before = max(tracks.persons[0].box[2:])
     seer.people = [person(320, 240, 26)]
     tracks, _ = follow(seer, FRAME, tracks, 0.1)
-    assert max(tracks[0].box[2:]) == pytest.approx(1.1 * before)
+    assert max(tracks.persons[0].box[2:]) == pytest.approx(1.1 * before)
 
 
 # The filter

@@ -1,0 +1,91 @@
+"""Many inputs in one call: lists, folders, wildcards, videos, and frames from anywhere."""
+
+import glob
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jaxpose.errors import JaxposeError
+from jaxpose.paths import local_path
+from jaxpose.predict.estimator import PoseEstimator
+from jaxpose.predict.jobs import FOLDER, find_inputs, is_video
+from jaxpose.predict.prediction import Prediction
+from jaxpose.predict.tracking import follow, tracks_of
+from jaxpose.predict.video import VideoReader
+
+
+def predict_each(
+    estimator: PoseEstimator,
+    inputs: str | os.PathLike | Iterable[Any],
+    *,
+    smooth: float | None = None,
+    rate: float = 30.0,
+    **options: Any,
+) -> Iterator[Prediction]:
+    """Predict photos, and videos frame by frame; each prediction is made when it is asked for.
+
+    Args:
+      estimator: finds the keypoints.
+      inputs: a path of a photo, video or folder, or one with wildcards; a list or tuple of photos
+        (paths or images, as `PoseEstimator.predict` has them) and such paths; or any other iterable
+        of images, which are the frames of one video.
+      smooth: of videos: cutoff of the filter against jitter, in Hz; None: no filter.
+      rate: frames a second of an iterable's frames.
+      options: of `PoseEstimator.predict`: `detector`, `max_persons`, `flip_test`, `num_crops`.
+
+    Yields:
+      One `Prediction` for each photo and for each frame; those of a video have `ids`. `source` is
+      the path.
+
+    Raises:
+      JaxposeError: an input cannot be found or read.
+
+    Example:
+      >>> estimator = PoseEstimator.from_pretrained("small")
+      >>> photos = [np.zeros((64, 48, 3), np.uint8), np.zeros((48, 64, 3), np.uint8)]
+      >>> [found.image.shape for found in predict_each(estimator, photos)]
+      [(64, 48, 3), (48, 64, 3)]
+    """
+    if isinstance(inputs, str | os.PathLike):
+        inputs = [inputs]
+    elif not isinstance(inputs, list | tuple):
+        timed = ((frame, number / rate) for number, frame in enumerate(inputs))
+        yield from _track(estimator, timed, None, smooth, options)
+        return
+    for item in inputs:
+        if not isinstance(item, str | os.PathLike):
+            yield estimator.predict(item, **options)
+            continue
+        for path in _paths(local_path(item)):
+            if not is_video(path):
+                yield estimator.predict(path, **options)
+                continue
+            with VideoReader(path) as reader:
+                timed = ((frame.image, float(frame.time)) for frame in reader.frames())
+                yield from _track(estimator, timed, str(path), smooth, options)
+
+
+def _paths(text: str) -> list[pathlib.Path]:
+    """The photos and videos that a path, or one with wildcards, names."""
+    names = [text]
+    if glob.has_magic(text) and not os.path.exists(text):
+        names = sorted(glob.glob(text))
+        if not names:
+            raise JaxposeError(f"no file matches {text}; give a photo, a video or a folder of them")
+    return find_inputs(names, pathlib.Path(FOLDER))[0]
+
+
+def _track(
+    estimator: PoseEstimator,
+    frames: Iterable[tuple[np.ndarray, float]],
+    source: str | None,
+    smooth: float | None,
+    options: dict[str, Any],
+) -> Iterator[Prediction]:
+    tracks = tracks_of(None)
+    for image, time in frames:
+        tracks, found = follow(estimator, image, tracks, time, smooth=smooth, **options)
+        yield found._replace(source=source)

@@ -1,0 +1,117 @@
+"""Where people are looked for, which poses are one person, and what a search returns."""
+
+import numpy as np
+import pytest
+
+from jaxpose.errors import JaxposeError
+from jaxpose.predict import Prediction, search
+from jaxpose.predict.estimator import PoseEstimator
+from tests.support import small_estimator
+
+SHAPE = np.array([(-1, -2), (1, -2), (-1, 0), (1, 0), (-1, 2), (1, 2), (0, -3), (0, 3)], np.float64)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (480, 640), (200, 200), (1920, 300)])
+def test_every_level_covers_the_image_and_overlaps(size):
+    whole, *crops = search.search_crops(size)
+    assert whole.center == (size[0] / 2, size[1] / 2) and whole.side == max(size)
+    for level, overlap in search.LEVELS:
+        side = level * min(size)
+        squares = [crop for crop in crops if crop.side == side]
+        for axis, length in enumerate(size):
+            middles = np.unique([crop.center[axis] for crop in squares])
+            assert middles[0] - side / 2 <= 0 and middles[-1] + side / 2 >= length
+            assert (np.diff(middles) <= (1 - overlap) * side + 1e-6).all()
+
+
+def test_similar_poses_of_one_person_are_one_and_the_best_stays():
+    pose = (100, 100) + 20 * SHAPE
+    keypoints = np.stack([pose, pose + 3.0, (400, 100) + 20 * SHAPE, pose + (1.0, 0.0)])
+    confidence = np.array([[0.6], [0.8], [0.9], [0.7]]) * np.ones((4, 8))
+    assert search.distinct(keypoints, confidence) == [2, 1]
+    assert search.distinct(keypoints[:0], confidence[:0]) == []
+
+
+def test_similarity_does_not_depend_on_the_size_of_the_image():
+    rng = np.random.default_rng(0)
+    a, b, weights = rng.random((5, 8, 2)), rng.random((5, 8, 2)), rng.random((5, 8))
+    found = search.similarity(a, b, weights)
+    np.testing.assert_allclose(found, search.similarity(7 * a + 3, 7 * b + 3, weights))
+    np.testing.assert_allclose(found, search.similarity(b, a, weights))
+    np.testing.assert_allclose(search.similarity(a, a, weights), 1.0)
+
+
+class Blobs(PoseEstimator):
+    """An estimator whose network sees the white disk in a crop, and how well it fills the crop."""
+
+    def _predict_boxes(self, image, boxes, crops, **options):
+        rows = [self._look(image, crop) for crop in crops]
+        keypoints = np.array([points for points, _ in rows]).reshape(-1, 16, 2)
+        confidence = np.array([sure for _, sure in rows], np.float32).reshape(-1, 16)
+        return Prediction(
+            keypoints, confidence, np.asarray(boxes), self.joints, confidence,
+            confidence.mean(axis=1), self.limbs, image,
+        )  # fmt: skip
+
+    def _look(self, image, crop):
+        reach = crop.side / 2
+        ys, xs = np.nonzero(image[..., 0])
+        inside = (abs(xs - crop.center[0]) < reach) & (abs(ys - crop.center[1]) < reach)
+        if not inside.any():
+            return np.tile(crop.center, (16, 1)), np.full(16, 0.05)
+        middle = np.array([xs[inside][0], ys[inside][0]], np.float64)
+        xs, ys = xs[abs(xs - middle[0]) < 60], ys[abs(xs - middle[0]) < 60]
+        angles = 2 * np.pi * np.arange(16) / 16
+        center = np.array([xs.mean(), ys.mean()])
+        radius = np.ptp(xs) / 2
+        ring = center + radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+        fill = min(2.5 * radius / crop.side, 1.0)
+        return ring, np.full(16, fill)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    return Blobs(small_estimator.variables(), small_estimator.METADATA)
+
+
+def disks(*centers, size=(240, 480), radius=24):
+    y, x = np.indices(size)
+    image = np.zeros((*size, 3), np.uint8)
+    for center in centers:
+        image[np.hypot(x - center[0], y - center[1]) <= radius] = 255
+    return image
+
+
+def test_all_persons_are_found_once_and_none_where_there_is_none(blobs):
+    found = blobs.predict(disks((60, 120), (240, 100), (400, 150)))
+    centers = found.keypoints.mean(axis=1)
+    np.testing.assert_allclose(
+        centers[np.argsort(centers[:, 0])], [(60, 120), (240, 100), (400, 150)], atol=2
+    )
+    assert (np.diff(found.scores) <= 0).all() and found.scores.min() >= search.MIN_SCORE
+    assert blobs.predict(disks()).keypoints.shape == (0, 16, 2)
+
+
+def test_the_number_of_persons_can_be_limited(blobs):
+    image = disks((60, 120), (240, 100), (400, 150))
+    (best,) = blobs.predict(image, max_persons=1).scores
+    assert best == blobs.predict(image).scores[0]
+    assert len(blobs.predict(disks(), max_persons=1, min_score=0.0).scores) == 1
+    with pytest.raises(JaxposeError, match="max_persons is 0"):
+        blobs.predict(image, max_persons=0)
+
+
+def test_a_detector_says_where_to_look(blobs):
+    image = disks((60, 120), (400, 150))
+    seen = []
+
+    def detector(pixels):
+        seen.append(pixels)
+        return [[360, 110, 80, 80], [20, 80, 120, 120]]
+
+    found = blobs.predict(image, detector=detector, max_persons=1)
+    np.testing.assert_array_equal(seen[0], image)
+    np.testing.assert_array_equal(found.boxes, [[360, 110, 80, 80]])
+    assert len(blobs.predict(image, detector=lambda _: []).scores) == 0
+    with pytest.raises(JaxposeError, match="boxes and a detector"):
+        blobs.predict(image, [[1, 1, 5, 5]], detector=detector)

@@ -171,10 +171,14 @@ def run(
 
 
 def _check_results(results: str, planned: Plan, box_file: str | None) -> None:
-    """Raise a JaxposeError for a file of results that would overwrite another file of the call."""
-    path = pathlib.Path(results).resolve()
+    """Raise a JaxposeError for results that would overwrite another file, or are no .json file."""
+    path = pathlib.Path(results)
+    if path.is_dir():
+        raise JaxposeError(f"--results {results} is a folder; name a .json file in it")
+    if path.suffix.lower() != ".json":
+        raise JaxposeError(f"--results {results} is not a .json file; name one")
     others = [planned.json, box_file and pathlib.Path(box_file)]
-    if any(other and other.resolve() == path for other in others):
+    if any(other and other.resolve() == path.resolve() for other in others):
         raise JaxposeError(f"--results {results} is the file of boxes or keypoints; name another")
     make_folder(path.parent)
 

@@ -258,6 +258,18 @@ def test_results_overwrite_no_other_file_of_the_call(photo, network, capfd, name
     assert f"--results {name} is the file of boxes or keypoints" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("photo.png", "is not a .json file"), ("made", "is a folder; name a .json")]
+)
+def test_results_are_written_to_json_files_alone(photo, network, capfd, monkeypatch, name, says):
+    monkeypatch.setattr("jaxpose.predict.command.open_estimator", None)  # refused before loading
+    os.mkdir("made")
+    before = pathlib.Path(photo).read_bytes()
+    assert predict(photo, "--results", name, network=network) == 1
+    assert f"--results {name} {says}" in capfd.readouterr().err
+    assert pathlib.Path(photo).read_bytes() == before
+
+
 class FakeCamera:
     """OpenCV's camera of three frames, then Ctrl-C or the end."""
 

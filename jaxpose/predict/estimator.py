@@ -145,7 +145,8 @@ class PoseEstimator:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
           boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
-          detector: takes RGB uint8 [H, W, 3] and returns such boxes.
+          detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list where it
+            finds nobody.
           max_persons: the most persons that are found; 1 for the main subject. None: no limit.
           min_score: persons that are found have at least this mean confidence.
           flip_test: average with the answer for the mirrored crop.
@@ -162,13 +163,12 @@ class PoseEstimator:
         pixels = as_image(image)
         size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        if detector is not None:
-            boxes = detector(pixels)
-        if boxes is None:
+        if boxes is None and detector is None:
             found = self._find(pixels, **options)
             found = found.select(np.flatnonzero(found.scores >= min_score)[:max_persons])
         else:
-            checked = check_boxes(boxes, size)
+            given = boxes if detector is None else detector(pixels)
+            checked = check_boxes([] if given is None else given, size)
             crops = [self.crop_of(box) for box in checked]
             found = self._predict_boxes(pixels, checked, crops, **options)
         if detector is not None:

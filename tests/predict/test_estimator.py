@@ -188,6 +188,13 @@ def test_no_box_gives_no_person(estimator, photo):
     assert estimator.predict(photo, []).keypoints.shape == (0, 16, 2)
 
 
+@pytest.mark.parametrize("nothing", [None, [], np.zeros((0, 4))], ids=["None", "list", "array"])
+def test_a_detector_that_finds_nobody_starts_no_search(estimator, photo, nothing, monkeypatch):
+    monkeypatch.setattr(PoseEstimator, "_find", None)
+    found = estimator.predict(photo, detector=lambda _: nothing)
+    assert found.keypoints.shape == (0, 16, 2) and found.boxes.shape == (0, 4)
+
+
 def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(estimator, photo):
     box = np.array([[30.0, 40.0, 100.0, 150.0]])
     mirrored_box = box.copy()

@@ -111,6 +111,7 @@ class PoseEstimator:
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
         """
+        _check_process()
         _, variables, metadata, source = store.load_network(path, which=which, dtype=dtype)
         estimator = cls(variables, metadata, dtype=dtype)
         estimator.source = source

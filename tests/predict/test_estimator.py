@@ -278,12 +278,16 @@ def test_a_spawned_process_takes_an_estimator(estimator, photo):
     np.testing.assert_array_equal(found, predicted_elsewhere(estimator, photo))
 
 
-def opened_elsewhere(_, photo):
+def made_elsewhere(_, photo):
     return small_estimator.estimator.__wrapped__().predict(photo)
 
 
+def loaded_elsewhere(_, photo):
+    return PoseEstimator.from_pretrained().predict(photo)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*")
-@pytest.mark.parametrize("use", [predicted_elsewhere, opened_elsewhere])
+@pytest.mark.parametrize("use", [predicted_elsewhere, made_elsewhere, loaded_elsewhere])
 def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, photo, use):
     def child(pipe):
         try:

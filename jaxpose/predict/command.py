@@ -111,11 +111,13 @@ def run(
     """Predict every input; arguments as `jaxpose predict --help` has them.
 
     Raises:
-      UsageError: neither inputs nor a camera, or both.
+      UsageError: neither inputs nor a camera, or both; or boxes and a limit of those to be found.
       JaxposeError: nothing could be done, or an input could not be read; the others are done then.
     """
     if (webcam is None) == (not inputs):
         raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
+    if max_persons is not None and (boxes or box_file):
+        raise UsageError("--max_persons limits the persons that are found; leave it out with boxes")
     min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
     crop_sizes(num_crops)  # says what is wrong before anything is loaded
     planned = plan(inputs, output=output, json=json)

@@ -133,7 +133,7 @@ class PoseEstimator:
         *,
         detector: Callable[[np.ndarray], Sequence[Sequence[float]]] | None = None,
         max_persons: int | None = None,
-        min_score: float = search.MIN_SCORE,
+        min_score: float | None = None,
         flip_test: bool = False,
         num_crops: int = 1,
     ) -> Prediction:
@@ -148,8 +148,10 @@ class PoseEstimator:
           boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
           detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list where it
             finds nobody.
-          max_persons: the most persons that are found; 1 for the main subject. None: no limit.
-          min_score: persons that are found have at least this mean confidence.
+          max_persons: the most persons that are returned, those of the highest scores; 1 for the
+            main subject. None: no limit.
+          min_score: persons of a lower score are left out. None: of those that the network finds by
+            itself, the ones below 0.45; of those in boxes nobody.
           flip_test: average with the answer for the mirrored crop.
           num_crops: crops of different size to average.
 
@@ -165,15 +167,18 @@ class PoseEstimator:
         size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is None and detector is None:
+            min_score = search.MIN_SCORE if min_score is None else min_score
             found = self._find(pixels, **options)
-            found = found.select(np.flatnonzero(found.scores >= min_score)[:max_persons])
         else:
             given = boxes if detector is None else detector(pixels)
             checked = check_boxes([] if given is None else given, size)
             crops = [self.crop_of(box) for box in checked]
             found = self._predict_boxes(pixels, checked, crops, **options)
-        if detector is not None:
-            found = found.select(np.argsort(-found.scores, kind="stable")[:max_persons])
+        best = np.argsort(-found.scores, kind="stable")
+        if min_score is not None:
+            best = best[found.scores[best] >= min_score]
+        best = best[:max_persons]
+        found = found.select(best if boxes is None else np.sort(best))
         is_path = isinstance(image, str | os.PathLike)
         return found._replace(source=os.fspath(image) if is_path else None)
 

@@ -34,7 +34,8 @@ def predict_each(
         of images, which are the frames of one video.
       smooth: of videos: cutoff of the filter against jitter, in Hz; None: no filter.
       rate: frames a second of an iterable's frames.
-      options: of `PoseEstimator.predict`: `detector`, `max_persons`, `flip_test`, `num_crops`.
+      options: of `PoseEstimator.predict`: `detector`, `max_persons`, `min_score`, `flip_test`,
+        `num_crops`.
 
     Yields:
       One `Prediction` for each photo and for each frame; those of a video have `ids`. `source` is

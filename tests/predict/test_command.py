@@ -402,6 +402,10 @@ USAGE = {
     "a box of three": (["photo.png", "--box", "1,2,3"], "'1,2,3' is no box.*--help"),
     "a box without area": (["photo.png", "--box", "1,2,0,9"], "'1,2,0,9' is no box"),
     "box and boxes": (["photo.png", "--box", "1,2,3,4", "--boxes", "x"], "not allowed with"),
+    "box and a limit": (
+        ["photo.png", "--box", "1,2,3,4", "--max_persons", "1"],
+        "--max_persons limits the persons that are found",
+    ),
     "a bad frequency": (["photo.png", "--smooth", "0"], "'0' is no frequency"),
     "a negative camera": (["--webcam", "-1"], "'-1' is not a camera; give its number, 0 to 99"),
     "a camera beyond all": (["--webcam=99999999999999"], "'99999999999999' is not a camera"),

@@ -250,6 +250,23 @@ def test_persons_who_are_found_are_those_in_their_boxes(estimator, photo):
     np.testing.assert_array_equal(found.image, photo)
 
 
+def test_limits_hold_for_given_boxes_and_for_those_of_a_detector(estimator, photo):
+    boxes = [[20, 30, 90, 150], [60, 30, 90, 150], [10, 60, 60, 90]]
+    scores = estimator.predict(photo, boxes).scores
+    assert len(set(scores.tolist())) == 3
+    order = np.argsort(-scores)
+    for limits, left in (
+        ({}, 3),
+        ({"max_persons": 2}, 2),
+        ({"min_score": scores[order[0]] - 1e-4}, 1),
+        ({"min_score": 1.1}, 0),
+    ):
+        given = estimator.predict(photo, boxes, **limits)
+        detected = estimator.predict(photo, detector=lambda _: boxes, **limits)
+        np.testing.assert_array_equal(given.boxes, np.take(boxes, np.sort(order[:left]), axis=0))
+        np.testing.assert_array_equal(detected.boxes, np.take(boxes, order[:left], axis=0))
+
+
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, copy.copy, pickled], ids=["deep", "flat", "pickle"]

@@ -225,7 +225,7 @@ def _photo(call: Call, job: Job) -> str:
     image = as_image(job.path)
     boxes = call.boxes
     if isinstance(boxes, BoxFile):
-        boxes = (boxes.of(job.path) or {}).get(0, [])
+        boxes = boxes.of_photo(job.path)
     found = call.estimator.predict(image, boxes, **call.options)
     for writer in call.writers:
         found.add_to(writer, **_image_entry(call, job))
@@ -258,7 +258,7 @@ def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
     return given
 
 
-def _image_entry(call: Call, job: Job, frame: int = 0) -> dict[str, Any]:
+def _image_entry(call: Call, job: Job, frame: int | None = None) -> dict[str, Any]:
     """File name and id of an image in COCO's JSON; those of a file of boxes are kept."""
     if isinstance(call.boxes, BoxFile):
         image = call.boxes.image(job.path, frame)

@@ -225,6 +225,20 @@ def test_ids_and_names_of_a_coco_file_are_kept_and_unused_entries_said(photo, ne
     assert (found["categories"][0]["id"], found["categories"][0]["name"]) == (4, "Person")
 
 
+def test_a_photo_with_the_number_of_a_frame_has_its_box_and_id(photo, network):
+    content = {
+        "images": [{"id": 7, "file_name": "photo.png", "frame": 17}],
+        "annotations": [{"image_id": 7, "bbox": [20, 30, 90, 150]}],
+    }
+    with open("boxes.json", "w") as file:
+        json.dump(content, file)
+    assert predict(photo, "--boxes", "boxes.json", "-o", "out.json", network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)
+    assert [(image["id"], image["file_name"]) for image in found["images"]] == [(7, "photo.png")]
+    assert [person["bbox"] for person in found["annotations"]] == [[20, 30, 90, 150]]
+
+
 def test_results_are_a_list_that_keeps_every_position(photo, network, capsys):
     box = {"category_id": 4, "bbox": [20, 30, 90, 150]}
     content = {

@@ -42,6 +42,7 @@ class Call(NamedTuple):
       smooth: cutoff of the filter of videos in Hz, None for none.
       min_confidence: from which a joint is drawn.
       options: of `PoseEstimator.predict`.
+      taken: names of the images that are written, which no other one gets.
     """
 
     estimator: PoseEstimator
@@ -52,6 +53,7 @@ class Call(NamedTuple):
     smooth: float | None
     min_confidence: float
     options: dict[str, Any]
+    taken: set[str]
 
 
 def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
@@ -158,7 +160,10 @@ def run(
         options = {"flip_test": flip_test, "num_crops": num_crops, "max_persons": max_persons}
         if find:
             options["detector"] = find
-        call = Call(estimator, given, writers, heatmaps, context, smooth, min_confidence, options)
+        taken = {job.out.name.lower() for job in jobs if job.out}
+        call = Call(
+            estimator, given, writers, heatmaps, context, smooth, min_confidence, options, taken
+        )
         if webcam is not None:
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
@@ -238,9 +243,19 @@ def _photo(call: Call, job: Job) -> str:
         person = panels.predict_person(call.estimator, image, box)
         label = f"_{number}" if len(found.boxes) > 1 else ""
         for kind, sheet in _sheets(call, person):
-            written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
+            written.append(job.out.with_name(_free(f"{job.out.stem}{label}_{kind}", call.taken)))
             save_image(sheet, written[-1])
     return f"{job.path}: {persons}: {', '.join(map(str, written))}"
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """The name of a PNG that no other image of the call has, which is taken then."""
+    name, number = f"{stem}.png", 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}_{number}.png"
+    taken.add(name.lower())
+    return name
 
 
 def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:

@@ -521,6 +521,27 @@ def test_photos_that_differ_in_their_suffix_keep_their_heat_maps_apart(photo, ne
     ]  # fmt: skip
 
 
+def test_heat_maps_overwrite_no_other_photos(photo, network):
+    """Names that are those of another photo's person, or of another photo itself."""
+    for name in ("photo_1.png", "photo_2_heatmaps.png"):
+        Image.open(photo).save(name)
+    with open("boxes.csv", "w") as file:
+        boxes = [("photo", 20), ("photo", 60), ("photo_1", 20), ("photo_2_heatmaps", 20)]
+        file.writelines(f"{name}.png,{x},30,90,150\n" for name, x in boxes)
+    photos = [photo, "photo_1.png", "photo_2_heatmaps.png"]
+    assert predict(*photos, "--heatmaps", "--boxes", "boxes.csv", network=network) == 0
+    assert sorted(os.listdir("predictions")) == [
+        "photo.png",
+        "photo_1.png",
+        "photo_1_heatmaps.png",  # of the first person of photo.png
+        "photo_1_heatmaps_2.png",  # of the person of photo_1.png
+        "photo_2_heatmaps.png",  # the photo of that name
+        "photo_2_heatmaps_2.png",  # of the second person of photo.png
+        "photo_2_heatmaps_heatmaps.png",
+    ]
+    assert changed("predictions/photo_2_heatmaps.png", photo).mean() < 0.3
+
+
 def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):
     assert predict(photo, str(damaged(pathlib.Path("in.avi"))), network=network) == 0
     assert "in.avi: 11 frames (1 damaged parts left out)" in capfd.readouterr().err

@@ -246,6 +246,7 @@ class PoseEstimator:
             confidence.mean(axis=1),
             self.limbs,
             image,
+            category=self.category,
         )
 
     def predict_crops(

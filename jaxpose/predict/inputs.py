@@ -40,8 +40,8 @@ def predict_each(
         `num_crops`.
 
     Yields:
-      One `Prediction` for each photo and for each frame; those of a video have `ids`. `source` is
-      the path.
+      One `Prediction` for each photo and for each frame; those of a video have `ids` and `frame`.
+      `source` is the path.
 
     Raises:
       JaxposeError: an input cannot be found or read.
@@ -102,6 +102,6 @@ def _track(
     options: dict[str, Any],
 ) -> Iterator[Prediction]:
     tracks = tracks_of(None)
-    for image, time in frames:
+    for number, (image, time) in enumerate(frames):
         tracks, found = follow(estimator, image, tracks, time, smooth=smooth, **options)
-        yield found._replace(source=source)
+        yield found._replace(source=source, frame=number)

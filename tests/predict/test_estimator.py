@@ -160,6 +160,8 @@ def test_without_a_calibration_the_confidence_is_the_presence(estimator, photo):
 def test_the_prediction_names_its_joints(estimator, photo):
     found = estimator.predict(photo, [[20, 30, 90, 150]])
     assert found.joints == estimator.joints == MPII.joints
+    dogs = PoseEstimator(small_estimator.variables(), METADATA._replace(category="dog"))
+    assert found.category == "person" and dogs.predict(photo, []).category == "dog"
     assert found.keypoints.shape == (1, 16, 2) and found.confidence.shape == (1, 16)
 
 

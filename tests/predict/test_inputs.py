@@ -81,6 +81,7 @@ def test_frames_of_a_video_and_of_an_iterable_are_tracked(seer, folder):
         found = list(predict_each(seer, given))
         assert [each.ids.tolist() for each in found] == [[1]] * 3
         assert {each.source for each in found} == {source}
+        assert [each.frame for each in found] == [0, 1, 2]
 
 
 def test_frames_have_their_times_and_every_look_has_the_options(seer, monkeypatch):

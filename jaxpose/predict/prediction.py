@@ -61,14 +61,14 @@ class Prediction(NamedTuple):
         )
 
     def draw(self, *, min_confidence: float = MIN_CONFIDENCE) -> np.ndarray:
-        """The image with every person's skeleton, uint8 [H, W, 3].
+        """A copy of the image with every person's skeleton, uint8 [H, W, 3].
 
         Persons who are tracked, and several persons of a photo, are numbered.
 
         Args:
           min_confidence: joints below it are not drawn.
         """
-        image = self.image
+        image = self.image.copy()
         for points, confidence in zip(self.keypoints, self.confidence, strict=True):
             image = draw_skeleton(
                 image,

@@ -43,6 +43,12 @@ def test_one_person_is_drawn_as_a_skeleton_alone():
     assert (found.draw(min_confidence=0.95) == found.image).all()
 
 
+def test_what_is_drawn_never_shares_the_memory_of_the_image():
+    for persons in ([], [0], [0, 1]):
+        found = prediction(2).select(persons)
+        assert not np.shares_memory(found.draw(), found.image)
+
+
 def test_several_persons_and_tracked_ones_are_numbered():
     found = prediction(2)
     alone = [found.select([i]).draw() for i in range(2)]

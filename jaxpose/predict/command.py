@@ -317,22 +317,30 @@ def _video(
         bar = stack.enter_context(
             _bar(total=reader.count, unit="frame", desc=job.path.name, leave=False)
         )
-        for frame in reader.frames(writer):
-            if by_frame is not None and number in by_frame:
-                tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
-            tracks, found = follow(
-                call.estimator,
-                frame.image,
-                tracks,
-                float(frame.time),
-                smooth=call.smooth,
-                **call.options,
-            )
-            _write_frame(call, job, writer, window, frame, number, found)
-            number += 1
-            bar.update()
-            if window is not None and not window.open:
-                break
+        try:
+            for frame in reader.frames(writer):
+                if by_frame is not None and number in by_frame:
+                    tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
+                tracks, found = follow(
+                    call.estimator,
+                    frame.image,
+                    tracks,
+                    float(frame.time),
+                    smooth=call.smooth,
+                    **call.options,
+                )
+                _write_frame(call, job, writer, window, frame, number, found)
+                number += 1
+                bar.update()
+                if window is not None and not window.open:
+                    break
+        except KeyboardInterrupt:
+            if window is None:
+                raise
+            if number == 0:
+                raise JaxposeError(
+                    "interrupted before the first frame; nothing is recorded"
+                ) from None
     lost = [f"{reader.damaged} damaged parts left out"] if reader.damaged else []
     if writer is not None and reader.lost_sound:
         lost.append(f"sound left out: {reader.lost_sound}")
@@ -359,15 +367,9 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
 
 def _webcam(call: Call, job: Job, number: int) -> str:
     """Record until the window is closed or Ctrl-C is pressed; return the line that describes it."""
-    with Camera(number) as camera:
-        window = Window("jaxpose")
+    with Camera(number) as camera, contextlib.closing(Window("jaxpose")) as window:
         print("recording; Ctrl-C ends it")
-        try:
-            return _video(call, job, camera, window)[0]
-        except KeyboardInterrupt:
-            return f"recorded: {job.out}" if job.out else "ended"
-        finally:
-            window.close()
+        return _video(call, job, camera, window)[0]
 
 
 def visualize(

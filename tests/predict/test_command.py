@@ -316,7 +316,27 @@ def test_a_camera_is_recorded(photo, network, monkeypatch, capsys, end):
     assert np.abs(frames[0].image[2, 2].astype(int) - (200, 0, 0)).max() < 12  # red is red
     with open("predictions/keypoints.json") as file:
         assert len(json.load(file)["images"]) == 3
-    assert "predictions/webcam.mp4" in capsys.readouterr().out
+    assert "webcam.mp4: 3 frames: predictions/webcam.mp4\n" in capsys.readouterr().out
+
+
+def test_a_camera_that_is_stopped_before_its_first_frame_leaves_earlier_files(
+    photo, network, monkeypatch, capsys
+):
+    os.mkdir("predictions")
+    files = [pathlib.Path("predictions", name) for name in ("webcam.mp4", "keypoints.json")]
+    for file in files:
+        file.write_text("of another call")
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
+
+    def interrupt(*_, **__):  # while the first program is compiled
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxpose.predict.command.follow", interrupt)
+    assert predict("--webcam", "--json", network=network) == 1
+    output = capsys.readouterr()
+    assert "error: interrupted before the first frame; nothing is recorded\n" in output.err
+    assert "predictions" not in output.out
+    assert [file.read_text() for file in files] == ["of another call"] * 2
 
 
 def test_a_window_without_a_display_shows_nothing(monkeypatch):

@@ -4,14 +4,15 @@ import contextlib
 import importlib
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxpose import coco
 from jaxpose.checkpoints import packed
-from jaxpose.errors import JaxposeError, UsageError
+from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.evaluation.inference import crop_sizes
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
@@ -57,23 +58,44 @@ class Call(NamedTuple):
 
 
 def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
-    """The function that ``MODULE:FUNCTION`` names; modules beside the command are found too.
+    """The function that ``MODULE:FUNCTION`` names; modules in the working directory are found too.
+
+    Returns:
+      The function; what it raises becomes a JaxposeError that gives the line of code.
 
     Raises:
-      JaxposeError: there is none, or its module cannot be imported.
+      JaxposeError: there is no such function, or importing its module raises an exception.
     """
     module, colon, function = name.partition(":")
-    if not (module and colon and function):
+    if not (module and colon and function) or module.startswith("."):
         raise JaxposeError(f"--detector {name!r} names no function; give MODULE:FUNCTION")
     if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
         sys.path.append(str(pathlib.Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise JaxposeError(f"--detector {name} cannot be loaded ({error})") from error
-    if not callable(found):
+    with _user_code(f"--detector {name} cannot be loaded"):
+        detect = getattr(importlib.import_module(module), function)
+    if not callable(detect):
         raise JaxposeError(f"--detector {name} is no function; give one from an image to boxes")
-    return found
+
+    def find(image: np.ndarray) -> Sequence[Sequence[float]]:
+        with _user_code(f"--detector {name} failed"):
+            return detect(image)
+
+    return find
+
+
+@contextlib.contextmanager
+def _user_code(what: str) -> Iterator[None]:
+    """Exceptions of the user's own code as a JaxposeError with their type, message and place."""
+    try:
+        yield
+    except JaxposeError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise JaxposeError(
+            f"{what} ({type(error).__name__}: {first_line(error)}; {place.filename}, line "
+            f"{place.lineno})"
+        ) from error
 
 
 def open_estimator(path: str | None) -> PoseEstimator:

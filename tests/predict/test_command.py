@@ -1,6 +1,7 @@
 """`jaxpose predict` and `jaxpose visualize`: what they write, what they say, how they leave."""
 
 import functools
+import importlib
 import io
 import json
 import os
@@ -611,9 +612,38 @@ def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys
         ("boxes_of_mine:other", "cannot be loaded"),
         ("no_such_module:f", "cannot be loaded"),
         ("boxes_of_mine:__name__", "is no function"),
+        (".boxes_of_mine:detect", "names no function"),
     ):
         assert predict(photo, "--detector", name, network=network) == 1
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def detect(image:\n", "cannot be loaded (SyntaxError: "),
+        ("x = 1\ny = z\n", "cannot be loaded (NameError: name 'z' is not defined; {}, line 2)"),
+        ("import no_such_module\n", "cannot be loaded (ModuleNotFoundError: No module named "),
+        (
+            "def detect(image):\n    return 1 / 0\n",
+            "failed (ZeroDivisionError: division by zero; {}",
+        ),
+        ("def detect(image):\n    return [[1, 2, 0, 4]]\n", "box 1,2,0,4 has no area"),
+    ],
+    ids=["syntax", "name", "import", "call", "boxes"],
+)
+def test_what_a_detector_of_the_callers_raises_is_one_line(
+    photo, network, capsys, monkeypatch, code, says
+):
+    monkeypatch.delitem(sys.modules, "wrong_detector", raising=False)
+    importlib.invalidate_caches()
+    monkeypatch.syspath_prepend(os.getcwd())
+    with open("wrong_detector.py", "w") as file:
+        file.write(code)
+    assert predict(photo, "--detector", "wrong_detector:detect", network=network) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ")
+    assert says.format(os.path.abspath("wrong_detector.py")) in error
 
 
 def test_joints_of_low_confidence_are_left_out(photo, network):

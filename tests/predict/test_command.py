@@ -130,6 +130,27 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
         ]
 
 
+def test_a_file_that_cannot_be_written_fails_its_input_alone(photo, network, capsys):
+    long = "n" * 250
+    Image.open(photo).save(f"{long}.png")  # its heat maps would have a name of over 255 bytes
+    for name in ("a.png", "c.png"):
+        Image.open(photo).save(name)
+    make("b.mp4", frames=2)
+    os.makedirs("predictions/a.png")
+    os.makedirs("predictions/b.mp4")
+    inputs = ["a.png", "b.mp4", f"{long}.png", "c.png"]
+    box = ["--box", "20,30,60,30"]
+    assert predict(*inputs, "--json", "--heatmaps", *box, network=network) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[0] == "error: predictions/a.png cannot be written (Is a directory)"
+    assert lines[1] == "error: predictions/b.mp4 cannot be written (Is a directory)"
+    assert lines[2].endswith("_heatmaps.png cannot be written (File name too long)")
+    assert lines[3] == "error: 3 of 4 inputs failed, see above; the others are done"
+    with open("predictions/keypoints.json") as file:
+        found = json.load(file)
+    assert {image["file_name"] for image in found["images"]} == {"c.png"}
+
+
 def test_a_video_keeps_its_frames(photo, network, capsys):
     make("clip.mov", frames=7)
     box = ["--box", "10,5,40,50"]

@@ -1,6 +1,7 @@
 """The command `jaxpose calibrate`: the confidence of a checkpoint, fitted to a prepared split."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -19,6 +20,7 @@ from jaxpose.skeleton import joint_index
 
 RIGHT = 0.5  # head sizes from the truth
 CHUNK = 64  # crops held at once
+TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
 MIN_IMAGES = 20  # with fewer a fit means nothing
 
 
@@ -30,8 +32,15 @@ class Rate(NamedTuple):
     high: float
 
 
+def joints_crop(estimator: PoseEstimator, example: Mapping[str, Any]) -> geometry.Crop:
+    """The checkpoint's crop rule, applied to the box of a person's true joints."""
+    tight = geometry.example_crop(example, TIGHT_RULE)
+    corner = np.subtract(tight.center, tight.side / 2)
+    return estimator.crop_of(np.array([*corner, tight.side, tight.side]))
+
+
 def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvidence:
-    """Predict every person of a split, cropped by the true joints' box.
+    """Predict every person of a split, in the crop that the checkpoint gives for its true joints.
 
     Raises:
       JaxposeError: too few persons have a head size.
@@ -54,7 +63,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
         decoded = decode_image(split.source[index]["image"])
         if decoded is None:
             continue
-        crop = geometry.example_crop(truth.example(index), geometry.LSP_RULE)
+        crop = joints_crop(estimator, truth.example(index))
         crops.append(geometry.crop_image(decoded[0], crop, estimator.image_size))
         matrices.append(geometry.crop_to_image(crop))
         rows.append(index)

@@ -8,7 +8,7 @@ from jaxpose import cli
 from jaxpose.checkpoints import packed, store
 from jaxpose.data.images import decode
 from jaxpose.errors import JaxposeError
-from jaxpose.geometry import LSP_RULE, example_crop
+from jaxpose.geometry import IMAGE_RULE, LSP_RULE, MPII_RULE, Crop, example_crop
 from jaxpose.predict import PoseEstimator, calibrate
 from tests.support import small_estimator
 from tests.support.drawn_people import split_of
@@ -23,6 +23,26 @@ def people(count):
     return split._replace(source=source, joints=JOINTS)
 
 
+def box_of(example):
+    """Corner and extent of the labeled joints."""
+    points = example["keypoints"][example["labeled"]].astype(float)
+    return points.min(axis=0), np.ptp(points, axis=0)
+
+
+def log_spread(maps):
+    """Logarithm of the standard deviation of the softmax of each part map, in crop sides."""
+    parts = maps.heatmaps[..., :16].astype(np.float64)
+    weights = np.exp(parts - parts.max(axis=(0, 1)))
+    weights /= weights.sum(axis=(0, 1))
+    y, x = (np.indices(parts.shape[:2])[..., None] + 0.5) / len(parts)
+    means = [(weights * at).sum(axis=(0, 1)) for at in (x, y)]
+    variance = sum(
+        (weights * (at - mean) ** 2).sum(axis=(0, 1))
+        for at, mean in zip((x, y), means, strict=True)
+    )
+    return np.log(variance + 1e-8) / 2
+
+
 def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
     split, estimator = people(24), small_estimator.estimator()
     found = calibrate.gather(estimator, split)
@@ -32,7 +52,8 @@ def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
     assert 0 < found.right.sum() < found.known.sum()
     for i in (0, 5, 23):
         example = split.source[i]
-        crop = example_crop(example, LSP_RULE)
+        corner, extent = box_of(example)
+        crop = Crop(tuple(corner + extent / 2), 1.25 * max(extent))  # the checkpoint's rule
         image, _ = decode(example["image"])
         maps = estimator.maps(image, crop)
         points = np.subtract(crop.center, crop.side / 2) + crop.side * maps.keypoints
@@ -42,6 +63,26 @@ def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
             expected = example["labeled"][joint] and distance <= 10.0
             assert found.right[i, place] == expected
         np.testing.assert_allclose(1 / (1 + np.exp(-found.logits[i])), maps.confidence, atol=1e-4)
+        np.testing.assert_allclose(found.log_spread[i], log_spread(maps), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "enlargement", "shift"),
+    [(LSP_RULE, 1 / 0.76, 0.0), (MPII_RULE, 1.25, 0.075), (IMAGE_RULE, 1.0, 0.0)],
+    ids=["LSP", "MPII", "image"],
+)
+def test_a_person_is_cropped_by_the_rule_of_the_checkpoint(rule, enlargement, shift):
+    metadata = small_estimator.METADATA._replace(crop=rule)
+    estimator = PoseEstimator(small_estimator.variables(), metadata)
+    for example in people(3).source:
+        corner, extent = box_of(example)
+        crop = calibrate.joints_crop(estimator, example)
+        expected = corner + extent / 2 + (0, shift * max(extent))
+        np.testing.assert_allclose(crop.center, expected, atol=1e-4)
+        np.testing.assert_allclose(crop.side, enlargement * max(extent), atol=1e-4)
+        if rule == LSP_RULE:  # of the networks that are calibrated on the joints' box
+            ours, theirs = np.hstack(crop), np.hstack(example_crop(example, LSP_RULE))
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_too_few_images_are_refused():

@@ -88,21 +88,29 @@ def cross_validated(evidence: JointEvidence, *, seed: int = 0) -> np.ndarray:
 def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error over `EQUAL_BINS` bins of equal count.
 
+    Elements of the same probability count in their bins with their mean, so the error does not
+    depend on their order.
+
     Args:
       probability: [N] in [0, 1].
       right: bool [N].
 
     Returns:
-      The mean over the bins of |mean probability - fraction right|, weighted by their counts.
+      The mean over the bins of |mean probability - fraction right|, weighted by their counts; NaN
+      for N = 0.
 
     Example:
       >>> probability = np.linspace(0.0, 1.0, 1000)
       >>> round(calibration_error(probability, probability > 0.5), 2)
       0.25
     """
-    bins = np.array_split(np.argsort(probability, kind="stable"), EQUAL_BINS)
-    gaps = [len(b) * abs(probability[b].mean() - right[b].mean()) for b in bins if len(b)]
-    return float(sum(gaps) / len(probability))
+    if not len(probability):
+        return float("nan")
+    value, place, count = np.unique(probability, return_inverse=True, return_counts=True)
+    fraction = np.bincount(place, right) / count  # of each probability, those that are right
+    gap = np.repeat(value - fraction, count)
+    bins = np.array_split(gap.astype(np.float64), EQUAL_BINS)
+    return float(sum(abs(b.sum()) for b in bins) / len(gap))
 
 
 def interval(

@@ -47,6 +47,11 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
     """
     truth = prepared.annotations(split)
     places = joint_index(split.joints, estimator.joints)
+    if (places < 0).all():
+        raise JaxposeError(
+            f"{split.name}:{split.split} shares no joint with the network, whose joints are "
+            f"{', '.join(estimator.joints)}"
+        )
     found, rows = [], []
     crops: list[np.ndarray] = []
     matrices: list[np.ndarray] = []

@@ -120,6 +120,24 @@ def test_the_calibration_error_is_the_mean_gap_of_its_bins():
     assert calibration.calibration_error(probability, right) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_calibration_error_of_equal_probabilities_does_not_depend_on_their_order(dtype):
+    right = np.arange(1000) < 500
+    assert calibration.calibration_error(np.full(1000, 0.5, dtype), right) == pytest.approx(0.0)
+    assert calibration.calibration_error(np.full(1000, 0.8, dtype), right) == pytest.approx(0.3)
+    rng = np.random.default_rng(0)
+    probability = rng.integers(0, 4, 995).astype(dtype) / 4
+    right = rng.random(995) < probability**2
+    order = rng.permutation(995)
+    assert calibration.calibration_error(probability[order], right[order]) == pytest.approx(
+        calibration.calibration_error(probability, right), abs=1e-12
+    )
+
+
+def test_the_calibration_error_of_nothing_is_undefined():
+    assert np.isnan(calibration.calibration_error(np.zeros(0), np.zeros(0, bool)))
+
+
 def test_an_interval_draws_groups_whole():
     values = np.repeat([0.0, 1.0], 500)
     as_two = calibration.interval(lambda rows: values[rows].mean(), values)

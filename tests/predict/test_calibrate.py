@@ -90,6 +90,11 @@ def test_too_few_images_are_refused():
         calibrate.gather(small_estimator.estimator(), people(3))
 
 
+def test_a_data_set_of_other_joints_is_refused():
+    with pytest.raises(JaxposeError, match="people:train shares no joint with the network"):
+        calibrate.gather(small_estimator.estimator(), people(24)._replace(joints=tuple("abcd")))
+
+
 def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp_path, capsys):
     split = people(24)
     monkeypatch.setattr(calibrate.prepared, "open_split", lambda *_, **__: split)

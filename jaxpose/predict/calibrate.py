@@ -43,7 +43,8 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
     """Predict every person of a split, in the crop that the checkpoint gives for its true joints.
 
     Raises:
-      JaxposeError: too few persons have a head size.
+      JaxposeError: no joint of the data set is the network's, or too few images show a person with
+        a head size and a labeled joint of the network.
     """
     truth = prepared.annotations(split)
     places = joint_index(split.joints, estimator.joints)
@@ -64,7 +65,8 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
         crops.clear()
         matrices.clear()
 
-    for index in np.flatnonzero(truth.head_size > 0).tolist():
+    known = truth.labeled[:, places] & (places >= 0)
+    for index in np.flatnonzero((truth.head_size > 0) & known.any(axis=1)).tolist():
         decoded = decode_image(split.source[index]["image"])
         if decoded is None:
             continue
@@ -82,7 +84,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
             f"calibration needs {MIN_IMAGES} or more, such as those of mpii/crops:validation"
         )
     points, logits, log_spread = (np.concatenate(values) for values in zip(*found, strict=True))
-    known = truth.labeled[rows][:, places] & (places >= 0)
+    known = known[rows]
     distance = np.linalg.norm(points - truth.keypoints[rows][:, places], axis=-1)
     right = known & (distance <= RIGHT * truth.head_size[rows][:, None])
     return JointEvidence(logits, log_spread, right, known, groups)
@@ -95,7 +97,7 @@ def report(evidence: JointEvidence) -> str:
         "confidence": calibration.cross_validated(evidence),
         "presence": expit(evidence.logits),
     }
-    correct = (right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    fraction = right.sum(axis=1) / known.sum(axis=1)
 
     def area(values, rows):
         return calibration.pooled_roc_area(values[rows], right[rows], known[rows])
@@ -105,7 +107,7 @@ def report(evidence: JointEvidence) -> str:
         return calibration.calibration_error(values[rows][kept], right[rows][kept])
 
     def ranks(values, rows):
-        return scipy.stats.spearmanr(values[rows].mean(axis=1), correct[rows]).statistic
+        return scipy.stats.spearmanr(values[rows].mean(axis=1), fraction[rows]).statistic
 
     statistics = {
         "area under the ROC curve": area,

@@ -90,6 +90,16 @@ def test_too_few_images_are_refused():
         calibrate.gather(small_estimator.estimator(), people(3))
 
 
+def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
+    """It would count as one with no correct joint."""
+    split = people(26)
+    for example in split.source[3:5]:
+        example["labeled"] = np.zeros(4, bool)
+    found = calibrate.gather(small_estimator.estimator(), split)
+    assert len(found.right) == 24 and found.known.any(axis=1).all()
+    assert {b"im0003.png", b"im0004.png"}.isdisjoint(found.groups.tolist())
+
+
 def test_a_data_set_of_other_joints_is_refused():
     with pytest.raises(JaxposeError, match="people:train shares no joint with the network"):
         calibrate.gather(small_estimator.estimator(), people(24)._replace(joints=tuple("abcd")))

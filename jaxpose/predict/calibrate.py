@@ -1,5 +1,6 @@
 """The command `jaxpose calibrate`: the confidence of a checkpoint, fitted to a prepared split."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -146,6 +147,11 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     name, colon, part = data.partition(":")
     if not colon:
         raise JaxposeError(f"data {data!r} names no split; give NAME:SPLIT")
+    target = pathlib.Path(file)
+    if target.suffix != ".npz":
+        raise JaxposeError(f"a packed checkpoint is called NAME.npz, not {target.name}")
+    if not target.parent.is_dir():
+        raise JaxposeError(f"no folder {target.parent}; create it first")
     use_compilation_cache()
     _, variables, metadata, source = store.load_network(checkpoint)
     split = prepared.open_split(name, part, data_dir=data_dir)

@@ -123,5 +123,20 @@ def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp
         jax.tree.leaves(variables), jax.tree.leaves(store.load(plain)[0]), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert cli.main(["calibrate", str(plain), str(tmp_path / "b.npz"), "--data", "mpii"]) == 1
-    assert "names no split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["b.npz", "--data", "mpii"], "names no split"),
+        (["b"], "a packed checkpoint is called NAME.npz, not b"),
+        (["nowhere/b.npz"], "no folder nowhere; create it first"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(
+    monkeypatch, tmp_path, capsys, arguments, says
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate.store, "load_network", None)
+    assert cli.main(["calibrate", "small", *arguments]) == 1
+    assert says in capsys.readouterr().err

@@ -12,6 +12,7 @@ import scipy.optimize
 from scipy.special import expit
 
 from jaxpose.checkpoints.metadata import Calibration
+from jaxpose.errors import JaxposeError
 
 EQUAL_BINS = 10  # of `calibration_error`
 FOLDS = 5
@@ -47,6 +48,9 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
 
     Returns:
       The calibration, its biases in the order of the joints.
+
+    Raises:
+      JaxposeError: the fit is not finite, because a logit or spread is not.
     """
     num_joints = evidence.right.shape[1]
     joint = np.nonzero(evidence.known)[1]
@@ -64,7 +68,10 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
         bias_gradient = np.bincount(joint, error, num_joints) + 2 * BIAS_PENALTY * off
         return value, np.concatenate([bias_gradient, slope_gradient])
 
-    found = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS").x
+    fit = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS")
+    found = fit.x
+    if not np.isfinite([fit.fun, *found]).all():
+        raise JaxposeError("the calibration is not finite; check the network's predictions for NaN")
     bias = tuple(found[:num_joints].round(6).tolist())
     presence, spread = found[num_joints:].round(6).tolist()
     return Calibration(bias, presence, spread)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import calibration
 
 
@@ -87,6 +88,15 @@ def test_joints_without_truth_take_no_part_in_the_fit_and_get_the_mean_bias():
     joints.right[:, 2] ^= True
     assert calibration.fit_calibration(joints) == fitted
     assert fitted.bias[2] == pytest.approx(np.mean(fitted.bias), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("field", ["logits", "log_spread"])
+def test_a_fit_that_is_not_finite_is_refused(field):
+    joints, _ = evidence(persons=40)
+    getattr(joints, field)[joints.known] = np.nan
+    with pytest.raises(JaxposeError, match="the calibration is not finite"):
+        calibration.fit_calibration(joints)
 
 
 def test_a_person_is_not_judged_by_a_fit_to_its_own_image(monkeypatch):

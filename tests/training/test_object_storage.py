@@ -53,13 +53,6 @@ def bucket(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
-    tiny_run.prepare(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def remote_people(bucket, people):
     """The same data set in the bucket."""
     from etils import epath

@@ -32,18 +32,13 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.crop = "box"
     config.score = "oks-ap"
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), shift=0.06)
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.2
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=0.2)
     config.plateau.patience = 1000  # the cosine alone
     config.probability_weight = 0.05
-    config.ema = 0.999
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.num_epochs = 10
         config.optimizer.learning_rate = 7e-4

@@ -37,23 +37,18 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.context_weight = 0.3
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 1.0
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=1.0)
     config.plateau.patience = 1000  # the cosine alone
     config.ema = 0.99
     config.batch_size = 8
     config.num_epochs = 60
     if size == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.init_from = "small"
         config.optimizer.learning_rate = 7e-4
     elif size == "medium":
-        config.network.width = 432
-        config.network.num_blocks = 4
+        config.network.update(common.MEDIUM)
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 32

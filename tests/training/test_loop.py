@@ -316,7 +316,7 @@ def test_configs_that_cannot_work(fields, says):
         ({"crop": "square"}, "unknown crop 'square'"),
         ({"optimizer__name": "lion"}, "unknown optimizer 'lion'"),
         ({"batch_size": 64}, "batch_size is 64, more than the 48 persons of an epoch"),
-        ({"joints": "('a', 'a')"}, "occur twice"),
+        ({"joints": "('a', 'a')"}, "duplicate joint names: a"),
     ],
 )
 def test_runs_that_cannot_be_opened(people, fields, says):

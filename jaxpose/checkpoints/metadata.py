@@ -1,6 +1,7 @@
 """`CheckpointMetadata`: what a checkpoint records beside its variables, and its JSON form."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -181,7 +182,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_names(value: Any) -> bool:

@@ -12,6 +12,7 @@ import scipy.optimize
 from scipy.special import expit
 
 from jaxpose.checkpoints.metadata import Calibration
+from jaxpose.errors import JaxposeError
 
 EQUAL_BINS = 10  # of `calibration_error`
 FOLDS = 5
@@ -47,6 +48,9 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
 
     Returns:
       The calibration, its biases in the order of the joints.
+
+    Raises:
+      JaxposeError: the fit is not finite, because a logit or spread is not.
     """
     num_joints = evidence.right.shape[1]
     joint = np.nonzero(evidence.known)[1]
@@ -64,7 +68,10 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
         bias_gradient = np.bincount(joint, error, num_joints) + 2 * BIAS_PENALTY * off
         return value, np.concatenate([bias_gradient, slope_gradient])
 
-    found = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS").x
+    fit = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS")
+    found = fit.x
+    if not np.isfinite([fit.fun, *found]).all():
+        raise JaxposeError("the calibration is not finite; check the network's predictions for NaN")
     bias = tuple(found[:num_joints].round(6).tolist())
     presence, spread = found[num_joints:].round(6).tolist()
     return Calibration(bias, presence, spread)
@@ -88,21 +95,29 @@ def cross_validated(evidence: JointEvidence, *, seed: int = 0) -> np.ndarray:
 def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error over `EQUAL_BINS` bins of equal count.
 
+    Elements of the same probability count in their bins with their mean, so the error does not
+    depend on their order.
+
     Args:
       probability: [N] in [0, 1].
       right: bool [N].
 
     Returns:
-      The mean over the bins of |mean probability - fraction right|, weighted by their counts.
+      The mean over the bins of |mean probability - fraction right|, weighted by their counts; NaN
+      for N = 0.
 
     Example:
       >>> probability = np.linspace(0.0, 1.0, 1000)
       >>> round(calibration_error(probability, probability > 0.5), 2)
       0.25
     """
-    bins = np.array_split(np.argsort(probability, kind="stable"), EQUAL_BINS)
-    gaps = [len(b) * abs(probability[b].mean() - right[b].mean()) for b in bins if len(b)]
-    return float(sum(gaps) / len(probability))
+    if not len(probability):
+        return float("nan")
+    value, place, count = np.unique(probability, return_inverse=True, return_counts=True)
+    fraction = np.bincount(place, right) / count  # of each probability, those that are right
+    gap = np.repeat(value - fraction, count)
+    bins = np.array_split(gap.astype(np.float64), EQUAL_BINS)
+    return float(sum(abs(b.sum()) for b in bins) / len(gap))
 
 
 def interval(

@@ -160,6 +160,8 @@ def run(
     find = load_detector(detector) if detector else None
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
+    if context and not estimator.net.num_context_maps:
+        raise JaxposeError("this network has no context maps to show; leave --context out")
     with contextlib.ExitStack() as stack:
         category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
         shared: dict[str, Any] = {
@@ -231,6 +233,8 @@ def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
             except JaxposeError as error:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
+    if failed == len(jobs):  # while the files of an earlier call can be kept
+        raise JaxposeError(f"all {failed} inputs failed, see above")
     folder = jobs[0].out and jobs[0].out.parent
     return f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""), failed
 
@@ -241,11 +245,16 @@ def _bar(*arguments, **options):
 
 
 def _one(call: Call, job: Job) -> tuple[str, bool]:
-    """One input; the line that says what came out, and whether nothing of it was left out."""
-    if job.video:
-        with VideoReader(job.path) as reader:
-            return _video(call, job, reader)
-    return _photo(call, job), True
+    """One input; the line that says what came out, and whether nothing of it was left out.
+
+    An input that fails has nothing in the JSON files.
+    """
+    with contextlib.ExitStack() as stack:
+        for writer in call.writers:
+            stack.enter_context(writer.all_or_nothing())
+        if not job.video:
+            return _photo(call, job), True
+        return _video(call, job, stack.enter_context(VideoReader(job.path)))
 
 
 def _photo(call: Call, job: Job) -> str:
@@ -314,8 +323,7 @@ def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
         sheets.append(("heatmaps", panels.stacked(both)))
     if call.context:
         sheet = panels.context(call.estimator, person)
-        if sheet is None:
-            raise JaxposeError("this network has no context maps to show; leave --context out")
+        assert sheet is not None  # `run` has checked the network
         sheets.append(("context", sheet))
     return sheets
 

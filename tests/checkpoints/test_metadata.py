@@ -1,6 +1,7 @@
 """Checkpoint metadata: written and read back, with defaults for what older files lack."""
 
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -67,8 +68,8 @@ MALFORMED = {
     "image_size": [0, -32, 32.5, True, "32"],
     "crop": [None, {}, {"source": 1}, {"source": "scale", "shift": "0"}, {"source": "box", "x": 1}],
     "step": [None, "7", 1.5],
-    "seconds": ["2", None],
-    "score": ["high"],
+    "seconds": ["2", None, math.nan],
+    "score": ["high", -math.inf],
     "source": [None],
 }  # fmt: skip
 
@@ -123,6 +124,8 @@ def test_a_calibration_is_written_and_read_back():
         {"bias": [1.0]},
         {"bias": ["a"], "presence": 1.0, "spread": 1.0},
         {"bias": [1.0, 2.0], "presence": 1.0, "spread": 1.0},
+        {"bias": [math.nan], "presence": 1.0, "spread": 1.0},
+        {"bias": [1.0], "presence": math.inf, "spread": 1.0},
     ],
 )
 def test_a_malformed_calibration_is_refused(calibration):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import calibration
 
 
@@ -89,6 +90,15 @@ def test_joints_without_truth_take_no_part_in_the_fit_and_get_the_mean_bias():
     assert fitted.bias[2] == pytest.approx(np.mean(fitted.bias), abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("field", ["logits", "log_spread"])
+def test_a_fit_that_is_not_finite_is_refused(field):
+    joints, _ = evidence(persons=40)
+    getattr(joints, field)[joints.known] = np.nan
+    with pytest.raises(JaxposeError, match="the calibration is not finite"):
+        calibration.fit_calibration(joints)
+
+
 def test_a_person_is_not_judged_by_a_fit_to_its_own_image(monkeypatch):
     joints, _ = evidence(persons=40)
     fitted_to = []
@@ -118,6 +128,24 @@ def test_the_calibration_error_is_the_mean_gap_of_its_bins():
     right = np.tile(np.arange(10) < 7, 10)  # 7 of 10 in each bin
     expected = np.abs(np.linspace(0.05, 0.95, 10) - 0.7).mean()
     assert calibration.calibration_error(probability, right) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_calibration_error_of_equal_probabilities_does_not_depend_on_their_order(dtype):
+    right = np.arange(1000) < 500
+    assert calibration.calibration_error(np.full(1000, 0.5, dtype), right) == pytest.approx(0.0)
+    assert calibration.calibration_error(np.full(1000, 0.8, dtype), right) == pytest.approx(0.3)
+    rng = np.random.default_rng(0)
+    probability = rng.integers(0, 4, 995).astype(dtype) / 4
+    right = rng.random(995) < probability**2
+    order = rng.permutation(995)
+    assert calibration.calibration_error(probability[order], right[order]) == pytest.approx(
+        calibration.calibration_error(probability, right), abs=1e-12
+    )
+
+
+def test_the_calibration_error_of_nothing_is_undefined():
+    assert np.isnan(calibration.calibration_error(np.zeros(0), np.zeros(0, bool)))
 
 
 def test_an_interval_draws_groups_whole():

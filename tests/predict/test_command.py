@@ -3,6 +3,7 @@
 import functools
 import importlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -18,6 +19,7 @@ from jaxpose import cli
 from jaxpose.checkpoints import packed
 from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.cli import exits
+from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
@@ -147,6 +149,36 @@ def test_a_file_that_cannot_be_written_fails_its_input_alone(photo, network, cap
     with open("predictions/keypoints.json") as file:
         found = json.load(file)
     assert {image["file_name"] for image in found["images"]} == {"c.png"}
+
+
+def test_frames_of_a_video_that_fails_at_its_end_are_in_no_file(photo, network, monkeypatch):
+    make("clip.mp4", frames=4)
+    frames = VideoReader.frames
+
+    def cut_off(reader, writer=None):
+        yield from itertools.islice(frames(reader, writer), 2)
+        raise JaxposeError("clip.mp4 cannot be read to its end")
+
+    monkeypatch.setattr(VideoReader, "frames", cut_off)
+    options = ["--json", "--results", "results.json", "--box", "20,30,60,30"]
+    assert predict("clip.mp4", photo, *options, network=network) == 1
+    assert sorted(os.listdir("predictions")) == ["keypoints.json", photo]
+    with open("predictions/keypoints.json") as file:
+        assert [image["file_name"] for image in json.load(file)["images"]] == [photo]
+    with open("results.json") as file:
+        assert len(json.load(file)) == 1
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_call_whose_inputs_all_fail_leaves_the_json_of_an_earlier_one(photo, network, inputs):
+    names = ["a.jpg", "b.jpg"][:inputs]
+    for name in names:
+        pathlib.Path(name).write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    os.mkdir("predictions")
+    json_file = pathlib.Path("predictions/keypoints.json")
+    json_file.write_text("of an earlier call")
+    assert predict(*names, "--json", network=network) == 1
+    assert json_file.read_text() == "of an earlier call"
 
 
 def test_a_video_keeps_its_frames(photo, network, capsys):
@@ -402,6 +434,7 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     box = ["--box", "20,30,90,150"]
     assert cli.main(["predict", photo, *box, "--checkpoint", "plain.npz", "--context"]) == 1
     assert "no context maps" in capsys.readouterr().err
+    assert not os.path.exists("predictions/photo.png")  # said before any work
 
 
 WRONG = {

@@ -209,7 +209,7 @@ def test_a_loss_that_comes_or_goes_keeps_a_run_resumable(tmp_path):
 
 
 def test_another_optimizer_is_told_by_its_leaves(saved):
-    with pytest.raises(JaxposeError, match="opt_state.* absent there"):
+    with pytest.raises(JaxposeError, match="opt_state.* absent in the checkpoint"):
         store.restore_newest(saved, state(name="adam"))
 
 

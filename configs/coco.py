@@ -1,4 +1,4 @@
-r"""COCO's persons with their 17 joints, in square crops around the true boxes.
+r"""COCO's people with their 17 joints, in square crops around the ground-truth boxes.
 
     python -m tfds_builders coco --name person --min_joints 5 --images COCO \
         --split train=COCO/annotations/person_keypoints_train2017.json \
@@ -32,18 +32,13 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.crop = "box"
     config.score = "oks-ap"
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), shift=0.06)
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.2
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=0.2)
     config.plateau.patience = 1000  # the cosine alone
     config.probability_weight = 0.05
-    config.ema = 0.999
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.num_epochs = 10
         config.optimizer.learning_rate = 7e-4

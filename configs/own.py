@@ -7,8 +7,9 @@ Joints, skeleton and flip pairs are those of the data set. It is `coco/own`, or 
 `configs/own.py:small:NAME`. The split "validation" steers the run, and the report scores it too;
 give --config.test for another one. Crops are squares around the boxes of the annotations.
 
-The preset small starts from the network that ships, joints matched by name: the best start for data
-of up to a few thousand objects. --config.init_from= starts from random weights.
+The preset small starts from the network that ships with jaxpose and matches joints by name, which
+is the best start for data of up to a few thousand objects. --config.init_from= starts from random
+weights.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -36,23 +37,18 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.context_weight = 0.3
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 1.0
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=1.0)
     config.plateau.patience = 1000  # the cosine alone
     config.ema = 0.99
     config.batch_size = 8
     config.num_epochs = 60
     if size == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.init_from = "small"
         config.optimizer.learning_rate = 7e-4
     elif size == "medium":
-        config.network.width = 432
-        config.network.num_blocks = 4
+        config.network.update(common.MEDIUM)
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 32

@@ -14,7 +14,7 @@ from jaxpose import __version__, cli
 from jaxpose.cli.commands import COMMANDS
 from jaxpose.evaluation.protocols import PROTOCOLS
 
-COMMAND = [sys.executable, "-m", "jaxpose.cli"]
+COMMAND = [sys.executable, "-m", "jaxpose"]
 
 
 def run(*arguments, **options):

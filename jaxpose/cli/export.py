@@ -24,7 +24,6 @@ def add(commands) -> None:
     parser.add_argument("out", metavar="OUT", type=local_path, help="the program's file")
     parser.add_argument(
         "--format",
-        choices=("jax", "onnx"),
         help="jax: an artifact of jax.export, for CPU, CUDA and TPU; onnx: a model for ONNX "
         "Runtime and others (default: onnx where OUT ends in .onnx, else jax)",
     )

@@ -4,12 +4,13 @@ The files are written while the predictions arrive, so that an hour of video nee
 than a photo.
 """
 
+import itertools
 import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -84,10 +85,10 @@ def _short(triples: np.ndarray) -> list[int | float]:
     return [int(value) if value.is_integer() else value for value in triples.ravel().tolist()]
 
 
-class ResultWriter:
-    """A list of results, COCO's format for scoring, that appears when its context is left.
+class _Writer:
+    """A file that grows beside its place and is moved there when its context is left.
 
-    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    An error leaves what was there before; Ctrl-C keeps what was written until then.
     """
 
     def __init__(
@@ -103,22 +104,37 @@ class ResultWriter:
         self._part = self._path.with_name(f".{self._path.name}.part")
         self._file = open(self._part, "w", encoding="utf-8")
         self._threshold = threshold
-        self._category_id = category[0]
+        self._category_id, self._category_name = category
         self._ids = _ImageIds(taken)
-        self._separator = "[\n"
 
-    def __enter__(self) -> "ResultWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind, *_) -> None:
         try:
             if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._file.write("[\n]\n" if self._separator == "[\n" else "\n]\n")
+                self._file.writelines(self._closing_text())
                 self._file.close()
                 os.replace(self._part, self._path)
         finally:
             self._file.close()
             self._part.unlink(missing_ok=True)
+
+    def _closing_text(self) -> Iterable[str]:
+        """What follows the last entry."""
+        raise NotImplementedError
+
+
+class ResultWriter(_Writer):
+    """A list of results, COCO's format for scoring, that appears when its context is left.
+
+    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    """
+
+    _separator = "[\n"
+
+    def _closing_text(self) -> Iterable[str]:
+        return ["[\n]\n" if self._separator == "[\n" else "\n]\n"]
 
     def add(
         self,
@@ -150,7 +166,7 @@ class ResultWriter:
             self._separator = ",\n"
 
 
-class CocoWriter:
+class CocoWriter(_Writer):
     """A file of predictions that appears, complete, when its context is left without an error."""
 
     def __init__(
@@ -175,13 +191,8 @@ class CocoWriter:
           category: id and name of what is predicted.
           taken: image ids that no image without an `image_id` may get.
         """
-        self._path = pathlib.Path(path)
-        self._part = self._path.with_name(f".{self._path.name}.part")
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
-        self._file = open(self._part, "w", encoding="utf-8")
-        self._threshold = threshold
-        self._category_id, name = category
-        self._ids = _ImageIds(taken)
+        super().__init__(path, threshold=threshold, category=category, taken=taken)
         self._images_written = 0
         self._persons = 0
         place = {name: index for index, name in enumerate(joints, 1)}  # COCO counts from 1
@@ -196,8 +207,8 @@ class CocoWriter:
         }
         entry = {
             "id": self._category_id,
-            "name": name,
-            "supercategory": name,
+            "name": self._category_name,
+            "supercategory": self._category_name,
             "keypoints": list(joints),
             "skeleton": [[place[a], place[b]] for a, b in limbs],
         }
@@ -206,23 +217,13 @@ class CocoWriter:
             ' "annotations": ['
         )
 
-    def __enter__(self) -> "CocoWriter":
-        return self
+    def __exit__(self, *exception) -> None:
+        with self._images:
+            super().__exit__(*exception)
 
-    def __exit__(self, kind, *_) -> None:
-        try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._file.write('\n ],\n "images": [')
-                self._images.seek(0)
-                for line in self._images:
-                    self._file.write(line)
-                self._file.write("\n ]\n}\n")
-                self._file.close()
-                os.replace(self._part, self._path)
-        finally:
-            self._images.close()
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+    def _closing_text(self) -> Iterable[str]:
+        self._images.seek(0)
+        return itertools.chain(['\n ],\n "images": ['], self._images, ["\n ]\n}\n"])
 
     def add(
         self,

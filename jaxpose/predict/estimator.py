@@ -111,6 +111,7 @@ class PoseEstimator:
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
         """
+        _check_process()
         _, variables, metadata, source = store.load_network(path, which=which, dtype=dtype)
         estimator = cls(variables, metadata, dtype=dtype)
         estimator.source = source
@@ -132,7 +133,7 @@ class PoseEstimator:
         *,
         detector: Callable[[np.ndarray], Sequence[Sequence[float]]] | None = None,
         max_persons: int | None = None,
-        min_score: float = search.MIN_SCORE,
+        min_score: float | None = None,
         flip_test: bool = False,
         num_crops: int = 1,
     ) -> Prediction:
@@ -145,9 +146,12 @@ class PoseEstimator:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
           boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
-          detector: takes RGB uint8 [H, W, 3] and returns such boxes.
-          max_persons: the most persons that are found; 1 for the main subject. None: no limit.
-          min_score: persons that are found have at least this mean confidence.
+          detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list where it
+            finds nobody.
+          max_persons: the most persons that are returned, those of the highest scores; 1 for the
+            main subject. None: no limit.
+          min_score: persons of a lower score are left out. None: of those that the network finds by
+            itself, the ones below 0.45; of those in boxes nobody.
           flip_test: average with the answer for the mirrored crop.
           num_crops: crops of different size to average.
 
@@ -162,17 +166,19 @@ class PoseEstimator:
         pixels = as_image(image)
         size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        if detector is not None:
-            boxes = detector(pixels)
-        if boxes is None:
+        if boxes is None and detector is None:
+            min_score = search.MIN_SCORE if min_score is None else min_score
             found = self._find(pixels, **options)
-            found = found.select(np.flatnonzero(found.scores >= min_score)[:max_persons])
         else:
-            checked = check_boxes(boxes, size)
+            given = boxes if detector is None else detector(pixels)
+            checked = check_boxes([] if given is None else given, size)
             crops = [self.crop_of(box) for box in checked]
             found = self._predict_boxes(pixels, checked, crops, **options)
-        if detector is not None:
-            found = found.select(np.argsort(-found.scores, kind="stable")[:max_persons])
+        best = np.argsort(-found.scores, kind="stable")
+        if min_score is not None:
+            best = best[found.scores[best] >= min_score]
+        best = best[:max_persons]
+        found = found.select(best if boxes is None else np.sort(best))
         is_path = isinstance(image, str | os.PathLike)
         return found._replace(source=os.fspath(image) if is_path else None)
 
@@ -240,6 +246,7 @@ class PoseEstimator:
             confidence.mean(axis=1),
             self.limbs,
             image,
+            category=self.category,
         )
 
     def predict_crops(

@@ -30,8 +30,8 @@ def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
     for split, weight in splits:
         if not (math.isfinite(weight) and weight > 0):
             raise JaxposeError(
-                f"weight {weight} of {split.name} {split.split} must be positive and finite; to skip "
-                "the data set, remove its row"
+                f"weight {weight} of {split.name} {split.split} must be positive and finite; to "
+                "skip the data set, remove its row"
             )
     draws = 0
     for split, weight in splits:

@@ -1,4 +1,4 @@
-"""Clean persons first: LSP, MPII, COCO and PARSE, with LSPET beside them.
+"""Mostly cleanly labeled people: LSP, MPII, COCO and PARSE, and LSPET in addition.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -9,8 +9,8 @@
     python launch.py --config=configs/clean.py:base --workdir=runs/base
 
 Crops follow LSP's rule (the box of the joints, its longer side / 0.76), or show the whole image.
-The context maps' positions have a loss of their own and the part maps are pulled to Gaussians, so
-that the part maps are detectors. Images without people and stray crops teach the joint
+A coordinate loss on the context maps' positions and a divergence of the part maps from Gaussians
+make the part maps detectors. Images without people and off-person crops train the joint
 probabilities. The best checkpoint follows the mean PCK@0.2 of the four validation parts.
 
 Presets:

@@ -1,4 +1,4 @@
-r"""COCO's persons with their 17 joints, in square crops around the true boxes.
+r"""COCO's people with their 17 joints, in square crops around the ground-truth boxes.
 
     python -m tfds_builders coco --name person --min_joints 5 --images COCO \
         --split train=COCO/annotations/person_keypoints_train2017.json \

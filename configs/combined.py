@@ -1,4 +1,4 @@
-r"""LSP, LSPET and MPII's training persons together: the recipe of the network that ships.
+r"""LSP, LSPET and MPII's training people: the first stages of the shipped network.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -10,12 +10,12 @@ r"""LSP, LSPET and MPII's training persons together: the recipe of the network t
         --config.init_from=runs/small --config.image_size=128 --config.num_epochs=7 \
         --config.optimizer.learning_rate=7e-4 --config.augmentation.rotation=40
 
-Every crop is cut by LSP's rule (the joints' box, its longer side / 0.76). Clean labels count: LSP's
-and MPII's persons are drawn more often than LSPET's, whose labels are rough. Plateau and best
-checkpoint follow the mean PCK@0.2 of LSP's and LSPET's validation parts.
+Every crop follows LSP's rule (the joints' box, its longer side / 0.76). LSP's and MPII's people are
+drawn more often than LSPET's, whose labels are less accurate. Plateau and best checkpoint follow
+the mean PCK@0.2 of LSP's and LSPET's validation parts. configs/clean.py has the last stage.
 
 Presets:
-  small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; goes on from lsp_lspet.py:small.
+  small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; continues lsp_lspet.py:small.
   medium: width 432, K = 4, 192x192, bfloat16.
   full: the paper's network, bfloat16, batch 64.
 """

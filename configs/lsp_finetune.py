@@ -5,10 +5,10 @@ r"""LSP from an MPII network: the paper's Tables 1 to 4 (section 4.1).
         --config.init_from=runs/mpii
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp --mode=eval
 
-Or from the authors' converted weights (`jaxpose convert`), whose joints are taken by name and whose
-grid is kept by --config.network.grid=align_corners. 70 epochs from 2e-5, times 0.4 when PCK stops
-rising, scale 0.85-1.25. Presets: person_centric (Tables 3 and 4), observer_centric (Tables 1 and 2;
-prepare lsp/observer_centric for it).
+The run can also start from the authors' converted weights (`jaxpose convert`). Joints are matched
+by name, and --config.network.grid=align_corners keeps their grid. The learning rate starts at 2e-5
+and is multiplied by 0.4 when PCK stops rising; 70 epochs, scale 0.85-1.25. Presets: person_centric
+(Tables 3 and 4), observer_centric (Tables 1 and 2; prepare lsp/observer_centric for it).
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""LSP and LSPET alone: trained on both, less a fixed validation part of each; tested on LSP.
+"""Only LSP and LSPET: trained on both without a fixed validation part of each, tested on LSP.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH

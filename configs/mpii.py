@@ -1,12 +1,12 @@
-"""MPII: the paper's Table 5 network (section 4.1), judged by PCKh on the validation persons.
+"""MPII: the paper's Table 5 network (section 4.1), scored by PCKh on the validation people.
 
     python -m tfds_builders mpii/crops --source PATH
     python -m tfds_builders mpii/full --source PATH
     python launch.py --config=configs/mpii.py --workdir=runs/mpii
     python launch.py --config=configs/mpii.py --workdir=runs/mpii --mode=eval
 
-K = 8, 256x256, batch 16, RMSProp from 1e-3, times 0.4 when PCKh stops rising, 120 epochs; the paper
-took three days on one Tesla K20. Not run to its end here: the release is not at hand.
+K = 8, 256x256, batch 16, 120 epochs; RMSProp with a rate of 1e-3, multiplied by 0.4 when PCKh
+stops rising. The paper took three days on one Tesla K20. This config has no measured result.
 "tiny" is the full network for a few steps, for tests.
 """
 

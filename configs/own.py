@@ -7,8 +7,9 @@ Joints, skeleton and flip pairs are those of the data set. It is `coco/own`, or 
 `configs/own.py:small:NAME`. The split "validation" steers the run, and the report scores it too;
 give --config.test for another one. Crops are squares around the boxes of the annotations.
 
-The preset small starts from the network that ships, joints matched by name: the best start for data
-of up to a few thousand objects. --config.init_from= starts from random weights.
+The preset small starts from the network that ships with jaxpose and matches joints by name, which
+is the best start for data of up to a few thousand objects. --config.init_from= starts from random
+weights.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

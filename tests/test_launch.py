@@ -51,7 +51,7 @@ def test_help_names_the_flags(capsys):
             "no field 'optimizer.learning_rte'; did you mean optimizer.learning_rate?",
         ),
         ({"batch_size": "many"}, "--config.batch_size=many"),
-        ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices"),
+        ({"batch_size": 6}, "batch_size 6 is not divisible by the number of devices (4); use 8"),
         ({"image_size": 40}, "image_size 40 is not divisible by 32"),
         (
             {"data": "(('lsp/person_centric', 1.0),)"},
@@ -164,7 +164,11 @@ def held(tmp_path, people, **fields):
 def test_a_workdir_of_another_config(capsys, tmp_path, people):
     with held(tmp_path, people, batch_size=16) as folder:
         (folder / "checkpoints" / "latest" / "6").mkdir(parents=True)
-    fails(capsys, tiny_run.command(tmp_path, people), "batch_size is 16 there and 8 here")
+    fails(
+        capsys,
+        tiny_run.command(tmp_path, people),
+        "batch_size is 16 in the workdir but 8 in this command",
+    )
 
 
 def test_a_start_that_failed_does_not_refuse_the_corrected_command(capsys, tmp_path, people):
@@ -176,7 +180,7 @@ def test_a_start_that_failed_does_not_refuse_the_corrected_command(capsys, tmp_p
 
 def test_two_launches_on_one_workdir(capsys, tmp_path, people):
     with held(tmp_path, people):
-        fails(capsys, tiny_run.command(tmp_path, people), f"(process {os.getpid()}) works in")
+        fails(capsys, tiny_run.command(tmp_path, people), f"(process {os.getpid()}) is using")
 
 
 def test_a_checkpoint_of_another_network(capsys, tmp_path, people):

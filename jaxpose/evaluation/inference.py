@@ -14,7 +14,13 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import soft_argmax, soft_argmax_with_covariance
+from jaxpose.heatmaps import (
+    convert_grid,
+    soft_argmax,
+    soft_argmax_with_covariance,
+    spatial_expectation,
+    spatial_softmax,
+)
 from jaxpose.network import PoseNet, normalize
 from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
@@ -130,11 +136,28 @@ def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropP
     output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
     heatmaps = output.heatmaps[-1]
     parts = jnp.moveaxis(heatmaps[..., : net.num_joints], -1, -3)
-    _, covariance = soft_argmax_with_covariance(parts, temperature=net.temperature, grid=net.grid)
-    variance = jnp.trace(covariance, axis1=-2, axis2=-1)
-    log_spread = jnp.log(variance + SPREAD_FLOOR**2) / 2
+    log_spread = jnp.log(_variance(net, parts) + SPREAD_FLOOR**2) / 2
     logits = output.presence_logits[-1].astype(jnp.float32)
     return CropPoses(output.keypoints[-1], logits, log_spread), heatmaps
+
+
+def _variance(net: PoseNet, parts: jax.Array) -> jax.Array:
+    """Trace [B, J] of the covariance of the softmax of part maps [B, J, H, W]."""
+    options: Any = {"temperature": net.temperature}
+    if not net.portable:
+        _, covariance = soft_argmax_with_covariance(parts, grid=net.grid, **options)
+        return jnp.trace(covariance, axis1=-2, axis2=-1)
+    # Converters know sums of one array at a time.
+    probability = spatial_softmax(parts, **options)
+    position = spatial_expectation(probability, grid=net.grid)
+    variance = jnp.zeros(())
+    for coordinate, others in enumerate((-2, -1)):
+        line = probability.sum(axis=others)
+        index = np.arange(line.shape[-1])[:, None]
+        cells = convert_grid(index, index.shape[:1], source="index", target=net.grid)[:, 0]
+        apart = cells - position[..., coordinate, None]
+        variance += jnp.sum(line * jnp.square(apart), axis=-1)
+    return variance
 
 
 def _with_mirror(

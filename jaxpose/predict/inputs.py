@@ -5,7 +5,7 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def predict_each(
     if _is_path(inputs) or _is_image(inputs):
         inputs = [inputs]
     elif not isinstance(inputs, list | tuple):
-        items = iter(inputs)
+        items: Iterator[Any] = iter(cast("Iterable[Any]", inputs))
         first = list(itertools.islice(items, 1))
         inputs = itertools.chain(first, items)
         if not any(map(_is_path, first)):

@@ -11,14 +11,14 @@ from jaxpose.training.optimizer import initial_plateau
 
 
 class Losses(NamedTuple):
-    """The losses of a step, by the names that the log has for them.
+    """The losses of a step, by their names in the log.
 
     Attributes:
-      loss: weighted sum of the others, which the gradient is of.
+      loss: weighted sum of the others, which is differentiated.
       coordinate_loss: eq. 7.
       probability_loss: eq. 8.
-      context_loss: eq. 7 of the context maps' own position; 0 where it is off.
-      heatmap_loss: divergence of the part maps from a Gaussian; 0 where it is off.
+      context_loss: eq. 7 for the positions of the context maps; 0 if disabled.
+      heatmap_loss: divergence of the part maps from a Gaussian; 0 if disabled.
     """
 
     loss: jax.Array
@@ -32,16 +32,16 @@ class TrainState(NamedTuple):
     """Everything a run resumes from, as one pytree.
 
     Attributes:
-      step: int32, steps done.
+      step: int32, number of completed steps.
       params, batch_stats: the network's variables.
-      opt_state: Optax's.
-      plateau: Optax's plateau state; its `scale` multiplies every update.
+      opt_state: Optax's optimizer state.
+      plateau: Optax's plateau state; its ``scale`` multiplies every update.
       ema: averaged {"params", "batch_stats"}, or None.
-      sums: `Losses` summed since the last line of the log, with the number of steps summed. Only
-        the log reads them, so a checkpoint with other names in it is resumed too.
-      bad_step: int32, the first step whose loss or gradient was not finite, else -1.
-      best_score: float32, of the best checkpoint.
-      unreadable: int32, images of training that did not decode so far.
+      sums: ``Losses`` summed since the last line of the log, with the number of steps. They are
+        only used for logging, so checkpoints with other keys can be resumed.
+      bad_step: int32, the first step whose loss, gradient or update was not finite, otherwise -1.
+      best_score: float32, score of the best checkpoint.
+      unreadable: int32, number of training images so far that could not be decoded.
     """
 
     step: jax.Array
@@ -59,7 +59,7 @@ class TrainState(NamedTuple):
 def create_train_state(
     variables: dict, optimizer: optax.GradientTransformation, *, ema: bool
 ) -> TrainState:
-    """The state before the first step, from the network's initial variables."""
+    """Make the state before the first step from the network's initial variables."""
     params, batch_stats = variables["params"], variables["batch_stats"]
     return TrainState(
         step=jnp.int32(0),
@@ -76,12 +76,12 @@ def create_train_state(
 
 
 def empty_sums() -> dict[str, jax.Array]:
-    """Sums of the log's window, before its first step."""
+    """Return zero sums for a new logging window."""
     return {name: jnp.float32(0) for name in ("steps", "gradient_norm", *Losses._fields)}
 
 
 def evaluation_variables(state: TrainState) -> dict:
-    """The variables that validation, best checkpoint and export use: averaged where EMA is on."""
+    """Return the variables for validation, best checkpoint and export: averaged if EMA is on."""
     if state.ema is not None:
         return state.ema
     return {"params": state.params, "batch_stats": state.batch_stats}

@@ -97,7 +97,7 @@ def test_a_missing_field_is_named_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("record", [None, [], "text", {}, {"format": "1"}, {"format": True}])
 def test_what_is_no_record_is_refused(record):
-    with pytest.raises(ValueError, match="no metadata of a checkpoint"):
+    with pytest.raises(ValueError, match="no checkpoint metadata"):
         CheckpointMetadata.from_json(record, PATH)
 
 

@@ -189,9 +189,10 @@ def test_none_readable_is_one_line(broken):
 
 
 def test_another_network_is_told_by_its_leaves(saved):
-    with pytest.raises(JaxposeError, match="of another network") as caught:
+    with pytest.raises(JaxposeError, match="belongs to another network") as caught:
         store.restore_newest(saved, state(width=8))
-    assert "params/stem/kernel is (3, 3, 3, 6) there and (3, 3, 3, 8) here" in str(caught.value)
+    shapes = "(3, 3, 3, 6) in the checkpoint and (3, 3, 3, 8) in this network"
+    assert f"params/stem/kernel is {shapes}" in str(caught.value)
     assert "more)" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -208,7 +209,7 @@ def test_a_loss_that_comes_or_goes_keeps_a_run_resumable(tmp_path):
 
 
 def test_another_optimizer_is_told_by_its_leaves(saved):
-    with pytest.raises(JaxposeError, match="opt_state.* absent there"):
+    with pytest.raises(JaxposeError, match="opt_state.* absent in the checkpoint"):
         store.restore_newest(saved, state(name="adam"))
 
 
@@ -308,7 +309,7 @@ def test_what_find_cannot_find(tmp_path):
 
 def test_a_newer_format_is_told(broken):
     edit_metadata(broken / "3", lambda text: json.dumps({**json.loads(text), "format": 2}))
-    with pytest.raises(JaxposeError, match="format 2, this jaxpose reads 1"):
+    with pytest.raises(JaxposeError, match="format 2, but this version of jaxpose reads format 1"):
         store.restore_newest(broken, state())
 
 

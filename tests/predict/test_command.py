@@ -98,9 +98,7 @@ def test_a_photo_needs_no_library_of_videos(photo, network, monkeypatch, capsys)
     monkeypatch.setitem(sys.modules, "av", None)
     assert predict(photo, network=network) == 0
     assert predict("clip.mp4", network=network) == 1
-    assert (
-        "av is not installed; it comes with the extra jaxpose[predict]" in capsys.readouterr().err
-    )
+    assert "av is not installed; install the extra jaxpose[predict]" in capsys.readouterr().err
 
 
 def test_panels_are_written_for_every_person(photo, network, capsys):
@@ -456,8 +454,8 @@ WRONG = {
     "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are images"),
     "another suffix": (["photo.png", "-o", "x.mp4"], "a photo is written as"),
     "a table": (["photo.png", "-o", "kp.csv"], "no .csv is written; give kp.json .* or a folder"),
-    "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is an address, not a local"),
-    "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is an address"),
+    "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is a URL, not a local"),
+    "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is a URL"),
     "subfolders alone": (["outer"], "no image or video in the folder outer; it has subfolders"),
     "over itself": (["photo.png", "-o", "."], "photo.png is an input and would be overwritten"),
     "over its boxes": (

@@ -413,7 +413,7 @@ def test_a_heic_image_is_told_apart(estimator, tmp_path):
 
 
 def test_a_network_that_is_not_shipped_is_named():
-    with pytest.raises(JaxposeError, match="no network 'huge' comes with this package"):
+    with pytest.raises(JaxposeError, match="ships no network 'huge'"):
         PoseEstimator.from_pretrained("huge")
 
 

@@ -168,7 +168,7 @@ def test_waiting_for_images_is_written_and_said(tmp_path, people, monkeypatch, c
     records = [r for r in read_records(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
     waited = records[-1]["data_wait"] * (records[-1]["seconds"] - records[-2]["seconds"])
     assert waited > 0.8  # twice half a second, less what the rounding of the record takes
-    assert "% of the time waiting for images" in capfd.readouterr().err
+    assert "waiting for input" in capfd.readouterr().err
 
 
 def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, caplog):
@@ -262,7 +262,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     )
     said = "\n".join(notes)
     assert f"init_from {folder}" in said
-    assert "joints that the checkpoint lacks start fresh: nose" in said
+    assert "start from random weights: nose" in said
     assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
     assert "joints that no training data have a label for: nose" in said
     assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
@@ -288,9 +288,9 @@ def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices; the next one that is: 8"),
-        ({"accumulation_steps": 4}, "not divisible by 4 devices times 4 accumulation steps.*: 16"),
-        ({"image_size": 72}, "image_size 72 is not divisible by 32; the next one that is: 96"),
+        ({"batch_size": 6}, r"batch_size 6 is not divisible by the number of devices \(4\); use 8"),
+        ({"accumulation_steps": 4}, r"devices \(4\) times accumulation_steps \(4\); use 16"),
+        ({"image_size": 72}, "image_size 72 is not divisible by 32; use 96"),
         ({"num_epochs": 0}, "num_epochs is 0; it must be 1 or more"),
         ({"eval__batch_size": 0}, "eval.batch_size is 0"),
         ({"ema": 1.0}, "ema is 1.0"),
@@ -316,7 +316,7 @@ def test_configs_that_cannot_work(fields, says):
         ({"crop": "square"}, "unknown crop 'square'"),
         ({"optimizer__name": "lion"}, "unknown optimizer 'lion'"),
         ({"batch_size": 64}, "batch_size is 64, more than the 48 persons of an epoch"),
-        ({"joints": "('a', 'a')"}, "occur twice"),
+        ({"joints": "('a', 'a')"}, "duplicate joint names: a"),
     ],
 )
 def test_runs_that_cannot_be_opened(people, fields, says):
@@ -341,9 +341,12 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     ("waits", "text"),
     [
         ([0.04], ""),
-        ([0.05], ", 5% of the time waiting for images"),
+        ([0.05], ", waiting for input 5% of the time"),
         ([0.0, 0.04, 0.01], ""),
-        ([0.0, 0.41, 0.02], ", 41% of the time waiting for images of process 1 (100 images/s)"),
+        (
+            [0.0, 0.41, 0.02],
+            ", waiting for input 41% of the time (slowest: process 1, 100 images/s)",
+        ),
     ],
 )
 def test_the_process_whose_input_is_the_limit_is_named(waits, text):

@@ -48,10 +48,14 @@ def test_the_same_config_enters_again(tmp_path):
 
 def test_another_config_is_refused_by_the_fields_names(tmp_path):
     started(tmp_path)
-    refused(tmp_path, "batch_size is 16 there and 32 here", batch_size=32)
+    refused(tmp_path, "batch_size is 16 in the workdir but 32 in this command", batch_size=32)
     changed = {"name": "sgd", "learning_rate": 0.2}
-    refused(tmp_path, "optimizer.learning_rate is 0.1 there and 0.2 here", optimizer=changed)
-    refused(tmp_path, "seed is 'absent' there and 1 here", seed=1)
+    refused(
+        tmp_path,
+        "optimizer.learning_rate is 0.1 in the workdir but 0.2 in this command",
+        optimizer=changed,
+    )
+    refused(tmp_path, "seed is 'absent' in the workdir but 1 in this command", seed=1)
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
 
 
@@ -94,7 +98,7 @@ def test_each_free_field(field):
 
 def test_a_second_launch_is_refused_until_the_first_is_over(tmp_path):
     with prepare_workdir(tmp_path, CONFIG):
-        refused(tmp_path, r"another launch \(process \d+\) works in")
+        refused(tmp_path, r"another launch \(process \d+\) is using")
     enter(tmp_path)
 
 

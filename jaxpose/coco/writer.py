@@ -60,7 +60,7 @@ def result_entry(
       confidence: [J], of the joints; their mean is the score.
       image_id: as the annotation file has it.
       category_id: likewise.
-      threshold: probability from which v is 2. Below it v is 0 and the position is kept, since
+      threshold: confidence from which v is 2. Below it v is 0 and the position is kept, since
         OKS compares it with the truth whatever v is.
 
     Example:
@@ -211,7 +211,7 @@ class CocoWriter(_Writer):
           joints: J names.
           limbs: pairs of these names that a drawing connects.
           checkpoint: where the predictions come from.
-          threshold: probability from which a joint counts as present: v = 2.
+          threshold: confidence from which a joint has v = 2.
           category: id and name of what is predicted.
           taken: image ids that no image without an `image_id` may get.
         """

@@ -17,7 +17,10 @@ from jaxpose.visualize import draw_number, draw_skeleton
 
 
 class Prediction(NamedTuple):
-    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them, best first.
+    """Keypoints of N persons in one image.
+
+    Persons that were found have the order of their scores, the highest first; those in given boxes
+    have the boxes' order, and those that are tracked through a video that of their ids.
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
@@ -33,6 +36,18 @@ class Prediction(NamedTuple):
       source: path of the photo or video; None where it was given as an array.
       category: name of what has the joints, for COCO's files.
       frame: number of a video's frame, from 0; None for a photo.
+
+    Example:
+      >>> found = Prediction(
+      ...     keypoints=np.array([[[20.0, 10.0], [21.0, 30.0]]]), confidence=np.array([[0.9, 0.7]]),
+      ...     boxes=np.array([[15.0, 5.0, 12.0, 30.0]]), joints=("head", "neck"),
+      ...     presence=np.array([[1.0, 0.9]]), scores=np.array([0.8]), limbs=(("head", "neck"),),
+      ...     image=np.zeros((48, 64, 3), np.uint8),
+      ... )
+      >>> found.draw().shape
+      (48, 64, 3)
+      >>> found.to_coco(image_id=7)[0]["keypoints"]  # COCO's pixel indices
+      [19.5, 9.5, 2, 20.5, 29.5, 2]
     """
 
     keypoints: np.ndarray

@@ -461,8 +461,8 @@ def predictions(tmp_path, image_ids, **options):
             points = np.array([[[10.5, 11.5], [20.5, 32.0], [7.25, 8.25]]])
             boxes = np.array([BOX])
             sure = np.array([[0.9, 0.5, 0.49]], np.float32)
-            more = {"file_name": f"{number}.jpg", "size": (100, 80), "image_id": image_id}
-            writer.add(points, sure, boxes, **more)
+            image = coco.WrittenImage(f"{number}.jpg", (100, 80), image_id)
+            writer.add(image, points, sure, boxes)
     return path
 
 
@@ -516,7 +516,9 @@ def test_results_keep_positions_of_improbable_joints_and_the_ids_of_images(tmp_p
     sure = np.array([[0.9, 0.3]], np.float32)
     with coco.ResultWriter(path, threshold=0.5, category=(3, "dog"), taken=[1]) as writer:
         for image_id in (7, "x", None):
-            writer.add(points, sure, image_id=image_id, file_name="a.jpg")
+            writer.add(
+                coco.WrittenImage("a.jpg", (64, 48), image_id), points, sure, np.ones((1, 4))
+            )
     found = json.loads(path.read_text())
     assert [entry["image_id"] for entry in found] == [7, "x", 2]
     for entry in found:
@@ -527,7 +529,8 @@ def test_results_keep_positions_of_improbable_joints_and_the_ids_of_images(tmp_p
 
 def test_a_result_file_of_nobody_is_an_empty_list(tmp_path):
     with coco.ResultWriter(tmp_path / "results.json", threshold=0.5) as writer:
-        writer.add(np.zeros((0, 2, 2)), np.zeros((0, 2)))
+        nobody = np.zeros((0, 2, 2)), np.zeros((0, 2)), np.zeros((0, 4))
+        writer.add(coco.WrittenImage("a.jpg", (64, 48)), *nobody)
     assert json.loads((tmp_path / "results.json").read_text()) == []
 
 
@@ -546,9 +549,8 @@ def test_images_of_an_input_that_fails_are_removed(tmp_path, before):
     def write(writer, image_ids):
         for image_id in image_ids:
             points = np.full((2, 1, 2), float(image_id))
-            boxes = np.tile([1.0, 2.0, 3.0, 4.0], (2, 1))
-            size = (64, 48)
-            writer.add(points, np.ones((2, 1)), boxes, file_name="a", size=size, image_id=image_id)
+            image = coco.WrittenImage("a.jpg", (64, 48), image_id)
+            writer.add(image, points, np.ones((2, 1)), np.ones((2, 4)))
 
     for make in (
         lambda path: coco.CocoWriter(path, joints=["a"], limbs=[], checkpoint="", threshold=0.5),
@@ -573,7 +575,8 @@ def test_ctrl_c_keeps_the_images_until_then_or_the_earlier_file(tmp_path, images
     path.write_text("earlier")
     with pytest.raises(KeyboardInterrupt), coco.ResultWriter(path, threshold=0.5) as writer:
         for _ in range(images):
-            writer.add(np.zeros((1, 1, 2)), np.ones((1, 1)))
+            image = coco.WrittenImage("a.jpg", (64, 48))
+            writer.add(image, np.zeros((1, 1, 2)), np.ones((1, 1)), np.ones((1, 4)))
         raise KeyboardInterrupt
     text = path.read_text()
     assert len(json.loads(text)) == 1 if images else text == "earlier"
@@ -585,6 +588,7 @@ def test_both_writers_give_an_image_the_same_id(tmp_path):
     written = [a["image_id"] for a in json.loads(path.read_text())["annotations"]]
     with coco.ResultWriter(tmp_path / "results.json", threshold=0.5, taken=[1, 2, "3"]) as writer:
         for image_id in ids:
-            writer.add(np.ones((1, 3, 2)), np.ones((1, 3)), image_id=image_id)
+            image = coco.WrittenImage("a.jpg", (64, 48), image_id)
+            writer.add(image, np.ones((1, 3, 2)), np.ones((1, 3)), np.ones((1, 4)))
     found = json.loads((tmp_path / "results.json").read_text())
     assert [entry["image_id"] for entry in found] == written

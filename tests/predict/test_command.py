@@ -24,8 +24,8 @@ from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
-from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
+from tests.support.videos import changing, damaged, make, with_sound, with_unknown_sound
 
 TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pelvis", "thorax")]
 BIAS = tuple(np.linspace(-0.5, 0.5, len(TRAINED)).tolist())

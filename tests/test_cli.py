@@ -45,20 +45,20 @@ def test_version_loads_no_library():
 @pytest.mark.parametrize("name", PROTOCOLS)  # the command's module does not load them
 def test_help_names_every_protocol(name, capsys):
     with pytest.raises(SystemExit):
-        cli.main(["score", "--help"])
+        cli.main(["evaluate", "--help"])
     assert name in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["lsp-pck", "lsp-pcp"])
 def test_score_prints_the_table(name, predictions, capsys):
-    assert cli.main(["score", name, str(predictions)]) == 0
+    assert cli.main(["evaluate", name, str(predictions)]) == 0
     out = capsys.readouterr().out
     assert "5 persons: whole image" in out and "predictions.npz  100.00" in out
     assert "Our method" not in out
 
 
 def test_paper_adds_the_papers_rows(predictions, capsys):
-    cli.main(["score", "lsp-pck", str(predictions), "--paper"])
+    cli.main(["evaluate", "lsp-pck", str(predictions), "--paper"])
     out = capsys.readouterr().out
     assert "Table 1: LSP test, observer-centric" in out and "Table 3" in out
     assert re.search(r"Our method \(regression\) +97.5 +93.3 .* 91.1\n", out)
@@ -67,12 +67,12 @@ def test_paper_adds_the_papers_rows(predictions, capsys):
 def test_separated_scores_the_persons_that_the_file_marks(predictions, capsys):
     arrays = dict(np.load(predictions, allow_pickle=False))
     np.savez(predictions, separated=np.arange(5) > 1, **arrays)
-    assert cli.main(["score", "lsp-pck", str(predictions), "--separated"]) == 0
+    assert cli.main(["evaluate", "lsp-pck", str(predictions), "--separated"]) == 0
     assert "3 persons: whole image, separated persons" in capsys.readouterr().out
 
 
 def test_json_holds_the_result_and_the_papers_rows(predictions, capsys):
-    cli.main(["score", "lsp-pcp", str(predictions), "--json", "--paper"])
+    cli.main(["evaluate", "lsp-pcp", str(predictions), "--json", "--paper"])
     found = json.loads(capsys.readouterr().out)
     assert found["total"] == 100.0 and found["description"] == "whole image"
     assert {row["table"] for row in found["paper"]} == {2, 4}
@@ -81,11 +81,14 @@ def test_json_holds_the_result_and_the_papers_rows(predictions, capsys):
 WRONG = {
     "no command": ([], "COMMAND.*--help"),
     "an unknown command": (["scroe"], "scroe.*--help"),
-    "an unknown option": (["score", "lsp-pck", "x.npz", "--jason"], "--jason.*--help"),
+    "an unknown option": (["evaluate", "lsp-pck", "x.npz", "--jason"], "--jason.*--help"),
     "no number": (["demo", "--port", "eighty"], "invalid int value: 'eighty'.*--help"),
-    "a missing file": (["score", "lsp-pck", "absent.npz"], "absent.npz"),
-    "an unknown protocol": (["score", "pck", "absent.npz"], "'pck'.*lsp-pck"),
-    "an address": (["score", "lsp-pck", "gs://b/x.npz"], "gs://b/x.npz is an address, not a local"),
+    "a missing file": (["evaluate", "lsp-pck", "absent.npz"], "absent.npz"),
+    "an unknown protocol": (["evaluate", "pck", "absent.npz"], "'pck'.*lsp-pck"),
+    "an address": (
+        ["evaluate", "lsp-pck", "gs://b/x.npz"],
+        "gs://b/x.npz is an address, not a local",
+    ),
     "a file for a folder": (["convert", "w.h5", "out.npz"], "out.npz is the name of a file"),
 }
 
@@ -103,7 +106,7 @@ TAKE_PATHS = {
                 ["a.jpg", "--checkpoint", ADDRESS]],
     "visualize": [[ADDRESS, "a.jpg"], ["net", ADDRESS], ["net", "a.jpg", "-o", ADDRESS]],
     "calibrate": [[ADDRESS, "x.npz"], ["net", ADDRESS], ["net", "x.npz", "--data_dir", ADDRESS]],
-    "score": [["lsp-pck", ADDRESS]],
+    "evaluate": [["lsp-pck", ADDRESS]],
     "convert": [[ADDRESS, "out"], ["w.h5", ADDRESS]],
     "pack": [[ADDRESS, "x.npz"], ["net", ADDRESS]],
     "export": [[ADDRESS, "x.jax"], ["net", ADDRESS]],
@@ -132,7 +135,7 @@ def test_a_reader_who_leaves_gets_no_traceback(predictions):
     read_end, write_end = os.pipe()
     os.close(read_end)
     result = subprocess.run(
-        [*COMMAND, "score", "lsp-pck", str(predictions)],
+        [*COMMAND, "evaluate", "lsp-pck", str(predictions)],
         stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=60,
     )  # fmt: skip
     os.close(write_end)
@@ -143,7 +146,7 @@ def test_a_reader_who_leaves_gets_no_traceback(predictions):
 def test_a_full_disk_is_one_line(predictions):
     with open("/dev/full", "w") as full:
         result = subprocess.run(
-            [*COMMAND, "score", "lsp-pck", str(predictions)],
+            [*COMMAND, "evaluate", "lsp-pck", str(predictions)],
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
         )  # fmt: skip
     assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
@@ -153,12 +156,12 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
     code = (
         "import sys, time\n"
         "from jaxpose.cli import main\n"
-        "from jaxpose.evaluation import prediction_file\n"
+        "from jaxpose.evaluation import labeled_predictions\n"
         "def wait(path, **options):\n"
         "    print('reading', flush=True)\n"
         "    time.sleep(60)\n"
-        "prediction_file.read_predictions = wait\n"
-        "sys.exit(main(['score', 'lsp-pck', 'predictions.npz']))\n"
+        "labeled_predictions.read_predictions = wait\n"
+        "sys.exit(main(['evaluate', 'lsp-pck', 'predictions.npz']))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -172,12 +175,12 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
     assert (process.returncode, error) == (130, "interrupted\n")
 
 
-# --- scores that others published ------------------------------------------------------------
+# --- metrics that others published ------------------------------------------------------------
 
 
 def expected_and_found(shared, file, protocol):
     expected = json.loads((shared / "golden" / f"{file}_expected.json").read_text())
-    result = run("score", protocol, shared / "golden" / f"{file}.npz", "--json")
+    result = run("evaluate", protocol, shared / "golden" / f"{file}.npz", "--json")
     assert result.returncode == 0, result.stderr
     return expected, json.loads(result.stdout)
 

@@ -49,6 +49,10 @@ class Calibration(NamedTuple):
         return bias + self.presence * presence_logits + self.spread * log_spread
 
 
+# In checkpoints written before 0.1.0. Remove in 1.0.
+_OLD_FIELDS = {"score": "metric"}  # old spelling
+
+
 class CheckpointMetadata(NamedTuple):
     """Everything that is needed to use a checkpoint's variables.
 
@@ -58,12 +62,12 @@ class CheckpointMetadata(NamedTuple):
       flip_pairs: pairs of these names that a mirror exchanges.
       limbs: pairs of these names that a drawing connects.
       trained_joints: those of the joints that had a label in training; the others are not drawn,
-        scored or written out.
+        evaluated or written out.
       image_size: side of the network's crops in pixels.
       crop: how a crop follows from an annotation.
       step: training steps done.
       seconds: spent on the run up to this step.
-      score: best validation score: in percent, or minus 100 times the validation loss where that
+      metric: best validation metric: in percent, or minus 100 times the validation loss where that
         steered the run; None if the checkpoint was not chosen by one.
       source: name of the file that the variables were imported from; empty otherwise.
       category: name of what has the joints, for COCO's files.
@@ -89,7 +93,7 @@ class CheckpointMetadata(NamedTuple):
     crop: CropRule
     step: int
     seconds: float = 0.0
-    score: float | None = None
+    metric: float | None = None
     source: str = ""
     category: str = "person"
     calibration: Calibration | None = None
@@ -148,6 +152,7 @@ class CheckpointMetadata(NamedTuple):
                 f"checkpoint {path} has format {record['format']}, this jaxpose reads {FORMAT}; "
                 "install the jaxpose that wrote it"
             )
+        record = {_OLD_FIELDS.get(name, name): value for name, value in record.items()}
         known = {name: record[name] for name in cls._fields if name in record}
         missing = [n for n in cls._fields if n not in known and n not in cls._field_defaults]
         if missing:
@@ -218,7 +223,7 @@ _CHECKS = {
     "crop": _is_crop,
     "step": _is_whole,
     "seconds": _is_number,
-    "score": lambda value: value is None or _is_number(value),
+    "metric": lambda value: value is None or _is_number(value),
     "source": lambda value: isinstance(value, str),
     "category": lambda value: isinstance(value, str),
     "calibration": _is_calibration,

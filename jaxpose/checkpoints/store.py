@@ -4,7 +4,7 @@ A checkpoint folder holds one tree, its `metadata` (JSON): the network's argumen
 their flip pairs and limbs, which joints were ever labeled in training, image size, crop rule and a
 checksum of all that and the tree; and `files.json`, the size and checksum of each of its files, by
 which damage is found before Orbax is asked to read it. A workdir holds `checkpoints/latest` (whole
-training states, the newest two) and `checkpoints/best` (the variables that scored best).
+training states, the newest two) and `checkpoints/best` (the variables of the best validation).
 
 Trees are NumPy arrays on the host, so that a checkpoint of one number of devices or processes
 loads on any other.
@@ -14,6 +14,7 @@ file; there the list of files is left out, since a store checks its own objects 
 back would take as long as writing them.
 """
 
+import collections
 import contextlib
 import errno
 import functools
@@ -48,6 +49,8 @@ WRITE_SECONDS = 7 * 24 * 3600
 MAX_CAUSES = 8  # of an error, that are read for its reason
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 MAX_LEAVES = 5  # of those that differ, in an error
+# Fields of training states written before 0.1.0, by their new names. Remove in 1.0.
+_OLD_FIELDS = {"best_metric": "best_score"}  # old spelling
 logger = logging.getLogger(__name__)
 
 
@@ -385,15 +388,27 @@ def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, Chec
         wanted = getattr(like, free) if free else {}
         if free:
             like = like._replace(**{free: _zeros(stored[free])})
-        _check_leaves(_shapes(stored), like, folder)
-        like = jax.tree.map(np.asarray, like)
-        tree = handler.restore(path, args=ocp.args.StandardRestore(like))
+        asked = _with_stored_names(like, stored)
+        _check_leaves(_shapes(stored), asked, folder)
+        arrays = jax.tree.map(np.asarray, asked)
+        tree = handler.restore(path, args=ocp.args.StandardRestore(arrays))
     if checksum(tree, record) != record.get("checksum"):
         raise ValueError("its content is not what was saved")
+    if asked is not like:
+        tree = type(like)(*tree)
     if free:
         found = getattr(tree, free)
         tree = tree._replace(**{free: {name: found.get(name, wanted[name]) for name in wanted}})
     return tree, metadata
+
+
+def _with_stored_names(like: Any, stored: Any) -> Any:
+    """The tree, its fields called as a checkpoint calls them that was written before 0.1.0."""
+    fields = getattr(like, "_fields", ())
+    old = {field: name for field, name in _OLD_FIELDS.items() if field in fields and name in stored}
+    if not old:
+        return like
+    return collections.namedtuple("Stored", [old.get(field, field) for field in fields])(*like)
 
 
 def _zeros(stored: Any) -> Any:

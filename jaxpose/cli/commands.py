@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxpose import __version__
-from jaxpose.cli import calibrate, convert, demo, export, pack, predict, score, visualize
+from jaxpose.cli import calibrate, convert, demo, evaluate, export, pack, predict, visualize
 from jaxpose.cli.exits import run_command
 from jaxpose.errors import UsageError
 
@@ -24,7 +24,7 @@ class _Parser(argparse.ArgumentParser):
 COMMANDS = (
     predict,
     visualize,
-    score,
+    evaluate,
     convert,
     pack,
     calibrate,

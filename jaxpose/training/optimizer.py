@@ -1,4 +1,4 @@
-"""The optimizer of section 4.1: RMSProp, its rate cut when the validation score stops rising."""
+"""The optimizer of section 4.1: RMSProp, its rate cut when the validation metric stops rising."""
 
 from collections.abc import Callable
 
@@ -69,12 +69,12 @@ def make_plateau(
 ) -> Callable[[optax.OptState, float], optax.OptState]:
     """Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a function.
 
-    A score counts as an improvement when it exceeds the best one by more than `min_delta`; the
-    `patience`-th score in a row that does not multiplies the scale by `factor`, down to
+    A value counts as an improvement when it exceeds the best one by more than `min_delta`; the
+    `patience`-th value in a row that does not multiplies the scale by `factor`, down to
     `min_scale`. NaN is no improvement.
 
     Returns:
-      update(state, score), to be called once after each validation, first with `initial_plateau`;
+      update(state, metric), to be called once after each validation, first with `initial_plateau`;
       it gives the next state, whose `scale` multiplies every update of the parameters.
     """
     if patience < 1:
@@ -90,12 +90,12 @@ def make_plateau(
         min_scale=min_scale,
     )
 
-    def update(state: optax.OptState, score: float) -> optax.OptState:
-        return transform.update(jnp.zeros(()), state, value=-jnp.float32(score))[1]
+    def update(state: optax.OptState, metric: float) -> optax.OptState:
+        return transform.update(jnp.zeros(()), state, value=-jnp.float32(metric))[1]
 
     return update
 
 
 def initial_plateau() -> optax.OptState:
-    """Optax's state of a plateau before the first score, whatever its settings: scale 1."""
+    """Optax's state of a plateau before the first metric, whatever its settings: scale 1."""
     return optax.contrib.reduce_on_plateau().init(jnp.zeros(()))

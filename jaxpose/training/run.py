@@ -24,7 +24,7 @@ from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
 from jaxpose.training.config import data_rows
-from jaxpose.training.state import TrainState, create_train_state
+from jaxpose.training.step import TrainState, create_train_state
 
 if TYPE_CHECKING:
     import ml_collections
@@ -41,7 +41,7 @@ class Run(NamedTuple):
       rule: how crops are cut, as a checkpoint records it.
       rules: how those of each training split are.
       training: (split, weight) pairs.
-      validation: (split, crop's name, weight in the score).
+      validation: (split, crop's name, weight in the metric).
       steps_per_epoch, num_steps: of the global batch.
       schedule: step to learning rate, without the plateau's scale.
       optimizer: Optax's.
@@ -68,7 +68,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     training, rules = open_training(config)
     validation = open_validation(config)
     if config.report:
-        open_tests(config)  # the run's end scores them; what is missing is said at its start
+        open_tests(config)  # the run's end evaluates them; what is missing is said at its start
     steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
     num_steps = steps_per_epoch * config.num_epochs
     schedule = optimizer.make_schedule(
@@ -123,7 +123,7 @@ def open_training(
 def open_validation(
     config: "ml_collections.ConfigDict",
 ) -> list[tuple[prepared.PreparedSplit, str, float]]:
-    """The splits of `config.validation`, each with its crop's name and weight in the score."""
+    """The splits of `config.validation`, each with its crop's name and weight in the metric."""
     opened = []
     for name, split, crop, weight in config.validation:
         geometry.crop_rule(crop)

@@ -1,4 +1,4 @@
-"""Scores and losses of a run's validation rows."""
+"""Metrics and losses of a run's validation rows."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,32 +8,32 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import geometry, losses
-from jaxpose.evaluation import inference, score_choice, scoring
+from jaxpose.evaluation import evaluate, inference, metric_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of, joints_in_crops
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
 
-LOSS_POINTS = 100.0  # of the score for a loss of 1, so that the plateau's min_delta suits both
+LOSS_POINTS = 100.0  # of the metric for a loss of 1, so that the plateau's min_delta suits both
 
 
 class Validation(NamedTuple):
-    """The scores of a run's validation rows.
+    """The metrics of a run's validation rows.
 
     Attributes:
       rows: results by row name and protocol name.
       losses: by row name, those of eqs. 7 and 8 and their weighted sum, "loss"; a row without
         labels is left out.
       loss: mean of the losses of the rows that steer the run; NaN where there are none.
-      score: what steers the run: mean of these rows' totals, or minus 100 times the loss; NaN where
-        nothing steers.
+      metric: what steers the run: mean of these rows' totals, or minus 100 times the loss; NaN
+        where nothing steers.
     """
 
     rows: Mapping[str, Mapping[str, ProtocolResult]]
     losses: Mapping[str, Mapping[str, float]]
     loss: float
-    score: float
+    metric: float
 
     def rows_to_json(self) -> dict[str, Any]:
         """What metrics.jsonl records of each row: totals, columns and the rate of each joint."""
@@ -57,10 +57,10 @@ class Validator(NamedTuple):
 
     Attributes:
       choice: what steers the run.
-      validate: from variables of the run's network to their scores.
+      validate: from variables of the run's network to the rows' metrics.
     """
 
-    choice: score_choice.Choice
+    choice: metric_choice.Choice
     validate: Callable[[dict], Validation]
 
 
@@ -69,19 +69,19 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
 
     Args:
       run: from `open_run`.
-      trained: names of the joints to score.
+      trained: names of the joints to evaluate.
 
     Raises:
-      JaxposeError: a row with a weight cannot be scored by `config.score`.
+      JaxposeError: a row with a weight cannot be evaluated by `config.metric`.
     """
     config = run.config
-    names = [scoring.row_name(split, crop) for split, crop, _ in run.validation]
+    names = [evaluate.row_name(split, crop) for split, crop, _ in run.validation]
     weights = {name: row[2] for name, row in zip(names, run.validation, strict=True)}
     sets = [
-        evaluation_set_of(split, run.joints, trained, score=config.score)
+        evaluation_set_of(split, run.joints, trained, metric=config.metric)
         for split, *_ in run.validation
     ]
-    choice = score_choice.choose(config.score, dict(zip(names, sets, strict=True)), weights)
+    choice = metric_choice.choose(config.metric, dict(zip(names, sets, strict=True)), weights)
 
     def mean(values: Mapping[str, float]) -> float:
         total = sum(choice.weights.values())
@@ -102,7 +102,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 rule=rule,
                 workers=config.workers,
             )
-            rows[name] = scoring.score_predictions(predictions, evaluation_set)
+            rows[name] = evaluate.evaluate_predictions(predictions, evaluation_set)
             row_losses[name] = prediction_losses(
                 predictions,
                 evaluation_set,
@@ -110,11 +110,11 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 annotated=split.annotated,
                 probability_weight=config.probability_weight,
             )
-            chosen = rows[name].get(choice.score)
+            chosen = rows[name].get(choice.metric)
             totals[name] = math.nan if chosen is None or chosen.total is None else chosen.total
         loss = mean({name: found.get("loss", math.nan) for name, found in row_losses.items()})
-        score = -LOSS_POINTS * loss if choice.score == score_choice.LOSS else mean(totals)
-        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, score)
+        metric = -LOSS_POINTS * loss if choice.metric == metric_choice.LOSS else mean(totals)
+        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, metric)
 
     return Validator(choice, validate)
 

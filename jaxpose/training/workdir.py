@@ -17,6 +17,7 @@ from jaxpose.training.lease import hold_lease
 # Fields of configs from before 0.1.0 that have another name now, so that their workdirs are refused
 # in one clear line. Remove in 1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
+_RENAMED_FIELDS = {"score": "metric"}  # old spelling, which is read
 MAX_FIELDS = 6  # fields, in an error
 # What may change between two starts of one run, by the first part of the name or the whole of it.
 FREE_FIELDS = (
@@ -93,7 +94,8 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
     """Refuse a run of another config, then record this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     if path.exists() and _has_checkpoint(path.parent):
-        stored = _read_config(path)
+        read = _read_config(path)
+        stored = {_RENAMED_FIELDS.get(name, name): value for name, value in read.items()}
         old = [name for name in _OLD_FIELDS if name in stored and name not in config]
         if old:
             raise JaxposeError(

@@ -7,7 +7,7 @@ r"""COCO's people with their 17 joints, in square crops around the ground-truth 
     python launch.py --config=configs/coco.py:small --workdir=runs/coco --mode=eval
 
 COCO is the folder that holds train2017, val2017 and annotations, as downloaded. OKS-AP steers the
-run; it needs the extra coco (pycocotools). The boxes are the annotations': the score tells how well
+run; it needs the extra coco (pycocotools). The boxes are the annotations': the AP tells how well
 persons are posed whose box is known, and is higher than with the boxes of a detector.
 
 Presets:
@@ -30,7 +30,7 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.test = (("coco/person", "validation", "box"),)
     config.joints = skeleton.COCO.joints
     config.crop = "box"
-    config.score = "oks-ap"
+    config.metric = "oks-ap"
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), shift=0.06)
     common.use_adam(config, warmup_epochs=0.2)
     config.plateau.patience = 1000  # the cosine alone

@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Data: (name/config, weight) or (name/config, weight, crop). With weight w a person is drawn
     # w times an epoch on average; the crop is config.crop where none is named.
     config.data = ()
-    # (name/config, split, crop, weight in the score that steers plateau and best checkpoint).
+    # (name/config, split, crop, weight in the metric that steers plateau and best checkpoint).
     config.validation = ()
     # (name/config, split, crop), for --mode=eval.
     config.test = ()
@@ -67,12 +67,12 @@ def get_config() -> ml_collections.ConfigDict:
     # The protocol whose total steers the run: "lsp-pck", "lsp-pcp", "mpii-pckh"; for any joints
     # "pck" (or with a unit, "pck:box"), "oks-ap", "loss" (of the validation rows), or "auto": "pck"
     # where it can be computed, else "loss".
-    config.score = "lsp-pck"
+    config.metric = "lsp-pck"
     config.validate_every_epochs = 1
     config.log_every_steps = 50
     config.checkpoint_every_minutes = 10.0
     config.max_minutes = 0.0  # stop after the epoch in which this is passed; 0 is never
-    config.report = True  # score the test rows at the end, and write report.html
+    config.report = True  # evaluate the test rows at the end, and write report.html
 
     config.eval = dict(batch_size=32, flip_test=False, num_crops=1, checkpoint="best")
     return config

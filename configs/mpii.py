@@ -23,7 +23,7 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.validation = (("mpii/crops", "validation", "scale", 1.0),)
     config.test = (("mpii/full", "validation", "scale"),)
     config.crop = "scale"
-    config.score = "mpii-pckh"
+    config.metric = "mpii-pckh"
     if preset == "tiny":
         config.num_epochs = 1
         config.batch_size = 4

@@ -4,7 +4,7 @@ r"""Your own images and joints, from an annotation file in COCO's format (docs/o
     python launch.py --config=configs/own.py:small --workdir=runs/own
 
 Joints, skeleton and flip pairs are those of the data set. It is `coco/own`, or `coco/NAME` with
-`configs/own.py:small:NAME`. The split "validation" steers the run, and the report scores it too;
+`configs/own.py:small:NAME`. The split "validation" steers the run, and the report evaluates it too;
 give --config.test for another one. Crops are squares around the boxes of the annotations.
 
 The preset small starts from the network that ships with jaxpose and matches joints by name, which
@@ -32,7 +32,7 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.test = ((name, "validation", "box"),)
     config.joints = ()  # the data set's
     config.crop = "box"
-    config.score = "auto"
+    config.metric = "auto"
     config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), color=0.3, shift=0.06)
     config.context_weight = 0.3
     config.heatmap_weight = 0.05

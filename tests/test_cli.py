@@ -153,12 +153,12 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
     code = (
         "import sys, time\n"
         "from jaxpose.cli import main\n"
-        "from jaxpose.evaluation import prediction_file\n"
+        "from jaxpose.evaluation import labeled_predictions\n"
         "def wait(path, **options):\n"
         "    print('reading', flush=True)\n"
         "    time.sleep(60)\n"
-        "prediction_file.read_predictions = wait\n"
-        "sys.exit(main(['score', 'lsp-pck', 'predictions.npz']))\n"
+        "labeled_predictions.read_predictions = wait\n"
+        "sys.exit(main(['evaluate', 'lsp-pck', 'predictions.npz']))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
     assert (process.returncode, error) == (130, "interrupted\n")
 
 
-# --- scores that others published ------------------------------------------------------------
+# --- metrics that others published ------------------------------------------------------------
 
 
 def expected_and_found(shared, file, protocol):

@@ -51,6 +51,10 @@ class Calibration(NamedTuple):
         return bias + self.presence * presence_logits + self.spread * log_spread
 
 
+# In checkpoints written before 0.1.0. Remove in 1.0.
+_OLD_FIELDS = {"score": "metric"}  # old spelling
+
+
 class CheckpointMetadata(NamedTuple):
     """Everything that is needed to use a checkpoint's variables.
 
@@ -60,12 +64,12 @@ class CheckpointMetadata(NamedTuple):
       flip_pairs: pairs of these names that a horizontal flip exchanges.
       limbs: pairs of these names to connect in drawings.
       trained_joints: the joints that had a label in training; the others are not drawn,
-        scored or written out.
+        evaluated or written out.
       image_size: side of the network's crops in pixels.
       crop: rule for computing the crop from an annotation.
       step: number of training steps done.
       seconds: training time of the run up to this step.
-      score: best validation score so far, in percent (or -100 times the validation loss, if the
+      metric: best validation metric so far, in percent (or -100 times the validation loss, if the
         loss selects the best checkpoint); None if there is none.
       source: name of the file that the variables were imported from; empty otherwise.
       category: name of the object category, such as ``"person"``, for COCO files.
@@ -91,7 +95,7 @@ class CheckpointMetadata(NamedTuple):
     crop: CropRule
     step: int
     seconds: float = 0.0
-    score: float | None = None
+    metric: float | None = None
     source: str = ""
     category: str = "person"
     calibration: Calibration | None = None
@@ -150,6 +154,7 @@ class CheckpointMetadata(NamedTuple):
                 f"checkpoint {path} has format {record['format']}, but this version of jaxpose "
                 f"reads format {FORMAT}; install the version that wrote it"
             )
+        record = {_OLD_FIELDS.get(name, name): value for name, value in record.items()}
         known = {name: record[name] for name in cls._fields if name in record}
         missing = [n for n in cls._fields if n not in known and n not in cls._field_defaults]
         if missing:
@@ -225,7 +230,7 @@ _CHECKS = {
     "crop": _is_crop,
     "step": _is_whole,
     "seconds": _is_number,
-    "score": lambda value: value is None or _is_number(value),
+    "metric": lambda value: value is None or _is_number(value),
     "source": lambda value: isinstance(value, str),
     "category": lambda value: isinstance(value, str),
     "calibration": _is_calibration,

@@ -15,6 +15,7 @@ with a file. No ``files.json`` is written there, since object stores verify thei
 reading them back would take as long as writing them.
 """
 
+import collections
 import contextlib
 import errno
 import functools
@@ -49,6 +50,8 @@ WRITE_SECONDS = 7 * 24 * 3600
 MAX_CAUSES = 8  # exceptions in a chain that are searched for the reason
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 MAX_LEAVES = 5  # differing leaves named in an error message
+# Fields of training states written before 0.1.0, by their new names. Remove in 1.0.
+_OLD_FIELDS = {"best_metric": "best_score"}  # old spelling
 logger = logging.getLogger(__name__)
 
 
@@ -396,15 +399,27 @@ def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, Chec
         wanted = getattr(like, free) if free else {}
         if free:
             like = like._replace(**{free: _zeros(stored[free])})
-        _check_leaves(_shapes(stored), like, folder)
-        like = jax.tree.map(np.asarray, like)
-        tree = handler.restore(path, args=ocp.args.StandardRestore(like))
+        asked = _with_stored_names(like, stored)
+        _check_leaves(_shapes(stored), asked, folder)
+        arrays = jax.tree.map(np.asarray, asked)
+        tree = handler.restore(path, args=ocp.args.StandardRestore(arrays))
     if checksum(tree, record) != record.get("checksum"):
         raise ValueError("its checksum does not match")
+    if asked is not like:
+        tree = type(like)(*tree)
     if free:
         found = getattr(tree, free)
         tree = tree._replace(**{free: {name: found.get(name, wanted[name]) for name in wanted}})
     return tree, metadata
+
+
+def _with_stored_names(like: Any, stored: Any) -> Any:
+    """The tree, its fields called as a checkpoint calls them that was written before 0.1.0."""
+    fields = getattr(like, "_fields", ())
+    old = {field: name for field, name in _OLD_FIELDS.items() if field in fields and name in stored}
+    if not old:
+        return like
+    return collections.namedtuple("Stored", [old.get(field, field) for field in fields])(*like)
 
 
 def _zeros(stored: Any) -> Any:

@@ -47,8 +47,8 @@ def add(commands) -> None:
         "--results",
         metavar="FILE.json",
         type=local_path,
-        help="write keypoints as a list of COCO results too, which pycocotools scores; image ids "
-        "are those of the file of --boxes",
+        help="write keypoints as a list of COCO results too, which pycocotools evaluates; image "
+        "ids are those of the file of --boxes",
     )
     parser.add_argument(
         "--heatmaps", action="store_true", help="of photos: the part maps too (Figs. 1b and 5)"

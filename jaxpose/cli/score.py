@@ -10,8 +10,8 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "score",
-        help="score predictions by a protocol of the paper",
-        description="Scores the predictions in an .npz file and prints the paper's columns.",
+        help="evaluate predictions by a protocol of the paper",
+        description="Evaluates the predictions in an .npz file and prints the paper's columns.",
         epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labeled, for MPII "
         "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
     )
@@ -22,19 +22,21 @@ def add(commands) -> None:
     parser.add_argument(
         "--separated",
         action="store_true",
-        help="score only the persons that the array separated marks: MPII's single-person subset",
+        help="only the persons that the array separated marks: MPII's single-person subset",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments) -> None:
-    """Print the score of a file of predictions."""
-    from jaxpose.evaluation import prediction_file, protocols, tables
+    """Print the metrics of a file of predictions."""
+    from jaxpose.evaluation import labeled_predictions, metrics, protocols, tables
 
     protocol = protocols.named(arguments.protocol)
-    predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
-    counts = protocols.score(protocol, predictions, separated_only=arguments.separated)
-    found = protocols.result(protocol, counts)
+    predictions = labeled_predictions.read_predictions(
+        arguments.file, default_joints=protocol.joints
+    )
+    counts = metrics.count(protocol, predictions, separated_only=arguments.separated)
+    found = metrics.result(protocol, counts)
     subset = ["separated persons"] if arguments.separated else []
     description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:

@@ -1,4 +1,4 @@
-"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for scoring.
+"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for evaluation.
 
 The files are written while the predictions arrive, so that an hour of video needs no more memory
 than a photo.
@@ -189,7 +189,7 @@ class _Writer:
 
 
 class ResultWriter(_Writer):
-    """A list of results, COCO's format for scoring, that appears when its context is left.
+    """A list of results, COCO's format for evaluation, that appears when its context is left.
 
     `add` has the arguments of `CocoWriter.add`, and an image gets the same id.
     """

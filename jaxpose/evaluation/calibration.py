@@ -24,7 +24,7 @@ class JointEvidence(NamedTuple):
 
     Attributes:
       logits: [N, J], of the joints' presence.
-      log_spread: [N, J], of their part maps, as `inference.CropPoses` has it.
+      log_spread: [N, J], of their part maps, as `CropPoses` of the estimator has it.
       right: bool [N, J], within half a head size of the truth.
       known: bool [N, J], there is a truth.
       groups: [N], the image; persons of one image stay together in `cross_validated`.
@@ -168,13 +168,13 @@ class Bin(NamedTuple):
     present: float
 
 
-def roc_area(scores: np.ndarray, present: np.ndarray) -> float:
-    """Area under the ROC curve: how often a present joint scores above an absent one.
+def roc_area(values: np.ndarray, present: np.ndarray) -> float:
+    """Area under the ROC curve: how often a present joint values above an absent one.
 
     Ties count half (the statistic of Mann and Whitney over the product of the counts).
 
     Args:
-      scores: [N], any real numbers.
+      values: [N], any real numbers.
       present: bool [N].
 
     Returns:
@@ -184,19 +184,19 @@ def roc_area(scores: np.ndarray, present: np.ndarray) -> float:
       >>> roc_area(np.array([0.9, 0.4, 0.6, 0.4]), np.array([True, True, False, False]))
       0.625
     """
-    scores = np.asarray(scores, np.float64)
+    values = np.asarray(values, np.float64)
     present = np.asarray(present, bool)
     positives, negatives = int(present.sum()), int((~present).sum())
     if not positives or not negatives:
         return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks = (last - (counts - 1) / 2)[place]
     above = ranks[present].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
 
 
-def base_rate_scores(present: np.ndarray, known: np.ndarray) -> np.ndarray:
+def base_rates(present: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Each joint's fraction of presence: the prediction of a network that ignores the image.
 
     Args:
@@ -210,19 +210,19 @@ def base_rate_scores(present: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.broadcast_to((present & known).sum(axis=0) / counts, present.shape)
 
 
-def pooled_roc_area(scores: np.ndarray, present: np.ndarray, known: np.ndarray) -> float:
+def pooled_roc_area(values: np.ndarray, present: np.ndarray, known: np.ndarray) -> float:
     """`roc_area` of all known joints of all persons together.
 
     Args:
-      scores: [N, J].
+      values: [N, J].
       present: bool [N, J].
       known: bool [N, J]; others are left out.
     """
-    return roc_area(scores[known], present[known])
+    return roc_area(values[known], present[known])
 
 
 def roc_interval(
-    scores: np.ndarray,
+    values: np.ndarray,
     present: np.ndarray,
     known: np.ndarray,
     *,
@@ -236,7 +236,7 @@ def roc_interval(
     are present, or none, say nothing and are left out.
 
     Args:
-      scores: [N, J].
+      values: [N, J].
       present: bool [N, J].
       known: bool [N, J]; others are left out.
       draws: bootstrap samples.
@@ -247,8 +247,8 @@ def roc_interval(
       (low, high).
     """
     return interval(
-        lambda chosen: pooled_roc_area(scores[chosen], present[chosen], known[chosen]),
-        np.arange(len(scores)),
+        lambda chosen: pooled_roc_area(values[chosen], present[chosen], known[chosen]),
+        np.arange(len(values)),
         draws=draws,
         level=level,
         seed=seed,

@@ -1,5 +1,6 @@
 """Checkpoints: bit for bit, on any devices, and what happens when the disk is full or lies."""
 
+import collections
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.runtime.devices import replicate, unreplicate
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state
+from jaxpose.training.step import create_train_state
 from tests.support.some_devices import on_devices
 
 METADATA = CheckpointMetadata(
@@ -77,6 +78,14 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def broken(saved, tmp_path):
     return pathlib.Path(shutil.copytree(saved, tmp_path / "latest"))
+
+
+def test_a_state_with_the_best_metric_under_its_old_name_is_read(tmp_path):
+    before = state(5)
+    old = [field.replace("best_metric", "best_score") for field in before._fields]
+    save(tmp_path, 5, tree=lambda step: collections.namedtuple("Old", old)(*before))
+    after, _ = store.restore_newest(tmp_path, state(0), free="sums")
+    assert_same(after, before)
 
 
 @pytest.mark.parametrize("ema", [True, False])

@@ -9,18 +9,18 @@ from jaxpose.evaluation import calibration
 
 def people(seed=0, persons=40, joints=5):
     rng = np.random.default_rng(seed)
-    scores = np.round(rng.random((persons, joints)), 1)  # with ties
-    present = rng.random(scores.shape) < 0.2 + 0.6 * scores
-    known = rng.random(scores.shape) < 0.9
-    return scores, present, known
+    values = np.round(rng.random((persons, joints)), 1)  # with ties
+    present = rng.random(values.shape) < 0.2 + 0.6 * values
+    known = rng.random(values.shape) < 0.9
+    return values, present, known
 
 
 def test_the_area_counts_pairs_with_ties_as_half():
-    scores, present, known = people()
-    positive, negative = scores[present & known], scores[~present & known]
+    values, present, known = people()
+    positive, negative = values[present & known], values[~present & known]
     difference = positive[:, None] - negative[None]
     expected = ((difference > 0) + 0.5 * (difference == 0)).mean()
-    found = calibration.pooled_roc_area(scores, present, known)
+    found = calibration.pooled_roc_area(values, present, known)
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -32,16 +32,16 @@ def test_a_base_rate_ranks_joints_and_not_persons():
     present = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], bool)
     known = np.ones_like(present)
     known[3, 0] = False
-    scores = calibration.base_rate_scores(present, known)
-    np.testing.assert_allclose(scores, np.broadcast_to([1.0, 0.25], (4, 2)))
+    values = calibration.base_rates(present, known)
+    np.testing.assert_allclose(values, np.broadcast_to([1.0, 0.25], (4, 2)))
 
 
 def test_the_interval_holds_the_area_and_narrows_with_more_persons():
     few, many = people(persons=30), people(persons=600)
     widths = []
-    for scores, present, known in (few, many):
-        low, high = calibration.roc_interval(scores, present, known, draws=200)
-        assert low < calibration.pooled_roc_area(scores, present, known) < high
+    for values, present, known in (few, many):
+        low, high = calibration.roc_interval(values, present, known, draws=200)
+        assert low < calibration.pooled_roc_area(values, present, known) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
 

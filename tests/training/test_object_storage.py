@@ -10,7 +10,7 @@ import pytest
 
 from jaxpose.checkpoints import packed, store
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.evaluation.labeled_predictions import read_predictions
 from jaxpose.storage import open_path, replace_file
 from tests.checkpoints import test_store
 from tests.support import object_store, tiny_run
@@ -227,7 +227,7 @@ def test_evaluation_predictions_and_report_are_written_there(people, cache, remo
     reports, predictions = [], []
     for folder in (tmp_path / "run", remote.files, tmp_path / "scored"):
         report = json.loads((folder / "evaluation.json").read_text())
-        reports.append({name: report[name] for name in ("step", "score", "rows", "decodings")})
+        reports.append({name: report[name] for name in ("step", "metric", "rows", "decodings")})
         (file,) = (folder / "predictions").iterdir()
         predictions.append(read_predictions(file).prediction)
         assert (folder / "report.html").read_text().endswith("</html>\n")

@@ -1,4 +1,4 @@
-"""``python -m jaxpose.cli``, where the command's script is not on the path."""
+"""``python -m jaxpose.cli``: run the command if its script is not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Draws docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
+"""Draw docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
 Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. Readable on
 light and on dark pages: the drawing has a ground of its own in either.

@@ -31,8 +31,7 @@ from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import loop
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.optimizer import make_optimizer
-from jaxpose.training.state import create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, make_train_step
 
 BATCH, SIZE, JOINTS = 16, 256, 16  # the paper's
 

@@ -138,7 +138,7 @@ def onnx(variables: dict, metadata: CheckpointMetadata) -> None:
 
 
 def shell(*arguments: str | pathlib.Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jaxpose.cli", "predict", *map(str, arguments)]
+    command = [sys.executable, "-m", "jaxpose", "predict", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 

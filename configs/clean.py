@@ -1,4 +1,4 @@
-"""Train on clean labels (LSP, MPII, COCO, PARSE), plus LSPET at a lower weight.
+"""Train on cleanly labeled people (LSP, MPII, COCO, PARSE), plus LSPET at a lower weight.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -10,8 +10,8 @@
 
 Crops use LSP's rule (the box of the joints, its longer side / 0.76) or the whole image. A loss on
 the context maps' positions and a divergence of the part maps from Gaussians keep the part maps
-localized. Images without people and stray crops train the joint probabilities. The best checkpoint
-is selected by the mean PCK@0.2 of the four validation splits.
+localized. Images without people and off-person crops train the joint probabilities. The best
+checkpoint is selected by the mean PCK@0.2 of the four validation splits.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

@@ -1,4 +1,4 @@
-r"""COCO's persons with their 17 joints, in square crops around the true boxes.
+r"""COCO's people with their 17 joints, in square crops around the ground-truth boxes.
 
     python -m tfds_builders coco --name person --min_joints 5 --images COCO \
         --split train=COCO/annotations/person_keypoints_train2017.json \
@@ -8,7 +8,7 @@ r"""COCO's persons with their 17 joints, in square crops around the true boxes.
 
 COCO is the folder that contains train2017, val2017 and annotations, as downloaded. OKS-AP selects
 the best checkpoint and needs the extra `coco` (pycocotools). Boxes come from the annotations, so
-the score measures the pose given a correct box and is higher than with a detector's boxes.
+the AP measures the pose given a correct box and is higher than with a detector's boxes.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -30,20 +30,15 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.test = (("coco/person", "validation", "box"),)
     config.joints = skeleton.COCO.joints
     config.crop = "box"
-    config.score = "oks-ap"
+    config.metric = "oks-ap"
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), shift=0.06)
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.2
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=0.2)
     config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.probability_weight = 0.05
-    config.ema = 0.999
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.num_epochs = 10
         config.optimizer.learning_rate = 7e-4

@@ -1,4 +1,4 @@
-r"""LSP, LSPET and MPII's training persons together: the recipe of the network that ships.
+r"""LSP, LSPET and MPII's training people: the first stages of the shipped network.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -11,8 +11,9 @@ r"""LSP, LSPET and MPII's training persons together: the recipe of the network t
         --config.optimizer.learning_rate=7e-4 --config.augmentation.rotation=40
 
 All crops use LSP's rule (the joints' box, its longer side / 0.76). LSP and MPII have cleaner labels
-and are drawn more often than LSPET, whose labels are rough. The mean PCK@0.2 of the validation
-splits of LSP and LSPET selects the best checkpoint and drives the plateau rule.
+and are drawn more often than LSPET, whose labels are less accurate. The mean PCK@0.2 of the
+validation splits of LSP and LSPET selects the best checkpoint and drives the plateau rule.
+configs/clean.py has the last stage.
 
 Presets:
   small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; starts from lsp_lspet.py:small.

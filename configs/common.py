@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Data: (name/config, weight) or (name/config, weight, crop). With weight w, a person is drawn
     # w times per epoch on average; the default crop is config.crop.
     config.data = ()
-    # (name/config, split, crop, weight in the score of the plateau rule and the best checkpoint).
+    # (name/config, split, crop, weight in the metric of the plateau rule and the best checkpoint).
     config.validation = ()
     # (name/config, split, crop), for --mode=eval.
     config.test = ()
@@ -64,16 +64,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema = 0.0  # decay of the averaged parameters; 0 to disable
     config.frozen_norm = False
 
-    # The score that selects the best checkpoint and drives the plateau rule: the total of
+    # The metric that selects the best checkpoint and drives the plateau rule: the total of
     # "lsp-pck", "lsp-pcp" or "mpii-pckh"; for any joints "pck" (or with a unit, "pck:box"),
     # "oks-ap", "loss" (of the validation rows), or "auto": "pck" if it can be computed, otherwise
     # "loss".
-    config.score = "lsp-pck"
+    config.metric = "lsp-pck"
     config.validate_every_epochs = 1
     config.log_every_steps = 50
     config.checkpoint_every_minutes = 10.0
     config.max_minutes = 0.0  # stop after the epoch that exceeds this limit; 0 for no limit
-    config.report = True  # score the test rows at the end and write report.html
+    config.report = True  # evaluate the test rows at the end and write report.html
 
     config.eval = dict(batch_size=32, flip_test=False, num_crops=1, checkpoint="best")
     return config

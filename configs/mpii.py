@@ -1,13 +1,13 @@
-"""Train on MPII: the paper's Table 5 network (section 4.1), scored by PCKh on validation persons.
+"""Train on MPII: the paper's Table 5 network (section 4.1), scored by PCKh on validation people.
 
     python -m tfds_builders mpii/crops --source PATH
     python -m tfds_builders mpii/full --source PATH
     python launch.py --config=configs/mpii.py --workdir=runs/mpii
     python launch.py --config=configs/mpii.py --workdir=runs/mpii --mode=eval
 
-K = 8, 256x256, batch 16; RMSProp, learning rate 1e-3, multiplied by 0.4 when PCKh stops improving,
-120 epochs; the paper's training took three days on one Tesla K20. Not yet trained to completion in
-this project. "tiny" is the full network for a few steps, for tests.
+K = 8, 256x256, batch 16, 120 epochs; RMSProp with learning rate 1e-3, multiplied by 0.4 when PCKh
+stops improving. The paper's training took three days on one Tesla K20. This config has no measured
+result. "tiny" is the full network for a few steps, for tests.
 """
 
 import ml_collections
@@ -23,7 +23,7 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.validation = (("mpii/crops", "validation", "scale", 1.0),)
     config.test = (("mpii/full", "validation", "scale"),)
     config.crop = "scale"
-    config.score = "mpii-pckh"
+    config.metric = "mpii-pckh"
     if preset == "tiny":
         config.num_epochs = 1
         config.batch_size = 4

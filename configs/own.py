@@ -4,8 +4,8 @@ r"""Train on your own images and joints, from a file in COCO's format (docs/own_
     python launch.py --config=configs/own.py:small --workdir=runs/own
 
 Joints, skeleton and flip pairs are those of the data set, which is `coco/own`, or `coco/NAME` with
-`configs/own.py:small:NAME`. The score of the split "validation" selects the best checkpoint, and
-the report scores this split, too; set --config.test to score another split. Crops are squares
+`configs/own.py:small:NAME`. The metric of the split "validation" selects the best checkpoint, and
+the report evaluates this split, too; set --config.test to evaluate another split. Crops are squares
 around the boxes of the annotations.
 
 The preset small starts from the network that comes with jaxpose, with joints matched by name, which
@@ -32,28 +32,23 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.test = ((name, "validation", "box"),)
     config.joints = ()  # the data set's
     config.crop = "box"
-    config.score = "auto"
+    config.metric = "auto"
     config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), color=0.3, shift=0.06)
     config.context_weight = 0.3
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 1.0
-    config.optimizer.clip_norm = 1.0
+    common.use_adam(config, warmup_epochs=1.0)
     config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.ema = 0.99
     config.batch_size = 8
     config.num_epochs = 60
     if size == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.init_from = "small"
         config.optimizer.learning_rate = 7e-4
     elif size == "medium":
-        config.network.width = 432
-        config.network.num_blocks = 4
+        config.network.update(common.MEDIUM)
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 32

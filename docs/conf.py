@@ -27,6 +27,8 @@ extensions = [
 exclude_patterns = ["_build"]
 highlight_language = "text"  # of blocks in docstrings that name none; examples are doctests
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"jaxpose {release}"
 html_show_sphinx = False
 smartquotes = False  # "..." in shapes stays three dots
@@ -35,6 +37,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_inline"]  # [text]{.source}, what _link_to_sources writes
 default_role = "code"  # docstrings quote names of arguments and functions with single backticks
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"

@@ -538,6 +538,47 @@ def test_after_an_error_there_is_no_result_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("before", [0, 2])
+def test_images_of_an_input_that_fails_are_removed(tmp_path, before):
+    """The file is the one of the other images alone, and ids that were given stay unique."""
+    kept = [*range(7, 7 + before), 30]
+
+    def write(writer, image_ids):
+        for image_id in image_ids:
+            points = np.full((2, 1, 2), float(image_id))
+            boxes = np.tile([1.0, 2.0, 3.0, 4.0], (2, 1))
+            size = (64, 48)
+            writer.add(points, np.ones((2, 1)), boxes, file_name="a", size=size, image_id=image_id)
+
+    for make in (
+        lambda path: coco.CocoWriter(path, joints=["a"], limbs=[], checkpoint="", threshold=0.5),
+        lambda path: coco.ResultWriter(path, threshold=0.5),
+    ):
+        with make(tmp_path / "expected.json") as writer:
+            write(writer, kept)
+        with make(tmp_path / "found.json") as writer:
+            write(writer, kept[:-1])
+            with pytest.raises(ValueError, match="stop"), writer.all_or_nothing():
+                write(writer, [20, 21, 22])
+                raise ValueError("stop")
+            with writer.all_or_nothing():
+                write(writer, [30])
+        found, expected = (tmp_path / name for name in ("found.json", "expected.json"))
+        assert found.read_text() == expected.read_text()
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_ctrl_c_keeps_the_images_until_then_or_the_earlier_file(tmp_path, images):
+    path = tmp_path / "x.json"
+    path.write_text("earlier")
+    with pytest.raises(KeyboardInterrupt), coco.ResultWriter(path, threshold=0.5) as writer:
+        for _ in range(images):
+            writer.add(np.zeros((1, 1, 2)), np.ones((1, 1)))
+        raise KeyboardInterrupt
+    text = path.read_text()
+    assert len(json.loads(text)) == 1 if images else text == "earlier"
+
+
 def test_both_writers_give_an_image_the_same_id(tmp_path):
     ids = [2, None, None, 2, "7"]
     path = predictions(tmp_path, ids, taken=[1, 2, "3"])

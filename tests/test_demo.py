@@ -66,7 +66,7 @@ def photo(tmp_path_factory):
 @contextlib.contextmanager
 def started(checkpoint, **options):
     """The command's process, and the address that it printed."""
-    command = [sys.executable, "-m", "jaxpose.cli", "demo", "--port=0", "--checkpoint", checkpoint]
+    command = [sys.executable, "-m", "jaxpose", "demo", "--port=0", "--checkpoint", checkpoint]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, **options)
     try:

@@ -92,7 +92,7 @@ CLONED = (
 SCRIPTS = {
     "python": f'exec {sys.executable} "$@"',
     "pip": f'exec {sys.executable} -m pip "$@"',
-    "jaxpose": f'exec {sys.executable} -m jaxpose.cli "$@"',
+    "jaxpose": f'exec {sys.executable} -m jaxpose "$@"',
 }
 
 

@@ -12,7 +12,7 @@ import launch
 from jaxpose.checkpoints import store
 from jaxpose.network import initial_variables, make_net
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state
+from jaxpose.training.step import create_train_state
 from jaxpose.training.workdir import prepare_workdir
 from tests.support import small_estimator, tiny_run
 
@@ -234,7 +234,7 @@ def test_a_start_tells_its_phases_in_order_until_the_first_step(tmp_path, people
     phases = ["loading JAX", "opening the data sets", "initializing the network"]
     phases += ["reading the first batch", "compiling the training step"]
     lines = [line for line in said.splitlines() if " s so far" not in line]
-    assert lines.pop(3).startswith("score: PCK@0.2 (lsp-pck) of synthetic_people/tiny:validation")
+    assert lines.pop(3).startswith("metric: PCK@0.2 (lsp-pck) of synthetic_people/tiny:validation")
     assert lines[:5] == phases and lines[5].startswith("step 2/6: loss")
 
 

@@ -68,6 +68,7 @@ TERMS = (
     Term(r"read_ahead", "prefetch"),
     Term(r"(?:compare_)?readings(?:_of)?", "decodings"),
     Term(r"(?:score|mean_pose|constant)_answers|answer_crops|answers_of", "predictions"),
+    Term(r"config\.score|validation score", "metric; a score is a person's"),
     Term(r"processes\.(?:meet|leave)", "processes.barrier, processes.abort"),
     Term(r"geometry\.cut", "geometry.crop_image"),
     # Phrases that a reader has to read twice.

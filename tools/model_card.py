@@ -1,4 +1,4 @@
-"""Scores a shipped network and writes the figures and images of docs/model_card.md.
+"""Evaluates a shipped network and writes the figures and images of docs/model_card.md.
 
     python -m tools.model_card --data_dir DIR --no_person DIR [--checkpoint PATH] [--photo FILE]
 
@@ -21,10 +21,10 @@ from jaxpose.checkpoints.store import Network
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
-from jaxpose.evaluation import calibration, inference, protocols, scoring
+from jaxpose.evaluation import calibration, evaluate, inference, metrics, protocols
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.geometry import IMAGE_RULE, crop_image, example_crop
 from jaxpose.optional import import_optional
 from jaxpose.predict import panels
@@ -64,7 +64,7 @@ def labeled(network: Network, split: PreparedSplit, predictions, block=-1) -> La
     evaluation_set = evaluation_set_of(
         split, network.metadata.joints, network.metadata.trained_joints
     )
-    return scoring.labeled_predictions(predictions, evaluation_set, block=block)
+    return evaluate.labeled_predictions(predictions, evaluation_set, block=block)
 
 
 def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:
@@ -84,10 +84,10 @@ def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredict
     )
 
 
-def scored(name: str, predictions: LabeledPredictions) -> ProtocolResult:
+def evaluated(name: str, predictions: LabeledPredictions) -> ProtocolResult:
     """The result of one protocol."""
     protocol = protocols.named(name)
-    return protocols.result(protocol, protocols.score(protocol, predictions))
+    return metrics.result(protocol, metrics.count(protocol, predictions))
 
 
 def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
@@ -102,19 +102,20 @@ def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
 
 
 def confidence_text(predictions: inference.Predictions) -> str:
-    """ROC area of "labeled in the crop" with its interval, and the reliability table."""
+    """ROC area of the presence as a predictor of "labeled in the crop", and its reliability."""
     probability, present = predictions.confidence[-1], predictions.in_crop
     known = np.ones_like(present)
     area = calibration.pooled_roc_area(probability, present, known)
     low, high = calibration.roc_interval(probability, present, known)
-    base = calibration.pooled_roc_area(calibration.base_rate_scores(present, known), present, known)
+    base = calibration.pooled_roc_area(calibration.base_rates(present, known), present, known)
     lines = [
-        f'Area under the ROC curve of "labeled in the crop", pooled over {present.shape[1]} '
-        f"joints of {len(present)} persons ({int((~present).sum())} of {present.size} joints are "
-        f"not): {area:.3f}, 95 % interval {low:.3f} to {high:.3f} (bootstrap over persons); each "
-        f"joint's base rate alone gives {base:.3f}.",
+        "Area under the ROC curve of the presence as a predictor of whether a joint is labeled in "
+        f"the crop: {area:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over people), "
+        f"pooled over {present.shape[1]} joints of {len(present)} people; "
+        f"{int((~present).sum()):,} of the {present.size:,} joints are not labeled in the crop. "
+        f"Predicting each joint's base rate gives {base:.3f}.",
         "",
-        "| probability | joints | mean probability | there |",
+        "| presence | joints | mean presence | fraction in the crop |",
         "|---|---|---|---|",
     ]
     for row in calibration.reliability(probability.ravel(), present.ravel()):
@@ -136,8 +137,8 @@ def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
         presence.append(expit(estimator.crop_poses(pixels[None]).logits[0]))
     rate = 100 * np.mean(np.array(presence) > 0.5)
     return (
-        f"{len(presence)} images without people, the whole image as the crop: mean presence "
-        f"{np.mean(presence):.3f}, above 0.5 for {rate:.1f} % of the joints."
+        f"On {len(presence)} images without people, cropped to the whole image, the mean presence "
+        f"is {np.mean(presence):.3f} and exceeds 0.5 for {rate:.1f} % of the joints."
     )
 
 
@@ -156,7 +157,7 @@ def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) ->
         ("flip test", _other(network, test, flip_test=True)),
         (f"{CROPS} crops", _other(network, test, num_crops=CROPS)),
         (f"flip test, {CROPS} crops", _other(network, test, flip_test=True, num_crops=CROPS)),
-        ("crop by the true joints' box (uses the truth)", _other(network, test, crop="joints")),
+        ("crop by the box of the ground-truth joints", _other(network, test, crop="joints")),
     ]
     centric = [
         ("person-centric", person_centric),
@@ -170,19 +171,20 @@ def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) ->
     draw_images(network, test, plain, person_centric)
     draw_part_maps(path, test)
 
-    def score_rows(protocol, named):
-        return table(protocol, [(label, scored(protocol, found)) for label, found in named])
+    def evaluated_rows(protocol, named):
+        return table(protocol, [(label, evaluated(protocol, found)) for label, found in named])
 
     parts = [
-        "LSP test, person-centric, PCK@0.2, 1,000 persons:",
-        score_rows("lsp-pck", rows),
+        "LSP test, person-centric, PCK@0.2, 1,000 people:",
+        evaluated_rows("lsp-pck", rows),
         "By prediction block, whole image, one crop, one pass:",
-        score_rows("lsp-pck", blocks),
+        evaluated_rows("lsp-pck", blocks),
         "Both annotations, whole image, one crop, one pass, PCK@0.2 and strict PCP:",
-        score_rows("lsp-pck", centric),
-        score_rows("lsp-pcp", centric),
-        f"MPII, {len(people.source)} validation persons, crop by the true joints' box, PCKh@0.5:",
-        score_rows("mpii-pckh", [("", labeled(network, people, mpii))]),
+        evaluated_rows("lsp-pck", centric),
+        evaluated_rows("lsp-pcp", centric),
+        f"MPII, {len(people.source)} validation people, "
+        "crop by the box of the ground-truth joints, PCKh@0.5:",
+        evaluated_rows("mpii-pckh", [("", labeled(network, people, mpii))]),
         confidence_text(mpii),
         empty_text(path, no_person),
     ]

@@ -16,8 +16,7 @@ from jaxpose.data.batches import Batch
 from jaxpose.network import initial_variables
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard
 from jaxpose.training.optimizer import make_optimizer, make_schedule
-from jaxpose.training.state import create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, make_train_step
 from tools.network_shapes import shapes
 
 PASSES = 3  # operations of a training step, in forward passes

@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.validation = (("five_joints", "validation", "scale", 1.0),)
     config.test = (("five_joints", "test", "scale"),)
     config.joints = ("head_top", "right_wrist", "left_wrist", "right_ankle", "left_ankle")
-    config.score = "mpii-pckh"  # the figures have a head_size
+    config.metric = "mpii-pckh"  # the figures have a head_size
     config.crop = "scale"
     config.image_size = 64
     config.augmentation.rotation = 20.0

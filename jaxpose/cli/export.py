@@ -24,7 +24,6 @@ def add(commands) -> None:
     parser.add_argument("out", metavar="OUT", type=local_path, help="file of the program to write")
     parser.add_argument(
         "--format",
-        choices=("jax", "onnx"),
         help="jax: an artifact of jax.export, for CPU, CUDA and TPU; onnx: a model for ONNX "
         "Runtime and others (default: onnx if OUT ends in .onnx, otherwise jax)",
     )

@@ -28,7 +28,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         sys_argv=argv,
     )
     flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.", **place)
-    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.", **place)
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or only evaluate.", **place)
     flags.DEFINE_string(
         "checkpoint",
         "",

@@ -10,8 +10,8 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "score",
-        help="score predictions by a protocol of the paper",
-        description="Scores the predictions in an .npz file and prints the paper's columns.",
+        help="evaluate predictions by a protocol of the paper",
+        description="Evaluates the predictions in an .npz file and prints the paper's columns.",
         epilog="FILE.npz contains the arrays prediction [persons, joints, 2], ground_truth, "
         "labeled, joint_names (and prediction_joint_names if the prediction's joints differ), and, "
         "for MPII, head_size.",
@@ -23,20 +23,22 @@ def add(commands) -> None:
     parser.add_argument(
         "--separated",
         action="store_true",
-        help="score only persons for which the array 'separated' is true: MPII's single-person "
+        help="evaluate only persons for which the array 'separated' is true: MPII's single-person "
         "subset",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments) -> None:
-    """Print the score of a file of predictions."""
-    from jaxpose.evaluation import prediction_file, protocols, tables
+    """Print the metrics of a file of predictions."""
+    from jaxpose.evaluation import labeled_predictions, metrics, protocols, tables
 
     protocol = protocols.named(arguments.protocol)
-    predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
-    counts = protocols.score(protocol, predictions, separated_only=arguments.separated)
-    found = protocols.result(protocol, counts)
+    predictions = labeled_predictions.read_predictions(
+        arguments.file, default_joints=protocol.joints
+    )
+    counts = metrics.count(protocol, predictions, separated_only=arguments.separated)
+    found = metrics.result(protocol, counts)
     subset = ["separated persons"] if arguments.separated else []
     description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:

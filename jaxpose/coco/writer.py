@@ -1,15 +1,17 @@
-"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for scoring.
+"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for evaluation.
 
 The files are written while the predictions arrive, so that an hour of video needs no more memory
 than a photo.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self, TextIO
 
 import numpy as np
 
@@ -84,10 +86,11 @@ def _short(triples: np.ndarray) -> list[int | float]:
     return [int(value) if value.is_integer() else value for value in triples.ravel().tolist()]
 
 
-class ResultWriter:
-    """A list of results, COCO's format for scoring, that appears when its context is left.
+class _Writer:
+    """A file that grows beside its place and is moved there when its context is left.
 
-    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    An error leaves what was there before. So does Ctrl-C before the first image; later it keeps the
+    images until then.
     """
 
     def __init__(
@@ -103,22 +106,54 @@ class ResultWriter:
         self._part = self._path.with_name(f".{self._path.name}.part")
         self._file = open(self._part, "w", encoding="utf-8")
         self._threshold = threshold
-        self._category_id = category[0]
+        self._category_id, self._category_name = category
         self._ids = _ImageIds(taken)
-        self._separator = "[\n"
+        self._num_images = self._num_persons = 0
 
-    def __enter__(self) -> "ResultWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind, *_) -> None:
         try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._file.write("[\n]\n" if self._separator == "[\n" else "\n]\n")
+            if kind is None or (issubclass(kind, KeyboardInterrupt) and self._num_images):
+                self._file.writelines(self._closing_text())
                 self._file.close()
                 os.replace(self._part, self._path)
         finally:
             self._file.close()
             self._part.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Where an error leaves this context, the images that were added inside are removed."""
+        ends = [(file, file.tell()) for file in self._files()]
+        counts = self._num_images, self._num_persons
+        try:
+            yield
+        except Exception:
+            for file, end in ends:
+                file.seek(end)
+                file.truncate()
+            self._num_images, self._num_persons = counts
+            raise
+
+    def _files(self) -> list[TextIO]:
+        """The files that grow."""
+        return [self._file]
+
+    def _closing_text(self) -> Iterable[str]:
+        """What follows the last entry."""
+        raise NotImplementedError
+
+
+class ResultWriter(_Writer):
+    """A list of results, COCO's format for evaluation, that appears when its context is left.
+
+    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    """
+
+    def _closing_text(self) -> Iterable[str]:
+        return ["\n]\n" if self._num_persons else "[\n]\n"]
 
     def add(
         self,
@@ -138,6 +173,7 @@ class ResultWriter:
           image_id: as the annotation file has it; the next free number by default.
         """
         image_id = self._ids.next(image_id)
+        self._num_images += 1
         for points, probabilities in zip(keypoints, confidence, strict=True):
             entry = result_entry(
                 points,
@@ -146,12 +182,16 @@ class ResultWriter:
                 category_id=self._category_id,
                 threshold=self._threshold,
             )
-            self._file.write(f"{self._separator} {json.dumps(entry)}")
-            self._separator = ",\n"
+            separator = ",\n " if self._num_persons else "[\n "
+            self._num_persons += 1
+            self._file.write(separator + json.dumps(entry))
 
 
-class CocoWriter:
-    """A file of predictions that appears, complete, when its context is left without an error."""
+class CocoWriter(_Writer):
+    """A file of predictions that appears, complete, when its context is left.
+
+    Where an error leaves the context, nothing appears. Ctrl-C keeps the images until then.
+    """
 
     def __init__(
         self,
@@ -175,15 +215,8 @@ class CocoWriter:
           category: id and name of what is predicted.
           taken: image ids that no image without an `image_id` may get.
         """
-        self._path = pathlib.Path(path)
-        self._part = self._path.with_name(f".{self._path.name}.part")
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
-        self._file = open(self._part, "w", encoding="utf-8")
-        self._threshold = threshold
-        self._category_id, name = category
-        self._ids = _ImageIds(taken)
-        self._images_written = 0
-        self._persons = 0
+        super().__init__(path, threshold=threshold, category=category, taken=taken)
         place = {name: index for index, name in enumerate(joints, 1)}  # COCO counts from 1
         info = {
             "description": f"keypoints by jaxpose {__version__}",
@@ -196,8 +229,8 @@ class CocoWriter:
         }
         entry = {
             "id": self._category_id,
-            "name": name,
-            "supercategory": name,
+            "name": self._category_name,
+            "supercategory": self._category_name,
             "keypoints": list(joints),
             "skeleton": [[place[a], place[b]] for a, b in limbs],
         }
@@ -206,23 +239,16 @@ class CocoWriter:
             ' "annotations": ['
         )
 
-    def __enter__(self) -> "CocoWriter":
-        return self
+    def __exit__(self, *exception) -> None:
+        with self._images:
+            super().__exit__(*exception)
 
-    def __exit__(self, kind, *_) -> None:
-        try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._file.write('\n ],\n "images": [')
-                self._images.seek(0)
-                for line in self._images:
-                    self._file.write(line)
-                self._file.write("\n ]\n}\n")
-                self._file.close()
-                os.replace(self._part, self._path)
-        finally:
-            self._images.close()
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+    def _files(self) -> list[TextIO]:
+        return [self._file, self._images]
+
+    def _closing_text(self) -> Iterable[str]:
+        self._images.seek(0)
+        return itertools.chain(['\n ],\n "images": ['], self._images, ["\n ]\n}\n"])
 
     def add(
         self,
@@ -249,8 +275,8 @@ class CocoWriter:
           more: further fields of the image's entry, such as a frame's number and time.
         """
         image_id = self._ids.next(image_id)
-        separator = ",\n  " if self._images_written else "\n  "
-        self._images_written += 1
+        separator = ",\n  " if self._num_images else "\n  "
+        self._num_images += 1
         entry = {
             "id": image_id, "file_name": file_name, "width": size[0], "height": size[1], **more
         }  # fmt: skip
@@ -262,9 +288,9 @@ class CocoWriter:
             present = probabilities >= self._threshold
             indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
             triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)
-            self._persons += 1
+            self._num_persons += 1
             annotation = {
-                "id": self._persons,
+                "id": self._num_persons,
                 "image_id": image_id,
                 "category_id": self._category_id,
                 "keypoints": _short(triples),
@@ -276,5 +302,5 @@ class CocoWriter:
                 "iscrowd": 0,
                 **({} if track_id is None else {"track_id": track_id}),
             }
-            separator = ",\n  " if self._persons > 1 else "\n  "
+            separator = ",\n  " if self._num_persons > 1 else "\n  "
             self._file.write(separator + json.dumps(annotation))

@@ -1,5 +1,6 @@
 """Prefetch batches with Grain, in threads or in worker processes."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Generic, TypeVar
 from jaxpose import _compat
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.storage import use_gcsfs, uses_gcsfs
 
 T = TypeVar("T")
 _ENDLESS = 2**40  # steps; Grain needs a length
@@ -53,7 +55,7 @@ class Batches(Generic[T]):
             options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
             dataset = dataset.to_iter_dataset(options).mp_prefetch(
                 grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2),
-                worker_init_fn=_start_worker,
+                worker_init_fn=functools.partial(_start_worker, uses_gcsfs()),
             )
             iterator = iter(dataset)
         iterator.start_prefetch()
@@ -121,10 +123,12 @@ def _one_thread_per_call() -> None:
     import_optional("cv2", extra="train").setNumThreads(1)
 
 
-def _start_worker(worker: int, count: int) -> None:
-    """Run first in every worker process."""
+def _start_worker(remote: bool, worker: int, count: int) -> None:
+    """Run first in every worker process, before the maker is unpickled there."""
     del worker, count
     _one_thread_per_call()
+    if remote:
+        use_gcsfs()
     # Ctrl-C and a cluster's SIGTERM reach the whole process group; only the main process acts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

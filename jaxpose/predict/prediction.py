@@ -31,6 +31,8 @@ class Prediction(NamedTuple):
       image: uint8 [H, W, 3], what was looked at.
       ids: int [N], of persons that are tracked through a video; None for a photo.
       source: path of the photo or video; None where it was given as an array.
+      category: name of what has the joints, for COCO's files.
+      frame: number of a video's frame, from 0; None for a photo.
     """
 
     keypoints: np.ndarray
@@ -43,6 +45,8 @@ class Prediction(NamedTuple):
     image: np.ndarray
     ids: np.ndarray | None = None
     source: str | None = None
+    category: str = "person"
+    frame: int | None = None
 
     def select(self, persons: Sequence[int] | np.ndarray) -> "Prediction":
         """The persons at these places, in this order."""
@@ -57,14 +61,14 @@ class Prediction(NamedTuple):
         )
 
     def draw(self, *, min_confidence: float = MIN_CONFIDENCE) -> np.ndarray:
-        """The image with every person's skeleton, uint8 [H, W, 3].
+        """A copy of the image with every person's skeleton, uint8 [H, W, 3].
 
         Persons who are tracked, and several persons of a photo, are numbered.
 
         Args:
           min_confidence: joints below it are not drawn.
         """
-        image = self.image
+        image = self.image.copy()
         for points, confidence in zip(self.keypoints, self.confidence, strict=True):
             image = draw_skeleton(
                 image,
@@ -85,12 +89,23 @@ class Prediction(NamedTuple):
                 image = draw_number(image, number, shown[shown[:, 1].argmin()])
         return image
 
-    def to_coco(self, *, image_id: int | str = 1, min_confidence: float = MIN_CONFIDENCE) -> list:
-        """The persons as COCO's results, one dict each, best first.
+    def to_coco(
+        self,
+        *,
+        image_id: int | str = 1,
+        category_id: int | str = 1,
+        min_confidence: float = MIN_CONFIDENCE,
+    ) -> list[dict[str, Any]]:
+        """The persons as COCO's results, in their order.
 
         Args:
-          image_id: of the image.
+          image_id: of the image, as the annotation file has it.
+          category_id: likewise, of what has the joints.
           min_confidence: v is 2 from there, else 0.
+
+        Returns:
+          One dict for each person: ``image_id``, ``category_id``, ``keypoints``, ``score``,
+          ``bbox``.
         """
         return [
             {
@@ -98,7 +113,7 @@ class Prediction(NamedTuple):
                     points,
                     confidence,
                     image_id=image_id,
-                    category_id=1,
+                    category_id=category_id,
                     threshold=min_confidence,
                 ),
                 "bbox": box.round(3).tolist(),
@@ -133,8 +148,10 @@ class Prediction(NamedTuple):
             limbs=self.limbs,
             checkpoint="",
             threshold=min_confidence,
+            category=(1, self.category),
         ) as writer:
-            self.add_to(writer, file_name=self.source or file.stem)
+            frame = {} if self.frame is None else {"frame": self.frame}
+            self.add_to(writer, file_name=self.source or file.stem, **frame)
 
     def add_to(self, writer: Any, **entry: Any) -> None:
         """Append the persons to a `coco.CocoWriter` or `coco.ResultWriter`.

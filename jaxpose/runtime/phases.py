@@ -21,6 +21,29 @@ def to_terminal(text: str) -> None:
 
 
 @contextlib.contextmanager
+def repeated(function: Callable[[], bool], *, seconds: float) -> Iterator[None]:
+    """Call a function again and again from another thread while the context lasts.
+
+    Args:
+      function: returns whether it is to be called again.
+      seconds: before the first call and between two.
+    """
+    over = threading.Event()
+
+    def repeat():
+        while not over.wait(seconds) and function():
+            pass
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def phase(text: str, *, log: Callable[[str], None] = to_stderr) -> Iterator[None]:
     """Announce a phase, then report every ``EVERY_SECONDS`` how long it has taken.
 
@@ -33,18 +56,12 @@ def phase(text: str, *, log: Callable[[str], None] = to_stderr) -> Iterator[None
       ...     pass
       loading
     """
-    over = threading.Event()
     start = time.monotonic()
 
-    def repeat():
-        while not over.wait(EVERY_SECONDS):
-            log(f"{text}: {time.monotonic() - start:.0f} s so far")
+    def report() -> bool:
+        log(f"{text}: {time.monotonic() - start:.0f} s so far")
+        return True
 
     log(text)
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
+    with repeated(report, seconds=EVERY_SECONDS):
         yield
-    finally:
-        over.set()
-        thread.join()

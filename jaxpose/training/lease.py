@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from typing import Any
 
 from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
-from jaxpose.runtime.phases import phase
+from jaxpose.runtime.phases import phase, repeated
 
 NAME = ".lease"
 RENEW_SECONDS = 10.0
@@ -48,28 +47,23 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
             f"workdir {folder} cannot be written ({first_line(error)}); check your access to it, "
             "or choose another --workdir"
         ) from error
-    over = threading.Event()
 
-    def renew():
-        while not over.wait(RENEW_SECONDS):
-            try:
-                held = lease.renew()
-            except Exception:  # the store is unreachable, so nobody else can take the lease
-                continue
-            if not held:
-                (lost or _end_process)(
-                    f"another launch has taken over {folder} while this one was suspended or could "
-                    "not reach it; this launch is stopping"
-                )
-                return
+    def renew() -> bool:
+        try:
+            held = lease.renew()
+        except Exception:  # the store is unreachable, so nobody else can take the lease
+            return True
+        if not held:
+            (lost or _end_process)(
+                f"another launch has taken over {folder} while this one was suspended or could "
+                "not reach it; this launch is stopping"
+            )
+        return held
 
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(renew, seconds=RENEW_SECONDS):
+            yield
     finally:
-        over.set()
-        thread.join()
         with contextlib.suppress(Exception):  # it expires by itself
             lease.release()
 

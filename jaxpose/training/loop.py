@@ -21,7 +21,7 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.batches import Batch, example_name, train_batches
 from jaxpose.data.prepared import default_data_dir
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.score_choice import LOSS
+from jaxpose.evaluation.metric_choice import LOSS
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard, unreplicate
 from jaxpose.runtime.phases import phase
@@ -29,8 +29,7 @@ from jaxpose.training.config import augmentation_of, check_config
 from jaxpose.training.metric_log import RunLog
 from jaxpose.training.profiling import StepProfiler
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
-from jaxpose.training.state import empty_sums, evaluation_variables
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import empty_sums, evaluation_variables, make_train_step
 from jaxpose.training.validation import Validator, make_validator
 from jaxpose.training.workdir import prepare_workdir
 
@@ -48,13 +47,13 @@ class TrainResult(NamedTuple):
     Attributes:
       step: number of completed steps.
       num_steps: number of steps of the whole run.
-      score: best validation score; None before the first validation.
+      metric: best validation metric; None before the first validation.
       stopped: why training stopped before the last epoch: "preemption", "max_minutes", or None.
     """
 
     step: int
     num_steps: int
-    score: float | None
+    metric: float | None
     stopped: str | None
 
 
@@ -98,18 +97,18 @@ def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> TrainResult
         for name, keep in (("latest", 2), ("best", 1)):
             managers[name] = store.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(store.finish, managers[name])
-        for note in (*start.notes, f"score: {validator.choice.description}"):
+        for note in (*start.notes, f"metric: {validator.choice.description}"):
             run_log.info(note)
         loop = Loop(run, run_log, managers, start, validator)
         profiler = StepProfiler(folder / "profile", steps=profile_steps if first else 0)
         stack.enter_context(profiler)
         processes.barrier()
         stopped = loop.run_steps(preemption, profiler) if step < run.num_steps else None
-        score = float(unreplicate(loop.state.best_score))
+        best = float(unreplicate(loop.state.best_metric))
         return TrainResult(
             step=loop.step,
             num_steps=run.num_steps,
-            score=score if score > -math.inf else None,
+            metric=best if best > -math.inf else None,
             stopped=stopped,
         )
 
@@ -328,24 +327,24 @@ class Loop:
         self.save()
 
     def validate(self, epoch: int) -> None:
-        """Score the validation rows, update the plateau, and save the variables if they are best.
+        """Evaluate the validation rows, update the plateau, and save the best variables.
 
         If no score is available, the newest variables are saved as the best.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)
-        score = validation.score
-        best = float(unreplicate(self.state.best_score))
-        if not math.isnan(score):  # NaN: no score; the plateau would reduce the learning rate
-            plateau = self.run.plateau_update(unreplicate(self.state.plateau), score)
+        metric = validation.metric
+        best = float(unreplicate(self.state.best_metric))
+        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the rate
+            plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
         metadata = self.metadata()
-        if np.float32(score) > best:  # as the state holds it; never, for NaN
-            best = score
-            self.state = self.state._replace(best_score=replicate(jnp.float32(score)))
-            metadata = metadata._replace(score=score)
-        if metadata.score is not None or not self.validator.choice.score:
-            # Must be complete before the latest checkpoint, which records its score: otherwise a
+        if np.float32(metric) > best:  # as the state holds it; never, for NaN
+            best = metric
+            self.state = self.state._replace(best_metric=replicate(jnp.float32(metric)))
+            metadata = metadata._replace(metric=metric)
+        if metadata.metric is not None or not self.validator.choice.metric:
+            # Must be complete before the latest checkpoint, which records its metric: otherwise a
             # run killed in between would refer to a best checkpoint that does not exist.
             store.save(self.managers["best"], self.step, variables, metadata, wait=True)
         self.log.write(
@@ -353,9 +352,9 @@ class Loop:
             self.step,
             {
                 "epoch": epoch,
-                "score": score,
+                "metric": metric,
                 "best": best,
-                "steered_by": self.validator.choice.score,
+                "steered_by": self.validator.choice.metric,
                 "loss": validation.loss,
                 "losses": validation.losses,
                 "rows": validation.rows_to_json(),
@@ -363,8 +362,8 @@ class Loop:
             },
         )
         parts = [f"epoch {epoch}"]
-        if self.validator.choice.score not in ("", LOSS):
-            parts.append(f"score {score:.2f} (best {best:.2f})")
+        if self.validator.choice.metric not in ("", LOSS):
+            parts.append(f"{self.validator.choice.metric} {metric:.2f} (best {best:.2f})")
         if validation.losses:
             parts.append(f"validation loss {validation.loss:.4f}")
         self.log.progress(self.step, ", ".join(parts))

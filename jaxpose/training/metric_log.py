@@ -16,6 +16,9 @@ from jaxpose.paths import is_remote
 from jaxpose.runtime.progress import progress_bar
 from jaxpose.storage import replace_file
 
+# In records written before 0.1.0. Remove in 1.0.
+_OLD_METRIC = "score"  # old spelling
+
 
 class RunLog:
     """Write one JSON line per record; TensorBoard events are a copy.
@@ -151,6 +154,8 @@ def read_records(path: pathlib.Path) -> list[dict]:
         try:
             record = json.loads(line)
             record["step"] = int(record["step"])
+            if record.get("kind") == "validation" and _OLD_METRIC in record:
+                record["metric"] = record.pop(_OLD_METRIC)
         except (ValueError, KeyError, TypeError):
             if number == len(lines):
                 break

@@ -72,12 +72,12 @@ def make_plateau(
 ) -> Callable[[optax.OptState, float], optax.OptState]:
     """Make Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a function.
 
-    A score counts as an improvement if it exceeds the best one by more than ``min_delta``; after
-    ``patience`` scores in a row without improvement, the scale is multiplied by ``factor``, down to
+    A value counts as an improvement if it exceeds the best one by more than ``min_delta``; after
+    ``patience`` values in a row without improvement, the scale is multiplied by ``factor``, down to
     ``min_scale``. NaN does not count as an improvement.
 
     Returns:
-      ``update(state, score)``: call it once after each validation, first with
+      ``update(state, metric)``: call it once after each validation, first with
       ``initial_plateau()``; it returns the next state, whose ``scale`` multiplies every update of
       the parameters.
     """
@@ -94,12 +94,12 @@ def make_plateau(
         min_scale=min_scale,
     )
 
-    def update(state: optax.OptState, score: float) -> optax.OptState:
-        return transform.update(jnp.zeros(()), state, value=-jnp.float32(score))[1]
+    def update(state: optax.OptState, metric: float) -> optax.OptState:
+        return transform.update(jnp.zeros(()), state, value=-jnp.float32(metric))[1]
 
     return update
 
 
 def initial_plateau() -> optax.OptState:
-    """Return Optax's plateau state before the first score (scale 1), valid for any settings."""
+    """Return Optax's plateau state before the first metric (scale 1), valid for any settings."""
     return optax.contrib.reduce_on_plateau().init(jnp.zeros(()))

@@ -24,7 +24,7 @@ from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
 from jaxpose.training.config import data_rows
-from jaxpose.training.state import TrainState, create_train_state
+from jaxpose.training.step import TrainState, create_train_state
 
 if TYPE_CHECKING:
     import ml_collections
@@ -41,7 +41,7 @@ class Run(NamedTuple):
       rule: crop rule that a checkpoint records.
       rules: crop rule of each training split.
       training: (split, weight) pairs.
-      validation: (split, name of the crop rule, weight in the score) triples.
+      validation: (split, name of the crop rule, weight in the metric) triples.
       steps_per_epoch, num_steps: numbers of global batches.
       schedule: learning rate as a function of the step, without the plateau's scale.
       optimizer: Optax optimizer.
@@ -68,7 +68,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     training, rules = open_training(config)
     validation = open_validation(config)
     if config.report:
-        open_tests(config)  # they are scored at the end of the run; fail early if one is missing
+        open_tests(config)  # they are evaluated at the end of the run; fail early if one is missing
     steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
     num_steps = steps_per_epoch * config.num_epochs
     schedule = optimizer.make_schedule(

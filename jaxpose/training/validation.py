@@ -1,4 +1,4 @@
-"""Scores and losses of a run's validation rows."""
+"""Metrics and losses of a run's validation rows."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,33 +8,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import geometry, losses
-from jaxpose.evaluation import inference, score_choice, scoring
+from jaxpose.evaluation import evaluate, inference, metric_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of, joints_in_crops
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
 
-LOSS_POINTS = 100.0  # score points for a loss of 1, so that the plateau's min_delta suits both
+LOSS_POINTS = 100.0  # metric points for a loss of 1, so that the plateau's min_delta suits both
 
 
 class Validation(NamedTuple):
-    """The scores of a run's validation rows.
+    """The metrics of a run's validation rows.
 
     Attributes:
       rows: results by row name and protocol name.
       losses: by row name, the losses of eqs. 7 and 8 and their weighted sum, "loss"; rows without
         labels are omitted.
-      loss: weighted mean of the losses of the rows that count toward the score; NaN if there are
+      loss: weighted mean of the losses of the rows that count toward the metric; NaN if there are
         none.
-      score: score that selects the best checkpoint: weighted mean of the rows' totals, or -100
+      metric: metric that selects the best checkpoint: weighted mean of the rows' totals, or -100
         times the loss; NaN if there is none.
     """
 
     rows: Mapping[str, Mapping[str, ProtocolResult]]
     losses: Mapping[str, Mapping[str, float]]
     loss: float
-    score: float
+    metric: float
 
     def rows_to_json(self) -> dict[str, Any]:
         """Return the record of each row for metrics.jsonl: totals, columns and joint rates."""
@@ -57,11 +57,11 @@ class Validator(NamedTuple):
     """The validation of a run.
 
     Attributes:
-      choice: which score selects the best checkpoint.
-      validate: function from variables of the run's network to their scores.
+      choice: which metric selects the best checkpoint.
+      validate: function from variables of the run's network to their metrics.
     """
 
-    choice: score_choice.Choice
+    choice: metric_choice.Choice
     validate: Callable[[dict], Validation]
 
 
@@ -70,19 +70,19 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
 
     Args:
       run: from ``open_run``.
-      trained: names of the joints to score.
+      trained: names of the joints to evaluate.
 
     Raises:
-      JaxposeError: a row with a weight cannot be scored by ``config.score``.
+      JaxposeError: a row with a weight cannot be evaluated by ``config.metric``.
     """
     config = run.config
-    names = [scoring.row_name(split, crop) for split, crop, _ in run.validation]
+    names = [evaluate.row_name(split, crop) for split, crop, _ in run.validation]
     weights = {name: row[2] for name, row in zip(names, run.validation, strict=True)}
     sets = [
-        evaluation_set_of(split, run.joints, trained, score=config.score)
+        evaluation_set_of(split, run.joints, trained, metric=config.metric)
         for split, *_ in run.validation
     ]
-    choice = score_choice.choose(config.score, dict(zip(names, sets, strict=True)), weights)
+    choice = metric_choice.choose(config.metric, dict(zip(names, sets, strict=True)), weights)
 
     def mean(values: Mapping[str, float]) -> float:
         total = sum(choice.weights.values())
@@ -103,7 +103,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 rule=rule,
                 workers=config.workers,
             )
-            rows[name] = scoring.score_predictions(predictions, evaluation_set)
+            rows[name] = evaluate.evaluate_predictions(predictions, evaluation_set)
             row_losses[name] = prediction_losses(
                 predictions,
                 evaluation_set,
@@ -111,11 +111,11 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 annotated=split.annotated,
                 probability_weight=config.probability_weight,
             )
-            chosen = rows[name].get(choice.score)
+            chosen = rows[name].get(choice.metric)
             totals[name] = math.nan if chosen is None or chosen.total is None else chosen.total
         loss = mean({name: found.get("loss", math.nan) for name, found in row_losses.items()})
-        score = -LOSS_POINTS * loss if choice.score == score_choice.LOSS else mean(totals)
-        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, score)
+        metric = -LOSS_POINTS * loss if choice.metric == metric_choice.LOSS else mean(totals)
+        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, metric)
 
     return Validator(choice, validate)
 

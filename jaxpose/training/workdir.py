@@ -17,6 +17,7 @@ from jaxpose.training.lease import hold_lease
 # Renamed config fields from before 0.1.0; workdirs that contain them are rejected with a clear
 # error. Remove in 1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
+_RENAMED_FIELDS = {"score": "metric"}  # old spelling, which is read
 MAX_FIELDS = 6  # fields listed in an error
 # Config fields (or sections) that may change when a run is resumed.
 FREE_FIELDS = (
@@ -94,7 +95,8 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
     """Raise an error if the workdir has a different config, otherwise write this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     if path.exists() and _has_checkpoint(path.parent):
-        stored = _read_config(path)
+        read = _read_config(path)
+        stored = {_RENAMED_FIELDS.get(name, name): value for name, value in read.items()}
         old = [name for name in _OLD_FIELDS if name in stored and name not in config]
         if old:
             raise JaxposeError(

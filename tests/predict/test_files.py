@@ -166,6 +166,9 @@ def as_coco(*annotations, names=("a.jpg", "b.jpg")):
     return json.dumps({"images": images, "annotations": entries, "categories": categories})
 
 
+BOXES = ((1, 7), (2, 8), (3, 7))
+
+
 def test_what_is_not_a_person_is_left_out_and_listed(tmp_path):
     one = {"image_id": "im0", "bbox": [1, 2, 30, 40]}
     unusable = [
@@ -236,6 +239,20 @@ def test_coco_entries_of_images_are_handed_out(tmp_path):
     assert found.category == (1, "person") and found.image_ids == ("im0", "im1")
     without = boxes_of(tmp_path, LINES)
     assert without.image("a.jpg") is None and without.category == (1, "")
+
+
+def test_a_photo_has_the_boxes_of_its_entry_whatever_its_frame(tmp_path):
+    """Such as frames of a video that a tool wrote as photos, with their numbers."""
+    content = json.loads(as_coco(*({"image_id": i, "bbox": [n, 2, 30, 40]} for n, i in BOXES)))
+    content["images"] = [
+        {"id": 7, "file_name": "f17.jpg", "frame": 17},
+        {"id": 8, "file_name": "f18.jpg", "frame": 18},
+    ]
+    found = boxes_of(tmp_path, json.dumps(content))
+    assert found.of_photo("f17.jpg").tolist() == [[1, 2, 30, 40], [3, 2, 30, 40]]
+    assert found.image("f17.jpg").id == 7 and found.image("f18.jpg").id == 8
+    assert found.image("f17.jpg", 17).id == 7 and found.image("f17.jpg", 0) is None
+    assert found.of_photo("other.jpg").shape == (0, 4)
 
 
 def test_a_missing_file_of_boxes_is_named(tmp_path):

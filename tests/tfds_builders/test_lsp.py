@@ -1,12 +1,12 @@
 """LSP's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
 from tfds_builders.errors import BuildError
 from tfds_builders.lsp import lsp_dataset_builder
@@ -135,14 +135,4 @@ def test_metadata_name_the_joints(tmp_path):
     assert metadata["annotated"] == [True] * 14
 
 
-if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
-
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
-    def test_tfds_test_case():
-        pass
-
-else:
-
-    class TestTfds(tfds.testing.DatasetBuilderTestCase):
-        DATASET_CLASS = lsp_dataset_builder.Builder
-        SPLITS = SPLITS
+TestTfds = tfds_test_case(lsp_dataset_builder.Builder, SPLITS)

@@ -1,12 +1,11 @@
 """LSPET's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
+from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
 from tfds_builders.errors import BuildError
 from tfds_builders.lspet import lspet_dataset_builder
@@ -111,14 +110,4 @@ def test_without_a_file_the_corrected_labels_cannot_be_built(tmp_path):
         build(tmp_path / "data", config=config)
 
 
-if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
-
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
-    def test_tfds_test_case():
-        pass
-
-else:
-
-    class TestTfds(tfds.testing.DatasetBuilderTestCase):
-        DATASET_CLASS = lspet_dataset_builder.Builder
-        SPLITS = SPLITS
+TestTfds = tfds_test_case(lspet_dataset_builder.Builder, SPLITS)

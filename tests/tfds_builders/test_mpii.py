@@ -1,6 +1,5 @@
 """MPII's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
 
-import importlib.util
 import pathlib
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
 from tfds_builders.errors import BuildError
 from tfds_builders.joints import MPII
@@ -206,14 +206,4 @@ def test_the_list_of_validation_persons_is_whole():
     assert sum(len(numbers) for numbers in persons.values()) == 2958
 
 
-if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
-
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
-    def test_tfds_test_case():
-        pass
-
-else:
-
-    class TestTfds(tfds.testing.DatasetBuilderTestCase):
-        DATASET_CLASS = mpii_dataset_builder.Builder
-        SPLITS = SPLITS
+TestTfds = tfds_test_case(mpii_dataset_builder.Builder, SPLITS)

@@ -151,7 +151,8 @@ def fails(capsys, argv, says):
     assert says in line
 
 
-PHASES = ("loading JAX", "opening", "initializing", "score: ", "reading", "compiling")  # of a start
+# Of a start.
+PHASES = ("loading JAX", "opening", "initializing", "metric: ", "reading", "compiling")
 
 
 # No file may grow beyond so many bytes: what a full disk does.

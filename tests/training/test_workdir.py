@@ -66,6 +66,12 @@ def test_a_workdir_of_an_older_version_is_refused_with_what_to_do(tmp_path):
     assert old.items() <= json.loads((tmp_path / "config.json").read_text()).items()
 
 
+def test_a_config_with_the_metric_under_its_old_name_is_the_same_config(tmp_path):
+    started(tmp_path, score="pck")  # old spelling
+    enter(tmp_path, metric="pck")
+    refused(tmp_path, "metric is 'pck' there and 'loss' here", metric="loss")
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]", ""])
 def test_a_start_that_failed_before_its_first_checkpoint_does_not_refuse_another_config(
     tmp_path, content

@@ -76,11 +76,7 @@ def persons(
         raise BuildError(f"{where}: {error}; is it the release's file?") from error
     for index in range(annolist.size):
         try:
-            name = _image_name(annolist.field(index, "image"))
-            rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
-            count = rectangles.size if rectangles else 0
-            if count > MAX_PERSONS:
-                raise Malformed(f"{count} persons")
+            name, rectangles, count = _image(annolist, index)
             single = _single_persons(separated, index, count)
         except Malformed as error:
             refuse(f"image {index + 1} of {where}: {error}")
@@ -125,11 +121,7 @@ def test_images(release: Array, where: str) -> list[tuple[str, list[list[float] 
 
 def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | None]]:
     try:
-        name = _image_name(annolist.field(index, "image"))
-        rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
-        count = rectangles.size if rectangles else 0
-        if count > MAX_PERSONS:
-            raise Malformed(f"{count} persons")
+        name, rectangles, count = _image(annolist, index)
     except Malformed:
         return "", []
     places = []
@@ -140,6 +132,16 @@ def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | No
             place = None
         places.append(None if place is None else place.tolist())
     return name, places
+
+
+def _image(annolist: Array, index: int) -> tuple[str, Array | None, int]:
+    """Name, rectangles and number of rectangles of an image."""
+    name = _image_name(annolist.field(index, "image"))
+    rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
+    count = rectangles.size if rectangles else 0
+    if count > MAX_PERSONS:
+        raise Malformed(f"{count} persons")
+    return name, rectangles, count
 
 
 def _lists(release: Array) -> tuple[Array, np.ndarray, Array | None]:

@@ -144,9 +144,8 @@ def onnx(variables: dict, metadata: CheckpointMetadata, folder: pathlib.Path) ->
         ours, theirs = contest.medians(calls).values()
         print(f"{count:>5}  {ours:>10.1f}  {theirs:>15.1f}  {ours / theirs:>14.2f}", flush=True)
     estimator = PoseEstimator(variables, metadata)
-    print(
-        f"\n{'input':>6}  {'jaxpose images/s':>16}  {'ONNX Runtime images/s':>21}  {'jaxpose / ONNX':>14}"
-    )
+    heads = ("jaxpose images/s", "ONNX Runtime images/s", "jaxpose / ONNX")
+    print(f"\n{'input':>6}  {'  '.join(heads)}")
     for name, read in sources(folder).items():
         ours, theirs = images_per_second(
             read,

@@ -1,4 +1,4 @@
-"""MPII: the paper's Table 5 network (section 4.1), scored by PCKh on the validation people.
+"""MPII: the paper's Table 5 network (section 4.1), evaluated by PCKh on the validation people.
 
     python -m tfds_builders mpii/crops --source PATH
     python -m tfds_builders mpii/full --source PATH

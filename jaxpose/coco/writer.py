@@ -313,6 +313,7 @@ class CocoWriter(_Writer):
         separator = ",\n  " if self._num_images else "\n  "
         self._num_images += 1
         width, height = image.size
+        entry: dict[str, int | float | str]
         entry = {"id": image_id, "file_name": image.file_name, "width": width, "height": height}
         of_frame = {"frame": image.frame, "time": image.time}
         entry |= {name: value for name, value in of_frame.items() if value is not None}

@@ -145,7 +145,7 @@ class Loop:
       log: the run log; active only on process 0.
       managers: checkpoint managers of the folders "latest" and "best".
       start: initial or restored state.
-      validator: scores the validation rows.
+      validator: evaluates the validation rows.
     """
 
     def __init__(
@@ -329,7 +329,7 @@ class Loop:
     def validate(self, epoch: int) -> None:
         """Evaluate the validation rows, update the plateau, and save the best variables.
 
-        If no score is available, the newest variables are saved as the best.
+        If there is no metric, the newest variables are saved as the best.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)

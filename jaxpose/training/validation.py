@@ -58,7 +58,7 @@ class Validator(NamedTuple):
 
     Attributes:
       choice: which metric selects the best checkpoint.
-      validate: function from variables of the run's network to their metrics.
+      validate: function from variables of the run's network to the rows' metrics.
     """
 
     choice: metric_choice.Choice
@@ -66,7 +66,7 @@ class Validator(NamedTuple):
 
 
 def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
-    """Read the annotations of a run's validation rows and choose the score.
+    """Read the annotations of a run's validation rows and choose the metric.
 
     Args:
       run: from ``open_run``.

@@ -68,7 +68,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
 
     known = truth.labeled[:, places] & (places >= 0)
     for index in np.flatnonzero((truth.head_size > 0) & known.any(axis=1)).tolist():
-        decoded = decode_image(split.source[index]["image"])
+        decoded = decode_image(prepared.read_example(split, index)["image"])
         if decoded is None:
             continue
         crop = joints_crop(estimator, truth.example(index))

@@ -103,7 +103,7 @@ def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
         example["labeled"] = np.zeros(4, bool)
     found = calibrate.gather(small_estimator.estimator(), split)
     assert len(found.correct) == 24 and found.known.any(axis=1).all()
-    assert {b"im0003.png", b"im0004.png"}.isdisjoint(found.groups.tolist())
+    assert {"im0003.png", "im0004.png"}.isdisjoint(found.groups.tolist())
 
 
 def test_the_report_has_the_statistics_of_both_columns(monkeypatch):

@@ -16,6 +16,7 @@ from jaxpose.paths import local_path
 from jaxpose.storage import written_file
 
 JPEG_QUALITY = 92
+WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the images that are written
 MAX_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
 ORIENTATION = 0x0112  # EXIF's tag
 HEIC_BRANDS = frozenset(

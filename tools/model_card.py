@@ -101,9 +101,9 @@ def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
     return "\n".join(lines)
 
 
-def confidence_text(predictions: inference.Predictions) -> str:
+def presence_text(predictions: inference.Predictions) -> str:
     """ROC area of the presence as a predictor of "labeled in the crop", and its reliability."""
-    probability, present = predictions.confidence[-1], predictions.in_crop
+    probability, present = predictions.presence[-1], predictions.in_crop
     known = np.ones_like(present)
     area = probabilities.pooled_roc_area(probability, present, known)
     low, high = probabilities.roc_interval(probability, present, known)
@@ -185,7 +185,7 @@ def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) ->
         f"MPII, {len(people.source)} validation people, "
         "crop by the box of the ground-truth joints, PCKh@0.5:",
         evaluated_rows("mpii-pckh", [("", labeled(network, people, mpii))]),
-        confidence_text(mpii),
+        presence_text(mpii),
         empty_text(path, no_person),
     ]
     return "\n\n".join(parts)

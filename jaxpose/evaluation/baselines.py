@@ -57,13 +57,13 @@ def constant_predictions(
       rule: of the crops.
 
     Returns:
-      One block's predictions, all joints with confidence 1.
+      One block's predictions, all joints with presence 1.
     """
     found = joints_in_crops(evaluation_set, rule)
     poses = np.broadcast_to(pose, found.points.shape)
     return Predictions(
         keypoints=geometry.apply_affine(found.to_image, poses)[None],
-        confidence=np.ones((1, *found.labeled.shape), np.float32),
+        presence=np.ones((1, *found.labeled.shape), np.float32),
         in_crop=found.inside,
         readable=np.ones(len(found.crops), bool),
     )

@@ -202,17 +202,17 @@ def coco_results(
     order = joint_index(joints, truth_joints)
     known = joint_index(trained, truth_joints) >= 0
     keypoints = predictions.keypoints[-1][:, order]
-    confidence = predictions.confidence[-1][:, order]
+    presence = predictions.presence[-1][:, order]
     entries = []
     for person, image_id in enumerate(truth.image_id.tolist()):
         entry = coco.result_entry(
             np.where(known[:, None], keypoints[person], coco.HALF_PIXEL),
-            np.where(known, confidence[person], 0),
+            np.where(known, presence[person], 0),
             image_id=int(image_id) if str(image_id).isdecimal() else image_id,
             category_id=category_id,
             threshold=PRESENCE_THRESHOLD,
         )
-        entry["score"] = round(float(confidence[person, known].mean()), 6) if known.any() else 0.0
+        entry["score"] = round(float(presence[person, known].mean()), 6) if known.any() else 0.0
         entries.append(entry)
     return entries
 
@@ -274,8 +274,8 @@ def evaluate_predictions(
     results = {}
     for protocol in chosen:
         if protocol is oks.OKS_AP:
-            keypoints, confidence = predictions.keypoints[block], predictions.confidence[block]
-            results[protocol.name] = oks.oks_ap(keypoints, confidence, evaluation_set)
+            keypoints, presence = predictions.keypoints[block], predictions.presence[block]
+            results[protocol.name] = oks.oks_ap(keypoints, presence, evaluation_set)
         else:
             results[protocol.name] = metrics.evaluate(protocol, labeled)
     return results

@@ -35,14 +35,14 @@ class Predictions(NamedTuple):
 
     Attributes:
       keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored image.
-      confidence: float32 [K, N, J], probability that the joint is in the crop.
+      presence: float32 [K, N, J], the paper's joint probability: that the joint is in the crop.
       in_crop: bool [N, J], labeled and inside the (first) crop.
       readable: bool [N], the image decoded.
       decodings: keypoints, as above, by other ways to decode the same maps; empty unless asked for.
     """
 
     keypoints: np.ndarray
-    confidence: np.ndarray
+    presence: np.ndarray
     in_crop: np.ndarray
     readable: np.ndarray
     decodings: Mapping[str, np.ndarray] = MappingProxyType({})
@@ -190,8 +190,8 @@ def predict_split(
     variables = replicate(variables)
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     persons = len(split.source)
-    confidence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
-    keypoints = np.zeros((1 + len(others), *confidence.shape, 2))
+    presence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
+    keypoints = np.zeros((1 + len(others), *presence.shape, 2))
     linear = np.zeros((persons, 2, 2))  # of the maps from crops to images
     in_crop = np.zeros((persons, len(joints)), np.int32)
     readable = np.zeros(persons, np.int32)
@@ -217,20 +217,20 @@ def predict_split(
             found = found[:, :, kept]
             matrix = np.broadcast_to(batch.crop_to_image[kept], (*found.shape[:3], 2, 3))
             keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
-            confidence[:, index] += probability[:, kept] / num_crops
+            presence[:, index] += probability[:, kept] / num_crops
             linear[index] += batch.crop_to_image[kept, :, :2] / num_crops
             if number == 0:
                 in_crop[index] = batch.labeled[kept]
                 readable[index] = batch.readable[kept]
-    keypoints, confidence, linear, in_crop, readable = (
-        processes.sum_over_processes(x) for x in (keypoints, confidence, linear, in_crop, readable)
+    keypoints, presence, linear, in_crop, readable = (
+        processes.sum_over_processes(x) for x in (keypoints, presence, linear, in_crop, readable)
     )
     found = dict(zip(others, keypoints[1:], strict=True))
     if PARTS_ALONE in found:
         found[WITHOUT_OFFSET] = remove_offsets(found[PARTS_ALONE], keypoints[0], linear)
     return Predictions(
         keypoints=keypoints[0],
-        confidence=confidence,
+        presence=presence,
         in_crop=in_crop > 0,
         readable=readable > 0,
         decodings=found,

@@ -71,7 +71,7 @@ def installed() -> bool:
 
 
 def oks_ap(
-    keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
+    keypoints: np.ndarray, presence: np.ndarray, evaluation_set: EvaluationSet
 ) -> ProtocolResult:
     """Evaluate the predictions for a split by OKS-AP.
 
@@ -79,7 +79,7 @@ def oks_ap(
 
     Args:
       keypoints: [N, J, 2] (x, y) of the network's joints, in pixels of the stored images.
-      confidence: [N, J]; a prediction's score is the mean over the trained joints.
+      presence: [N, J]; a prediction's score is the mean over the trained joints.
       evaluation_set: the N persons, with ``area`` and ``image_id``, and the sigmas of their joints.
 
     Returns:
@@ -93,7 +93,7 @@ def oks_ap(
         raise JaxposeError(
             f"oks-ap needs {missing}, which the data set does not have; choose another metric"
         )
-    entries = coco_entries(keypoints, confidence, evaluation_set)
+    entries = coco_entries(keypoints, presence, evaluation_set)
     stats = np.full(len(COLUMNS) + 1, -1.0)
     if entries.results:
         stats = _stats(entries, _trained(evaluation_set)[1])
@@ -116,13 +116,13 @@ def oks_ap(
 
 
 def coco_entries(
-    keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
+    keypoints: np.ndarray, presence: np.ndarray, evaluation_set: EvaluationSet
 ) -> Entries:
     """Truth and predictions of a split in COCO's format, images and persons numbered from 1.
 
     Args:
       keypoints: [N, J, 2], (x, y) in pixels of the stored images, continuous.
-      confidence: [N, J]; a person's mean is its score.
+      presence: [N, J]; a person's mean is its score.
       evaluation_set: of the N persons.
     """
     kept, _ = _trained(evaluation_set)
@@ -142,7 +142,7 @@ def coco_entries(
         found = np.column_stack(
             [keypoints[person, in_network] - HALF_PIXEL, np.full(len(in_network), 2)]
         )
-        score = float(confidence[person, in_network].mean())
+        score = float(presence[person, in_network].mean())
         results.append({**image, "keypoints": found.ravel().tolist(), "score": score})
     for entry in evaluation_set.ignored:
         without = [0.0] * (3 * len(evaluation_set.truth_joints))

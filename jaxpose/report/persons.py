@@ -95,7 +95,7 @@ def _predict_persons(
     found = np.stack([view.maps.keypoints for view in views])
     predictions = inference.Predictions(
         keypoints=geometry.apply_affine(places.to_image, found)[None],
-        confidence=np.stack([view.maps.confidence for view in views])[None],
+        presence=np.stack([view.maps.confidence for view in views])[None],
         in_crop=places.inside,
         readable=np.ones(len(views), bool),
     )

@@ -152,7 +152,7 @@ def prediction_losses(
         jnp.asarray(found, jnp.float32), jnp.where(labeled[..., None], places.points, 0.0)
     )
     smallest = float(np.finfo(np.float32).eps)  # resolution of float32 probabilities near 1
-    sure = np.clip(predictions.confidence.astype(np.float64), smallest, 1 - smallest)
+    sure = np.clip(predictions.presence.astype(np.float64), smallest, 1 - smallest)
     entropy = losses.probability_loss(jnp.asarray(np.log(sure / (1 - sure)), jnp.float32), labeled)
     coordinate = float(losses.masked_mean(distance, jnp.asarray(labeled)))
     probability = float(losses.masked_mean(entropy, jnp.asarray(known)))

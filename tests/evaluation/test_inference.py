@@ -70,7 +70,7 @@ def truth_in_network_order(split=PEOPLE):
 
 
 def test_every_person_is_answered_in_pixels_of_the_image(plain):
-    assert plain.keypoints.shape == (2, 11, 4, 2) and plain.confidence.shape == (2, 11, 4)
+    assert plain.keypoints.shape == (2, 11, 4, 2) and plain.presence.shape == (2, 11, 4)
     np.testing.assert_allclose(plain.keypoints[-1, :, :3], truth_in_network_order(), atol=0.3)
     assert plain.readable.all()
 
@@ -83,7 +83,7 @@ def test_blocks_are_kept_apart(plain):
 
 
 def test_confidence_is_a_probability(plain):
-    np.testing.assert_allclose(plain.confidence[1], np.tile([0.5, 1, 0, 0.5], (11, 1)), atol=1e-6)
+    np.testing.assert_allclose(plain.presence[1], np.tile([0.5, 1, 0, 0.5], (11, 1)), atol=1e-6)
 
 
 def test_labeled_and_in_the_crop(plain):
@@ -170,7 +170,7 @@ def test_several_crops_are_averaged_in_pixels(plain):
     several = predict(num_crops=3)
     np.testing.assert_allclose(several.keypoints[1], plain.keypoints[1], atol=0.3)
     assert not np.array_equal(several.keypoints, plain.keypoints)
-    np.testing.assert_allclose(several.confidence, plain.confidence, atol=1e-6)
+    np.testing.assert_allclose(several.presence, plain.presence, atol=1e-6)
 
 
 def test_of_several_crops_the_first_decides_what_is_in_the_crop():
@@ -250,7 +250,7 @@ def test_the_mean_pose_is_put_into_every_crop():
     corner = truth.center - 1.1 * truth.scale[:, None] / 2
     expected = corner[:, None] + pose * 1.1 * truth.scale[:, None, None]
     np.testing.assert_allclose(found.keypoints, expected[None], rtol=1e-5, atol=1e-4)
-    assert found.confidence.shape == (1, 11, 4)
+    assert found.presence.shape == (1, 11, 4)
 
 
 @pytest.mark.parametrize("enlargement", [1.1, 0.3])

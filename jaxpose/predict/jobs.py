@@ -90,6 +90,8 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
     for job in plan.jobs:
         if job.out and job.out.resolve() in given:
             raise JaxposeError(f"{job.out} is an input and would be overwritten; give another -o")
+    if plan.json and plan.json.is_dir():
+        raise JaxposeError(f"{plan.json} is a folder, not the file of keypoints; give another -o")
     return plan
 
 

@@ -1,9 +1,9 @@
 """Train or evaluate a network: `python launch.py --config=configs/X.py[:PRESET] --workdir=DIR`.
 
 Re-running the command resumes the run. `--config.FIELD=VALUE` overrides a field. After training, or
-with `--mode=eval` alone, a checkpoint is evaluated on the config's test rows and written up as
-WORKDIR/report.html. On a cluster start one process per host (or device) with the same command; see
-docs/clusters.md.
+with `--mode=eval` only, a checkpoint is evaluated on the config's test rows, and the results are
+written to WORKDIR/report.html. On a cluster, start one process per host (or device) with the same
+command; see docs/clusters.md.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from jaxpose.runtime.phases import phase
 
 
 def run(values) -> None:
-    """Train or evaluate as the flags say."""
+    """Train or evaluate, depending on the flags."""
     if values.help:
         print(f"{__doc__}\n{values.module_help('launch')}")
         return
@@ -51,7 +51,7 @@ def run(values) -> None:
 
 
 def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
-    """Evaluate the test rows, print their tables, write the page."""
+    """Evaluate the test rows, print their tables, write the report."""
     import jax
 
     from jaxpose import report
@@ -73,7 +73,7 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     interrupted = "interrupted; re-run the command to resume from the last checkpoint"
     return run_command(lambda: run(parse(argv)), interrupted=interrupted)
 

@@ -1,22 +1,23 @@
-"""How fast prediction is: one photo against the bare network, a video of 720p, the first call.
+"""Speed of prediction: one photo relative to the bare network, a 720p video, the first call.
 
     python -m benchmarks.predict latency [--checkpoint PATH]
     python -m benchmarks.predict video [--checkpoint PATH]
     python -m benchmarks.predict start [--checkpoint PATH]
     python -m benchmarks.predict onnx [--checkpoint PATH]
 
-latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, over a call of the
-jitted network alone, after the first call.
-video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames a second, drawn on
-the spot: frames a second of the whole command, and the process's memory while it runs.
-start: `jaxpose predict` from the shell on one photo, twice; the second finds its programs compiled.
+latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, relative to a call
+of the jitted network only, after the first call.
+video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames per second, generated
+for the benchmark: frames per second of the whole command, and the process's memory while it runs.
+start: `jaxpose predict` from the shell on one photo, twice; the second call uses the compilation
+cache.
 onnx: against ONNX Runtime on our own ONNX export, two threads each: the estimator's program on 1, 8
-and 32 crops, then a folder of photos and a video of 1280x720 with two boxes an image, which both
-read, decode and crop with the same functions. Keypoints are compared before anything is timed.
-Needs the extra `onnx`.
+and 32 crops, then a folder of photos and a video of 1280x720 with two boxes per image, which both
+read, decode and crop with the same functions. Keypoints are compared before the timing. Needs the
+extra `onnx`.
 
-Without a checkpoint the network is an untrained one, which costs the same: the paper's, for video
-one of the small preset's size.
+Without a checkpoint, an untrained network with the same cost is used: the paper's, for video one of
+the small preset's size.
 """
 
 import argparse
@@ -55,12 +56,12 @@ IMAGES = 24  # photos of the folder, and frames of the video, that ONNX Runtime 
 
 
 def network(path: str | None, *, image_size: int, **size) -> tuple[dict, CheckpointMetadata]:
-    """Variables and metadata of a checkpoint, or of an untrained network of that size."""
+    """Return variables and metadata of a checkpoint, or of an untrained network of that size."""
     if path is not None:
         return store.load(path)[:2]
     arguments = {"num_joints": 16, "num_context_maps": 2, **size}
     variables = initial_variables(PoseNet(**arguments), 0)
-    # Sharper maps than fresh ones, so that the joints are not all in the middle of the crop.
+    # Sharpen the untrained maps, so that the joints are not all in the middle of the crop.
     variables["params"][f"block{size['num_blocks']}_b"]["heatmaps"] *= 100.0
     metadata = CheckpointMetadata(
         network=arguments,
@@ -76,7 +77,7 @@ def network(path: str | None, *, image_size: int, **size) -> tuple[dict, Checkpo
 
 
 def draw_image(i: int = 0) -> np.ndarray:
-    """Soft noise with an upright figure that walks to the right; uint8 [720, 1280, 3]."""
+    """Draw soft noise with an upright figure that walks to the right; uint8 [720, 1280, 3]."""
     noise = np.random.default_rng(0).integers(90, 170, (45, 80, 3), np.uint8)
     image = np.array(Image.fromarray(noise).resize(SIZE, Image.BICUBIC))
     x = 200 + 3 * i
@@ -88,7 +89,7 @@ def draw_image(i: int = 0) -> np.ndarray:
 
 
 def median_seconds(*functions: Callable[[], object]) -> list[float]:
-    """Of each function, called in turns, so that a slow minute of the machine slows all."""
+    """Return the median seconds of each function; calls are interleaved to share slow periods."""
     for function in functions:
         function()
     seconds = [[] for _ in functions]
@@ -205,7 +206,7 @@ def shell(*arguments: str | pathlib.Path) -> subprocess.Popen:
 
 
 def memory(process: subprocess.Popen) -> float:
-    """Resident megabytes of a process."""
+    """Return the resident megabytes of a process."""
     pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
@@ -229,11 +230,11 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     seconds = time.perf_counter() - start
     with VideoReader(target) as reader:
         frames = sum(1 for _ in reader.frames())
-        print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} a second")
-    print(f"{frames / seconds:.1f} frames a second, {seconds:.1f} s from the shell")
+        print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} frames/s")
+    print(f"{frames / seconds:.1f} frames/s, {seconds:.1f} s from the shell")
     eighths = np.array_split(memories, 8)[3:7]  # after compilation, before the process ends
     means = ", ".join(f"{part.mean():.0f}" for part in eighths)
-    print(f"memory, eighths 4 to 7 of the time: {means} MB")
+    print(f"mean memory in the 4th to 7th eighth of the run: {means} MB")
 
 
 def start(path: pathlib.Path, folder: pathlib.Path) -> None:
@@ -247,7 +248,7 @@ def start(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict")
     parser.add_argument("what", choices=("latency", "video", "start", "onnx"))
     parser.add_argument("--checkpoint")

@@ -6,9 +6,9 @@ r"""COCO's people with their 17 joints, in square crops around the ground-truth 
     python launch.py --config=configs/coco.py:small --workdir=runs/coco
     python launch.py --config=configs/coco.py:small --workdir=runs/coco --mode=eval
 
-COCO is the folder that holds train2017, val2017 and annotations, as downloaded. OKS-AP steers the
-run; it needs the extra coco (pycocotools). The boxes are the annotations': the AP tells how well
-persons are posed whose box is known, and is higher than with the boxes of a detector.
+COCO is the folder that contains train2017, val2017 and annotations, as downloaded. OKS-AP selects
+the best checkpoint and needs the extra `coco` (pycocotools). Boxes come from the annotations, so
+the AP measures the pose given a correct box and is higher than with a detector's boxes.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -23,7 +23,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
-    """The config of a preset: "small" or "full"."""
+    """Return the config of a preset: "small" or "full"."""
     config = common.get_config()
     config.data = (("coco/person", 1.0),)
     config.validation = (("coco/person", "validation", "box", 1.0),)
@@ -33,7 +33,7 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
     config.metric = "oks-ap"
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), shift=0.06)
     common.use_adam(config, warmup_epochs=0.2)
-    config.plateau.patience = 1000  # the cosine alone
+    config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.probability_weight = 0.05
     config.log_every_steps = 100
     config.eval.batch_size = 64

@@ -1,15 +1,15 @@
-r"""Your own images and joints, from an annotation file in COCO's format (docs/own_data.md).
+r"""Train on your own images and joints, from a file in COCO's format (docs/own_data.md).
 
     python -m tfds_builders coco --source ANNOTATIONS.json --images DIR --name own --holdout 0.2
     python launch.py --config=configs/own.py:small --workdir=runs/own
 
-Joints, skeleton and flip pairs are those of the data set. It is `coco/own`, or `coco/NAME` with
-`configs/own.py:small:NAME`. The split "validation" steers the run, and the report evaluates it too;
-give --config.test for another one. Crops are squares around the boxes of the annotations.
+Joints, skeleton and flip pairs are those of the data set, which is `coco/own`, or `coco/NAME` with
+`configs/own.py:small:NAME`. The metric of the split "validation" selects the best checkpoint, and
+the report evaluates this split, too; set --config.test to evaluate another split. Crops are squares
+around the boxes of the annotations.
 
-The preset small starts from the network that ships with jaxpose and matches joints by name, which
-is the best start for data of up to a few thousand objects. --config.init_from= starts from random
-weights.
+The preset small starts from the network that comes with jaxpose, with joints matched by name, which
+is recommended for up to a few thousand objects. --config.init_from= starts from random weights.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -23,7 +23,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "small") -> ml_collections.ConfigDict:
-    """The config of a preset: "small" or "medium", perhaps with ":NAME" behind."""
+    """Return the config of a preset: "small" or "medium", optionally followed by ":NAME"."""
     size, _, name = preset.partition(":")
     name = f"coco/{name or 'own'}"
     config = common.get_config()
@@ -38,7 +38,7 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
     common.use_adam(config, warmup_epochs=1.0)
-    config.plateau.patience = 1000  # the cosine alone
+    config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.ema = 0.99
     config.batch_size = 8
     config.num_epochs = 60

@@ -131,7 +131,7 @@ def test_a_config_file_that_does_not_compile_shows_the_line(capsys, tmp_path):
 def test_a_config_file_without_get_config_is_a_line(capsys, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "config_config", raising=False)  # loaded into it again
     status, _, said = launch_file(tmp_path, capsys, "")
-    assert status == 2 and said.startswith("error: the file of --config has no function get_config")
+    assert status == 2 and said.startswith("error: the --config file does not define get_config()")
 
 
 def test_stdout_escapes_names_that_its_encoding_lacks(tmp_path):

@@ -1,4 +1,4 @@
-"""``jaxpose score PROTOCOL FILE.npz``: a file of predictions by a protocol of the paper."""
+"""``jaxpose score PROTOCOL FILE.npz``: score a file of predictions by a protocol of the paper."""
 
 import json
 import os
@@ -12,17 +12,19 @@ def add(commands) -> None:
         "score",
         help="evaluate predictions by a protocol of the paper",
         description="Evaluates the predictions in an .npz file and prints the paper's columns.",
-        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labeled, for MPII "
-        "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
+        epilog="FILE.npz contains the arrays prediction [persons, joints, 2], ground_truth, "
+        "labeled, joint_names (and prediction_joint_names if the prediction's joints differ), and, "
+        "for MPII, head_size.",
     )
     parser.add_argument("protocol", metavar="PROTOCOL", help="mpii-pckh, lsp-pck or lsp-pcp")
-    parser.add_argument("file", metavar="FILE.npz", type=local_path)
-    parser.add_argument("--json", action="store_true", help="every rate and count as JSON")
+    parser.add_argument("file", metavar="FILE.npz", type=local_path, help="file of predictions")
+    parser.add_argument("--json", action="store_true", help="print all rates and counts as JSON")
     parser.add_argument("--paper", action="store_true", help="add the rows of the paper's tables")
     parser.add_argument(
         "--separated",
         action="store_true",
-        help="only the persons that the array separated marks: MPII's single-person subset",
+        help="evaluate only persons for which the array 'separated' is true: MPII's single-person "
+        "subset",
     )
     parser.set_defaults(run=run)
 

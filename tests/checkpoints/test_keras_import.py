@@ -352,7 +352,7 @@ def test_the_command_says_what_it_found_and_where_it_is(tmp_path, capsys):
     command = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "out")]
     assert cli.main([*command, "--joints", "right_wrist,left_wrist"]) == 0
     printed = capsys.readouterr().out
-    assert "1 blocks, 2 joints, 1 context maps a joint, width 18" in printed
+    assert "1 blocks, 2 joints, 1 context maps per joint, width 18" in printed
     assert "right_wrist, left_wrist" in printed and str(tmp_path / "out") in printed
 
 
@@ -373,7 +373,7 @@ def test_the_papers_network_converts(tmp_path):
         env=os.environ | {"PYTHONPATH": root},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "8 blocks, 16 joints, 2 context maps a joint, width 576" in result.stdout
+    assert "8 blocks, 16 joints, 2 context maps per joint, width 576" in result.stdout
     variables, _, _ = store.load(tmp_path / "out")
     counts = [sum(x.size for x in jax.tree.leaves(variables[c])) for c in ("params", "batch_stats")]
     assert counts == [14_669_952, 76_608]

@@ -124,7 +124,7 @@ def test_observer_centric_joints_of_other_images_are_refused(tmp_path):
     draw_dummy_data.draw_lsp(tmp_path / "release")
     joints = np.zeros((3, 14, 1001))
     (tmp_path / "release/lsp-joints-OC.mat").write_bytes(draw_dummy_data.mat({"joints": joints}))
-    with pytest.raises(BuildError, match="does not hold the same points"):
+    with pytest.raises(BuildError, match="does not contain the same points"):
         build(tmp_path / "data", "observer_centric", tmp_path / "release")
 
 

@@ -89,9 +89,9 @@ def test_corrections_change_training_labels_and_nothing_else(tmp_path, prepared)
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg: not for training"),
-        ("im00001.jpg\ttail\t\t\t1\t2\tfilled\n", "is not a file of tools.correct_labels"),
-        ("im00001.jpg\n", "is not a file of tools.correct_labels"),
+        ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg, which is not a training image"),
+        ("im00001.jpg\ttail\t\t\t1\t2\tfilled\n", "was not written by tools.correct_labels"),
+        ("im00001.jpg\n", "was not written by tools.correct_labels"),
         (None, "cannot be read"),
     ],
 )
@@ -106,7 +106,7 @@ def test_corrections_of_another_form_are_refused(tmp_path, line, says):
 
 def test_without_a_file_the_corrected_labels_cannot_be_built(tmp_path):
     config = lspet_dataset_builder.CORRECTED
-    with pytest.raises(BuildError, match="give the corrections"):
+    with pytest.raises(BuildError, match="needs --corrections FILE"):
         build(tmp_path / "data", config=config)
 
 

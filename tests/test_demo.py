@@ -72,7 +72,7 @@ def started(checkpoint, **options):
     try:
         assert process.stdout.readline() == f"checkpoint: {checkpoint}\n"
         line = process.stdout.readline()
-        says = r"open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n"
+        says = r"open (http://127\.0\.0\.1:\d+/) in a browser; press Ctrl-C to stop\n"
         yield process, re.fullmatch(says, line)[1]
     finally:
         process.kill()

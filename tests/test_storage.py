@@ -26,7 +26,7 @@ def test_an_address_without_its_library_names_the_extra(monkeypatch):
 
 
 def test_other_addresses_are_refused_with_the_reason():
-    with pytest.raises(JaxposeError, match="^workdir s3://b/x is an address, .* Orbax and array_r"):
+    with pytest.raises(JaxposeError, match="^workdir s3://b/x is a URL, .* Orbax and array_r"):
         open_path("s3://b/x", "workdir")
 
 

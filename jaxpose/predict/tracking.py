@@ -103,6 +103,7 @@ def follow(
     *,
     smooth: float | None = None,
     max_persons: int | None = None,
+    min_score: float | None = None,
     **options: Any,
 ) -> tuple[Tracks, Prediction]:
     """The next frame of a video.
@@ -115,6 +116,7 @@ def follow(
       smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       max_persons: the most persons that are tracked at once.
+      min_score: of a lower score a person counts as not seen; None: 0.45.
       options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.
 
     Returns:
@@ -128,10 +130,11 @@ def follow(
     if tracks.given:
         return _follow_given(estimator, found, tracks, time, smooth, options)
     persons, found = _without_duplicates(list(tracks.persons), found)
-    seen = found.scores >= search.MIN_SCORE
+    seen = found.scores >= (search.MIN_SCORE if min_score is None else min_score)
     newly_lost = any(not s and not t.missing for s, t in zip(seen, persons, strict=True))
     if not seen.any() or newly_lost or tracks.age % SEARCH_INTERVAL == 0:
-        detected = estimator.predict(frame, detector=detector, max_persons=max_persons, **options)
+        limits = {"max_persons": max_persons, "min_score": min_score}
+        detected = estimator.predict(frame, detector=detector, **limits, **options)
         persons, found, seen, last_id = _matched(
             persons, found, seen, detected, tracks.last_id, max_persons
         )

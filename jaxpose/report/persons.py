@@ -8,7 +8,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints.store import Network
 from jaxpose.data.images import decode as decode_image
 from jaxpose.data.prepared import PreparedSplit
-from jaxpose.evaluation import inference, protocols, scoring
+from jaxpose.evaluation import evaluate, inference, metrics, protocols
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.predict import PoseEstimator, panels
@@ -37,7 +37,7 @@ class ShownPerson(NamedTuple):
     counted: int
 
 
-def person_sections(network: Network, row: scoring.RowEvaluation, *, seed: int) -> list[Section]:
+def person_sections(network: Network, row: evaluate.RowEvaluation, *, seed: int) -> list[Section]:
     """The page's images of some persons of a test row.
 
     Args:
@@ -60,7 +60,7 @@ def person_sections(network: Network, row: scoring.RowEvaluation, *, seed: int) 
     return sections
 
 
-def _counting_protocol(row: scoring.RowEvaluation) -> protocols.Protocol | None:
+def _counting_protocol(row: evaluate.RowEvaluation) -> protocols.Protocol | None:
     """The row's protocol, or the first by which single joints are right or wrong."""
     candidates = [row.protocol, *(result.protocol for result in row.results.values())]
     return next((found for found in candidates if found and found.thresholds), None)
@@ -80,7 +80,7 @@ def _choose(split: PreparedSplit, seed: int) -> dict[int, np.ndarray]:
 
 def _predict_persons(
     estimator: PoseEstimator,
-    row: scoring.RowEvaluation,
+    row: evaluate.RowEvaluation,
     images: dict[int, np.ndarray],
     protocol: protocols.Protocol | None,
 ) -> list[ShownPerson]:
@@ -99,7 +99,7 @@ def _predict_persons(
         in_crop=places.inside,
         readable=np.ones(len(views), bool),
     )
-    counts = _counts(scoring.labeled_predictions(predictions, chosen), protocol)
+    counts = _counts(evaluate.labeled_predictions(predictions, chosen), protocol)
     points = SIZE * np.where(places.labeled[..., None], places.points, np.nan)
     names = truth.image_name.tolist()
     return [
@@ -117,7 +117,7 @@ def _counts(
     at = protocol.thresholds.index(protocol.threshold)
     found = []
     for i in range(len(predictions.prediction)):
-        counts = protocols.score(protocol, select_persons(predictions, slice(i, i + 1)))
+        counts = metrics.count(protocol, select_persons(predictions, slice(i, i + 1)))
         found.append((int(counts.correct[at].sum()), int(counts.counted.sum())))
     return found
 
@@ -127,7 +127,7 @@ def _person_section(
 ) -> Section:
     panels_of_persons = []
     for name, view, truth, right, counted in persons:
-        found = "not scored"
+        found = "not evaluated"
         if protocol is not None:
             found = f"{right} of {counted} {protocol.part_kind}s right"
         images = (

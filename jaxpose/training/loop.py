@@ -145,7 +145,7 @@ class Loop:
       log: the run log; active only on process 0.
       managers: checkpoint managers of the folders "latest" and "best".
       start: initial or restored state.
-      validator: scores the validation rows.
+      validator: evaluates the validation rows.
     """
 
     def __init__(
@@ -329,13 +329,13 @@ class Loop:
     def validate(self, epoch: int) -> None:
         """Evaluate the validation rows, update the plateau, and save the best variables.
 
-        If no score is available, the newest variables are saved as the best.
+        If no metric is available, the newest variables are saved as the best.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)
         metric = validation.metric
         best = float(unreplicate(self.state.best_metric))
-        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the rate
+        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the learning rate
             plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
         metadata = self.metadata()

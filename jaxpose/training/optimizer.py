@@ -85,7 +85,7 @@ def make_plateau(
         raise JaxposeError(f"plateau patience is {patience}; it must be 1 or more")
     if not 0.0 < factor < 1.0:
         raise JaxposeError(f"plateau factor is {factor}; it must lie between 0 and 1")
-    # Optax minimizes; with negated scores a relative tolerance would have the wrong sign.
+    # Optax minimizes; with negated metrics a relative tolerance would have the wrong sign.
     transform = optax.contrib.reduce_on_plateau(
         factor=factor,
         patience=patience,

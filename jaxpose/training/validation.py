@@ -66,7 +66,7 @@ class Validator(NamedTuple):
 
 
 def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
-    """Read the annotations of a run's validation rows and choose the score.
+    """Read the annotations of a run's validation rows and choose the metric.
 
     Args:
       run: from ``open_run``.

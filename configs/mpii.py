@@ -1,4 +1,4 @@
-"""Train on MPII: the paper's Table 5 network (section 4.1), scored by PCKh on validation people.
+"""Train on MPII: the paper's Table 5 network (section 4.1), evaluated by PCKh on validation.
 
     python -m tfds_builders mpii/crops --source PATH
     python -m tfds_builders mpii/full --source PATH

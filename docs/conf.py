@@ -16,6 +16,7 @@ from sphinx.util.typing import stringify_annotation  # noqa: E402
 import jaxpose  # noqa: E402
 
 project, author = "jaxpose", "The jaxpose authors"
+copyright = author
 version = release = jaxpose.__version__
 extensions = [
     "myst_parser",

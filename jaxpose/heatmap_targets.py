@@ -75,7 +75,7 @@ def gaussian_log_density(
     Args:
       keypoints: [..., N], as in ``gaussian_heatmap``.
       shape: shape of one map, as in ``gaussian_heatmap``.
-      sigma: standard deviation in cells, as in ``gaussian_heatmap``.
+      sigma: standard deviation in cells; a scalar or an array, as in ``gaussian_heatmap``.
       grid: where the cells lie, as in ``soft_argmax``.
 
     Returns:

@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
         "    print('reading', flush=True)\n"
         "    time.sleep(60)\n"
         "labeled_predictions.read_predictions = wait\n"
-        "sys.exit(main(['evaluate', 'lsp-pck', 'predictions.npz']))\n"
+        "sys.exit(main(['score', 'lsp-pck', 'predictions.npz']))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

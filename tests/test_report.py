@@ -242,7 +242,7 @@ def test_the_headline_has_the_totals(root):
 def test_a_page_without_a_mean_pose_history_or_images_is_whole(tmp_path):
     text = write(tmp_path, beside=None, history=[], images=[], notes=[]).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
-    assert [words(heading) for heading in root.iter("h2")] == [f"Scores on {ROW}"]
+    assert [words(heading) for heading in root.iter("h2")] == [f"Results on {ROW}"]
     assert "mean pose" not in text
 
 

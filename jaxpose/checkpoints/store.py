@@ -5,7 +5,7 @@ the network's arguments, joint names with flip pairs and limbs, the joints that 
 training, image size, crop rule and a checksum over all of that and the tree. ``files.json`` has the
 size and checksum of every file, so that corruption is detected before Orbax reads the tree. A
 workdir contains ``checkpoints/latest`` (complete training states, the newest two) and
-``checkpoints/best`` (the variables that scored best).
+``checkpoints/best`` (the variables of the best validation).
 
 Trees are NumPy arrays on the host, so that a checkpoint can be loaded with a different number of
 devices or processes.

@@ -57,10 +57,14 @@ def add(commands) -> None:
         "--context", action="store_true", help="of photos: what context maps change too (Fig. 6)"
     )
     parser.add_argument(
-        "--flip_test", action="store_true", help="average with the answer for the mirrored crop"
+        "--flip_test", action="store_true", help="average with the prediction for the mirrored crop"
     )
     parser.add_argument(
-        "--num_crops", type=int, default=1, metavar="N", help="average over N crops a person"
+        "--num_crops",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average over N crops a person, 1 to 9",
     )
     boxes.add_argument(
         "--detector",

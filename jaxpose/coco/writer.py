@@ -11,7 +11,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Self, TextIO
+from typing import Any, NamedTuple, Self, TextIO
 
 import numpy as np
 
@@ -45,6 +45,48 @@ class _ImageIds:
         return given
 
 
+class WrittenImage(NamedTuple):
+    """An image of a file that is written, or one frame of a video.
+
+    Attributes:
+      file_name: of the image or video.
+      size: (width, height) in pixels.
+      id: as another file has it; None, or one that was written before, gets the next free one.
+      frame: number of a video's frame, counted from 0; None for an image.
+      time: seconds from the start of the video; None for an image.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    id: int | str | None = None
+    frame: int | None = None
+    time: float | None = None
+
+
+def results_of(
+    keypoints: np.ndarray,
+    confidence: np.ndarray,
+    *,
+    image_id: int | str,
+    category_id: int | str,
+    threshold: float,
+) -> list[dict[str, Any]]:
+    """The N persons of one image as COCO's results, in their order.
+
+    Args:
+      keypoints: [N, J, 2], (x, y) in pixels, continuous.
+      confidence: [N, J], of the joints.
+      image_id: as `result_entry` has it.
+      category_id: likewise.
+      threshold: likewise.
+    """
+    ids: dict[str, Any] = {"image_id": image_id, "category_id": category_id}
+    return [
+        result_entry(points, values, threshold=threshold, **ids)
+        for points, values in zip(keypoints, confidence, strict=True)
+    ]
+
+
 def result_entry(
     keypoints: np.ndarray,
     confidence: np.ndarray,
@@ -60,7 +102,7 @@ def result_entry(
       confidence: [J], of the joints; their mean is the score.
       image_id: as the annotation file has it.
       category_id: likewise.
-      threshold: probability from which v is 2. Below it v is 0 and the position is kept, since
+      threshold: confidence from which v is 2. Below it v is 0 and the position is kept, since
         OKS compares it with the truth whatever v is.
 
     Example:
@@ -149,7 +191,7 @@ class _Writer:
 class ResultWriter(_Writer):
     """A list of results, COCO's format for evaluation, that appears when its context is left.
 
-    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    `add` has the arguments of `CocoWriter.add`, and an image gets the same id.
     """
 
     def _closing_text(self) -> Iterable[str]:
@@ -157,31 +199,30 @@ class ResultWriter(_Writer):
 
     def add(
         self,
+        image: WrittenImage,
         keypoints: np.ndarray,
         confidence: np.ndarray,
-        boxes: np.ndarray | None = None,
+        boxes: np.ndarray,
         *,
-        image_id: int | str | None = None,
-        **_: Any,
+        track_ids: np.ndarray | None = None,
     ) -> None:
-        """Append the N persons of one image; other fields of an image are not used.
+        """Append the N persons of one image.
 
         Args:
+          image: of which results have the id alone.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
-          confidence: [N, J].
-          boxes: [N, 4] or None; not used.
-          image_id: as the annotation file has it; the next free number by default.
+          confidence: [N, J], of the joints.
+          boxes: [N, 4]; not part of results.
+          track_ids: int [N] or None; not part of results.
         """
-        image_id = self._ids.next(image_id)
         self._num_images += 1
-        for points, probabilities in zip(keypoints, confidence, strict=True):
-            entry = result_entry(
-                points,
-                probabilities,
-                image_id=image_id,
-                category_id=self._category_id,
-                threshold=self._threshold,
-            )
+        for entry in results_of(
+            keypoints,
+            confidence,
+            image_id=self._ids.next(image.id),
+            category_id=self._category_id,
+            threshold=self._threshold,
+        ):
             separator = ",\n " if self._num_persons else "[\n "
             self._num_persons += 1
             self._file.write(separator + json.dumps(entry))
@@ -211,7 +252,7 @@ class CocoWriter(_Writer):
           joints: J names.
           limbs: pairs of these names that a drawing connects.
           checkpoint: where the predictions come from.
-          threshold: probability from which a joint counts as present: v = 2.
+          threshold: confidence from which a joint has v = 2.
           category: id and name of what is predicted.
           taken: image ids that no image without an `image_id` may get.
         """
@@ -252,40 +293,34 @@ class CocoWriter(_Writer):
 
     def add(
         self,
+        image: WrittenImage,
         keypoints: np.ndarray,
         confidence: np.ndarray,
         boxes: np.ndarray,
         *,
-        file_name: str,
-        size: tuple[int, int],
-        image_id: int | str | None = None,
         track_ids: np.ndarray | None = None,
-        **more: Any,
     ) -> None:
         """Append one image with N persons.
 
         Args:
+          image: its entry.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
           confidence: [N, J], of the joints.
           boxes: [N, 4] (x, y, width, height) in pixels.
-          file_name: of the image or video.
-          size: (width, height).
-          image_id: of another file; None, or one that was written before, gets the next free one.
           track_ids: int [N], of persons that are tracked through a video.
-          more: further fields of the image's entry, such as a frame's number and time.
         """
-        image_id = self._ids.next(image_id)
+        image_id = self._ids.next(image.id)
         separator = ",\n  " if self._num_images else "\n  "
         self._num_images += 1
-        entry = {
-            "id": image_id, "file_name": file_name, "width": size[0], "height": size[1], **more
-        }  # fmt: skip
+        width, height = image.size
+        entry: dict[str, int | float | str]
+        entry = {"id": image_id, "file_name": image.file_name, "width": width, "height": height}
+        of_frame = {"frame": image.frame, "time": image.time}
+        entry |= {name: value for name, value in of_frame.items() if value is not None}
         self._images.write(separator + json.dumps(entry))
         ids = [None] * len(boxes) if track_ids is None else track_ids.tolist()
-        for points, probabilities, box, track_id in zip(
-            keypoints, confidence, boxes, ids, strict=True
-        ):
-            present = probabilities >= self._threshold
+        for points, values, box, track_id in zip(keypoints, confidence, boxes, ids, strict=True):
+            present = values >= self._threshold
             indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
             triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)
             self._num_persons += 1
@@ -295,8 +330,8 @@ class CocoWriter(_Writer):
                 "category_id": self._category_id,
                 "keypoints": _short(triples),
                 "num_keypoints": int(present.sum()),
-                "confidence": probabilities.astype(float).round(4).tolist(),
-                "score": round(float(probabilities.mean()), 4),
+                "confidence": values.astype(float).round(4).tolist(),
+                "score": round(float(values.mean()), 4),
                 "bbox": box.round(3).tolist(),
                 "area": round(float(box[2] * box[3]), 3),
                 "iscrowd": 0,

@@ -1,4 +1,4 @@
-"""Whether a joint's probability means something: ROC area, calibration error, reliability table.
+"""Calibration of joints' probabilities: fit, ROC area, calibration error, reliability table.
 
 `fit_calibration` makes the confidence of a checkpoint: the estimated probability that a joint is
 within half a head size of the truth.
@@ -197,7 +197,7 @@ def roc_area(values: np.ndarray, present: np.ndarray) -> float:
 
 
 def base_rates(present: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What a network that looks at no image could say: each joint's share of presence.
+    """Each joint's fraction of presence: the prediction of a network that ignores the image.
 
     Args:
       present: bool [N, J], the joint is in the crop.

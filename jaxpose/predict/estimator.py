@@ -130,7 +130,12 @@ class PoseEstimator:
     def from_checkpoint(
         cls, path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
     ) -> "PoseEstimator":
-        """The estimator of a workdir ("best" or "latest"), a checkpoint folder or a packed file.
+        """The estimator of a workdir, a checkpoint folder or a packed file.
+
+        Args:
+          path: of it, or the name of a network that comes with this package.
+          which: of a workdir: ``"best"`` (by validation) or ``"latest"``.
+          dtype: of the network's computation: ``"float32"`` or ``"bfloat16"``.
 
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
@@ -143,7 +148,11 @@ class PoseEstimator:
 
     @classmethod
     def from_pretrained(cls, name: str = "small", *, dtype: str = "float32") -> "PoseEstimator":
-        """The estimator of a network that this package ships.
+        """The estimator of a network that comes with this package.
+
+        Args:
+          name: of the network.
+          dtype: as in `from_checkpoint`.
 
         Raises:
           JaxposeError: there is none of that name; the message lists those that are there.
@@ -176,8 +185,8 @@ class PoseEstimator:
             main subject. None: no limit.
           min_score: persons of a lower score are left out. None: of those that the network finds by
             itself, the ones below 0.45; of those in boxes nobody.
-          flip_test: average with the answer for the mirrored crop.
-          num_crops: crops of different size to average.
+          flip_test: average with the prediction for the mirrored crop.
+          num_crops: crops of different size to average, 1 to 9.
 
         Raises:
           JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, or
@@ -289,7 +298,7 @@ class PoseEstimator:
         return poses.keypoints, self._confidence(poses)
 
     def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
-        """What `predict_crops` predicts, with what its confidence follows from.
+        """Predict crops, and the quantities that the confidence is computed from.
 
         Args:
           images: uint8 [N, S, S, 3], RGB.

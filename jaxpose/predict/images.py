@@ -33,6 +33,10 @@ def as_image(image: Any) -> np.ndarray:
 
     Raises:
       JaxposeError: it cannot be read, is too large, or has another shape or type.
+
+    Example:
+      >>> as_image(np.zeros((48, 64), np.uint8)).shape
+      (48, 64, 3)
     """
     image = _as_array(image)
     if isinstance(image, np.ndarray):

@@ -329,7 +329,7 @@ class Loop:
     def validate(self, epoch: int) -> None:
         """Evaluate the validation rows, update the plateau, and save the best variables.
 
-        If no metric is available, the newest variables are saved as the best.
+        If there is no metric, the newest variables are saved as the best.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)

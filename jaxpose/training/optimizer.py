@@ -72,9 +72,9 @@ def make_plateau(
 ) -> Callable[[optax.OptState, float], optax.OptState]:
     """Make Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a function.
 
-    A value counts as an improvement if it exceeds the best one by more than ``min_delta``; after
-    ``patience`` values in a row without improvement, the scale is multiplied by ``factor``, down to
-    ``min_scale``. NaN does not count as an improvement.
+    A metric counts as an improvement if it exceeds the best one by more than ``min_delta``; after
+    ``patience`` validations in a row without improvement, the scale is multiplied by ``factor``,
+    down to ``min_scale``. NaN does not count as an improvement.
 
     Returns:
       ``update(state, metric)``: call it once after each validation, first with

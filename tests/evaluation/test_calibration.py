@@ -105,13 +105,16 @@ def test_a_person_is_not_judged_by_a_fit_to_its_own_image(monkeypatch):
 
     def remember(part):
         fitted_to.append(set(part.groups))
-        return calibration.Calibration((0.0,) * 4, 0.0, 0.0)
+        return calibration.Calibration((float(len(fitted_to)),) * 4, 0.0, 0.0)
 
     monkeypatch.setattr(calibration, "fit_calibration", remember)
-    calibration.cross_validated(joints)
+    confidence = calibration.cross_validated(joints)
     assert len(fitted_to) == calibration.FOLDS
     held_out = [set(joints.groups) - groups for groups in fitted_to]
     assert sorted(image for groups in held_out for image in groups) == list(range(20))
+    for number, images in enumerate(held_out, 1):
+        rows = np.isin(joints.groups, list(images))
+        np.testing.assert_allclose(confidence[rows], 1 / (1 + np.exp(-number)))
 
 
 def test_the_cross_validated_confidence_is_calibrated():

@@ -1,13 +1,18 @@
 """What `jaxpose calibrate` gathers from a split, prints and writes."""
 
+import functools
+import re
+
 import jax
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed, store
 from jaxpose.data.images import decode
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.calibration import JointEvidence, interval
 from jaxpose.geometry import IMAGE_RULE, LSP_RULE, MPII_RULE, Crop, example_crop
 from jaxpose.predict import PoseEstimator, calibrate
 from tests.support import small_estimator
@@ -98,6 +103,43 @@ def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
     found = calibrate.gather(small_estimator.estimator(), split)
     assert len(found.right) == 24 and found.known.any(axis=1).all()
     assert {b"im0003.png", b"im0004.png"}.isdisjoint(found.groups.tolist())
+
+
+def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
+    """Against counts over pairs, gaps of bins and ranks."""
+    rng = np.random.default_rng(0)
+    shape = (60, 5)
+    right = rng.random(shape) < 0.6
+    known = rng.random(shape) < 0.8
+    right &= known
+    confidence = np.clip(0.3 + 0.4 * right + rng.normal(0, 0.15, shape), 0.01, 0.99)
+    logits = rng.normal(2.0, 1.0, shape)
+    evidence = JointEvidence(logits, np.zeros(shape), right, known, np.arange(60) // 2)
+    monkeypatch.setattr(calibrate.calibration, "cross_validated", lambda _: confidence)
+    monkeypatch.setattr(calibrate.calibration, "interval", functools.partial(interval, draws=40))
+    heading, *lines = calibrate.report(evidence).splitlines()
+    assert heading.startswith(f"60 persons in 30 images, {known.sum()} joints, ")
+    assert f"{100 * right.sum() / known.sum():.1f} % within 0.5 head sizes" in heading
+    found = {}
+    for line in lines:
+        name, numbers = line.split(": ")
+        found[name] = [float(number) for number in re.findall(r"-?[0-9.]+", numbers)]
+    assert len(found) == 6
+    for column, values in (("confidence", confidence), ("presence", 1 / (1 + np.exp(-logits)))):
+        gaps = values[right][:, None] - values[known & ~right]
+        order = np.argsort(values[known])
+        bins = np.array_split(values[known][order] - right[known][order], 10)
+        expected = {
+            "area under the ROC curve": (gaps > 0).mean(),
+            "expected calibration error": sum(abs(b.sum()) for b in bins) / known.sum(),
+            "person score against the fraction of right joints, rank correlation": np.corrcoef(
+                rankdata(values.mean(axis=1)), rankdata(right.sum(axis=1) / known.sum(axis=1))
+            )[0, 1],
+        }
+        for name, value in expected.items():
+            shown, low, high = found[f"{name}, {column}"]
+            assert shown == pytest.approx(value, abs=6e-4)
+            assert low < shown < high + 0.1 and low < high
 
 
 def test_a_data_set_of_other_joints_is_refused():

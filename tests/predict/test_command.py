@@ -24,21 +24,21 @@ from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
-from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
+from tests.support.videos import changing, damaged, make, with_sound, with_unknown_sound
 
 TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pelvis", "thorax")]
+BIAS = tuple(np.linspace(-0.5, 0.5, len(TRAINED)).tolist())
+CALIBRATED = small_estimator.METADATA._replace(
+    trained_joints=tuple(TRAINED), calibration=Calibration(BIAS, presence=0.5, spread=-0.25)
+)
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = small_estimator.METADATA._replace(
-        trained_joints=tuple(TRAINED),
-        calibration=Calibration((0.0,) * len(TRAINED), presence=1.0, spread=0.0),
-    )
     path = tmp_path_factory.mktemp("network") / "small.npz"
-    return str(packed.pack(small_estimator.variables(), metadata, path))
+    return str(packed.pack(small_estimator.variables(), CALIBRATED, path))
 
 
 OPENED = functools.cache(PoseEstimator.from_checkpoint)
@@ -82,12 +82,14 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     assert found["categories"][0]["keypoints"] == TRAINED
     assert len(person["keypoints"]) == 3 * len(TRAINED) and person["bbox"] == [20, 30, 90, 150]
     assert found["images"][0] == {"id": 1, "file_name": photo, "width": 180, "height": 240}
-    expected = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
+    calibrated = PoseEstimator(small_estimator.variables(), CALIBRATED)
+    expected = calibrated.predict(photo, [[20, 30, 90, 150]])
+    assert np.abs(expected.confidence - expected.presence).max() > 0.1
+    np.testing.assert_allclose(person["confidence"], expected.confidence[0], atol=0.01)
     points = np.reshape(person["keypoints"], (-1, 3))
-    kept = [expected.joints.index(name) for name in TRAINED]
-    present = expected.confidence[0][kept] >= MIN_CONFIDENCE
+    present = expected.confidence[0] >= MIN_CONFIDENCE
     np.testing.assert_array_equal(points[:, 2], 2 * present)
-    pixels = np.where(present[:, None], expected.keypoints[0][kept] - 0.5, 0)
+    pixels = np.where(present[:, None], expected.keypoints[0] - 0.5, 0)
     np.testing.assert_allclose(points[:, :2], pixels, atol=0.5)  # packed: float16
 
 

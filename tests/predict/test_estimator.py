@@ -197,15 +197,22 @@ def test_a_detector_that_finds_nobody_starts_no_search(estimator, photo, nothing
     assert found.keypoints.shape == (0, 16, 2) and found.boxes.shape == (0, 4)
 
 
-def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(estimator, photo):
+def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(photo):
+    alike = CALIBRATION._replace(bias=(0.0,) * 16)  # left and right have one bias
+    metadata = METADATA._replace(calibration=alike)
+    estimator = PoseEstimator(small_estimator.variables(), metadata)
     box = np.array([[30.0, 40.0, 100.0, 150.0]])
     mirrored_box = box.copy()
     mirrored_box[:, 0] = photo.shape[1] - box[:, 0] - box[:, 2]
     plain = estimator.predict(photo, box, flip_test=True)
     mirrored = estimator.predict(np.ascontiguousarray(photo[:, ::-1]), mirrored_box, flip_test=True)
-    back = mirrored.keypoints[:, flip_permutation(MPII.joints)]
-    back = back * [-1.0, 1.0] + [photo.shape[1], 0.0]
+    order = flip_permutation(MPII.joints)
+    back = mirrored.keypoints[:, order] * [-1.0, 1.0] + [photo.shape[1], 0.0]
     np.testing.assert_allclose(back, plain.keypoints, atol=0.1)
+    for name in ("presence", "confidence"):
+        ours, theirs = getattr(plain, name), getattr(mirrored, name)
+        np.testing.assert_allclose(theirs[:, order], ours, atol=2e-3)
+        assert np.abs(theirs - ours).max() > 0.01  # left and right do differ
 
 
 def test_photos_are_turned_upright(estimator, photo):

@@ -11,7 +11,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.predict import as_image, inputs, predict_each
 from jaxpose.predict.tracking import follow
 from tests.predict.test_tracking import Seer, person
-from tests.predict.test_video import make
+from tests.support.videos import make
 
 
 class Opener(Seer):

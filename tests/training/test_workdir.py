@@ -69,7 +69,7 @@ def test_a_workdir_of_an_older_version_is_refused_with_what_to_do(tmp_path):
 def test_a_config_with_the_metric_under_its_old_name_is_the_same_config(tmp_path):
     started(tmp_path, score="pck")  # old spelling
     enter(tmp_path, metric="pck")
-    refused(tmp_path, "metric is 'pck' there and 'loss' here", metric="loss")
+    refused(tmp_path, "metric is 'pck' in the workdir but 'loss' in this command", metric="loss")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]", ""])

@@ -1,98 +1,13 @@
-"""Files of prediction: COCO's JSON, boxes that people give, and what goes where."""
+"""Boxes that people and detectors write into files."""
 
 import json
-import os
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from jaxpose.coco import CocoWriter
+from jaxpose import coco
 from jaxpose.errors import JaxposeError
-from jaxpose.predict import Prediction
 from jaxpose.predict.box_file import BoxFile
-from jaxpose.predict.jobs import plan
-
-JOINTS = ("right_wrist", "left_wrist", "head_top")
-LIMBS = (("head_top", "left_wrist"),)
-DESCRIBED = {"joints": JOINTS, "limbs": LIMBS, "checkpoint": "runs/demo", "threshold": 0.5}
-
-
-def prediction(*people):
-    """Of people who stand at x; the left wrist is hardly there."""
-    points = np.array([[(x, 10.0), (x + 5, 20.25), (x + 2, 1.0)] for x in people])
-    sure = np.tile(np.array([0.9, 0.2, 0.5], np.float32), (len(people), 1))
-    boxes = np.array([[x, 0.0, 10.0, 30.0] for x in people])
-    return Prediction(
-        points.reshape(-1, 3, 2),
-        sure,
-        boxes.reshape(-1, 4),
-        JOINTS,
-        presence=sure,
-        scores=sure.mean(axis=1),
-        limbs=LIMBS,
-        image=np.zeros((480, 640, 3), np.uint8),
-    )
-
-
-def write(path, *entries):
-    with CocoWriter(path, **DESCRIBED) as writer:
-        for found, name, more in entries:
-            found.add_to(writer, file_name=name, **more)
-    return json.loads(path.read_text())
-
-
-# COCO's JSON
-
-
-def test_the_container_is_cocos(tmp_path):
-    entries = [
-        (prediction(3.0, 300.0), "a.jpg", {}),
-        (prediction(), "b.jpg", {}),
-        (prediction(7.0), "c.mp4", {"frame": 4, "time": 0.16}),
-    ]
-    found = write(tmp_path / "x.json", *entries)
-    assert list(found) == ["info", "categories", "annotations", "images"]
-    assert found["images"] == [
-        {"id": 1, "file_name": "a.jpg", "width": 640, "height": 480},
-        {"id": 2, "file_name": "b.jpg", "width": 640, "height": 480},
-        {"id": 3, "file_name": "c.mp4", "width": 640, "height": 480, "frame": 4, "time": 0.16},
-    ]
-    (category,) = found["categories"]
-    assert category["keypoints"] == list(JOINTS) and category["skeleton"] == [[3, 2]]
-    assert [(a["id"], a["image_id"]) for a in found["annotations"]] == [(1, 1), (2, 1), (3, 3)]
-    person = found["annotations"][1]
-    # COCO's pixel indices; a joint that is hardly there has no position
-    assert person["keypoints"] == [299.5, 9.5, 2, 0, 0, 0, 301.5, 0.5, 2]
-    assert person["num_keypoints"] == 2 and person["category_id"] == category["id"]
-    assert person["bbox"] == [300, 0, 10, 30] and person["area"] == 300
-    assert person["confidence"] == pytest.approx([0.9, 0.2, 0.5], abs=1e-4)
-    assert "(0, 0) is the center of the first pixel" in found["info"]["coordinates"]
-    assert "at least 0.5, else v, x and y are 0" in found["info"]["visibility"]
-    assert found["info"]["checkpoint"] == "runs/demo"
-
-
-def test_no_image_is_an_empty_container(tmp_path):
-    found = write(tmp_path / "x.json")
-    assert found["images"] == found["annotations"] == []
-
-
-def test_an_error_leaves_the_file_that_was_there(tmp_path):
-    write(tmp_path / "x.json", (prediction(1.0), "a.jpg", {}))
-    before = (tmp_path / "x.json").read_text()
-    with pytest.raises(ValueError, match="stop"):
-        with CocoWriter(tmp_path / "x.json", **DESCRIBED):
-            raise ValueError("stop")
-    assert (tmp_path / "x.json").read_text() == before
-    assert os.listdir(tmp_path) == ["x.json"]
-
-
-def test_names_of_any_script_survive(tmp_path):
-    found = write(tmp_path / "x.json", (prediction(1.0), 'fotoğraf "1" 写真.jpg', {}))
-    assert found["images"][0]["file_name"] == 'fotoğraf "1" 写真.jpg'
-
-
-# Files of boxes
 
 
 def boxes_of(tmp_path, text, name="boxes.txt"):
@@ -119,11 +34,15 @@ def test_an_object_holds_boxes(tmp_path):
 
 def test_the_boxes_of_our_own_json_come_back(tmp_path):
     entries = [
-        (prediction(3.0, 300.0), "photos/a.jpg", {}),
-        (prediction(7.0), "c.mp4", {"frame": 4}),
-        (prediction(), "c.mp4", {"frame": 5}),
+        (coco.WrittenImage("photos/a.jpg", (640, 480)), [[3, 0, 10, 30], [300, 0, 10, 30]]),
+        (coco.WrittenImage("c.mp4", (640, 480), frame=4), [[7, 0, 10, 30]]),
+        (coco.WrittenImage("c.mp4", (640, 480), frame=5), np.zeros((0, 4))),
     ]
-    write(tmp_path / "x.json", *entries)
+    described = {"joints": ["head"], "limbs": [], "checkpoint": "", "threshold": 0.5}
+    with coco.CocoWriter(tmp_path / "x.json", **described) as writer:
+        for image, boxes in entries:
+            count = len(boxes)
+            writer.add(image, np.ones((count, 1, 2)), np.ones((count, 1)), np.array(boxes))
     found = BoxFile(tmp_path / "x.json")
     assert found.of("photos/a.jpg")[0].tolist() == [[3, 0, 10, 30], [300, 0, 10, 30]]
     frames = found.of("c.mp4")
@@ -261,86 +180,3 @@ def test_a_missing_file_of_boxes_is_named(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(JaxposeError, match="it is not a text file"):
         BoxFile(tmp_path / "x.npz")
-
-
-# What goes where
-
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
-
-
-@pytest.fixture
-def inputs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    image = Image.new("RGB", (8, 8))
-    os.mkdir("in")
-    for name in ("a.jpg", "b.PNG", "b.webp", "still.gif", "odd.name.jpeg"):
-        image.save(f"in/{name}")
-    image.save("in/moving.gif", save_all=True, append_images=[Image.new("RGB", (8, 8), "red")])
-    for name in ("in/clip.mov", "in/notes.txt", "in/.hidden.jpg", "clip.mp4"):
-        open(name, "w").close()
-    return tmp_path
-
-
-def outputs(given, output=None, json=False):
-    planned = plan(given, output=output, json=json)
-    return [(str(job.path), job.video, job.out and str(job.out)) for job in planned.jobs]
-
-
-def test_a_folder_is_its_images_and_videos(inputs):
-    assert outputs(["in"]) == [
-        ("in/a.jpg", False, "predictions/a.jpg"),
-        ("in/b.PNG", False, "predictions/b.PNG"),
-        ("in/b.webp", False, "predictions/b_2.png"),
-        ("in/clip.mov", True, "predictions/clip.mp4"),
-        ("in/moving.gif", True, "predictions/moving.mp4"),
-        ("in/odd.name.jpeg", False, "predictions/odd.name.jpeg"),
-        ("in/still.gif", False, "predictions/still.png"),
-    ]
-    assert os.path.isdir("predictions")
-
-
-def test_one_input_may_name_its_output(inputs):
-    assert outputs(["in/a.jpg"], "x/y.png") == [("in/a.jpg", False, "x/y.png")]
-    assert outputs(["in/clip.mov"], "z.mp4") == [("in/clip.mov", True, "z.mp4")]
-    assert plan(["in/a.jpg"], output="y.png", json=True).json.name == "y.json"
-    assert plan(["in"], output="out.v2", json=True).json.as_posix() == "out.v2/keypoints.json"
-
-
-@pytest.mark.parametrize("name", ["kp.csv", "kp.txt", "x/kp.npz", "kp.h5", "kp.xml"])
-def test_a_file_that_is_not_written_becomes_no_folder(inputs, name):
-    with pytest.raises(JaxposeError, match="is written; give .*kp.json for the keypoints, or a fo"):
-        plan(["in"], output=name, json=False)
-    assert not os.path.exists(name)
-    assert plan(["in"], output=f"{name}/", json=False).jobs[0].out.as_posix() == f"{name}/a.jpg"
-    assert plan(["in"], output=name, json=False).jobs[0].out.as_posix() == f"{name}/a.jpg"
-
-
-def test_a_heic_photo_without_its_suffix_is_no_video(inputs):
-    with open("IMG_1", "wb") as file:
-        file.write(HEIC)
-    assert outputs(["IMG_1"]) == [("IMG_1", False, "predictions/IMG_1.png")]
-
-
-def test_json_alone_draws_nothing(inputs):
-    planned = plan(["in"], output="all.json", json=False)
-    assert planned.json.name == "all.json" and not any(job.out for job in planned.jobs)
-
-
-@pytest.mark.parametrize(
-    ("given", "output", "says"),
-    [
-        (["absent.jpg"], None, "no file absent.jpg"),
-        (["in", "absent"], None, "no file absent"),
-        (["predictions"], None, "no image or video in the folder"),
-        (["in"], "one.jpg", "one.jpg is one file and there are 7 inputs"),
-        (["in/a.jpg"], "one.mp4", "a photo is written as .jpeg or .jpg or .png, not as one.mp4"),
-        (["in/clip.mov"], "one.avi", "a video is written as .mp4, not as one.avi"),
-        (["in/a.jpg"], "in/a.jpg", "in/a.jpg is an input and would be overwritten"),
-        (["in/a.jpg"], "in", "in/a.jpg is an input and would be overwritten"),
-        (["in/a.jpg"], "in/a.jpg/x", "cannot make the folder in/a.jpg/x"),
-    ],
-)
-def test_plans_that_cannot_work_are_named(inputs, given, output, says):
-    os.mkdir("predictions")
-    with pytest.raises(JaxposeError, match=says):
-        plan(given, output=output, json=False)

@@ -270,7 +270,7 @@ def score(
     arrays = _matched(protocol, predictions)
     if protocol.normalizer == "stick":
         return metrics.strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
-    normalizer = _normalizer(protocol, predictions)
+    normalizer = normalizers(protocol, predictions)
     return metrics.pck(*arrays, normalizer, thresholds=protocol.thresholds)
 
 
@@ -286,8 +286,19 @@ def _matched(
     return prediction[:, in_prediction], truth[:, in_truth], present
 
 
-def _normalizer(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
-    """What the distances of each of the N persons are divided by; 0 where there is none."""
+def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
+    """What the distances of each person's joints are divided by.
+
+    Args:
+      protocol: of `PROTOCOLS`, or another one; not one that counts sticks.
+      predictions: of N persons, with their truth.
+
+    Returns:
+      float64 [N] in pixels of the release; 0 for persons who have no normalizer.
+
+    Raises:
+      JaxposeError: ``predictions`` lack the field that the normalizer is.
+    """
     joints = predictions.joints
     arrays = predictions.ground_truth, predictions.labeled
     if isinstance(protocol.normalizer, tuple):
@@ -316,7 +327,7 @@ def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolRes
         return found
     predictions = check_predictions(predictions)
     errors = metrics.normalized_mean_error(
-        *_matched(protocol, predictions), _normalizer(protocol, predictions)
+        *_matched(protocol, predictions), normalizers(protocol, predictions)
     )
     counted = np.array([part.counted for part in found.parts.values()])
     total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)

@@ -28,8 +28,7 @@ from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import optimizer
-from jaxpose.training.state import TrainState, create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import TrainState, create_train_state, make_train_step
 
 JOINTS = 16
 ROWS = {"cpu": ("forward 1", "forward 8", "step 4", "step 16"),

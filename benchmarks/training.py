@@ -19,8 +19,7 @@ from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, make_train_step
 
 JOINTS = 16
 

@@ -67,13 +67,13 @@ def photo(tmp_path_factory):
 @contextlib.contextmanager
 def started(checkpoint, **options):
     """The command's process, and the address that it printed."""
-    command = [sys.executable, "-m", "jaxpose.cli", "demo", "--port=0", "--checkpoint", checkpoint]
+    command = [sys.executable, "-m", "jaxpose", "demo", "--port=0", "--checkpoint", checkpoint]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, **options)
     try:
         assert process.stdout.readline() == f"checkpoint: {checkpoint}\n"
         line = process.stdout.readline()
-        says = r"open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n"
+        says = r"open (http://127\.0\.0\.1:\d+/) in a browser; press Ctrl-C to stop\n"
         yield process, re.fullmatch(says, line)[1]
     finally:
         process.kill()

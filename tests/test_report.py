@@ -17,12 +17,12 @@ from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import any_joints, oks, protocols
+from jaxpose.evaluation import any_joints, metrics, oks, protocols
 from jaxpose.evaluation.baselines import constant_poses
+from jaxpose.evaluation.evaluate import evaluate_checkpoint
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import PARTS_ALONE
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.scoring import evaluate_checkpoint
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
 from jaxpose.report import (
@@ -52,7 +52,7 @@ def scored(seed):
     guess = truth + rng.normal(0, 12, truth.shape)
     predictions = LabeledPredictions(guess, truth, labeled, LSP.joints, LSP.joints)
     return {
-        name: protocols.result(protocol, protocols.score(protocol, predictions))
+        name: metrics.result(protocol, metrics.count(protocol, predictions))
         for name, protocol in protocols.PROTOCOLS.items()
         if name != "mpii-pckh"
     }
@@ -65,8 +65,13 @@ HISTORY = [
     {"kind": "train", "step": 50 * (i + 1), "loss": loss, "learning_rate": 1e-3 * 0.5**i}
     for i, loss in enumerate(LOSSES)
 ] + [
-    {"kind": "validation", "step": step, "score": score, "rows": {"a": {"lsp-pck": {"total": 1.0}}}}
-    for step, score in ((100, 20.0), (200, 35.5))
+    {
+        "kind": "validation",
+        "step": step,
+        "metric": metric,
+        "rows": {"a": {"lsp-pck": {"total": 1.0}}},
+    }
+    for step, metric in ((100, 20.0), (200, 35.5))
 ]
 
 
@@ -209,7 +214,7 @@ def own(seed):
         box=np.tile([0.0, 0.0, 60.0, 80.0], (9, 1)),
     )  # fmt: skip
     protocol = any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"])
-    pck = protocols.evaluate(protocol, predictions)
+    pck = metrics.evaluate(protocol, predictions)
     columns = {key: 10.0 for key, *_ in oks.COLUMNS}
     ap = pck._replace(protocol=oks.OKS_AP, total=12.5, columns=columns, parts={}, errors=None)
     return {"pck": pck, "oks-ap": ap}
@@ -230,7 +235,7 @@ def test_own_joints_have_their_unit_their_names_and_their_mean_error(tmp_path):
 
 def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
     history = [
-        {"kind": "validation", "step": step, "score": -100 * loss, "loss": loss, "rows": {"a": {}}}
+        {"kind": "validation", "step": step, "metric": -100 * loss, "loss": loss, "rows": {"a": {}}}
         | {"steered_by": "loss"}
         for step, loss in ((10, 0.5), (20, 0.25))
     ]
@@ -242,7 +247,7 @@ def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
 
 
 def test_the_headline_has_the_totals(root):
-    items = [words(item) for item in root.find(".//ul[@class='scores']")]
+    items = [words(item) for item in root.find(".//ul[@class='results']")]
     for item, protocol in zip(items, ROWS[ROW], strict=True):
         assert f"{ROWS[ROW][protocol].total:.2f}" in item
         assert f"mean pose alone {MEAN[ROW][protocol].total:.2f}" in item
@@ -251,7 +256,7 @@ def test_the_headline_has_the_totals(root):
 def test_a_page_without_a_mean_pose_history_or_images_is_whole(tmp_path):
     text = write(tmp_path, beside=None, history=[], images=[], notes=[]).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
-    assert [words(heading) for heading in root.iter("h2")] == [f"Scores on {ROW}"]
+    assert [words(heading) for heading in root.iter("h2")] == [f"Results on {ROW}"]
     assert "mean pose" not in text
 
 
@@ -365,7 +370,7 @@ def test_images_come_first_then_curves_tables_and_maps(tmp_path):
     text = write(tmp_path, maps=maps).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
     assert [words(heading) for heading in root.iter("h2")] == [
-        "Persons", "Training", f"Scores on {ROW}", "Maps", "How it was made",
+        "Persons", "Training", f"Results on {ROW}", "Maps", "How it was made",
     ]  # fmt: skip
 
 
@@ -583,4 +588,4 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     assert "whole image, no ground truth used" in notes
 
     alone = report_run(tmp_path, evaluation, [], data_dir="").read_text(encoding="utf-8")
-    assert "not scored: config.data is empty" in alone and "mean pose alone" not in alone
+    assert "not evaluated: config.data is empty" in alone and "mean pose alone" not in alone

@@ -1,4 +1,4 @@
-"""Draws docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
+"""Draw docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
 Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. Readable on
 light and on dark pages: the drawing has a ground of its own in either.
@@ -281,7 +281,7 @@ def block_b(d: Drawing) -> None:
     d.line((711, y), (711, y - 48))
     d.arrow((959, y - 59), (959, y - 74), (1015, y - 74))
     d.text(875, y - 70, "next block's x = A + S + R", "note")
-    what = f"{NET.num_joints} part maps, then {NET.num_context_maps} context maps a joint"
+    what = f"{NET.num_joints} part maps, then {NET.num_context_maps} context maps per joint"
     d.text(545, y + 66, f"{num_maps} = {what}.", "note left")
     d.text(545, y + 83, "The last block has no re-injection.", "note left")
 

@@ -1,4 +1,4 @@
-"""Draws docs/images/soft_argmax/, a figure for each function.
+"""Draw docs/images/soft_argmax/, one figure per function.
 
     python -m tools.soft_argmax_figures
 
@@ -57,7 +57,7 @@ class Drawing:
         self.parts.append(element)
 
     def begin(self, width: float, height: float, *text: str) -> None:
-        """Begins a panel of that size with text below it."""
+        """Begin a panel of that size with text below it."""
         if self.parts:
             self.add("</g>")
         self.add(f'<g transform="translate({self.left:g} {MARGIN})">')
@@ -160,7 +160,7 @@ def covariance() -> Drawing:
 
 
 def mask() -> Drawing:
-    """Hidden cells take no part."""
+    """Masked cells are ignored."""
     drawing, peaks = Drawing(), two_peaks()
     visible = np.arange(WIDTH) >= 16
     drawing.heatmap(peaks, "where=: gray cells take no part")
@@ -258,7 +258,7 @@ def profile(drawing, values, left, top, width, height, *, upright=False) -> None
 
 
 def simcc() -> Drawing:
-    """The two distributions beside the image that they stand for."""
+    """The two distributions next to the image that they describe."""
     drawing = Drawing()
     keypoint = np.array([0.7, 0.6])
     x, y = jaxpose.simcc_targets(keypoint, (HEIGHT, WIDTH), 3.0, splits=2)
@@ -372,7 +372,7 @@ def context() -> Drawing:
 
 
 def grids() -> Drawing:
-    """Where the cells of a row of four lie."""
+    """Positions of the cells of a row of four."""
     drawing, scale = Drawing(), 240
     names = ("half_pixel", "align_corners", "paper", "dsntnn", "kornia", "integral_regression")
     drawing.begin(

@@ -14,7 +14,9 @@ def add(commands) -> None:
         "as one packed file.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
-    parser.add_argument("file", metavar="FILE.npz", type=local_path)
+    parser.add_argument(
+        "file", metavar="FILE.npz", type=local_path, help="packed checkpoint to write"
+    )
     parser.add_argument(
         "--data",
         metavar="NAME:SPLIT",

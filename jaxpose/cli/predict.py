@@ -47,8 +47,8 @@ def add(commands) -> None:
         "--results",
         metavar="FILE.json",
         type=local_path,
-        help="write keypoints as a list of COCO results too, which pycocotools scores; image ids "
-        "are those of the file of --boxes",
+        help="write keypoints as a list of COCO results too, which pycocotools evaluates; image "
+        "ids are those of the file of --boxes",
     )
     parser.add_argument(
         "--heatmaps", action="store_true", help="of photos: the part maps too (Figs. 1b and 5)"
@@ -57,10 +57,14 @@ def add(commands) -> None:
         "--context", action="store_true", help="of photos: what context maps change too (Fig. 6)"
     )
     parser.add_argument(
-        "--flip_test", action="store_true", help="average with the answer for the mirrored crop"
+        "--flip_test", action="store_true", help="average with the prediction for the mirrored crop"
     )
     parser.add_argument(
-        "--num_crops", type=int, default=1, metavar="N", help="average over N crops a person"
+        "--num_crops",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average over N crops a person, 1 to 9",
     )
     boxes.add_argument(
         "--detector",
@@ -109,10 +113,7 @@ def add_box(parser, **options) -> None:
 
 
 def _box(text: str) -> list[float]:
-    try:
-        box = [float(value) for value in text.split(",")]
-    except ValueError:
-        box = []
+    box = [_float(value) for value in text.split(",")]
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
     return box
@@ -136,21 +137,23 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _probability(text: str) -> float:
+def _float(text: str) -> float:
+    """The number; NaN, which no check lets pass, where there is none."""
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def _probability(text: str) -> float:
+    value = _float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
     return value
 
 
 def _frequency(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = _float(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give one above 0, in Hz")
     return value

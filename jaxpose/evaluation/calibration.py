@@ -1,4 +1,4 @@
-"""Whether a joint's probability means something: ROC area, calibration error, reliability table.
+"""Calibration of joints' probabilities: fit, ROC area, calibration error, reliability table.
 
 `fit_calibration` makes the confidence of a checkpoint: the estimated probability that a joint is
 within half a head size of the truth.
@@ -12,6 +12,7 @@ import scipy.optimize
 from scipy.special import expit
 
 from jaxpose.checkpoints.metadata import Calibration
+from jaxpose.errors import JaxposeError
 
 EQUAL_BINS = 10  # of `calibration_error`
 FOLDS = 5
@@ -23,7 +24,7 @@ class JointEvidence(NamedTuple):
 
     Attributes:
       logits: [N, J], of the joints' presence.
-      log_spread: [N, J], of their part maps, as `inference.CropPoses` has it.
+      log_spread: [N, J], of their part maps, as `CropPoses` of the estimator has it.
       right: bool [N, J], within half a head size of the truth.
       known: bool [N, J], there is a truth.
       groups: [N], the image; persons of one image stay together in `cross_validated`.
@@ -47,6 +48,9 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
 
     Returns:
       The calibration, its biases in the order of the joints.
+
+    Raises:
+      JaxposeError: the fit is not finite, because a logit or spread is not.
     """
     num_joints = evidence.right.shape[1]
     joint = np.nonzero(evidence.known)[1]
@@ -64,7 +68,10 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
         bias_gradient = np.bincount(joint, error, num_joints) + 2 * BIAS_PENALTY * off
         return value, np.concatenate([bias_gradient, slope_gradient])
 
-    found = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS").x
+    fit = scipy.optimize.minimize(loss, np.zeros(num_joints + 2), jac=True, method="BFGS")
+    found = fit.x
+    if not np.isfinite([fit.fun, *found]).all():
+        raise JaxposeError("the calibration is not finite; check the network's predictions for NaN")
     bias = tuple(found[:num_joints].round(6).tolist())
     presence, spread = found[num_joints:].round(6).tolist()
     return Calibration(bias, presence, spread)
@@ -88,21 +95,29 @@ def cross_validated(evidence: JointEvidence, *, seed: int = 0) -> np.ndarray:
 def calibration_error(probability: np.ndarray, right: np.ndarray) -> float:
     """Expected calibration error over `EQUAL_BINS` bins of equal count.
 
+    Elements of the same probability count in their bins with their mean, so the error does not
+    depend on their order.
+
     Args:
       probability: [N] in [0, 1].
       right: bool [N].
 
     Returns:
-      The mean over the bins of |mean probability - fraction right|, weighted by their counts.
+      The mean over the bins of |mean probability - fraction right|, weighted by their counts; NaN
+      for N = 0.
 
     Example:
       >>> probability = np.linspace(0.0, 1.0, 1000)
       >>> round(calibration_error(probability, probability > 0.5), 2)
       0.25
     """
-    bins = np.array_split(np.argsort(probability, kind="stable"), EQUAL_BINS)
-    gaps = [len(b) * abs(probability[b].mean() - right[b].mean()) for b in bins if len(b)]
-    return float(sum(gaps) / len(probability))
+    if not len(probability):
+        return float("nan")
+    value, place, count = np.unique(probability, return_inverse=True, return_counts=True)
+    fraction = np.bincount(place, right) / count  # of each probability, those that are right
+    gap = np.repeat(value - fraction, count)
+    bins = np.array_split(gap.astype(np.float64), EQUAL_BINS)
+    return float(sum(abs(b.sum()) for b in bins) / len(gap))
 
 
 def interval(
@@ -153,13 +168,13 @@ class Bin(NamedTuple):
     present: float
 
 
-def roc_area(scores: np.ndarray, present: np.ndarray) -> float:
-    """Area under the ROC curve: how often a present joint scores above an absent one.
+def roc_area(values: np.ndarray, present: np.ndarray) -> float:
+    """Area under the ROC curve: how often a present joint values above an absent one.
 
     Ties count half (the statistic of Mann and Whitney over the product of the counts).
 
     Args:
-      scores: [N], any real numbers.
+      values: [N], any real numbers.
       present: bool [N].
 
     Returns:
@@ -169,20 +184,20 @@ def roc_area(scores: np.ndarray, present: np.ndarray) -> float:
       >>> roc_area(np.array([0.9, 0.4, 0.6, 0.4]), np.array([True, True, False, False]))
       0.625
     """
-    scores = np.asarray(scores, np.float64)
+    values = np.asarray(values, np.float64)
     present = np.asarray(present, bool)
     positives, negatives = int(present.sum()), int((~present).sum())
     if not positives or not negatives:
         return float("nan")
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks = (last - (counts - 1) / 2)[place]
     above = ranks[present].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
 
 
-def base_rate_scores(present: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """What a network that looks at no image could say: each joint's share of presence.
+def base_rates(present: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Each joint's fraction of presence: the prediction of a network that ignores the image.
 
     Args:
       present: bool [N, J], the joint is in the crop.
@@ -195,19 +210,19 @@ def base_rate_scores(present: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.broadcast_to((present & known).sum(axis=0) / counts, present.shape)
 
 
-def pooled_roc_area(scores: np.ndarray, present: np.ndarray, known: np.ndarray) -> float:
+def pooled_roc_area(values: np.ndarray, present: np.ndarray, known: np.ndarray) -> float:
     """`roc_area` of all known joints of all persons together.
 
     Args:
-      scores: [N, J].
+      values: [N, J].
       present: bool [N, J].
       known: bool [N, J]; others are left out.
     """
-    return roc_area(scores[known], present[known])
+    return roc_area(values[known], present[known])
 
 
 def roc_interval(
-    scores: np.ndarray,
+    values: np.ndarray,
     present: np.ndarray,
     known: np.ndarray,
     *,
@@ -221,7 +236,7 @@ def roc_interval(
     are present, or none, say nothing and are left out.
 
     Args:
-      scores: [N, J].
+      values: [N, J].
       present: bool [N, J].
       known: bool [N, J]; others are left out.
       draws: bootstrap samples.
@@ -232,8 +247,8 @@ def roc_interval(
       (low, high).
     """
     return interval(
-        lambda chosen: pooled_roc_area(scores[chosen], present[chosen], known[chosen]),
-        np.arange(len(scores)),
+        lambda chosen: pooled_roc_area(values[chosen], present[chosen], known[chosen]),
+        np.arange(len(values)),
         draws=draws,
         level=level,
         seed=seed,

@@ -4,7 +4,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import soft_argmax, soft_argmax_with_covariance
+from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalize
 from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
@@ -28,7 +28,6 @@ CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain on
 PARTS_ALONE = "part maps alone, contexts off"
 WITHOUT_OFFSET = "part maps alone, each joint's mean offset removed"
 MAXIMUM = "maximum of the part maps"
-SPREAD_FLOOR = 1e-4  # of the crop's side; a map that is a single cell has spread 0
 
 
 class Predictions(NamedTuple):
@@ -47,23 +46,6 @@ class Predictions(NamedTuple):
     in_crop: np.ndarray
     readable: np.ndarray
     decodings: Mapping[str, np.ndarray] = MappingProxyType({})
-
-
-class CropPoses(NamedTuple):
-    """Poses in B crops, and what the confidence of their joints follows from.
-
-    Arrays of JAX inside of a program, of NumPy outside.
-
-    Attributes:
-      keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
-      logits: [B, J], of the joints' presence.
-      log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
-        (the root of its covariance's trace), in sides of the crop.
-    """
-
-    keypoints: Any
-    logits: Any
-    log_spread: Any
 
 
 def predict_crops(
@@ -87,54 +69,6 @@ def predict_crops(
         return output.keypoints, output.presence_logits
 
     return _with_mirror(predict, images, flipped)
-
-
-def predict_poses(
-    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
-) -> CropPoses:
-    """Predict a batch of crops by the last block, with what the joints' confidence follows from.
-
-    Args:
-      net: the network.
-      variables: its {"params", "batch_stats"}.
-      images: uint8 [B, S, S, 3].
-      flipped: as in `predict_crops`; all three results are averaged.
-    """
-    poses, _ = _last_block(net, variables, images)
-    if flipped is not None:
-        mirrored, _ = _last_block(net, variables, images[:, :, ::-1])
-        keypoints, logits = mirror_predictions(mirrored.keypoints, mirrored.logits, flipped)
-        back = CropPoses(keypoints, logits, mirrored.log_spread[..., np.asarray(flipped)])
-        poses = jax.tree.map(lambda a, b: (a + b) / 2, poses, back)
-    return poses
-
-
-def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
-    """Predict the keypoints of a batch of crops by the last block, with the maps behind them.
-
-    Args:
-      net: the network.
-      variables: its {"params", "batch_stats"}.
-      images: uint8 [B, S, S, 3].
-
-    Returns:
-      The poses, and raw heat maps [B, H, W, M] (part maps, then context maps grouped by joint), at
-      least float32.
-    """
-    poses, heatmaps = _last_block(net, variables, images)
-    return poses, heatmaps.astype(jnp.float32)
-
-
-def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
-    """The last block's poses and raw heat maps [B, H, W, M]."""
-    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
-    heatmaps = output.heatmaps[-1]
-    parts = jnp.moveaxis(heatmaps[..., : net.num_joints], -1, -3)
-    _, covariance = soft_argmax_with_covariance(parts, temperature=net.temperature, grid=net.grid)
-    variance = jnp.trace(covariance, axis1=-2, axis2=-1)
-    log_spread = jnp.log(variance + SPREAD_FLOOR**2) / 2
-    logits = output.presence_logits[-1].astype(jnp.float32)
-    return CropPoses(output.keypoints[-1], logits, log_spread), heatmaps
 
 
 def _with_mirror(

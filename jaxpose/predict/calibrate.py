@@ -1,6 +1,8 @@
 """The command `jaxpose calibrate`: the confidence of a checkpoint, fitted to a prepared split."""
 
-from typing import NamedTuple
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -19,6 +21,7 @@ from jaxpose.skeleton import joint_index
 
 RIGHT = 0.5  # head sizes from the truth
 CHUNK = 64  # crops held at once
+TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
 MIN_IMAGES = 20  # with fewer a fit means nothing
 
 
@@ -30,14 +33,27 @@ class Rate(NamedTuple):
     high: float
 
 
+def joints_crop(estimator: PoseEstimator, example: Mapping[str, Any]) -> geometry.Crop:
+    """The checkpoint's crop rule, applied to the box of a person's true joints."""
+    tight = geometry.example_crop(example, TIGHT_RULE)
+    corner = np.subtract(tight.center, tight.side / 2)
+    return estimator.crop_of(np.array([*corner, tight.side, tight.side]))
+
+
 def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvidence:
-    """Predict every person of a split, cropped by the true joints' box.
+    """Predict every person of a split, in the crop that the checkpoint gives for its true joints.
 
     Raises:
-      JaxposeError: too few persons have a head size.
+      JaxposeError: no joint of the data set is the network's, or too few images show a person with
+        a head size and a labeled joint of the network.
     """
     truth = prepared.annotations(split)
     places = joint_index(split.joints, estimator.joints)
+    if (places < 0).all():
+        raise JaxposeError(
+            f"{split.name}:{split.split} shares no joint with the network, whose joints are "
+            f"{', '.join(estimator.joints)}"
+        )
     found, rows = [], []
     crops: list[np.ndarray] = []
     matrices: list[np.ndarray] = []
@@ -50,11 +66,12 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
         crops.clear()
         matrices.clear()
 
-    for index in np.flatnonzero(truth.head_size > 0).tolist():
+    known = truth.labeled[:, places] & (places >= 0)
+    for index in np.flatnonzero((truth.head_size > 0) & known.any(axis=1)).tolist():
         decoded = decode_image(split.source[index]["image"])
         if decoded is None:
             continue
-        crop = geometry.example_crop(truth.example(index), geometry.LSP_RULE)
+        crop = joints_crop(estimator, truth.example(index))
         crops.append(geometry.crop_image(decoded[0], crop, estimator.image_size))
         matrices.append(geometry.crop_to_image(crop))
         rows.append(index)
@@ -68,7 +85,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
             f"calibration needs {MIN_IMAGES} or more, such as those of mpii/crops:validation"
         )
     points, logits, log_spread = (np.concatenate(values) for values in zip(*found, strict=True))
-    known = truth.labeled[rows][:, places] & (places >= 0)
+    known = known[rows]
     distance = np.linalg.norm(points - truth.keypoints[rows][:, places], axis=-1)
     right = known & (distance <= RIGHT * truth.head_size[rows][:, None])
     return JointEvidence(logits, log_spread, right, known, groups)
@@ -81,7 +98,7 @@ def report(evidence: JointEvidence) -> str:
         "confidence": calibration.cross_validated(evidence),
         "presence": expit(evidence.logits),
     }
-    correct = (right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    fraction = right.sum(axis=1) / known.sum(axis=1)
 
     def area(values, rows):
         return calibration.pooled_roc_area(values[rows], right[rows], known[rows])
@@ -91,7 +108,7 @@ def report(evidence: JointEvidence) -> str:
         return calibration.calibration_error(values[rows][kept], right[rows][kept])
 
     def ranks(values, rows):
-        return scipy.stats.spearmanr(values[rows].mean(axis=1), correct[rows]).statistic
+        return scipy.stats.spearmanr(values[rows].mean(axis=1), fraction[rows]).statistic
 
     statistics = {
         "area under the ROC curve": area,
@@ -130,6 +147,11 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     name, colon, part = data.partition(":")
     if not colon:
         raise JaxposeError(f"data {data!r} names no split; give NAME:SPLIT")
+    target = pathlib.Path(file)
+    if target.suffix != ".npz":
+        raise JaxposeError(f"a packed checkpoint is called NAME.npz, not {target.name}")
+    if not target.parent.is_dir():
+        raise JaxposeError(f"no folder {target.parent}; create it first")
     use_compilation_cache()
     _, variables, metadata, source = store.load_network(checkpoint)
     split = prepared.open_split(name, part, data_dir=data_dir)

@@ -33,6 +33,10 @@ def as_image(image: Any) -> np.ndarray:
 
     Raises:
       JaxposeError: it cannot be read, is too large, or has another shape or type.
+
+    Example:
+      >>> as_image(np.zeros((48, 64), np.uint8)).shape
+      (48, 64, 3)
     """
     image = _as_array(image)
     if isinstance(image, np.ndarray):
@@ -184,9 +188,17 @@ warnings_of_pillow_ignored = _Ignored()
 
 
 def save_image(image: np.ndarray, path: pathlib.Path) -> None:
-    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says."""
+    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says.
+
+    Raises:
+      JaxposeError: the file cannot be written.
+    """
     pil = import_optional("PIL.Image", extra="predict")
-    pil.fromarray(image).save(path, quality=JPEG_QUALITY)
+    try:
+        pil.fromarray(image).save(path, quality=JPEG_QUALITY)
+    except OSError as error:  # Pillow's encoders give no reason of the system
+        reason = error.strerror or first_line(error)
+        raise JaxposeError(f"{path} cannot be written ({reason})") from error
 
 
 def _as_array(image: Any) -> Any:

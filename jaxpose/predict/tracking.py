@@ -26,7 +26,8 @@ from jaxpose.predict.prediction import Prediction
 MAX_SIDE_CHANGE = 0.1  # of a box's side from one frame to the next
 SEARCH_INTERVAL = 10  # frames
 MAX_MISSING = 15  # frames after which a lost person's id is given up
-KEEP_SCORE = 0.3  # of a tracked person, or of one in a detector's box; others: search.MIN_SCORE
+DETECTED_SCORE = 0.3  # of a person in a detector's box, at least; others: search.MIN_SCORE
+KEEP_FRACTION = 2 / 3  # of that score, at least, for a person who has an id
 SAME_TRACK = 0.2  # similarity of poses from which a person who was found is the tracked one
 SAME_PLACE = 0.3  # overlap (IoU) of boxes from which a person who was found is the lost one
 REDETECT_BELOW = 0.5  # mean confidence of the joints, and as a fraction of the best one so far:
@@ -107,6 +108,7 @@ def follow(
     *,
     smooth: float | None = None,
     max_persons: int | None = None,
+    min_score: float | None = None,
     **options: Any,
 ) -> tuple[Tracks, Prediction]:
     """The next frame of a video.
@@ -119,6 +121,8 @@ def follow(
       smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       max_persons: the most persons that are tracked at once.
+      min_score: of a person who is found; a tracked one needs two thirds of it. None: 0.45, in a
+        detector's box 0.3.
       options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.
 
     Returns:
@@ -132,16 +136,17 @@ def follow(
     if tracks.given:
         return _follow_given(estimator, found, tracks, time, smooth, options)
     persons = list(tracks.persons)
-    first_score = search.MIN_SCORE if detector is None else KEEP_SCORE
-    least = np.array([KEEP_SCORE if track.id else first_score for track in persons])
+    if min_score is None:
+        min_score = search.MIN_SCORE if detector is None else DETECTED_SCORE
+    least = np.array([KEEP_FRACTION * min_score if track.id else min_score for track in persons])
     seen = _has_its_person(persons, found) & (found.scores >= least)
     newly_lost = any(
         track.id and not track.missing and not visible
         for track, visible in zip(persons, seen, strict=True)
     )
     if not seen.any() or newly_lost or tracks.age % SEARCH_INTERVAL == 0:
-        detected = estimator.predict(frame, detector=detector, max_persons=max_persons, **options)
-        detected = detected.select(np.flatnonzero(detected.scores >= first_score))
+        limits = {"max_persons": max_persons, "min_score": min_score}
+        detected = estimator.predict(frame, detector=detector, **limits, **options)
         persons, found, seen = _matched(persons, found, seen, detected, max_persons)
     kept, shown, last_id = [], [], tracks.last_id
     points = found.keypoints.copy()

@@ -1,4 +1,4 @@
-"""A self-contained HTML page of scores, curves and images; well-formed XML, no script."""
+"""A self-contained HTML page of metrics, curves and images; well-formed XML, no script."""
 
 import base64
 import html
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.protocols import ProtocolResult
-from jaxpose.evaluation.score_choice import LOSS
+from jaxpose.evaluation.metric_choice import LOSS
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.storage import open_path, replace_file
@@ -149,7 +149,7 @@ def _headline(rows, beside) -> str:
                 f"<li><span>{_text(result.protocol.label)}</span><b>{_rate(result.total)}</b>"
                 f"{others}</li>"
             )
-    return "\n".join(['<ul class="scores">', *items, "</ul>"]) if items else ""
+    return "\n".join(['<ul class="results">', *items, "</ul>"]) if items else ""
 
 
 def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
@@ -159,11 +159,11 @@ def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
 
 
 def _row(row: str, results, beside, blocks) -> str:
-    """Everything that was scored on one test row."""
+    """Everything that was evaluated on one test row."""
     others = {protocol: _beside(beside, row, protocol) for protocol in results}
     return "\n".join(
         [
-            f"<section>\n<h2>Scores on {_text(row)}</h2>",
+            f"<section>\n<h2>Results on {_text(row)}</h2>",
             *(
                 _columns({"this network": result, **others[protocol]})
                 for protocol, result in results.items()
@@ -278,7 +278,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     charts = [
         ("Training loss", [_curve(history, "train", "loss", "loss")]),
         ("Validation loss", [_curve(history, "validation", "loss", "loss")]),
-        ("Validation score, percent", _validation_curves(history)),
+        ("Validation metric, percent", _validation_curves(history)),
         ("Learning rate", [_curve(history, "train", "learning_rate", "learning rate")]),
     ]
     lines, last_step = [], max((record["step"] for record in history), default=0)
@@ -312,14 +312,14 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 
 
 def _validation_curves(history) -> list[Curve]:
-    """The score that steers the run, and the totals of the rows where there are several.
+    """The metric that steers the run, and the totals of the rows where there are several.
 
     None if the loss steers it, which has a chart of its own.
     """
     records = [r for r in history if r.get("kind") == "validation"]
     if any(r.get("steered_by") == LOSS for r in records):
         return []
-    curves = [_curve(history, "validation", "score", "score of the run")]
+    curves = [_curve(history, "validation", "metric", "metric of the run")]
     names = list(dict.fromkeys(name for r in records for name in r.get("rows", {})))
     protocols = [p for r in records[-1:] for found in r.get("rows", {}).values() for p in found]
     if len(names) < 2 or not protocols:

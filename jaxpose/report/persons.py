@@ -7,7 +7,7 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.checkpoints.store import Network
 from jaxpose.data.images import decode as decode_image
-from jaxpose.evaluation import protocols, scoring
+from jaxpose.evaluation import evaluate, metrics
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.evaluation.protocols import Protocol
@@ -67,7 +67,7 @@ class ShownPerson(NamedTuple):
 
 
 def person_sections(
-    network: Network, row: scoring.RowEvaluation
+    network: Network, row: evaluate.RowEvaluation
 ) -> tuple[list[Section], list[Section]]:
     """The page's images of some persons of a test row.
 
@@ -79,7 +79,7 @@ def person_sections(
       (the worst, median and best predictions; the maps of the best one).
     """
     protocol = _counting_protocol(row)
-    labeled = scoring.labeled_predictions(row.predictions, row.evaluation_set)
+    labeled = evaluate.labeled_predictions(row.predictions, row.evaluation_set)
     found = correctness(labeled, protocol)
     groups = choose_persons(found, np.flatnonzero(row.predictions.readable))
     estimator = PoseEstimator(
@@ -104,7 +104,7 @@ def person_sections(
     return sections, maps
 
 
-def _counting_protocol(row: scoring.RowEvaluation) -> Protocol | None:
+def _counting_protocol(row: evaluate.RowEvaluation) -> Protocol | None:
     """The row's protocol, or the first by which single joints are right or wrong."""
     candidates = [row.protocol, *(result.protocol for result in row.results.values())]
     return next((found for found in candidates if found and found.thresholds), None)
@@ -122,7 +122,7 @@ def correctness(predictions: LabeledPredictions, protocol: Protocol | None) -> C
     if protocol is not None:
         at = protocol.thresholds.index(protocol.threshold)
         for i in range(persons):
-            counts = protocols.score(protocol, select_persons(predictions, slice(i, i + 1)))
+            counts = metrics.count(protocol, select_persons(predictions, slice(i, i + 1)))
             right[i], counted[i] = counts.correct[at].sum(), counts.counted.sum()
     order = joint_index(predictions.prediction_joints, predictions.joints)
     used = predictions.labeled & (order >= 0)
@@ -170,7 +170,7 @@ def choose_persons(found: Correctness, readable: np.ndarray) -> dict[str, list[i
 
 def _show_persons(
     estimator: PoseEstimator,
-    row: scoring.RowEvaluation,
+    row: evaluate.RowEvaluation,
     indices: list[int],
     labeled: LabeledPredictions,
     found: Correctness,
@@ -213,14 +213,14 @@ def _radii(
     """Distance [N] up to which a person's joint is right, in pixels of the stored images."""
     if protocol is None or protocol.part_kind == "stick":
         return None
-    radii = protocol.threshold * protocols.normalizers(protocol, labeled)
+    radii = protocol.threshold * metrics.normalizers(protocol, labeled)
     return radii if zoom is None else radii * zoom
 
 
 def _person_panel(
     estimator: PoseEstimator, person: ShownPerson, protocol: Protocol | None
 ) -> Panel:
-    found = "not scored"
+    found = "not evaluated"
     if protocol is not None and person.counted:
         found = f"{person.right} of {person.counted} {protocol.part_kind}s right"
     confident = person.view.maps.confidence >= MIN_CONFIDENCE
@@ -249,7 +249,7 @@ def _person_panel(
     return Panel(f"{person.name}: {found}", images)
 
 
-def _explanation(row: scoring.RowEvaluation, protocol: Protocol | None) -> str:
+def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     """What the images of persons show, and when a joint counts as right."""
     drawn = (
         f"Joints with a confidence below {MIN_CONFIDENCE} have no dot or limb; left limbs are "

@@ -3,23 +3,24 @@
 import numpy as np
 import pytest
 
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import calibration
 
 
 def people(seed=0, persons=40, joints=5):
     rng = np.random.default_rng(seed)
-    scores = np.round(rng.random((persons, joints)), 1)  # with ties
-    present = rng.random(scores.shape) < 0.2 + 0.6 * scores
-    known = rng.random(scores.shape) < 0.9
-    return scores, present, known
+    values = np.round(rng.random((persons, joints)), 1)  # with ties
+    present = rng.random(values.shape) < 0.2 + 0.6 * values
+    known = rng.random(values.shape) < 0.9
+    return values, present, known
 
 
 def test_the_area_counts_pairs_with_ties_as_half():
-    scores, present, known = people()
-    positive, negative = scores[present & known], scores[~present & known]
+    values, present, known = people()
+    positive, negative = values[present & known], values[~present & known]
     difference = positive[:, None] - negative[None]
     expected = ((difference > 0) + 0.5 * (difference == 0)).mean()
-    found = calibration.pooled_roc_area(scores, present, known)
+    found = calibration.pooled_roc_area(values, present, known)
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -31,16 +32,16 @@ def test_a_base_rate_ranks_joints_and_not_persons():
     present = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], bool)
     known = np.ones_like(present)
     known[3, 0] = False
-    scores = calibration.base_rate_scores(present, known)
-    np.testing.assert_allclose(scores, np.broadcast_to([1.0, 0.25], (4, 2)))
+    values = calibration.base_rates(present, known)
+    np.testing.assert_allclose(values, np.broadcast_to([1.0, 0.25], (4, 2)))
 
 
 def test_the_interval_holds_the_area_and_narrows_with_more_persons():
     few, many = people(persons=30), people(persons=600)
     widths = []
-    for scores, present, known in (few, many):
-        low, high = calibration.roc_interval(scores, present, known, draws=200)
-        assert low < calibration.pooled_roc_area(scores, present, known) < high
+    for values, present, known in (few, many):
+        low, high = calibration.roc_interval(values, present, known, draws=200)
+        assert low < calibration.pooled_roc_area(values, present, known) < high
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
 
@@ -89,19 +90,31 @@ def test_joints_without_truth_take_no_part_in_the_fit_and_get_the_mean_bias():
     assert fitted.bias[2] == pytest.approx(np.mean(fitted.bias), abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("field", ["logits", "log_spread"])
+def test_a_fit_that_is_not_finite_is_refused(field):
+    joints, _ = evidence(persons=40)
+    getattr(joints, field)[joints.known] = np.nan
+    with pytest.raises(JaxposeError, match="the calibration is not finite"):
+        calibration.fit_calibration(joints)
+
+
 def test_a_person_is_not_judged_by_a_fit_to_its_own_image(monkeypatch):
     joints, _ = evidence(persons=40)
     fitted_to = []
 
     def remember(part):
         fitted_to.append(set(part.groups))
-        return calibration.Calibration((0.0,) * 4, 0.0, 0.0)
+        return calibration.Calibration((float(len(fitted_to)),) * 4, 0.0, 0.0)
 
     monkeypatch.setattr(calibration, "fit_calibration", remember)
-    calibration.cross_validated(joints)
+    confidence = calibration.cross_validated(joints)
     assert len(fitted_to) == calibration.FOLDS
     held_out = [set(joints.groups) - groups for groups in fitted_to]
     assert sorted(image for groups in held_out for image in groups) == list(range(20))
+    for number, images in enumerate(held_out, 1):
+        rows = np.isin(joints.groups, list(images))
+        np.testing.assert_allclose(confidence[rows], 1 / (1 + np.exp(-number)))
 
 
 def test_the_cross_validated_confidence_is_calibrated():
@@ -118,6 +131,24 @@ def test_the_calibration_error_is_the_mean_gap_of_its_bins():
     right = np.tile(np.arange(10) < 7, 10)  # 7 of 10 in each bin
     expected = np.abs(np.linspace(0.05, 0.95, 10) - 0.7).mean()
     assert calibration.calibration_error(probability, right) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_calibration_error_of_equal_probabilities_does_not_depend_on_their_order(dtype):
+    right = np.arange(1000) < 500
+    assert calibration.calibration_error(np.full(1000, 0.5, dtype), right) == pytest.approx(0.0)
+    assert calibration.calibration_error(np.full(1000, 0.8, dtype), right) == pytest.approx(0.3)
+    rng = np.random.default_rng(0)
+    probability = rng.integers(0, 4, 995).astype(dtype) / 4
+    right = rng.random(995) < probability**2
+    order = rng.permutation(995)
+    assert calibration.calibration_error(probability[order], right[order]) == pytest.approx(
+        calibration.calibration_error(probability, right), abs=1e-12
+    )
+
+
+def test_the_calibration_error_of_nothing_is_undefined():
+    assert np.isnan(calibration.calibration_error(np.zeros(0), np.zeros(0, bool)))
 
 
 def test_an_interval_draws_groups_whole():

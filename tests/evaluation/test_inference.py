@@ -9,7 +9,7 @@ import pytest
 
 from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import baselines, inference, protocols, scoring
+from jaxpose.evaluation import baselines, evaluate, inference, protocols
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.geometry import CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
@@ -206,7 +206,7 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     )
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
-    found = scoring.labeled_predictions(plain, evaluation_set)
+    found = evaluate.labeled_predictions(plain, evaluation_set)
     assert found.prediction_joints == trained and found.joints == JOINTS
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
@@ -234,12 +234,12 @@ def test_an_evaluation_set_has_all_joints_trained_unless_told():
 
 def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
     without_heads = evaluation_set_of(PEOPLE, NETWORK)
-    assert list(scoring.score_predictions(plain, without_heads)) == ["pck"]  # by their boxes
-    found = scoring.score_predictions(plain, with_heads())
+    assert list(evaluate.evaluate_predictions(plain, without_heads)) == ["pck"]  # by their boxes
+    found = evaluate.evaluate_predictions(plain, with_heads())
     assert list(found) == ["mpii-pckh"]
     rates = {part: x.rate for part, x in found["mpii-pckh"].parts.items()}
     assert (rates["right_wrist"], rates["upper_neck"]) == (100.0, 100.0)
-    shifted = scoring.score_predictions(plain, with_heads(), block=0)
+    shifted = evaluate.evaluate_predictions(plain, with_heads(), block=0)
     assert shifted["mpii-pckh"].parts["right_wrist"].rate < 100.0
 
 
@@ -338,10 +338,10 @@ def test_removed_offsets_are_constant_in_the_crops():
 
 def test_blocks_and_decodings_are_scored_side_by_side(decoded):
     _, found = decoded
-    compared = scoring.compare_decodings(found, with_heads(), protocols.MPII_PCKH)
+    compared = evaluate.compare_decodings(found, with_heads(), protocols.MPII_PCKH)
     names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
     assert list(compared) == ["block 1", "block 2", *names]
-    assert compared["block 2"] == scoring.score_predictions(found, with_heads())["mpii-pckh"]
+    assert compared["block 2"] == evaluate.evaluate_predictions(found, with_heads())["mpii-pckh"]
     alone = found._replace(keypoints=found.decodings[inference.PARTS_ALONE])
-    expected = scoring.score_predictions(alone, with_heads())["mpii-pckh"]
+    expected = evaluate.evaluate_predictions(alone, with_heads())["mpii-pckh"]
     assert compared[inference.PARTS_ALONE] == expected

@@ -194,5 +194,5 @@ def test_threads_ignore_warnings_together_and_restore_the_filters(tmp_path):
 
 
 def test_an_address_is_no_file():
-    with pytest.raises(JaxposeError, match="https://example.org/a.jpg is an address"):
+    with pytest.raises(JaxposeError, match="https://example.org/a.jpg is a URL"):
         as_image("https://example.org/a.jpg")

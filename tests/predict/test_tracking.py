@@ -24,7 +24,9 @@ class Seer:
         self.confidence = confidence
         self.detections = []  # boxes, or None for the whole frame
 
-    def predict(self, frame, boxes=None, *, max_persons=None, detector=None, **options):
+    def predict(
+        self, frame, boxes=None, *, max_persons=None, min_score=None, detector=None, **options
+    ):
         self.detections.append(None if boxes is None else np.array(boxes))
         if detector is not None:
             boxes = detector(frame)
@@ -41,7 +43,9 @@ class Seer:
             sure.mean(axis=1) if len(sure) else np.zeros(0, np.float32),
             (),
             frame,
-        ).select(np.arange(len(rows))[:max_persons])
+        ).select(
+            [i for i, row in enumerate(rows) if row[1].mean() >= (min_score or 0)][:max_persons]
+        )
 
     def _in(self, box):
         middle, reach = box[:2] + box[2:] / 2, 0.66 * max(box[2:])
@@ -101,6 +105,16 @@ def test_nobody_is_looked_for_in_every_frame_and_found_when_there():
     tracks, _ = follow(seer, FRAME, tracks, 1.0)
     _, found = follow(seer, FRAME, tracks, 1.1)
     np.testing.assert_array_equal(found.keypoints[0], seer.people[0])
+
+
+def test_a_person_of_a_lower_score_than_asked_is_not_seen():
+    for min_score, seen in ((None, 1), (0.9, 1), (0.96, 0)):  # the seer's scores are 0.95
+        seer, tracks = Seer(person(100, 200)), tracks_of(None)
+        for i in range(2):
+            tracks, found = follow(seer, FRAME, tracks, i / 30, min_score=min_score)
+            assert len(found.ids) == seen
+        _, given = follow(seer, FRAME, tracks_of([[60, 120, 80, 160]]), 0.0, min_score=min_score)
+        assert given.ids.tolist() == [1]
 
 
 def test_a_given_box_waits_for_a_person_who_was_lost():

@@ -28,7 +28,7 @@ _HAIR = {
 
 
 class Person(NamedTuple):
-    """What is needed to draw someone, without any randomness left."""
+    """A fully specified person, with no randomness left."""
 
     size: Proportions
     figure: Figure

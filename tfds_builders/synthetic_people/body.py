@@ -17,7 +17,7 @@ SIDES = ("right", "left")
 
 
 class Proportions(NamedTuple):
-    """Lengths and half widths as shares of the standing height."""
+    """Lengths and half widths as fractions of the standing height."""
 
     thigh: float
     shin: float
@@ -37,7 +37,7 @@ class Proportions(NamedTuple):
 
 
 def sample_proportions(rng: np.random.Generator) -> Proportions:
-    """Draws a grown-up or, one time in seven, a child; slim to stout."""
+    """Draw an adult or, one time in seven, a child; slim to stout."""
     child = rng.random() < 0.14
     stout = float(np.clip(rng.normal(0.0, 1.0), -1.6, 2.4))
     broad = float(rng.normal(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Painting: textured tubes, ellipsoids and flat shapes on an image that knows who owns a pixel.
+"""Paint textured tubes, ellipsoids and flat shapes, with a map of the part that owns each pixel.
 
 The one module of this data set that needs OpenCV. Everything is blended with soft edges onto a
 float32 image; beside it lies a map of owners (one number per pixel, 0 the background) from which
@@ -26,7 +26,7 @@ except ImportError as error:
 
 cv2.setNumThreads(1)  # images are drawn in parallel, each small
 
-AMBIENT = 0.62  # share of the light that comes from everywhere
+AMBIENT = 0.62  # fraction of ambient light
 _ROWS, _COLUMNS = 30, 18  # texels of a tube's patch; a limb is some 40 x 15 pixels
 _MARGIN = 1.2  # the patch reaches this far across, in half widths, so that its edge is empty
 _GRID = 24  # texels of an ellipsoid's patch
@@ -144,7 +144,7 @@ def paint_tube(
     owner: int,
     cap: float = 1.0,
 ) -> None:
-    """Paints a limb.
+    """Paint a limb.
 
     Args:
         canvas: where to.
@@ -226,7 +226,7 @@ def paint_ellipsoid(
     *,
     owner: int,
 ) -> None:
-    """Paints an ellipsoid exactly, in orthographic projection.
+    """Paint an ellipsoid exactly, in orthographic projection.
 
     Args:
         canvas: where to.
@@ -279,7 +279,7 @@ def paint_ellipsoid(
 def paint_polygon(
     canvas: Canvas, corners: np.ndarray, colors: np.ndarray, *, owner: int, opacity: float = 1.0
 ) -> None:
-    """Paints a flat shape.
+    """Paint a flat shape.
 
     `corners` [n, 2] pixels; `colors` is one color [3] or a texture [h, w, 3], stretched over the
     shape's bounding box.
@@ -333,12 +333,15 @@ def draw_ellipse(
 
 @cache
 def _grains() -> np.ndarray:
-    """[512, 512, 3] float32: every sensor's noise; to draw it anew costs more than a person."""
+    """Return precomputed sensor noise, float32 [512, 512, 3].
+
+    Generating it for every image costs more than rendering a person.
+    """
     return np.random.default_rng(512).standard_normal((512, 512, 3), dtype=np.float32)
 
 
 def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> None:
-    """Add normal noise in place, by a random cut out of a fixed field (repeated where needed)."""
+    """Add normal noise in place: a random window of a fixed field (tiled if necessary)."""
     height, width = image.shape[:2]
     grains = _grains()
     while grains.shape[0] < 2 * height or grains.shape[1] < 2 * width:
@@ -355,11 +358,11 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """float32 -> uint8, rounded and held in 0..255."""
+    """Convert float32 to uint8, rounded and clipped to 0..255."""
     return cv2.convertScaleAbs(np.maximum(image, 0))
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """JPEG bytes of an RGB image [H, W, 3] uint8."""
+    """Encode an RGB image [H, W, 3] uint8 as JPEG bytes."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)[1].tobytes()

@@ -122,13 +122,13 @@ def _limited(angles: np.ndarray, part: str) -> np.ndarray:
 
 
 def sample_pose(rng: np.random.Generator, *, variety: float = 1.0, mixed: float = 0.25) -> Pose:
-    """Draws one pose.
+    """Draw one pose.
 
     Args:
         rng: source of all randomness.
         variety: 0 draws from level 0 alone, 1/3 adds level 1, 2/3 level 2 and 1 the whole table;
             it also scales how far the angles stray.
-        mixed: share of the people whose arms come from another row than their legs.
+        mixed: fraction of the people whose arms come from another row than their legs.
     """
     weights = {
         name: _WEIGHTS[row.level] * min(max(3 * variety + 1 - row.level, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""What is around a person: rooms, landscapes and noise behind, and objects in front.
+"""The surroundings of a person: rooms, landscapes and noise behind, and objects in front.
 
 Much of it looks like limbs (poles, trunks, legs of tables, tubes in skin colors), so that a long
 thin thing alone is not yet an arm.

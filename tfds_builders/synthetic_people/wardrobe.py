@@ -63,7 +63,7 @@ class Outfit(NamedTuple):
     hair_style: str  # "short" | "long" | "tail" | "bun" | "bald" | "cap"
     brim: np.ndarray | None  # of a cap
     skirt: np.ndarray | None
-    skirt_length: float  # share of the thigh, or more than 1: below the knee
+    skirt_length: float  # fraction of the thigh; more than 1: below the knee
     backpack: np.ndarray | None
     loose_arms: float  # how much wider than the limb the clothes are
     loose_legs: float
@@ -250,7 +250,7 @@ def _head(
 
 
 def sample_outfit(rng: np.random.Generator, *, bold_fronts: float = 0.0) -> Outfit:
-    """Dresses one person.
+    """Dress one person.
 
     `bold_fronts` is the fraction of people whose front and back differ at a glance: the shirt has
     something large in front, the hair's color is not the skin's, shoes have light toes.

@@ -10,7 +10,7 @@ from PIL import Image
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import as_image, inputs, predict_each
 from jaxpose.predict.tracking import follow
-from tests.predict.test_tracking import Seer, person
+from tests.support.seer import Seer, person
 from tests.support.videos import make
 
 

@@ -5,66 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from jaxpose.predict import PoseEstimator, Prediction
+from jaxpose.predict import PoseEstimator
 from jaxpose.predict.tracking import follow, tracks_of
 from tests.support import people_video
 from tests.support.people_video import SIZE
-
-JOINTS = tuple(f"joint_{i}" for i in range(8))
-SHAPE = np.array([(-1, -2), (1, -2), (-1, 0), (1, 0), (-1, 2), (1, 2), (0, -3), (0, 3)], np.float64)
-
-
-class Seer:
-    """An estimator that knows where everybody is, and sees who is inside a box of its own."""
-
-    joints = JOINTS
-
-    def __init__(self, *people, confidence=0.95):
-        self.people = [np.asarray(person, np.float64) for person in people]
-        self.confidence = confidence
-        self.detections = []  # boxes, or None for the whole frame
-
-    def predict(
-        self, frame, boxes=None, *, max_persons=None, min_score=None, detector=None, **options
-    ):
-        self.detections.append(None if boxes is None else np.array(boxes))
-        if detector is not None:
-            boxes = detector(frame)
-        elif boxes is None:
-            boxes = [around(person) for person in self.people]
-        rows = [self._in(np.asarray(box, np.float64)) for box in boxes]
-        sure = np.array([sure for _, sure in rows], np.float32).reshape(-1, 8)
-        return Prediction(
-            np.array([points for points, _ in rows]).reshape(-1, 8, 2),
-            sure,
-            np.array(boxes, np.float64).reshape(-1, 4),
-            JOINTS,
-            sure,
-            sure.mean(axis=1) if len(sure) else np.zeros(0, np.float32),
-            (),
-            frame,
-        ).select(
-            [i for i, row in enumerate(rows) if row[1].mean() >= (min_score or 0)][:max_persons]
-        )
-
-    def _in(self, box):
-        middle, reach = box[:2] + box[2:] / 2, 0.66 * max(box[2:])
-        near = sorted(self.people, key=lambda p: np.linalg.norm(p.mean(axis=0) - middle))
-        for person in near[:1]:
-            inside = np.abs(person - middle).max(axis=-1) < reach
-            if inside.sum() >= 4:
-                return person, np.where(inside, self.confidence, 0.1)
-        return np.tile(middle, (8, 1)), np.full(8, 0.05)
-
-
-def around(person):
-    low, high = person.min(axis=0), person.max(axis=0)
-    return np.concatenate([low, high - low])
-
-
-def person(x, y, size=20.0):
-    return (x, y) + size * SHAPE
-
+from tests.support.seer import SHAPE, Seer, around, person
 
 FRAME = np.zeros((480, 640, 3), np.uint8)
 
@@ -266,17 +211,17 @@ def test_real_persons_keep_their_ids_while_one_leaves_and_one_enters(with_detect
         )
         middles = np.median(found.keypoints, axis=1)
         names = {}
-        for person, middle in zip(found.ids.tolist(), middles, strict=True):
+        for track_id, middle in zip(found.ids.tolist(), middles, strict=True):
             distance = {
                 name: abs(box[0] + box[2] / 2 - middle[0]) for name, box in frame.boxes.items()
             }
-            names[person] = min(distance, key=lambda name: distance[name])
+            names[track_id] = min(distance, key=lambda name: distance[name])
         shown.append(names)
-    assert {(person, name) for names in shown for person, name in names.items()} == {
+    assert {(track_id, name) for names in shown for track_id, name in names.items()} == {
         (1, "stays"), (2, "leaves"), (3, "enters"),
     }  # fmt: skip
-    for person in (1, 2, 3):
-        seen = [number for number, names in enumerate(shown) if person in names]
+    for track_id in (1, 2, 3):
+        seen = [number for number, names in enumerate(shown) if track_id in names]
         assert seen == list(range(seen[0], seen[-1] + 1))  # nobody flickers
         assert len(seen) > 15
     assert all(1 in names for names in shown)

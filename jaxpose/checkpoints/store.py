@@ -5,7 +5,7 @@ the network's arguments, joint names with flip pairs and limbs, the joints that 
 training, image size, crop rule and a checksum over all of that and the tree. ``files.json`` has the
 size and checksum of every file, so that corruption is detected before Orbax reads the tree. A
 workdir contains ``checkpoints/latest`` (complete training states, the newest two) and
-``checkpoints/best`` (the variables of the best validation).
+``checkpoints/best`` (the variables with the best validation metric).
 
 Trees are NumPy arrays on the host, so that a checkpoint can be loaded with a different number of
 devices or processes.
@@ -414,7 +414,7 @@ def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, Chec
 
 
 def _with_stored_names(like: Any, stored: Any) -> Any:
-    """The tree, its fields called as a checkpoint calls them that was written before 0.1.0."""
+    """Return the tree with the field names of the checkpoint, which may be older than 0.1.0."""
     fields = getattr(like, "_fields", ())
     old = {field: name for field, name in _OLD_FIELDS.items() if field in fields and name in stored}
     if not old:

@@ -430,7 +430,7 @@ def test_persons_are_counted_as_the_protocol_counts_all_of_them():
     for name in ("lsp-pck", "lsp-pcp"):
         protocol = protocols.PROTOCOLS[name]
         found = persons.correctness(predictions, protocol)
-        parts = protocols.evaluate(protocol, predictions).parts.values()
+        parts = metrics.evaluate(protocol, predictions).parts.values()
         assert found.right.sum() == sum(part.correct for part in parts)
         assert found.counted.sum() == sum(part.counted for part in parts)
     i = int(np.flatnonzero(labeled.any(axis=1))[0])

@@ -67,7 +67,7 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
     if config.report:
         with phase("writing the report"):
             page = report.report_run(
-                workdir, evaluation, data_rows(config), data_dir=config.data_dir, seed=config.seed
+                workdir, evaluation, data_rows(config), data_dir=config.data_dir
             )
         print(f"\nreport: {page}")
 

@@ -14,7 +14,7 @@ PAPER_WIDTH = 576
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Rows (before, after) of TensorFlow's "same" padding."""
+    """Return the rows (before, after) of TensorFlow's "same" padding."""
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
@@ -187,7 +187,7 @@ class TorchPoseNet(nn.Module):
         return self.read(torch.stack(maps))
 
     def read(self, heatmaps):
-        """Keypoints and presence logits of raw maps [K, B, M, H, W]: eqs. 1-6."""
+        """Compute keypoints and presence logits of raw maps [K, B, M, H, W]: eqs. 1-6."""
         blocks, batch, _, height, width = heatmaps.shape
         share = torch.softmax(heatmaps.flatten(-2), -1).unflatten(-1, (height, width))
         columns, rows = (
@@ -223,7 +223,7 @@ def loss(model, images, keypoints, labeled, known):
 
 
 def rmsprop(model):
-    """Keras's RMSProp: epsilon 1e-7 outside the root, rho 0.9."""
+    """Make Keras's RMSProp: epsilon 1e-7 outside the root, rho 0.9."""
     return torch.optim.RMSprop(model.parameters(), lr=1e-3, alpha=0.9, eps=1e-7)
 
 
@@ -246,7 +246,7 @@ def load_children(module, params, statistics):
 
 
 def copy_kernel(weight, kernel):
-    """[kh, kw, I, O] to [O, I, kh, kw]."""
+    """Copy a kernel [kh, kw, I, O] to [O, I, kh, kw]."""
     copy(weight, np.asarray(kernel).transpose(3, 2, 0, 1))
 
 

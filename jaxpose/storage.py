@@ -127,7 +127,7 @@ def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
             yield local
             path.write_bytes(local.read_bytes())
         return
-    local = path.with_name(f".new-{path.name}")
+    local = path.with_name(f".new-{path.name[-60:]}")  # names of over 255 bytes are refused
     try:
         yield local
         os.replace(local, path)

@@ -100,14 +100,25 @@ def draw_skeleton(
     place = {name: index for index, name in enumerate(joints)}
     for a, b in limbs:
         if a in place and b in place and drawn[place[a]] and drawn[place[b]]:
-            color = _limb_color(a, b, colors[place[a]], colors[place[b]])
+            color = limb_color(a, b, colors[place[a]], colors[place[b]])
             _line(canvas, points[place[a]], points[place[b]], width, color)
     for index in np.flatnonzero(drawn):
         _line(canvas, points[index], points[index], 1.7 * width, colors[index])
     return canvas
 
 
-def _limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.ndarray:
+def limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.ndarray:
+    """Color of the limb between two joints.
+
+    Args:
+      a: name of a joint.
+      b: name of the other.
+      color_a: [3], RGB, the first joint's color.
+      color_b: [3], RGB, the other's.
+
+    Returns:
+      [3], RGB, in [0, 255].
+    """
     sides = _side(a), _side(b)
     if sides[0] == sides[1]:
         return (color_a.astype(np.float32) + color_b) / 2

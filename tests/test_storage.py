@@ -21,7 +21,9 @@ def test_a_local_path_needs_no_library(monkeypatch, tmp_path):
 def test_an_address_without_its_library_names_the_extra(monkeypatch):
     storage.use_gcsfs.cache_clear()
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(JaxposeError, match=r"gcsfs is not installed; install the extra jaxpose\[cloud\]"):
+    with pytest.raises(
+        JaxposeError, match=r"gcsfs is not installed; install the extra jaxpose\[cloud\]"
+    ):
         open_path("gs://bucket/x", "workdir")
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
-from jaxpose.evaluation.inference import mirror_predictions, predict_crops
+from jaxpose.evaluation.inference import mirror_predictions, predict_blocks
 from jaxpose.geometry import (
     IMAGE_RULE,
     LSP_RULE,
@@ -112,10 +112,10 @@ class Teacher:
 
         def predict(images):
             both = jnp.concatenate([images, images[:, :, ::-1]])
-            keypoints, presence = predict_crops(net, variables, both)
+            keypoints, presence = predict_blocks(net, variables, both)
             straight, mirrored = jnp.split(keypoints[-1], 2)
             first, second = jnp.split(presence[-1], 2)
-            mirrored, second = mirror_predictions(mirrored, second, flipped)
+            mirrored, second = mirror_predictions(mirrored, second, flipped=flipped)
             return jnp.stack([straight, mirrored]), jnp.stack([first, second])
 
         self._predict = jax.jit(predict)

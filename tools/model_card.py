@@ -21,7 +21,7 @@ from jaxpose.checkpoints.store import Network
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
-from jaxpose.evaluation import calibration, evaluate, inference, metrics, protocols
+from jaxpose.evaluation import evaluate, inference, metrics, probabilities, protocols
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.evaluation.metrics import ProtocolResult
@@ -105,9 +105,9 @@ def confidence_text(predictions: inference.Predictions) -> str:
     """ROC area of the presence as a predictor of "labeled in the crop", and its reliability."""
     probability, present = predictions.confidence[-1], predictions.in_crop
     known = np.ones_like(present)
-    area = calibration.pooled_roc_area(probability, present, known)
-    low, high = calibration.roc_interval(probability, present, known)
-    base = calibration.pooled_roc_area(calibration.base_rates(present, known), present, known)
+    area = probabilities.pooled_roc_area(probability, present, known)
+    low, high = probabilities.roc_interval(probability, present, known)
+    base = probabilities.pooled_roc_area(probabilities.base_rates(present, known), present, known)
     lines = [
         "Area under the ROC curve of the presence as a predictor of whether a joint is labeled in "
         f"the crop: {area:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over people), "
@@ -118,7 +118,7 @@ def confidence_text(predictions: inference.Predictions) -> str:
         "| presence | joints | mean presence | fraction in the crop |",
         "|---|---|---|---|",
     ]
-    for row in calibration.reliability(probability.ravel(), present.ravel()):
+    for row in probabilities.reliability(probability.ravel(), present.ravel()):
         lines.append(
             f"| {row.low:g} to {row.high:g} | {row.joints} | {row.probability:.3f} | "
             f"{row.present:.3f} |"

@@ -103,7 +103,7 @@ class Step(NamedTuple):
 
 
 def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> Step:
-    """The step of `batch` images on each of some devices, in bfloat16."""
+    """Predict the step of ``batch`` images on each of some devices, in bfloat16."""
     operations = 2 * PASSES * network.multiply_adds * batch / hardware.operations
     traffic = 2 * READS_AND_WRITES * network.outputs * batch / hardware.memory
     starts = KERNELS * network.norms * hardware.start
@@ -126,7 +126,7 @@ def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> S
 
 
 def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> str:
-    """A row for every batch and number of devices, times in milliseconds."""
+    """Return a row for every batch and number of devices, with times in milliseconds."""
     network = measure(PoseNet())
     lines = [
         f"{hardware}; {network.multiply_adds / 1e9:.2f} G multiply-adds, "
@@ -148,7 +148,7 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
 
 
 def count_sums(blocks: int) -> str:
-    """Compile a narrow network's training step for the devices at hand, and count its sums."""
+    """Compile a narrow network's training step for the available devices, and count its sums."""
     net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=DEVICES)
     variables = initial_variables(net, 0)
     optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))

@@ -1,6 +1,6 @@
 """``jaxpose calibrate CHECKPOINT FILE.npz``: fit the confidence of a checkpoint."""
 
-from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.cli.options import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 
 

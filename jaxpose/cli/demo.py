@@ -1,6 +1,6 @@
 """``jaxpose demo``: a local page that shows the network's predictions and heat maps of a photo."""
 
-from jaxpose.cli.predict import add_checkpoint
+from jaxpose.cli.options import add_checkpoint
 from jaxpose.runtime.phases import phase, to_terminal
 
 

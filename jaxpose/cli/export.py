@@ -1,7 +1,7 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
 from jaxpose.checkpoints import KINDS
-from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.cli.options import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 

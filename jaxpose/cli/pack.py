@@ -1,6 +1,6 @@
 """``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
 
-from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.cli.options import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 
 

@@ -3,13 +3,9 @@
 import argparse
 import math
 
-from jaxpose.paths import local_path, stored_path
+from jaxpose.cli.options import add_box, add_checkpoint, number
+from jaxpose.paths import local_path
 from jaxpose.runtime.phases import phase, to_terminal
-
-CHECKPOINT = (
-    "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
-    "network that comes with jaxpose, such as small"
-)
 
 CAMERAS = 100  # OpenCV reads a larger number as one of its drivers
 
@@ -97,28 +93,6 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def add_checkpoint(parser) -> None:
-    """The option that names a network."""
-    parser.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        type=stored_path,
-        help=f"{CHECKPOINT} (the default)",
-    )
-
-
-def add_box(parser, **options) -> None:
-    """The option that names a box."""
-    parser.add_argument("--box", type=_box, metavar="x,y,w,h", **options)
-
-
-def _box(text: str) -> list[float]:
-    box = [_float(value) for value in text.split(",")]
-    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
-    return box
-
-
 def _camera(text: str) -> int:
     try:
         number = int(text)
@@ -137,23 +111,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _float(text: str) -> float:
-    """The number; NaN, which no check lets pass, where there is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
 def _probability(text: str) -> float:
-    value = _float(text)
+    value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
     return value
 
 
 def _frequency(text: str) -> float:
-    value = _float(text)
+    value = number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give one above 0, in Hz")
     return value

@@ -1,4 +1,4 @@
-"""``jaxpose score PROTOCOL FILE.npz``: score a file of predictions by a protocol of the paper."""
+"""``jaxpose score PROTOCOL FILE.npz``: evaluate predictions by a protocol of the paper."""
 
 import json
 import os

@@ -1,6 +1,6 @@
 """``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
-from jaxpose.cli.predict import CHECKPOINT, add_box
+from jaxpose.cli.options import CHECKPOINT, add_box
 from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 

@@ -43,6 +43,7 @@ class RowEvaluation(NamedTuple):
       crop: name of the rule by which their crops were cut.
       description: for the title of a table or a file.
       evaluation_set: the persons' truth.
+      predictions: for all of these persons.
       results: by protocol name; empty if no joint of the row has a label.
       protocol: the config's, or the one that is chosen in its place; None likewise.
       decodings: results of this protocol by prediction block, and by other ways to decode the last
@@ -55,6 +56,7 @@ class RowEvaluation(NamedTuple):
     crop: str
     description: str
     evaluation_set: EvaluationSet
+    predictions: Predictions
     results: dict[str, ProtocolResult]
     protocol: Protocol | None
     decodings: dict[str, ProtocolResult]
@@ -181,7 +183,16 @@ def _evaluate_row(
             files[-1].write_text(json.dumps(entries) + "\n", encoding="utf-8")
     unreadable = truth.image_name[~predictions.readable].tolist()
     return RowEvaluation(
-        split, crop, description, evaluation_set, results, protocol, decodings, unreadable, files
+        split,
+        crop,
+        description,
+        evaluation_set,
+        predictions,
+        results,
+        protocol,
+        decodings,
+        unreadable,
+        files,
     )
 
 

@@ -48,10 +48,10 @@ class Predictions(NamedTuple):
     decodings: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
-def predict_crops(
+def predict_blocks(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict the keypoints of a batch of crops.
+    """Predict the keypoints of a batch of crops by every block.
 
     Args:
       net: the network.
@@ -61,46 +61,56 @@ def predict_crops(
         averaged with the mirrored prediction for the mirrored crops.
 
     Returns:
-      keypoints [K, B, J, 2] in [0, 1] and probabilities [K, B, J], both at least float32.
+      keypoints [K, B, J, 2] in [0, 1] and presence [K, B, J], both at least float32.
     """
 
     def predict(images):
         output = net.apply(variables, normalize(images, net.dtype), train=False)
         return output.keypoints, output.presence_logits
 
-    return _with_mirror(predict, images, flipped)
-
-
-def _with_mirror(
-    predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    images: jax.Array,
-    flipped: Sequence[int] | None,
-) -> tuple[jax.Array, jax.Array]:
-    """The function's keypoints [..., J, 2] and logits [..., J], as `predict_crops` returns them."""
-    keypoints, logits = predict(images)
-    if flipped is not None:
-        mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped)
-        keypoints = (keypoints + mirrored[0]) / 2
-        logits = (logits + mirrored[1]) / 2
+    keypoints, logits = average_with_mirror(predict, images, flipped)
     return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
+def average_with_mirror(
+    predict: Callable[[jax.Array], tuple[jax.Array, ...]],
+    images: jax.Array,
+    flipped: Sequence[int] | None,
+) -> tuple[jax.Array, ...]:
+    """Average predictions for crops with the mirrored predictions for the mirrored crops.
+
+    Args:
+      predict: from images to keypoints [..., J, 2] in [0, 1] and any number of arrays [..., J].
+      images: uint8 [B, S, S, 3].
+      flipped: the order of joints in a mirror (`flip_permutation`); None to predict the images
+        alone.
+
+    Returns:
+      What `predict` returns, in the same shapes.
+    """
+    found = predict(images)
+    if flipped is None:
+        return found
+    mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped=flipped)
+    return tuple((a + b) / 2 for a, b in zip(found, mirrored, strict=True))
+
+
 def mirror_predictions(
-    keypoints: jax.Array, confidence: jax.Array, flipped: Sequence[int]
-) -> tuple[jax.Array, jax.Array]:
+    keypoints: jax.Array, *values: jax.Array, flipped: Sequence[int]
+) -> tuple[jax.Array, ...]:
     """Turn predictions for mirrored crops into predictions for the crops, or the reverse.
 
     Args:
       keypoints: [..., J, 2] in [0, 1].
-      confidence: [..., J], probabilities or logits.
+      *values: further arrays [..., J], such as probabilities or logits.
       flipped: the order of joints in a mirror (`flip_permutation`).
 
     Returns:
-      Both, in the same shapes.
+      The keypoints and the further arrays, in the same shapes.
     """
     order = np.asarray(flipped)
     keypoints = keypoints[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-    return keypoints, confidence[..., order]
+    return keypoints, *(value[..., order] for value in values)
 
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
@@ -111,10 +121,10 @@ def decoding_names(net: PoseNet) -> tuple[str, ...]:
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict images [B, S, S, 3] as `predict_crops`, and decode the maps in other ways.
+    """Predict images [B, S, S, 3] as `predict_blocks`, and decode the maps in other ways.
 
     Returns:
-      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and probabilities
+      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and presence
       [K, B, J].
     """
     decoders = {
@@ -130,15 +140,16 @@ def decode_crops(
         ]
         return jnp.stack([output.keypoints, *others]), output.presence_logits
 
-    return _with_mirror(predict, images, flipped)
+    keypoints, logits = average_with_mirror(predict, images, flipped)
+    return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
 @functools.lru_cache(maxsize=16)
 def make_forward(
     net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False
 ) -> Callable:
-    """`predict_crops` (or `decode_crops`) on all local devices, compiled once for a network."""
-    predict = decode_crops if decodings else predict_crops
+    """`predict_blocks` (or `decode_crops`) on all local devices, compiled once for a network."""
+    predict = decode_crops if decodings else predict_blocks
     return parallel(functools.partial(predict, net, flipped=flipped))
 
 

@@ -140,7 +140,7 @@ def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolRes
         return found
     predictions = check_predictions(predictions)
     errors = normalized_mean_error(
-        *_matched(protocol, predictions), _normalizer(protocol, predictions)
+        *_matched(protocol, predictions), normalizers(protocol, predictions)
     )
     counted = np.array([part.counted for part in found.parts.values()])
     total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
@@ -173,7 +173,7 @@ def count(
     arrays = _matched(protocol, predictions)
     if protocol.normalizer == "stick":
         return strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
-    normalizer = _normalizer(protocol, predictions)
+    normalizer = normalizers(protocol, predictions)
     return pck(*arrays, normalizer, thresholds=protocol.thresholds)
 
 
@@ -189,8 +189,19 @@ def _matched(
     return prediction[:, in_prediction], truth[:, in_truth], present
 
 
-def _normalizer(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
-    """What the distances of each of the N persons are divided by; 0 where there is none."""
+def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
+    """What the distances of each person's joints are divided by.
+
+    Args:
+      protocol: of `PROTOCOLS`, or another one; not one that counts sticks.
+      predictions: of N persons, with their truth.
+
+    Returns:
+      float64 [N] in pixels of the release; 0 for persons who have no normalizer.
+
+    Raises:
+      JaxposeError: ``predictions`` lack the field that the normalizer is.
+    """
     joints = predictions.joints
     arrays = predictions.ground_truth, predictions.labeled
     if isinstance(protocol.normalizer, tuple):

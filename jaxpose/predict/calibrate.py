@@ -13,13 +13,13 @@ from jaxpose.checkpoints import packed, store
 from jaxpose.data import prepared
 from jaxpose.data.images import decode as decode_image
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import calibration
+from jaxpose.evaluation import calibration, probabilities
 from jaxpose.evaluation.calibration import JointEvidence
 from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.skeleton import joint_index
 
-RIGHT = 0.5  # head sizes from the truth
+CORRECT_WITHIN = 0.5  # head sizes from the truth
 CHUNK = 64  # crops held at once
 TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
 MIN_IMAGES = 20  # with fewer a fit means nothing
@@ -68,7 +68,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
 
     known = truth.labeled[:, places] & (places >= 0)
     for index in np.flatnonzero((truth.head_size > 0) & known.any(axis=1)).tolist():
-        decoded = decode_image(split.source[index]["image"])
+        decoded = decode_image(prepared.read_example(split, index)["image"])
         if decoded is None:
             continue
         crop = joints_crop(estimator, truth.example(index))
@@ -87,25 +87,25 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
     points, logits, log_spread = (np.concatenate(values) for values in zip(*found, strict=True))
     known = known[rows]
     distance = np.linalg.norm(points - truth.keypoints[rows][:, places], axis=-1)
-    right = known & (distance <= RIGHT * truth.head_size[rows][:, None])
-    return JointEvidence(logits, log_spread, right, known, groups)
+    correct = known & (distance <= CORRECT_WITHIN * truth.head_size[rows][:, None])
+    return JointEvidence(logits, log_spread, correct, known, groups)
 
 
 def report(evidence: JointEvidence) -> str:
     """The calibrated confidence, cross-validated, beside presence, as a table."""
-    known, right, groups = evidence.known, evidence.right, evidence.groups
+    known, correct, groups = evidence.known, evidence.correct, evidence.groups
     columns = {
         "confidence": calibration.cross_validated(evidence),
         "presence": expit(evidence.logits),
     }
-    fraction = right.sum(axis=1) / known.sum(axis=1)
+    fraction = correct.sum(axis=1) / known.sum(axis=1)
 
     def area(values, rows):
-        return calibration.pooled_roc_area(values[rows], right[rows], known[rows])
+        return probabilities.pooled_roc_area(values[rows], correct[rows], known[rows])
 
     def error(values, rows):
         kept = known[rows]
-        return calibration.calibration_error(values[rows][kept], right[rows][kept])
+        return probabilities.calibration_error(values[rows][kept], correct[rows][kept])
 
     def ranks(values, rows):
         return scipy.stats.spearmanr(values[rows].mean(axis=1), fraction[rows]).statistic
@@ -113,13 +113,13 @@ def report(evidence: JointEvidence) -> str:
     statistics = {
         "area under the ROC curve": area,
         "expected calibration error": error,
-        "person score against the fraction of right joints, rank correlation": ranks,
+        "person score against the fraction of correct joints, rank correlation": ranks,
     }
     lines = [
-        f"{len(right)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
-        f"{100 * right[known].mean():.1f} % within {RIGHT} head sizes; {calibration.FOLDS}-fold "
-        f"cross-validation by image, {calibration.EQUAL_BINS} bins of equal count, 95 % bootstrap "
-        "intervals over images"
+        f"{len(correct)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
+        f"{100 * correct[known].mean():.1f} % within {CORRECT_WITHIN} head sizes; "
+        f"{calibration.FOLDS}-fold cross-validation by image, {probabilities.EQUAL_BINS} bins of "
+        f"equal count, {100 * probabilities.LEVEL:.0f} % bootstrap intervals over images"
     ]
     for name, statistic in statistics.items():
         for column, values in columns.items():
@@ -129,7 +129,7 @@ def report(evidence: JointEvidence) -> str:
 
 
 def _rate(statistic, groups: np.ndarray) -> Rate:
-    return Rate(statistic(np.arange(len(groups))), *calibration.interval(statistic, groups))
+    return Rate(statistic(np.arange(len(groups))), *probabilities.interval(statistic, groups))
 
 
 def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:

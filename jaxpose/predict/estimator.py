@@ -16,7 +16,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import crop_sizes, mirror_predictions
+from jaxpose.evaluation.inference import average_with_mirror, crop_sizes
 from jaxpose.heatmaps import (
     convert_grid,
     soft_argmax_with_covariance,
@@ -375,13 +375,9 @@ def predict_poses(
       flipped: the order of joints in a mirror (`flip_permutation`); with it all three results are
         averaged with the mirrored ones of the mirrored crops.
     """
-    poses, _ = _last_block(net, variables, images)
-    if flipped is not None:
-        mirrored, _ = _last_block(net, variables, images[:, :, ::-1])
-        keypoints, logits = mirror_predictions(mirrored.keypoints, mirrored.logits, flipped)
-        back = CropPoses(keypoints, logits, mirrored.log_spread[..., np.asarray(flipped)])
-        poses = jax.tree.map(lambda a, b: (a + b) / 2, poses, back)
-    return poses
+    return CropPoses(
+        *average_with_mirror(lambda crops: _last_block(net, variables, crops)[0], images, flipped)
+    )
 
 
 def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 from jaxpose.predict.estimator import PoseEstimator
-from jaxpose.predict.jobs import FOLDER, find_inputs, is_video
+from jaxpose.predict.jobs import find_inputs, is_video
 from jaxpose.predict.prediction import Prediction
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader
@@ -91,7 +91,7 @@ def _paths(text: str) -> list[pathlib.Path]:
         names = sorted(glob.glob(text))
         if not names:
             raise JaxposeError(f"no file matches {text}; give a photo, a video or a folder of them")
-    return find_inputs(names, pathlib.Path(FOLDER))[0]
+    return find_inputs(names)[0]
 
 
 def _track(

@@ -11,8 +11,7 @@ from jaxpose import coco
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 from jaxpose.predict.boxes import MIN_CONFIDENCE
-from jaxpose.predict.images import save_image
-from jaxpose.predict.jobs import WRITTEN
+from jaxpose.predict.images import WRITTEN, save_image
 from jaxpose.visualize import draw_number, draw_skeleton
 
 

@@ -28,9 +28,8 @@ def report_run(
     data: Sequence[DataRow],
     *,
     data_dir: str,
-    seed: int,
 ) -> pathlib.Path:
-    """Write `workdir`/report.html: metrics, curves, and 12 persons of the first test row.
+    """Write `workdir`/report.html: metrics, persons of the first test row, curves, tables, maps.
 
     In a run of several processes one of them calls this.
 
@@ -39,7 +38,6 @@ def report_run(
       evaluation: what `evaluate.evaluate_checkpoint` returned.
       data: the data sets that the network was trained on.
       data_dir: folder of the prepared data sets; "" for the default one.
-      seed: draws the persons.
 
     Returns:
       The page's path.
@@ -66,6 +64,7 @@ def report_run(
         notes.append(("mean pose", f"not evaluated: {error}"))
     size = metadata.image_size
     first = next(iter(rows.values()), None)
+    persons, maps = person_sections(network, first) if first else ([], [])
     return write_report(
         workdir / "report.html",
         title=f"{workdir.name}: human pose regression",
@@ -79,7 +78,8 @@ def report_run(
         blocks={name: row.decodings for name, row in rows.items()},
         beside=beside,
         history=history,
-        images=person_sections(network, first, seed=seed) if first else [],
+        images=persons,
+        maps=maps,
         notes=notes,
     )
 

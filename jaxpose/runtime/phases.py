@@ -22,11 +22,11 @@ def to_terminal(text: str) -> None:
 
 @contextlib.contextmanager
 def repeated(function: Callable[[], bool], *, seconds: float) -> Iterator[None]:
-    """Call a function again and again from another thread while the context lasts.
+    """Call a function periodically from another thread while the context lasts.
 
     Args:
-      function: returns whether it is to be called again.
-      seconds: before the first call and between two.
+      function: function to call; returns whether to call it again.
+      seconds: delay before the first call and between calls.
     """
     over = threading.Event()
 

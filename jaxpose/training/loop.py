@@ -335,7 +335,7 @@ class Loop:
         validation = self.validator.validate(variables)
         metric = validation.metric
         best = float(unreplicate(self.state.best_metric))
-        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the rate
+        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the learning rate
             plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
         metadata = self.metadata()

@@ -102,8 +102,8 @@ def traced_once(monkeypatch):
     """Fail where the program of a forward pass is traced a second time."""
     chex.clear_trace_counter()
     inference.make_forward.cache_clear()
-    once = chex.assert_max_traces(inference.predict_crops, n=1)
-    monkeypatch.setattr(inference, "predict_crops", once)
+    once = chex.assert_max_traces(inference.predict_blocks, n=1)
+    monkeypatch.setattr(inference, "predict_blocks", once)
     yield
     inference.make_forward.cache_clear()
 
@@ -129,7 +129,7 @@ def crops():
 def test_under_flip_test_the_mirrored_crop_has_the_mirrored_answer(crops):
     """Of any network, such as one with drawn weights."""
     prediction = functools.partial(
-        inference.predict_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
+        inference.predict_blocks, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
     )
     keypoints, probability = prediction(jnp.asarray(crops))
     mirrored, mirrored_probability = prediction(jnp.asarray(crops[:, :, ::-1]))
@@ -149,7 +149,7 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
     # Red left of green, as in every plain image of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
     prediction = functools.partial(
-        inference.predict_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
+        inference.predict_blocks, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
     )
     keypoints = prediction()[0]
     assert (keypoints[0, :, 2, 0] < keypoints[0, :, 0, 0]).all()
@@ -297,7 +297,7 @@ def decoded_in_numpy(net, variables, crops):
 def test_other_decodings_are_of_the_part_maps(crops):
     variables = initial_variables(SMALL, 3)
     found, _ = inference.decode_crops(SMALL, variables, jnp.asarray(crops))
-    prediction, _ = inference.predict_crops(SMALL, variables, jnp.asarray(crops))
+    prediction, _ = inference.predict_blocks(SMALL, variables, jnp.asarray(crops))
     expectation, maximum = decoded_in_numpy(SMALL, variables, crops)
     assert inference.decoding_names(SMALL) == (inference.PARTS_ALONE, inference.MAXIMUM)
     np.testing.assert_allclose(found, [prediction, expectation, maximum], atol=1e-5)

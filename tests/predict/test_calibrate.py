@@ -12,7 +12,8 @@ from jaxpose import cli
 from jaxpose.checkpoints import packed, store
 from jaxpose.data.images import decode
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.calibration import JointEvidence, interval
+from jaxpose.evaluation.calibration import JointEvidence
+from jaxpose.evaluation.probabilities import interval
 from jaxpose.geometry import IMAGE_RULE, LSP_RULE, MPII_RULE, Crop, example_crop
 from jaxpose.predict import PoseEstimator, calibrate
 from tests.support import small_estimator
@@ -48,13 +49,13 @@ def log_spread(maps):
     return np.log(variance + 1e-8) / 2
 
 
-def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
+def test_a_joint_is_correct_within_half_a_head_size_of_the_truth():
     split, estimator = people(24), small_estimator.estimator()
     found = calibrate.gather(estimator, split)
     assert (
         found.known.sum() == 3 * 24 and not found.known[:, estimator.joints.index("pelvis")].any()
     )
-    assert 0 < found.right.sum() < found.known.sum()
+    assert 0 < found.correct.sum() < found.known.sum()
     for i in (0, 5, 23):
         example = split.source[i]
         corner, extent = box_of(example)
@@ -66,7 +67,7 @@ def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
             place = estimator.joints.index(name)
             distance = np.linalg.norm(points[place] - example["keypoints"][joint])
             expected = example["labeled"][joint] and distance <= 10.0
-            assert found.right[i, place] == expected
+            assert found.correct[i, place] == expected
         np.testing.assert_allclose(1 / (1 + np.exp(-found.logits[i])), maps.confidence, atol=1e-4)
         np.testing.assert_allclose(found.log_spread[i], log_spread(maps), atol=1e-3)
 
@@ -101,39 +102,39 @@ def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
     for example in split.source[3:5]:
         example["labeled"] = np.zeros(4, bool)
     found = calibrate.gather(small_estimator.estimator(), split)
-    assert len(found.right) == 24 and found.known.any(axis=1).all()
-    assert {b"im0003.png", b"im0004.png"}.isdisjoint(found.groups.tolist())
+    assert len(found.correct) == 24 and found.known.any(axis=1).all()
+    assert {"im0003.png", "im0004.png"}.isdisjoint(found.groups.tolist())
 
 
 def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
     """Against counts over pairs, gaps of bins and ranks."""
     rng = np.random.default_rng(0)
     shape = (60, 5)
-    right = rng.random(shape) < 0.6
+    correct = rng.random(shape) < 0.6
     known = rng.random(shape) < 0.8
-    right &= known
-    confidence = np.clip(0.3 + 0.4 * right + rng.normal(0, 0.15, shape), 0.01, 0.99)
+    correct &= known
+    confidence = np.clip(0.3 + 0.4 * correct + rng.normal(0, 0.15, shape), 0.01, 0.99)
     logits = rng.normal(2.0, 1.0, shape)
-    evidence = JointEvidence(logits, np.zeros(shape), right, known, np.arange(60) // 2)
+    evidence = JointEvidence(logits, np.zeros(shape), correct, known, np.arange(60) // 2)
     monkeypatch.setattr(calibrate.calibration, "cross_validated", lambda _: confidence)
-    monkeypatch.setattr(calibrate.calibration, "interval", functools.partial(interval, draws=40))
+    monkeypatch.setattr(calibrate.probabilities, "interval", functools.partial(interval, draws=40))
     heading, *lines = calibrate.report(evidence).splitlines()
     assert heading.startswith(f"60 persons in 30 images, {known.sum()} joints, ")
-    assert f"{100 * right.sum() / known.sum():.1f} % within 0.5 head sizes" in heading
+    assert f"{100 * correct.sum() / known.sum():.1f} % within 0.5 head sizes" in heading
     found = {}
     for line in lines:
         name, numbers = line.split(": ")
         found[name] = [float(number) for number in re.findall(r"-?[0-9.]+", numbers)]
     assert len(found) == 6
     for column, values in (("confidence", confidence), ("presence", 1 / (1 + np.exp(-logits)))):
-        gaps = values[right][:, None] - values[known & ~right]
+        gaps = values[correct][:, None] - values[known & ~correct]
         order = np.argsort(values[known])
-        bins = np.array_split(values[known][order] - right[known][order], 10)
+        bins = np.array_split(values[known][order] - correct[known][order], 10)
         expected = {
             "area under the ROC curve": (gaps > 0).mean(),
             "expected calibration error": sum(abs(b.sum()) for b in bins) / known.sum(),
-            "person score against the fraction of right joints, rank correlation": np.corrcoef(
-                rankdata(values.mean(axis=1)), rankdata(right.sum(axis=1) / known.sum(axis=1))
+            "person score against the fraction of correct joints, rank correlation": np.corrcoef(
+                rankdata(values.mean(axis=1)), rankdata(correct.sum(axis=1) / known.sum(axis=1))
             )[0, 1],
         }
         for name, value in expected.items():

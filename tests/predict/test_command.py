@@ -700,6 +700,18 @@ def test_what_a_detector_of_the_callers_raises_is_one_line(
     assert says.format(os.path.abspath("wrong_detector.py")) in error
 
 
+def test_a_person_in_a_given_box_is_written_whatever_the_score(photo, tmp_path):
+    """The least score is of persons that are found."""
+    calibration = Calibration((-9.0,) * 16, presence=0.1, spread=0.0)
+    metadata = small_estimator.METADATA._replace(calibration=calibration)
+    file = packed.pack(small_estimator.variables(), metadata, tmp_path / "a.npz")
+    box = ["--box", "20,30,90,150"]
+    assert predict(photo, *box, "-o", "out.json", network=str(file)) == 0
+    with open("out.json") as opened:
+        (person,) = json.load(opened)["annotations"]
+    assert person["score"] < 0.1
+
+
 def test_joints_of_low_confidence_are_left_out(photo, network):
     box = ["--box", "20,30,90,150", "-o", "out.json"]
     confidence = np.sort(OPENED(network).predict(photo, [[20, 30, 90, 150]]).confidence[0])

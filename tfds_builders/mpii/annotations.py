@@ -135,7 +135,7 @@ def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | No
 
 
 def _image(annolist: Array, index: int) -> tuple[str, Array | None, int]:
-    """Name, rectangles and number of rectangles of an image."""
+    """Return name, rectangles and number of rectangles of an image."""
     name = _image_name(annolist.field(index, "image"))
     rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
     count = rectangles.size if rectangles else 0

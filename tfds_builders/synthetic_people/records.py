@@ -40,7 +40,7 @@ def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterat
         count: number of images.
         workers: processes that draw; 0: this one; None: as many as there are processors, unless
             the images are few.
-        **drawing: the keyword arguments of `record`.
+        **drawing: the keyword arguments of ``record``.
     """
     if workers is None:
         workers = min(os.cpu_count() or 1, 16) if count > MIN_PARALLEL_IMAGES else 0

@@ -106,7 +106,7 @@ def _sample_light(rng: np.random.Generator) -> canvas.Light:
 def _sample_person(
     rng: np.random.Generator, size: int, difficulty: Difficulty
 ) -> tuple[Person, str]:
-    """A person, framed: whole inside the image or cut off by it, as `difficulty` says."""
+    """Sample a person and its framing: inside the image or cut off by it, see ``difficulty``."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
     yaw = rng.uniform(-1, 1) * difficulty.turned
@@ -139,7 +139,7 @@ def _sample_person(
 def _cut_off(
     rng: np.random.Generator, size: int, focus: float, joints: np.ndarray, unit: Camera
 ) -> np.ndarray:
-    """A place for the pelvis such that limbs or the head leave the image, the torso does not."""
+    """Place the pelvis such that limbs or the head leave the image, but not the torso."""
     places = unit.project(joints) * focus
     torso = np.isin(JOINTS, _TORSO)
     best = np.full(2, size / 2) - places.mean(0)
@@ -156,7 +156,7 @@ def _cut_off(
 def _sample_stranger(
     rng: np.random.Generator, beside: Person, difficulty: Difficulty, apart: float
 ) -> Person:
-    """Somebody else, `apart` or more standing heights to the side of a person."""
+    """Sample another person, ``apart`` or more standing heights to the side of a person."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
     turn = camera_rotation(rng.uniform(-180, 180), rng.normal(4, 8), rng.normal() * 8)
@@ -182,7 +182,7 @@ def _draw_stray_limb(
     light: canvas.Light,
     difficulty: Difficulty,
 ) -> None:
-    """An arm or a leg of somebody outside the image whose end lies near the person."""
+    """Draw an arm or leg of a person outside the image whose end is near the person."""
     stranger = _sample_stranger(rng, beside, difficulty, 0.4)
     side = pick(rng, SIDES)
     chain, end = (
@@ -199,7 +199,7 @@ def _draw_stray_limb(
 
 
 def _develop(rng: np.random.Generator, image: np.ndarray, noise: float) -> np.ndarray:
-    """Exposure, color cast, blur and noise of a cheap camera -> uint8."""
+    """Apply exposure, color cast, blur and noise of a cheap camera; returns uint8."""
     gain = rng.uniform(0.75, 1.2) * (1 + 0.05 * rng.normal(size=3))
     offset = rng.normal() * 8
     image = image * gain.astype(np.float32) + np.float32(offset)

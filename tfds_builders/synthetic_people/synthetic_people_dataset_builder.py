@@ -56,7 +56,7 @@ class Builder(pose_builder.PoseBuilder):
 
     Args:
       workers: processes that draw; None: one per processor.
-      **kwargs: those of PoseBuilder; `config` may be a PeopleConfig of one's own.
+      **kwargs: those of PoseBuilder; ``config`` may be a PeopleConfig of one's own.
     """
 
     NEEDS_SOURCE = False

@@ -10,6 +10,8 @@ from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict.video import Frame
 
+_SILENT = 0  # OpenCV's level of logging
+
 
 class Camera:
     """Frames of a camera, as `video.VideoReader` has them; a context manager.
@@ -32,10 +34,11 @@ class Camera:
           JaxposeError: there is none, or it gives no image.
         """
         cv2 = import_optional("cv2", extra="predict")
-        log = cv2.utils.logging
-        level = log.setLogLevel(log.LOG_LEVEL_SILENT)  # what it would print stands in our error
+        # OpenCV 4 has it in cv2 itself, OpenCV 5 does not.
+        set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+        level = set_log_level(_SILENT)  # what it would print stands in our error
         self._camera = cv2.VideoCapture(number)
-        log.setLogLevel(level)
+        set_log_level(level)
         self._number = number
         if not self._camera.isOpened():
             raise JaxposeError(f"no camera {number} can be opened; give another --webcam=NUMBER")

@@ -5,13 +5,13 @@ object's generation with its content; `serve` adds these, since leases and array
 """
 
 import contextlib
+import http.client
 import json
 import pathlib
 import re
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -53,14 +53,14 @@ class ObjectStore:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
-        self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        """Start the server, again while its port is taken, and wait until it answers."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
-            with contextlib.suppress(urllib.error.URLError):
+            if self._process is None or self._process.poll() is not None:
+                self._process = subprocess.Popen(self._command, cwd=ROOT, stderr=subprocess.DEVNULL)
+            with contextlib.suppress(OSError, http.client.HTTPException):
                 urllib.request.urlopen(self.url, timeout=5).close()
                 return
-            assert self._process.poll() is None, "the emulator ended"
             time.sleep(0.05)
         raise TimeoutError(self.url)
 

@@ -71,6 +71,12 @@ def add(commands) -> None:
         "--max_persons", type=_count, metavar="N", help="the most persons of an image"
     )
     parser.add_argument(
+        "--min_score",
+        type=_probability,
+        metavar="P",
+        help="persons who are found without a box have at least this mean confidence",
+    )
+    parser.add_argument(
         "--min_confidence",
         type=_probability,
         metavar="P",
@@ -174,6 +180,7 @@ def run(arguments) -> None:
         smooth=arguments.smooth,
         min_confidence=arguments.min_confidence,
         max_persons=arguments.max_persons,
+        min_score=arguments.min_score,
         detector=arguments.detector,
         webcam=arguments.webcam,
         flip_test=arguments.flip_test,

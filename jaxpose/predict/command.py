@@ -21,6 +21,7 @@ from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, Plan, make_folder, plan
 from jaxpose.predict.prediction import Prediction
+from jaxpose.predict.search import MIN_SCORE
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
@@ -104,6 +105,7 @@ def run(
     webcam: int | None,
     min_confidence: float | None,
     max_persons: int | None,
+    min_score: float | None,
     detector: str | None,
     flip_test: bool,
     num_crops: int,
@@ -153,7 +155,12 @@ def run(
             writers.append(stack.enter_context(writer))
         if results:
             writers.append(stack.enter_context(coco.ResultWriter(results, **shared)))
-        options = {"flip_test": flip_test, "num_crops": num_crops, "max_persons": max_persons}
+        options: dict[str, Any] = {
+            "flip_test": flip_test,
+            "num_crops": num_crops,
+            "max_persons": max_persons,
+            "min_score": MIN_SCORE if min_score is None else min_score,
+        }
         if find:
             options["detector"] = find
         call = Call(estimator, given, writers, heatmaps, context, smooth, min_confidence, options)

@@ -16,7 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose.predict import search
-from jaxpose.predict.boxes import MIN_CONFIDENCE, MIN_CONFIDENT_JOINTS, box_around, check_boxes
+from jaxpose.predict.boxes import (
+    MIN_CONFIDENCE,
+    MIN_CONFIDENT_JOINTS,
+    box_around,
+    check_boxes,
+    overlap,
+)
 from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.prediction import Prediction
 
@@ -103,6 +109,7 @@ def follow(
     *,
     smooth: float | None = None,
     max_persons: int | None = None,
+    min_score: float = search.MIN_SCORE,
     **options: Any,
 ) -> tuple[Tracks, Prediction]:
     """The next frame of a video.
@@ -115,6 +122,7 @@ def follow(
       smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       max_persons: the most persons that are tracked at once.
+      min_score: persons who are found have at least this score; below it a person is lost.
       options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.
 
     Returns:
@@ -128,10 +136,12 @@ def follow(
     if tracks.given:
         return _follow_given(estimator, found, tracks, time, smooth, options)
     persons, found = _without_duplicates(list(tracks.persons), found)
-    seen = found.scores >= search.MIN_SCORE
+    seen = found.scores >= min_score
     newly_lost = any(not s and not t.missing for s, t in zip(seen, persons, strict=True))
     if not seen.any() or newly_lost or tracks.age % SEARCH_INTERVAL == 0:
-        detected = estimator.predict(frame, detector=detector, max_persons=max_persons, **options)
+        detected = estimator.predict(
+            frame, detector=detector, max_persons=max_persons, min_score=min_score, **options
+        )
         persons, found, seen, last_id = _matched(
             persons, found, seen, detected, tracks.last_id, max_persons
         )
@@ -167,7 +177,7 @@ def _matched(
     max_persons: int | None,
 ) -> tuple[list[Track], Prediction, np.ndarray, int]:
     """Persons who were found in the whole frame, joined to the tracks or starting new ones."""
-    merged, seen, taken = _joined(found, detected), seen.tolist(), set()
+    merged, seen, taken = found.joined(detected), seen.tolist(), set()
     rows = list(range(len(persons)))
     for n in range(len(detected.scores)):
         place = len(found.scores) + n
@@ -197,24 +207,11 @@ def _best_match(n, persons, found, seen, detected, taken) -> int | None:
             value = search.similarity(detected.keypoints[n], found.keypoints[i], weights)
             value = float(value) + 1.0 if value >= SAME_TRACK else 0.0
         else:
-            value = _overlap(detected.boxes[n], persons[i].box)
+            value = overlap(detected.boxes[n], persons[i].box)
             value = value if value >= SAME_PLACE else 0.0
         if value > most:
             best, most = i, value
     return best
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes (x, y, width, height)."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
-    shared = np.prod(np.maximum(high - low, 0.0))
-    return float(shared / (np.prod(a[2:]) + np.prod(b[2:]) - shared))
-
-
-def _joined(a: Prediction, b: Prediction) -> Prediction:
-    """The persons of both."""
-    fields = ("keypoints", "confidence", "boxes", "presence", "scores")
-    return a._replace(**{f: np.concatenate([getattr(a, f), getattr(b, f)]) for f in fields})
 
 
 def _follow_given(
@@ -231,7 +228,7 @@ def _follow_given(
         if _is_doubtful(track, tracks.age, found, row):
             again = _redetect(estimator, found.image, track, **options)
             if again.scores[0] > found.scores[row]:
-                merged = _joined(found, again)
+                merged = found.joined(again)
                 rows = np.arange(len(found.scores))
                 rows[row] = len(found.scores)
                 found = merged.select(rows)

@@ -5,7 +5,7 @@ JOBS ?= 2
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup setup-newest demo test test-newest test-all lint docs dist lock clean
+.PHONY: setup setup-newest setup-lowest demo test test-newest test-lowest test-all lint docs dist lock clean
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,13 @@ setup-newest:
 	$(BIN)/python -m pip install --quiet --upgrade --editable '.[train,predict,demo,convert,export,docs,test]'
 	touch $(VENV)/.installed
 
+# The lowest ones, each that pyproject.toml names by itself; needs uv.
+setup-lowest:
+	uv venv --quiet --clear --python '$(PYTHON)' $(VENV)
+	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct \
+		--editable '.[train,predict,demo,coco,convert,export,cloud,test]'
+	touch $(VENV)/.installed
+
 demo: setup
 	$(BIN)/python -m tfds_builders synthetic_people --data_dir runs/data
 	$(BIN)/python launch.py --config=configs/synthetic.py --config.data_dir=runs/data \
@@ -31,13 +38,19 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS)
 
-# The part of make test that new versions of Python and of the libraries may break.
+# The part of make test that other versions of Python and of the libraries may break.
+COMPATIBILITY := tests/test_heatmaps.py tests/test_heatmap_transforms.py tests/test_peaks.py \
+	tests/test_heatmap_targets.py tests/test_losses.py tests/test_depthwise.py tests/test_layers.py \
+	tests/test_network.py tests/test_package.py tests/test_public_interface.py \
+	tests/test_visualize.py tests/checkpoints tests/data tests/predict tests/runtime tests/training \
+	tests/tfds_builders
+
 test-newest: setup-newest
-	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) tests/test_heatmaps.py \
-		tests/test_heatmap_transforms.py tests/test_peaks.py tests/test_heatmap_targets.py \
-		tests/test_losses.py tests/test_depthwise.py tests/test_layers.py tests/test_network.py \
-		tests/test_package.py tests/test_public_interface.py tests/test_visualize.py \
-		tests/checkpoints tests/data tests/predict tests/runtime tests/training tests/tfds_builders
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) $(COMPATIBILITY)
+
+# VENV=.venv-lowest leaves the environment of the other targets alone.
+test-lowest: setup-lowest
+	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) $(COMPATIBILITY)
 
 # What make test left out.
 test-all: setup

@@ -1,9 +1,9 @@
 """Train or evaluate a network: `python launch.py --config=configs/X.py[:PRESET] --workdir=DIR`.
 
 Re-running the command resumes the run. `--config.FIELD=VALUE` overrides a field. After training, or
-with `--mode=eval` alone, a checkpoint is scored on the config's test rows and written up as
-WORKDIR/report.html. On a cluster start one process per host (or device) with the same command; see
-docs/clusters.md.
+with `--mode=eval` only, a checkpoint is evaluated on the config's test rows, and the results are
+written to WORKDIR/report.html. On a cluster, start one process per host (or device) with the same
+command; see docs/clusters.md.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from jaxpose.runtime.phases import phase
 
 
 def run(values) -> None:
-    """Train or evaluate as the flags say."""
+    """Train or evaluate, depending on the flags."""
     if values.help:
         print(f"{__doc__}\n{values.module_help('launch')}")
         return
@@ -41,39 +41,39 @@ def run(values) -> None:
     result = loop.train(values.config, values.workdir, profile_steps=values.profile_steps)
     if jax.process_index() == 0:
         ended = f"stopped ({result.stopped})" if result.stopped else "done"
-        score = "none" if result.score is None else f"{result.score:.2f}"
+        best = "none" if result.metric is None else f"{result.metric:.2f}"
         print(
-            f"{ended} at step {result.step} of {result.num_steps}, best validation score "
-            f"{score}, in {values.workdir.rstrip('/')}"
+            f"{ended} at step {result.step} of {result.num_steps}, best validation metric "
+            f"{best}, in {values.workdir.rstrip('/')}"
         )
     if values.config.report and values.config.test and result.stopped != "preemption":
         evaluate_and_report(values.config, values.workdir)
 
 
 def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
-    """Score the test rows, print their tables, write the page."""
+    """Evaluate the test rows, print their tables, write the report."""
     import jax
 
     from jaxpose import report
-    from jaxpose.evaluation import scoring
+    from jaxpose.evaluation import evaluate
     from jaxpose.training.config import data_rows
 
     first = jax.process_index() == 0
     with phase("evaluating the test rows") if first else contextlib.nullcontext():
-        evaluation = scoring.evaluate_checkpoint(config, workdir, path=checkpoint)
+        evaluation = evaluate.evaluate_checkpoint(config, workdir, path=checkpoint)
     if not first:
         return
-    print(scoring.report_text(evaluation))
+    print(evaluate.report_text(evaluation))
     if config.report:
         with phase("writing the report"):
             page = report.report_run(
-                workdir, evaluation, data_rows(config), data_dir=config.data_dir, seed=config.seed
+                workdir, evaluation, data_rows(config), data_dir=config.data_dir
             )
         print(f"\nreport: {page}")
 
 
 def main(argv: list[str]) -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     interrupted = "interrupted; re-run the command to resume from the last checkpoint"
     return run_command(lambda: run(parse(argv)), interrupted=interrupted)
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: threads, turns, medians, the machine's floor, who is missing."""
+"""Shared code of the benchmarks: thread limits, interleaved timing, medians, machine limits."""
 
 import argparse
 import importlib.util
@@ -15,24 +15,24 @@ import numpy as np
 
 THREADS = 2
 ROUNDS = 7
-SAMPLE = 0.05  # seconds that one sample lasts at least, as the mean of several calls
-GPU_SAMPLE = 0.3  # on a GPU, whose calls queue up
-PAUSE = 0.02  # seconds, until the threads of the one before stop waiting for work in a loop
+SAMPLE = 0.05  # minimum seconds of one sample, the mean of several calls
+GPU_SAMPLE = 0.3  # the same on a GPU, whose calls queue up
+PAUSE = 0.02  # seconds until the threads of the previous contestant stop spinning
 
-Call = tuple[Callable, tuple, Callable]  # function, its arguments, what waits for its result
+Call = tuple[Callable, tuple, Callable]  # function, arguments, function that waits for the result
 
 
 def use_threads() -> None:
-    """Two cores for this process, and so two threads for XLA, which counts the cores it may use.
+    """Restrict this process to two cores, and so XLA to two threads.
 
-    Where JAX computes on a GPU, all cores, which compile and launch, and memory as it is asked for,
-    since JAX would take three quarters of it from PyTorch.
+    On a GPU, keep all cores (for compiling and launching) and disable memory preallocation, which
+    would leave PyTorch a quarter of the memory.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if hasattr(os, "sched_setaffinity"):
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, sorted(cores)[:THREADS])
-        if on_gpu():  # known only once JAX has started
+        if on_gpu():  # known only after JAX has started
             os.sched_setaffinity(0, cores)
             return
     if importlib.util.find_spec("torch"):
@@ -42,12 +42,12 @@ def use_threads() -> None:
 
 
 def absent(*libraries: str) -> list[str]:
-    """Those of the libraries that are not installed."""
+    """Return the libraries that are not installed."""
     return [name for name in libraries if importlib.util.find_spec(name) is None]
 
 
 def missing(contestant: str, libraries: Iterable[str]) -> str:
-    """One line on a contestant that cannot take part."""
+    """Describe a contestant that cannot take part, in one line."""
     return f"{contestant} (pip install {' '.join(libraries)})"
 
 
@@ -57,14 +57,14 @@ def on_gpu() -> bool:
 
 
 def torch_device() -> Any:
-    """PyTorch's device beside JAX's."""
+    """Return the PyTorch device that corresponds to JAX's."""
     import torch
 
     return torch.device("cuda" if on_gpu() and torch.cuda.is_available() else "cpu")
 
 
 def torch_wait(result: Any) -> Any:
-    """Waits for what PyTorch was asked to compute."""
+    """Wait for PyTorch's computations."""
     import torch
 
     if torch_device().type == "cuda":
@@ -73,7 +73,7 @@ def torch_wait(result: Any) -> Any:
 
 
 def medians(calls: dict[Hashable, Call], *, rounds: int = ROUNDS) -> dict[Hashable, float]:
-    """Median milliseconds of every call; all of them have their turn in every round."""
+    """Return the median milliseconds of every call; calls are interleaved, each once per round."""
     found = samples(calls, rounds=rounds)
     return {key: statistics.median(each) for key, each in found.items()}
 
@@ -81,11 +81,11 @@ def medians(calls: dict[Hashable, Call], *, rounds: int = ROUNDS) -> dict[Hashab
 def samples(
     calls: dict[Hashable, Call], *, rounds: int = ROUNDS, sample: float | None = None
 ) -> dict[Hashable, list[float]]:
-    """Milliseconds of every call in every round; all of them have their turn in each.
+    """Return the milliseconds of every call in every round; calls are interleaved.
 
-    Each is called once before, to compile and to see how often a sample, of `sample` seconds, has
-    to call it. On a GPU the calls of a sample queue up and the last is waited for, as in training;
-    else each is.
+    Each function is called before the timing, to compile it and to determine how many calls make a
+    sample of ``sample`` seconds. On a GPU the calls of a sample queue up and only the last one is
+    waited for, as in training; otherwise every call is.
     """
     if sample is None:
         sample = SAMPLE
@@ -100,7 +100,7 @@ def samples(
         for key, (function, arguments, wait) in calls.items():
             time.sleep(PAUSE)
             if repeats[key] > 1:
-                wait(function(*arguments))  # its memory and threads are warm again
+                wait(function(*arguments))  # warm up its memory and threads
             start = time.perf_counter()
             for i in range(repeats[key]):
                 result = function(*arguments)
@@ -111,10 +111,10 @@ def samples(
 
 
 def machine_rates(dtype: Any = jnp.float32) -> dict[str, float]:
-    """What this machine reaches by XLA: multiply-adds a second of a product, bytes a second.
+    """Measure XLA's rates on this machine: multiply-adds per second and bytes per second.
 
-    The product is of 4096 x 4096 matrices (1024 on a CPU); the bytes are those that a copy of
-    256 MB reads and writes.
+    The multiply-adds are of a product of 4096 x 4096 matrices (1024 on a CPU); the bytes are those
+    that a copy of 256 MB reads and writes.
     """
     size = 4096 if on_gpu() else 1024
     square = jnp.full((size, size), 0.5, dtype)
@@ -129,12 +129,12 @@ def machine_rates(dtype: Any = jnp.float32) -> dict[str, float]:
 
 
 def floor(multiply_adds: float, nbytes: float, rates: dict[str, float]) -> float:
-    """Milliseconds that so many operations and bytes take at least, at the machine's rates."""
+    """Return the minimum milliseconds for these operations and bytes at the machine's rates."""
     return 1e3 * max(multiply_adds / rates["multiply_adds"], nbytes / rates["bytes"])
 
 
 def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float) -> None:
-    """Ends the program where results differ by more than a share of the largest expected value."""
+    """Exit if results differ by more than a fraction of the largest expected value."""
     for i, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
         ours, theirs = (as_numpy(each).astype(np.float64) for each in (ours, theirs))
         error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
@@ -143,14 +143,14 @@ def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float)
 
 
 def as_numpy(array: Any) -> np.ndarray:
-    """A JAX or PyTorch array on the host, bfloat16 as float32."""
+    """Copy a JAX or PyTorch array to the host, bfloat16 as float32."""
     if hasattr(array, "detach"):
         return array.detach().cpu().float().numpy()
     return np.asarray(array, np.float32)
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """A benchmark's command line, with --json."""
+    """Make a benchmark's argument parser, with --json."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}", description=description.splitlines()[0]
     )
@@ -159,7 +159,7 @@ def parser(module: str, description: str) -> argparse.ArgumentParser:
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions, for a report's head."""
+    """Return the machine and the versions, for the head of a report."""
     import jaxlib
 
     libraries = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
@@ -175,7 +175,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows of equal keys as text in columns."""
+    """Format rows of equal keys as text in columns."""
     keys = list(rows[0])
     cells = [keys, *([_cell(row.get(key)) for key in keys] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
@@ -195,7 +195,7 @@ def _cell(value: Any) -> str:
 
 
 def show(report: dict[str, Any], rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    """Prints a report: its head, its rows, who is missing."""
+    """Print a report: its head, its rows, and missing contestants."""
     if as_json:
         print(json.dumps({**report, "rows": rows}, indent=2))
         return

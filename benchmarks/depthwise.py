@@ -28,7 +28,7 @@ TOLERANCE = {"float32": 2e-5, "bfloat16": 3e-2}
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     parser = contest.parser("depthwise", __doc__)
     parser.add_argument("--shape", type=int, nargs=4, metavar="N")
     options = parser.parse_args()
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dict[str, Any]]:
-    """The rows of one dtype, checked and timed."""
+    """Check and time the contestants of one dtype; returns its rows."""
     rng = np.random.default_rng(0)
     kernel_shape = (SIZE, SIZE, shape[-1])
     x, cotangent, kernel = (
@@ -91,7 +91,7 @@ def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dic
 
 
 def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
-    """Flax's grouped convolution first, which the others are compared with; then jaxpose's."""
+    """Make the calls of Flax's grouped convolution (the reference), then jaxpose's."""
     layer = nn.Conv(
         features=x.shape[-1],
         kernel_size=kernel.shape[:2],
@@ -123,7 +123,7 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
 
 
 def torch_contestant(x, kernel, cotangent, dtype: str) -> tuple:
-    """PyTorch's grouped convolution of channels_last arrays."""
+    """Make the calls of PyTorch's grouped convolution of channels_last arrays."""
     import torch
 
     device, kind = contest.torch_device(), getattr(torch, dtype)
@@ -152,7 +152,7 @@ def torch_contestant(x, kernel, cotangent, dtype: str) -> tuple:
 
 
 def in_our_layout(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """PyTorch's y, gradient of x (NCHW) and of the kernel [C, 1, kh, kw] as jaxpose has them."""
+    """Convert PyTorch's y, gradient of x (NCHW) and of the kernel [C, 1, kh, kw] to our layout."""
     ours = [array.transpose(0, 2, 3, 1) for array in arrays[:2]]
     return ours + [array[:, 0].transpose(1, 2, 0) for array in arrays[2:]]
 

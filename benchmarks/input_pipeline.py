@@ -1,4 +1,4 @@
-"""Images per second of the input pipeline, and where an image's time goes.
+"""Measure images per second of the input pipeline, and the time of each step of an image.
 
     python -m benchmarks.input_pipeline --data_dir DIR [DIR ...] [--only NAME ...] [--json]
 
@@ -32,7 +32,7 @@ AUGMENTATION = Augmentation(rotation=40.0, scale=(0.7, 1.3), flip=True, color=0.
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     options = _parser().parse_args()
     sets = prepared_sets(options.data_dir, options.only)
     if not sets:
@@ -58,12 +58,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.input_pipeline",
         description=__doc__.splitlines()[0],
     )
-    parser.add_argument("--data_dir", nargs="+", required=True, help="of prepared data sets")
-    parser.add_argument("--only", nargs="+", default=[], help="data sets' names, e.g. lspet")
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 2], help="0: threads")
+    parser.add_argument(
+        "--data_dir", nargs="+", required=True, help="folders of prepared data sets"
+    )
+    parser.add_argument("--only", nargs="+", default=[], help="names of data sets, such as lspet")
+    parser.add_argument("--workers", nargs="+", type=int, default=[0, 2], help="0 for threads")
     parser.add_argument("--image_size", type=int, default=256)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=30, help="of one round")
+    parser.add_argument("--batches", type=int, default=30, help="batches per round")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -71,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 def prepared_sets(
     data_dirs: list[str], only: list[str]
 ) -> dict[str, tuple[PreparedSplit, CropRule]]:
-    """The train split and the crop rule of every prepared data set, by folder and name."""
+    """Return the train split and crop rule of every prepared data set, by folder and name."""
     sets = {}
     for data_dir in data_dirs:
         found = sorted(pathlib.Path(data_dir).glob("**/dataset_info.json"))
@@ -89,7 +91,7 @@ def prepared_sets(
 def throughput(
     sets: dict[str, tuple[PreparedSplit, CropRule]], options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """Median images per second of every data set, by how the batches are made."""
+    """Return the median images per second of every data set, for each way to make batches."""
     with contextlib.ExitStack() as stack:
         contestants = {
             (name, _maker_name(workers)): stack.enter_context(
@@ -129,7 +131,7 @@ def _batches(
 
 def _rate(batches: Batches, options: argparse.Namespace) -> float:
     for _ in range(6 * max(1, *options.workers)):
-        next(batches)  # at least those that were made ahead while the others had their turn
+        next(batches)  # at least those that were prefetched while the others were timed
     start = time.perf_counter()
     for _ in range(options.batches):
         next(batches)
@@ -139,7 +141,7 @@ def _rate(batches: Batches, options: argparse.Namespace) -> float:
 def steps_of_an_image(
     split: PreparedSplit, rule: CropRule, size: int, persons: int = 200
 ) -> dict[str, float]:
-    """Mean CPU milliseconds of each step of one image, in one thread; median of seven rounds."""
+    """Return mean CPU milliseconds per step of an image, in one thread, median of seven rounds."""
     index = np.random.default_rng(0).permutation(len(split.source))[:persons]
     examples = [read_example(split, int(i)) for i in index]
     crops = [
@@ -178,7 +180,7 @@ def steps_of_an_image(
 
 
 def as_text(report: dict) -> str:
-    """The report as two tables."""
+    """Format the report as two tables."""
     lines = [
         f"{report['cpus']} CPUs, {report['image_size']}x{report['image_size']} crops, "
         f"batches of {report['batch_size']}, medians of {ROUNDS}",

@@ -1,12 +1,12 @@
-"""What a run holds on to: memory, file handles and threads of many steps; memory of a step's parts.
+"""Resource use: memory, file handles and threads over many steps; memory of the parts of a step.
 
     python -m benchmarks.memory steps --data_dir DIR [--steps 1000]
     python -m benchmarks.memory parts
 
-`steps` trains the demo's small preset, one line of figures every hundred steps: resident memory,
-file handles and threads of the process have to level off, and no thread may be left at the end.
-`parts` compiles the step of the paper's network for a batch of 16, whole and in 4 parts of 4, and
-prints what XLA sets aside for each (nothing is run).
+`steps` trains the demo's small preset and prints figures every hundred steps: resident memory, file
+handles and threads of the process have to level off, and no thread may be left at the end. `parts`
+compiles the step of the paper's network for a batch of 16, whole and in 4 parts of 4, and prints
+the memory that XLA reserves for each (nothing is run).
 """
 
 import argparse
@@ -31,19 +31,18 @@ from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import loop
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.optimizer import make_optimizer
-from jaxpose.training.state import create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, make_train_step
 
-BATCH, SIZE, JOINTS = 16, 256, 16  # of the paper
+BATCH, SIZE, JOINTS = 16, 256, 16  # the paper's
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.memory", description=__doc__.splitlines()[0]
     )
     parser.add_argument("what", choices=["steps", "parts"])
-    parser.add_argument("--data_dir", help="where synthetic_people/demo is prepared")
+    parser.add_argument("--data_dir", help="folder in which synthetic_people/demo is prepared")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args()
@@ -57,14 +56,14 @@ def main() -> None:
 
 
 def usage() -> tuple[float, int, int]:
-    """Resident MB, open file handles and threads of this process, by Linux."""
+    """Return resident MB, open file handles and threads of this process (Linux only)."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     megabytes = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
     return megabytes, len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))
 
 
 def steps(workdir: pathlib.Path, data_dir: str, count: int, workers: int) -> None:
-    """Train so many steps, at least, and print the figures."""
+    """Train for at least ``count`` steps and print the figures."""
     keep_freed_memory()
     config = synthetic.get_config("small")
     config.data_dir, config.workers = data_dir, workers
@@ -100,7 +99,7 @@ def watch_steps(metrics: pathlib.Path, ended: threading.Event) -> None:
 
 
 def parts() -> None:
-    """Print what the compiled step of the paper's network needs, whole and in parts."""
+    """Print the memory of the compiled step of the paper's network, whole and in parts."""
     net = PoseNet()
     optimizer = make_optimizer("rmsprop", lambda step: 1e-3)
     state = jax.eval_shape(

@@ -2,7 +2,7 @@
 
     python -m benchmarks.network [--rows NAME ...] [--dtypes NAME ...] [--no_torch_compile] [--json]
 
-K = 8, 256x256, the same weights in both. PyTorch runs our own statement of the network
+K = 8, 256x256, the same weights in both. PyTorch runs our own implementation of the network
 (benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. jaxpose runs with
 `jaxpose.compiler_options()`, and by plain `jax.jit` where there are any. "forward N" is
 inference of N images, as normalized float32 arrays; "step N" a step of training on N: training
@@ -28,8 +28,7 @@ from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import optimizer
-from jaxpose.training.state import TrainState, create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import TrainState, create_train_state, make_train_step
 
 JOINTS = 16
 ROWS = {"cpu": ("forward 1", "forward 8", "step 4", "step 16"),
@@ -40,7 +39,7 @@ PARTS_OF_A_STEP = 3  # products in a step for each of the forward pass: itself, 
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     options = parse()
     keep_freed_memory()  # before JAX starts its threads
     contest.use_threads()
@@ -60,7 +59,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = contest.parser("network", __doc__)
     parser.add_argument("--rows", nargs="+", metavar="NAME", help='such as "forward 1" or "step 4"')
     parser.add_argument("--dtypes", nargs="+", choices=tuple(TOLERANCE), help="on a GPU: both")
@@ -79,7 +78,7 @@ def parse() -> argparse.Namespace:
 def measure(
     row: str, dtype: str, rates: dict, options: argparse.Namespace, *, with_torch: bool
 ) -> list[dict[str, Any]]:
-    """The lines of one row: every contestant, checked and timed."""
+    """Check and time every contestant of one row; returns its lines."""
     kind, batch_size = row.split()
     batch = batch_of(int(batch_size), options.image_size)
     net = PoseNet(num_blocks=options.blocks, width=options.width, dtype=jnp.dtype(dtype))
@@ -118,7 +117,7 @@ def measure(
 
 
 def batch_of(size: int, image_size: int) -> Batch:
-    """A batch as the input pipeline makes it, every joint labeled."""
+    """Make a batch as in the input pipeline, with every joint labeled."""
     rng = np.random.default_rng(0)
     return Batch(
         image=rng.integers(0, 256, (size, image_size, image_size, 3), np.uint8),
@@ -135,13 +134,13 @@ def normalized(batch: Batch) -> np.ndarray:
 
 
 def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: Batch) -> tuple[float, float]:
-    """Bytes that XLA counts of a program; multiply-adds of the network's forward pass."""
+    """Return XLA's byte count of a program, and the multiply-adds of the network's forward pass."""
     portable = net.clone(portable=True)  # whose operations XLA can count
     images = jax.ShapeDtypeStruct(batch.image.shape, net.dtype)
     shapes = jax.eval_shape(
         functools.partial(portable.init, train=False), jax.random.key(0), images
     )
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # XLA counts on CPUs alone
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):  # XLA counts on CPUs only
         flops = jax.jit(portable.apply).lower(shapes, images).cost_analysis()["flops"]
     counted = compiled.cost_analysis() or {}
     return float(counted.get("bytes accessed", 0.0)), flops / 2
@@ -150,7 +149,7 @@ def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: Batch) -> tuple[
 def jax_forward(
     net: PoseNet, variables: dict, batch: Batch, compiling: dict | None
 ) -> tuple[contest.Call, float, float]:
-    """Inference by jaxpose: the last block's keypoints and presence logits."""
+    """Make jaxpose's inference: the last block's keypoints and presence logits."""
 
     def forward(variables, images):
         output = net.apply(variables, images.astype(net.dtype))
@@ -164,7 +163,7 @@ def jax_forward(
 
 
 def step_program(net: PoseNet, variables: dict, compiling: dict | None) -> tuple[Any, TrainState]:
-    """launch.py's own step under jit, and its first state, whose memory the step takes over."""
+    """Return launch.py's own step under jit, and its first state, which is donated to the step."""
     transform = optimizer.make_optimizer("rmsprop", lambda step: 1e-3)
     step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
     state = jax.device_put(create_train_state(variables, transform, ema=False))
@@ -174,7 +173,7 @@ def step_program(net: PoseNet, variables: dict, compiling: dict | None) -> tuple
 def jax_step(
     net: PoseNet, variables: dict, batch: Batch, compiling: dict | None
 ) -> tuple[contest.Call, float, float]:
-    """A step of training by jaxpose; returns the loss."""
+    """Make jaxpose's training step, which returns the loss."""
     program, state = step_program(net, variables, compiling)
     compiled = program.lower(state, batch).compile()
     batch, held = jax.device_put(batch), [state]
@@ -190,7 +189,7 @@ def jax_step(
 
 
 def torch_parts(variables: dict, batch: Batch, options: argparse.Namespace) -> tuple:
-    """PyTorch's network with jaxpose's weights, and the batch's images channels_last."""
+    """Return PyTorch's network with jaxpose's weights, and the batch's images channels_last."""
     import torch
 
     from benchmarks.torch_network import TorchPoseNet
@@ -204,7 +203,7 @@ def torch_parts(variables: dict, batch: Batch, options: argparse.Namespace) -> t
 
 
 def cast(dtype: str) -> Callable:
-    """PyTorch's automatic casting where bfloat16 is asked for: a context to enter."""
+    """Return a context of PyTorch's automatic casting for bfloat16, otherwise an empty one."""
     import torch
 
     return functools.partial(
@@ -218,7 +217,7 @@ def cast(dtype: str) -> Callable:
 def torch_forward(
     variables: dict, batch: Batch, options: argparse.Namespace, dtype: str, *, compiled: bool
 ) -> contest.Call:
-    """Inference by PyTorch."""
+    """Make PyTorch's inference."""
     import torch
 
     model, images = torch_parts(variables, batch, options)
@@ -236,7 +235,7 @@ def torch_forward(
 def torch_step(
     variables: dict, batch: Batch, options: argparse.Namespace, dtype: str, *, compiled: bool
 ) -> contest.Call:
-    """A step of training by PyTorch; returns the loss before the update."""
+    """Make PyTorch's training step, which returns the loss before the update."""
     import torch
 
     from benchmarks import torch_network

@@ -1,15 +1,15 @@
-"""How well people are found without a box, and at what cost.
+"""Accuracy and cost of finding people without a box.
 
     python -m benchmarks.people --mpii DIR --no_person DIR [--checkpoint PATH] [--images N]
 
---mpii: MPII's release or a part of it, its images beside the annotation file. Of its validation
-persons: the fraction with at least half of the joints right (PCKh@0.5) by `PoseEstimator.predict`
-without a box, by the search that networks for other categories use, by two passes (the whole image,
-then the box around the pose), and with the box of the true joints; and the fraction of found
-persons who have half of the labeled joints of some annotated person right, a lower bound of the
-precision, since MPII does not annotate everybody.
---no_person: a folder of images without people: the fraction in which nobody is found.
-Time: of calls without a box over calls with one, in the same process, over up to 25 of the images.
+--mpii: MPII's release or a part of it, with the images next to the annotation file. For its
+validation persons: the fraction with at least half of the joints correct (PCKh@0.5) by
+`PoseEstimator.predict` without a box, by the search that networks for other categories use, by two
+passes (the whole image, then the box around the pose), and with the box of the true joints; and the
+fraction of detected persons with half of the labeled joints of some annotated person correct, a
+lower bound of the precision, since MPII does not annotate everybody. --no_person: a folder of
+images without people: the fraction without any detection. Time: ratio of calls without a box to
+calls with one, in the same process, over up to 25 of the images.
 """
 
 import argparse
@@ -33,11 +33,11 @@ from tfds_builders.report import Report
 
 RIGHT = 0.5  # head sizes
 TIMED = 25  # images
-SEED = 0  # draws the images, where not all are used
+SEED = 0  # seed of the selection of images, if not all are used
 
 
 def people(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[Person], list[Person]]]:
-    """Image, validation persons and all persons of each validation image that is there."""
+    """Yield image, validation persons and all persons of each validation image that exists."""
     (annotations,) = sorted(folder.glob("mpii*.mat"))
     release = mat_file.read(annotations.read_bytes(), "RELEASE", annotations.name)
     validation, by_image = validation_persons(), {}
@@ -51,13 +51,13 @@ def people(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[Person], l
 
 
 def right(found: Prediction, person: Person, places: list[int]) -> np.ndarray:
-    """The fraction of the person's labeled joints that each found person has right, [N]."""
+    """Return [N], the fraction of the person's labeled joints that each detection has correct."""
     distance = np.linalg.norm(found.keypoints[:, places] - person.keypoints, axis=-1)
     return (distance <= RIGHT * person.head_size)[:, person.labeled].mean(axis=1)
 
 
 def in_two_passes(estimator: PoseEstimator, image: np.ndarray) -> Prediction:
-    """The whole image, then the box around the pose."""
+    """Predict in the whole image, then in the box around the pose."""
     height, width = image.shape[:2]
     side = max(width, height) / estimator.crop_of(np.array([0.0, 0.0, 1.0, 1.0])).side
     first = estimator.predict(image, [[(width - side) / 2, (height - side) / 2, side, side]])
@@ -66,7 +66,7 @@ def in_two_passes(estimator: PoseEstimator, image: np.ndarray) -> Prediction:
 
 
 def true_box(person: Person) -> np.ndarray:
-    """The box of the person's labeled joints."""
+    """Return the box of the person's labeled joints."""
     low, high = (f(person.keypoints[person.labeled], axis=0) for f in (np.min, np.max))
     return np.concatenate([low, np.maximum(high - low, 1.0)])
 
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--mpii", type=pathlib.Path, required=True)
     parser.add_argument("--no_person", type=pathlib.Path, required=True)
     parser.add_argument("--checkpoint", default=packed.path("small"))
-    parser.add_argument("--images", type=int, help="of each kind, drawn at random")
+    parser.add_argument("--images", type=int, help="number of images of each kind, drawn at random")
     arguments = parser.parse_args()
     estimator = PoseEstimator.from_checkpoint(arguments.checkpoint)
     searching = copy.copy(estimator)
@@ -119,7 +119,9 @@ def main() -> None:
             matches = [right(prediction, person, places) for person in group]
             values += (np.max(matches, axis=0, initial=0.0) >= RIGHT).tolist()
     total = len(rates["in two passes"])
-    print(f"{total} validation persons in {len(images)} images, at least half of the joints right:")
+    print(
+        f"{total} validation persons in {len(images)} images, at least half of the joints correct:"
+    )
     for name, rate in rates.items():
         print(f"  {name}: {100 * np.mean(rate):.1f} %")
     for name, values in precise.items():

@@ -1,20 +1,23 @@
-"""How fast prediction is: one photo against the bare network, a video of 720p, the first call.
+"""Speed of prediction: one photo relative to the bare network, a 720p video, the first call.
 
     python -m benchmarks.predict latency [--checkpoint PATH]
     python -m benchmarks.predict video [--checkpoint PATH]
     python -m benchmarks.predict start [--checkpoint PATH]
     python -m benchmarks.predict onnx [--checkpoint PATH]
 
-latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, over a call of the
-jitted network alone, after the first call.
-video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames a second, drawn on
-the spot: frames a second of the whole command, and the process's memory while it runs.
-start: `jaxpose predict` from the shell on one photo, twice; the second finds its programs compiled.
-onnx: the estimator's program on 1, 8 and 32 crops, against ONNX Runtime on our own ONNX export, two
-threads each; keypoints are compared before anything is timed. Needs the extra `onnx`.
+latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, relative to a call
+of the jitted network only, after the first call.
+video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames per second, generated
+for the benchmark: frames per second of the whole command, and the process's memory while it runs.
+start: `jaxpose predict` from the shell on one photo, twice; the second call uses the compilation
+cache.
+onnx: against ONNX Runtime on our own ONNX export, two threads each: the estimator's program on 1, 8
+and 32 crops, then a folder of photos and a video of 1280x720 with two boxes per image, which both
+read, decode and crop with the same functions. Keypoints are compared before the timing. Needs the
+extra `onnx`.
 
-Without a checkpoint the network is an untrained one, which costs the same: the paper's, for video
-one of the small preset's size.
+Without a checkpoint, an untrained network with the same cost is used: the paper's, for video one of
+the small preset's size.
 """
 
 import argparse
@@ -25,19 +28,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
 from PIL import Image
 
 from benchmarks import contest
-from jaxpose import PoseEstimator, compiler_options, export
+from jaxpose import PoseEstimator, compiler_options, export, geometry
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables, make_net, normalize
+from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.skeleton import MPII
@@ -47,15 +51,17 @@ SMALL = {"num_blocks": 2, "width": 288, "image_size": 96}
 SECONDS, RATE, SIZE = 10, 25, (1280, 720)
 CALLS = 15
 BOX = [200.0, 150.0, 200.0, 500.0]
+BOXES = np.array([BOX, [180.0, 100.0, 300.0, 600.0]])
+IMAGES = 24  # photos of the folder, and frames of the video, that ONNX Runtime is compared on
 
 
 def network(path: str | None, *, image_size: int, **size) -> tuple[dict, CheckpointMetadata]:
-    """Variables and metadata of a checkpoint, or of an untrained network of that size."""
+    """Return variables and metadata of a checkpoint, or of an untrained network of that size."""
     if path is not None:
         return store.load(path)[:2]
     arguments = {"num_joints": 16, "num_context_maps": 2, **size}
     variables = initial_variables(PoseNet(**arguments), 0)
-    # Sharper maps than fresh ones, so that the joints are not all in the middle of the crop.
+    # Sharpen the untrained maps, so that the joints are not all in the middle of the crop.
     variables["params"][f"block{size['num_blocks']}_b"]["heatmaps"] *= 100.0
     metadata = CheckpointMetadata(
         network=arguments,
@@ -71,7 +77,7 @@ def network(path: str | None, *, image_size: int, **size) -> tuple[dict, Checkpo
 
 
 def draw_image(i: int = 0) -> np.ndarray:
-    """Soft noise with an upright figure that walks to the right; uint8 [720, 1280, 3]."""
+    """Draw soft noise with an upright figure that walks to the right; uint8 [720, 1280, 3]."""
     noise = np.random.default_rng(0).integers(90, 170, (45, 80, 3), np.uint8)
     image = np.array(Image.fromarray(noise).resize(SIZE, Image.BICUBIC))
     x = 200 + 3 * i
@@ -83,7 +89,7 @@ def draw_image(i: int = 0) -> np.ndarray:
 
 
 def median_seconds(*functions: Callable[[], object]) -> list[float]:
-    """Of each function, called in turns, so that a slow minute of the machine slows all."""
+    """Return the median seconds of each function; calls are interleaved to share slow periods."""
     for function in functions:
         function()
     seconds = [[] for _ in functions]
@@ -112,7 +118,7 @@ def latency(variables: dict, metadata: CheckpointMetadata) -> None:
     print(f"predict, no box  {1000 * without:7.1f} ms  {without / alone:.2f}x")
 
 
-def onnx(variables: dict, metadata: CheckpointMetadata) -> None:
+def onnx(variables: dict, metadata: CheckpointMetadata, folder: pathlib.Path) -> None:
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -120,6 +126,10 @@ def onnx(variables: dict, metadata: CheckpointMetadata) -> None:
     session = onnxruntime.InferenceSession(
         export.to_onnx(variables, metadata), settings, providers=["CPUExecutionProvider"]
     )
+
+    def run(crops):
+        return session.run(list(export.OUTPUTS), {export.INPUT: crops})
+
     program = jax.jit(export.crop_program(variables, metadata), compiler_options=compiler_options())
     rng, side = np.random.default_rng(0), metadata.image_size
     print(f"{'crops':>5}  {'jaxpose ms':>10}  {'ONNX Runtime ms':>15}  {'jaxpose / ONNX':>14}")
@@ -127,32 +137,90 @@ def onnx(variables: dict, metadata: CheckpointMetadata) -> None:
         crops = rng.integers(0, 256, (count, side, side, 3), np.uint8)
         calls = {
             "jaxpose": (program, (crops,), jax.block_until_ready),
-            "ONNX Runtime": (lambda x: session.run(None, {"images": x}), (crops,), lambda y: y),
+            "ONNX Runtime": (run, (crops,), lambda y: y),
         }
         contest.compare(
             "onnx", *([wait(f(*x)) for f, x, wait in calls.values()][::-1]), tolerance=1e-3
         )
         ours, theirs = contest.medians(calls).values()
         print(f"{count:>5}  {ours:>10.1f}  {theirs:>15.1f}  {ours / theirs:>14.2f}", flush=True)
+    estimator = PoseEstimator(variables, metadata)
+    heads = ("jaxpose images/s", "ONNX Runtime images/s", "jaxpose / ONNX")
+    print(f"\n{'input':>6}  {'  '.join(heads)}")
+    for name, read in sources(folder).items():
+        ours, theirs = images_per_second(
+            read,
+            lambda image: estimator.predict(image, BOXES)[:2],
+            lambda image: pose_by_program(run, estimator, image, BOXES),
+        )
+        print(f"{name:>6}  {ours:>16.1f}  {theirs:>21.1f}  {theirs / ours:>14.2f}", flush=True)
+
+
+def sources(folder: pathlib.Path) -> dict[str, Callable[[], Iterator[np.ndarray]]]:
+    """Functions that read a folder of photos and a video, written to the folder, image by image."""
+    photos = [folder / f"{i:02}.jpg" for i in range(IMAGES)]
+    for i, photo in enumerate(photos):
+        save_image(draw_image(i), photo)
+    write_video(folder / "video.mp4", IMAGES)
+
+    def frames():
+        with VideoReader(folder / "video.mp4") as reader:
+            for frame in reader.frames():
+                yield frame.image
+
+    return {"photos": lambda: map(as_image, photos), "video": frames}
+
+
+def pose_by_program(
+    run: Callable[[np.ndarray], Iterable[np.ndarray]],
+    estimator: PoseEstimator,
+    image: np.ndarray,
+    boxes: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints [N, J, 2] in pixels and confidence [N, J], as an exported program gives them."""
+    crops = [estimator.crop_of(box) for box in boxes]
+    size = estimator.image_size
+    keypoints, confidence = run(np.stack([geometry.crop_image(image, c, size) for c in crops]))
+    to_image = np.stack([geometry.crop_to_image(crop) for crop in crops])
+    return geometry.apply_affine(to_image, np.asarray(keypoints, np.float64)), confidence
+
+
+def images_per_second(
+    read: Callable[[], Iterator[np.ndarray]], *predictors: Callable[[np.ndarray], Iterable]
+) -> list[float]:
+    """Of each predictor on a whole source, decoding included; all agree on the first image."""
+    first = next(read())
+    for predictor in predictors[1:]:
+        contest.compare("onnx", predictor(first), predictors[0](first), tolerance=1e-3)
+
+    def work(predictor):
+        return [predictor(image) for image in read()]
+
+    calls = {i: (work, (each,), lambda found: found) for i, each in enumerate(predictors)}
+    return [1e3 * IMAGES / milliseconds for milliseconds in contest.medians(calls).values()]
 
 
 def shell(*arguments: str | pathlib.Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jaxpose.cli", "predict", *map(str, arguments)]
+    command = [sys.executable, "-m", "jaxpose", "predict", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
 def memory(process: subprocess.Popen) -> float:
-    """Resident megabytes of a process."""
+    """Return the resident megabytes of a process."""
     pages = int(pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
 
+def write_video(path: pathlib.Path, frames: int) -> None:
+    rate = fractions.Fraction(RATE)
+    with VideoWriter(path, rate=rate, time_base=1 / rate) as writer:
+        for i in range(frames):
+            writer.write(draw_image(i), i / rate)
+
+
 def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     source, target = folder / "in.mp4", folder / "out.mp4"
-    rate = fractions.Fraction(RATE)
-    with VideoWriter(source, rate=rate, time_base=1 / rate) as writer:
-        for i in range(SECONDS * RATE):
-            writer.write(draw_image(i), i / rate)
+    write_video(source, SECONDS * RATE)
     start = time.perf_counter()
     process = shell(source, "--checkpoint", path, "-o", target, "--json", "--smooth", "1")
     memories = []
@@ -162,11 +230,11 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     seconds = time.perf_counter() - start
     with VideoReader(target) as reader:
         frames = sum(1 for _ in reader.frames())
-        print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} a second")
-    print(f"{frames / seconds:.1f} frames a second, {seconds:.1f} s from the shell")
+        print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} frames/s")
+    print(f"{frames / seconds:.1f} frames/s, {seconds:.1f} s from the shell")
     eighths = np.array_split(memories, 8)[3:7]  # after compilation, before the process ends
     means = ", ".join(f"{part.mean():.0f}" for part in eighths)
-    print(f"memory, eighths 4 to 7 of the time: {means} MB")
+    print(f"mean memory in the 4th to 7th eighth of the run: {means} MB")
 
 
 def start(path: pathlib.Path, folder: pathlib.Path) -> None:
@@ -180,7 +248,7 @@ def start(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.predict")
     parser.add_argument("what", choices=("latency", "video", "start", "onnx"))
     parser.add_argument("--checkpoint")
@@ -190,10 +258,13 @@ def main() -> None:
         contest.use_threads()
     size = SMALL if options.what == "video" else PAPER
     variables, metadata = network(options.checkpoint, **size)
-    if options.what in ("latency", "onnx"):
-        {"latency": latency, "onnx": onnx}[options.what](variables, metadata)
+    if options.what == "latency":
+        latency(variables, metadata)
         return
     with tempfile.TemporaryDirectory() as folder:
+        if options.what == "onnx":
+            onnx(variables, metadata, pathlib.Path(folder))
+            return
         packed = pack(variables, metadata, pathlib.Path(folder, "network.npz"))
         path = pathlib.Path(options.checkpoint or packed)
         {"video": video, "start": start}[options.what](path, pathlib.Path(folder))

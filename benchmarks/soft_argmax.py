@@ -31,14 +31,14 @@ LIBRARIES = {2: ("kornia", "dsntnn"), 3: ("dsntnn",)}
 
 
 class Contestant(NamedTuple):
-    """One way to read positions, and how to judge it.
+    """One implementation of the soft-argmax, and how to check it.
 
     Fields:
       forward: maps -> positions [B, M, N], or positions and covariances.
       both: maps -> the same and the gradient of the maps.
       maps: in the contestant's layout, on its device.
       grids: positions of the cells along x, y and so on, in the contestant's own unit.
-      wait: blocks until a result is there.
+      wait: blocks until a result is ready.
     """
 
     forward: Callable
@@ -49,7 +49,7 @@ class Contestant(NamedTuple):
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     parser = contest.parser("soft_argmax", __doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
@@ -72,17 +72,17 @@ def main() -> None:
 
 
 def cells(size: int) -> np.ndarray:
-    """Positions of the cells of an axis: their centers, from 0 to 1."""
+    """Return the positions of the cells of an axis: their centers, from 0 to 1."""
     return (np.arange(size) + 0.5) / size
 
 
 def cotangent(shape: tuple[int, ...]) -> np.ndarray:
-    """What a loss would send back; the same for everyone."""
+    """Return the cotangent of the positions, the same for all contestants."""
     return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
 def jax_contestants(maps: np.ndarray, ndim: int) -> dict[str, Contestant]:
-    """jaxpose and plain JAX, and jaxpose with the maps last, as convolutions leave them."""
+    """Return jaxpose, plain JAX, and jaxpose with the maps last, the layout of convolutions."""
     grids = [cells(size) for size in maps.shape[:1:-1]]
 
     def plain(maps):
@@ -120,7 +120,7 @@ def jax_contestants(maps: np.ndarray, ndim: int) -> dict[str, Contestant]:
 
 
 def with_gradient(function: Callable) -> Callable:
-    """The function that returns what `function` does, and the maps' gradient."""
+    """Return a function that returns the result of `function` and the gradient of the maps."""
 
     def both(maps):
         found, pull = jax.vjp(function, maps)
@@ -131,7 +131,7 @@ def with_gradient(function: Callable) -> Callable:
 
 
 def torch_contestant(library: str, maps: np.ndarray) -> Contestant:
-    """A PyTorch library's soft-argmax, on the device that JAX uses; both count from -1 to 1.
+    """Make a PyTorch library's soft-argmax, on JAX's device; both libraries count from -1 to 1.
 
     kornia's first and last cells lie on the edges, dsntnn's have their centers where ours have.
     """
@@ -166,7 +166,7 @@ def torch_contestant(library: str, maps: np.ndarray) -> Contestant:
 
 
 def check(name: str, contestant: Contestant, maps: np.ndarray) -> None:
-    """Compares positions, covariances and the gradient with NumPy's in float64."""
+    """Compare positions, covariances and the gradient with NumPy's in float64."""
     results, gradient = contestant.both(contestant.maps)
     if gradient.shape != maps.shape:
         gradient = jnp.moveaxis(gradient, -1, 1)
@@ -180,7 +180,7 @@ def check(name: str, contestant: Contestant, maps: np.ndarray) -> None:
 
 
 def reference(maps: np.ndarray, grids: list[np.ndarray], *, covariance: bool) -> list[np.ndarray]:
-    """Positions, with `covariance` their covariances, and the gradient of the maps, in float64."""
+    """Return positions, covariances if `covariance`, and the gradient of the maps, in float64."""
     axes = tuple(range(2, maps.ndim))
     p = np.exp(maps.astype(np.float64) - maps.max(axes, keepdims=True))
     p /= p.sum(axes, keepdims=True)
@@ -201,7 +201,7 @@ def reference(maps: np.ndarray, grids: list[np.ndarray], *, covariance: bool) ->
 
 
 def times(maps: str, contestants: dict[str, Contestant], rounds: int) -> list[dict[str, Any]]:
-    """A row for each contestant: its best round, and its ratios to jaxpose."""
+    """Return a row for each contestant: its best round, and its ratios to jaxpose."""
     calls = {
         (name, column): (getattr(contestant, column), (contestant.maps,), contestant.wait)
         for name, contestant in contestants.items()

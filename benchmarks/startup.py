@@ -1,4 +1,4 @@
-"""What a start costs: imports, launch.py up to its first step, compiling the paper's step.
+"""Startup time: imports, launch.py up to its first step, compiling the paper's step.
 
     python -m benchmarks.startup [--config FILE[:PRESET] --data_dir DIR] [--json]
 
@@ -44,10 +44,10 @@ print(middle - start, time.perf_counter() - middle)
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     parser = contest.parser("startup", __doc__)
     parser.add_argument("--config", default="configs/synthetic.py:tiny")
-    parser.add_argument("--data_dir", help="of prepared data sets, for another config")
+    parser.add_argument("--data_dir", help="folder of prepared data sets, for another config")
     parser.add_argument("--rounds", type=int, default=contest.ROUNDS)
     parser.add_argument("--compile_batch", type=int, default=4)
     options = parser.parse_args()
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def build(data_dir: pathlib.Path, environment: dict[str, str]) -> str:
-    """The data set of the default config, prepared; its folder."""
+    """Prepare the data set of the default config; returns its folder."""
     command = [sys.executable, "-m", "tfds_builders", "synthetic_people/tiny", "--data_dir"]
     subprocess.run([*command, str(data_dir)], check=True, cwd=ROOT, env=environment,
                    capture_output=True)  # fmt: skip
@@ -92,7 +92,7 @@ def build(data_dir: pathlib.Path, environment: dict[str, str]) -> str:
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> float:
-    """How long a process lives."""
+    """Return the seconds that a process runs."""
     start = time.perf_counter()
     subprocess.run(command, check=True, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
@@ -101,7 +101,7 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 def first_step(
     config: str, data_dir: str, folder: pathlib.Path, environment: dict[str, str]
 ) -> float:
-    """Seconds from the start of launch.py to the line of its first step; then it is ended."""
+    """Return the seconds from the start of launch.py to its first step; then stop it."""
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}"]
         command += [f"--config.data_dir={data_dir}", "--config.log_every_steps=1"]
@@ -121,7 +121,7 @@ def first_step(
 
 
 def compile_step(batch: int) -> tuple[float, float]:
-    """Seconds to trace and to compile the paper's step in a fresh process with an empty cache."""
+    """Return the seconds to trace and compile the paper's step, in a process without a cache."""
     command = [sys.executable, "-c", COMPILE.format(batch=batch)]
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": cache}

@@ -1,4 +1,4 @@
-"""The same network in PyTorch, our own statement: the contestant of `benchmarks.network`.
+"""Our implementation of the network in PyTorch, for comparison in `benchmarks.network`.
 
 Modules carry the names of jaxpose's variables, so that `load` can walk both trees together. Memory
 layout is channels_last. Symbols: B batch, J joints, K blocks, H W the heat maps' size, M maps.
@@ -14,7 +14,7 @@ PAPER_WIDTH = 576
 
 
 def same_padding(size: int, window: int, stride: int) -> tuple[int, int]:
-    """Rows (before, after) of TensorFlow's "same" padding."""
+    """Return the rows (before, after) of TensorFlow's "same" padding."""
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
     return total // 2, total - total // 2
 
@@ -164,7 +164,7 @@ class BlockB(nn.Module):
 class TorchPoseNet(nn.Module):
     """K blocks; called with images [B, 3, 8H, 8W] returns keypoints [K, B, J, 2], logits [K, B, J].
 
-    Grid half_pixel, two context maps a joint unless told otherwise.
+    Grid half_pixel; two context maps per joint by default.
     """
 
     def __init__(self, *, joints=16, blocks=8, context=2, width=PAPER_WIDTH, alpha=0.8):
@@ -187,13 +187,13 @@ class TorchPoseNet(nn.Module):
         return self.read(torch.stack(maps))
 
     def read(self, heatmaps):
-        """Keypoints and presence logits of raw maps [K, B, M, H, W]: eqs. 1-6."""
+        """Compute keypoints and presence logits of raw maps [K, B, M, H, W]: eqs. 1-6."""
         blocks, batch, _, height, width = heatmaps.shape
         share = torch.softmax(heatmaps.flatten(-2), -1).unflatten(-1, (height, width))
         columns, rows = (
             (torch.arange(size, device=share.device) + 0.5) / size for size in (width, height)
         )
-        # No matrix products, which bfloat16 autocasting would round.
+        # Avoid matrix products, which bfloat16 autocasting would round.
         x, y = (share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)
         positions = torch.stack([x, y], -1)
         logits = heatmaps.amax((-2, -1))
@@ -211,7 +211,7 @@ class TorchPoseNet(nn.Module):
 
 
 def loss(model, images, keypoints, labeled, known):
-    """Eq. 7 + 0.01 * eq. 8 on every block, as jaxpose.training.step has it."""
+    """Compute eq. 7 + 0.01 * eq. 8 on every block, as in jaxpose.training.step."""
     prediction, logits = model(images)
     difference = prediction - keypoints
     distance = (difference.abs() + difference.square()).sum(-1)
@@ -223,7 +223,7 @@ def loss(model, images, keypoints, labeled, known):
 
 
 def rmsprop(model):
-    """Keras's RMSProp: epsilon 1e-7 outside the root, rho 0.9."""
+    """Make Keras's RMSProp: epsilon 1e-7 outside the root, rho 0.9."""
     return torch.optim.RMSprop(model.parameters(), lr=1e-3, alpha=0.9, eps=1e-7)
 
 
@@ -246,7 +246,7 @@ def load_children(module, params, statistics):
 
 
 def copy_kernel(weight, kernel):
-    """[kh, kw, I, O] to [O, I, kh, kw]."""
+    """Copy a kernel [kh, kw, I, O] to [O, I, kh, kw]."""
     copy(weight, np.asarray(kernel).transpose(3, 2, 0, 1))
 
 

@@ -19,14 +19,13 @@ from jaxpose.network import PoseNet, initial_variables
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, make_train_step
 
 JOINTS = 16
 
 
 def main() -> None:
-    """Runs the command."""
+    """Run the command."""
     options = parse()
     keep_freed_memory()
     contest.use_threads()
@@ -56,7 +55,7 @@ def main() -> None:
 
 
 def parse() -> Any:
-    """The command line's options."""
+    """Parse the command line."""
     parser = contest.parser("training", __doc__)
     parser.add_argument("--width", type=int, default=288)
     parser.add_argument("--batch_size", type=int, default=16)
@@ -67,7 +66,7 @@ def parse() -> Any:
 
 
 def random_batch(size: int, side: int) -> Batch:
-    """A batch of random images and keypoints."""
+    """Make a batch of random images and keypoints."""
     rng = np.random.default_rng(0)
     return Batch(
         image=rng.integers(0, 256, (size, side, side, 3), np.uint8),
@@ -80,7 +79,7 @@ def random_batch(size: int, side: int) -> Batch:
 
 
 def stepper(options: Any, batch: Batch, parts: int, compiling: dict | None) -> Any:
-    """A function without arguments that takes the next training step and returns its loss."""
+    """Return a function without arguments that runs the next training step and returns its loss."""
     net = PoseNet(num_joints=JOINTS, num_blocks=2, width=options.width)
     adam = optimizer.make_optimizer("adam", lambda step: 1e-3, clip_norm=1.0)
     state = create_train_state(initial_variables(net, 0), adam, ema=True)

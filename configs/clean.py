@@ -1,4 +1,4 @@
-"""Clean persons first: LSP, MPII, COCO and PARSE, with LSPET beside them.
+"""Train on cleanly labeled people (LSP, MPII, COCO, PARSE), plus LSPET at a lower weight.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -8,10 +8,10 @@
     python -m tfds_builders backgrounds --source DIR
     python launch.py --config=configs/clean.py:base --workdir=runs/base
 
-Crops follow LSP's rule (the box of the joints, its longer side / 0.76), or show the whole image.
-The context maps' positions have a loss of their own and the part maps are pulled to Gaussians, so
-that the part maps are detectors. Images without people and stray crops teach the joint
-probabilities. The best checkpoint follows the mean PCK@0.2 of the four validation parts.
+Crops use LSP's rule (the box of the joints, its longer side / 0.76) or the whole image. A loss on
+the context maps' positions and a divergence of the part maps from Gaussians keep the part maps
+localized. Images without people and off-person crops train the joint probabilities. The best
+checkpoint is selected by the mean PCK@0.2 of the four validation splits.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -25,7 +25,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "base") -> ml_collections.ConfigDict:
-    """The config of a preset: "small" or "base"."""
+    """Return the config of a preset: "small" or "base"."""
     config = common.get_config()
     config.data = (
         ("lsp/person_centric", 3.0),
@@ -50,7 +50,7 @@ def get_config(preset: str = "base") -> ml_collections.ConfigDict:
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
     common.use_adam(config, warmup_epochs=0.2)
-    config.plateau.patience = 1000  # the cosine alone
+    config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":

@@ -1,4 +1,4 @@
-r"""COCO's persons with their 17 joints, in square crops around the true boxes.
+r"""COCO's people with their 17 joints, in square crops around the ground-truth boxes.
 
     python -m tfds_builders coco --name person --min_joints 5 --images COCO \
         --split train=COCO/annotations/person_keypoints_train2017.json \
@@ -6,9 +6,9 @@ r"""COCO's persons with their 17 joints, in square crops around the true boxes.
     python launch.py --config=configs/coco.py:small --workdir=runs/coco
     python launch.py --config=configs/coco.py:small --workdir=runs/coco --mode=eval
 
-COCO is the folder that holds train2017, val2017 and annotations, as downloaded. OKS-AP steers the
-run; it needs the extra coco (pycocotools). The boxes are the annotations': the score tells how well
-persons are posed whose box is known, and is higher than with the boxes of a detector.
+COCO is the folder that contains train2017, val2017 and annotations, as downloaded. OKS-AP selects
+the best checkpoint and needs the extra `coco` (pycocotools). Boxes come from the annotations, so
+the AP measures the pose given a correct box and is higher than with a detector's boxes.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -23,27 +23,22 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
-    """The config of a preset: "small" or "full"."""
+    """Return the config of a preset: "small" or "full"."""
     config = common.get_config()
     config.data = (("coco/person", 1.0),)
     config.validation = (("coco/person", "validation", "box", 1.0),)
     config.test = (("coco/person", "validation", "box"),)
     config.joints = skeleton.COCO.joints
     config.crop = "box"
-    config.score = "oks-ap"
+    config.metric = "oks-ap"
     config.augmentation.update(rotation=40.0, scale=(0.7, 1.35), shift=0.06)
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 0.2
-    config.optimizer.clip_norm = 1.0
-    config.plateau.patience = 1000  # the cosine alone
+    common.use_adam(config, warmup_epochs=0.2)
+    config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.probability_weight = 0.05
-    config.ema = 0.999
     config.log_every_steps = 100
     config.eval.batch_size = 64
     if preset == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.num_epochs = 10
         config.optimizer.learning_rate = 7e-4

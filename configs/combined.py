@@ -1,4 +1,4 @@
-r"""LSP, LSPET and MPII's training persons together: the recipe of the network that ships.
+r"""LSP, LSPET and MPII's training people: the first stages of the shipped network.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -10,12 +10,13 @@ r"""LSP, LSPET and MPII's training persons together: the recipe of the network t
         --config.init_from=runs/small --config.image_size=128 --config.num_epochs=7 \
         --config.optimizer.learning_rate=7e-4 --config.augmentation.rotation=40
 
-Every crop is cut by LSP's rule (the joints' box, its longer side / 0.76). Clean labels count: LSP's
-and MPII's persons are drawn more often than LSPET's, whose labels are rough. Plateau and best
-checkpoint follow the mean PCK@0.2 of LSP's and LSPET's validation parts.
+All crops use LSP's rule (the joints' box, its longer side / 0.76). LSP and MPII have cleaner labels
+and are drawn more often than LSPET, whose labels are less accurate. The mean PCK@0.2 of the
+validation splits of LSP and LSPET selects the best checkpoint and drives the plateau rule.
+configs/clean.py has the last stage.
 
 Presets:
-  small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; goes on from lsp_lspet.py:small.
+  small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; starts from lsp_lspet.py:small.
   medium: width 432, K = 4, 192x192, bfloat16.
   full: the paper's network, bfloat16, batch 64.
 """
@@ -27,7 +28,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
-    """The config of a preset: "small", "medium" or "full"."""
+    """Return the config of a preset: "small", "medium" or "full"."""
     config = common.get_config()
     config.data = (("lsp/person_centric", 6.0), ("lspet", 1.0), ("mpii/crops", 5.0))
     config.validation = (

@@ -1,14 +1,14 @@
-r"""LSP from an MPII network: the paper's Tables 1 to 4 (section 4.1).
+r"""Fine-tune a network trained on MPII on LSP: the paper's Tables 1 to 4 (section 4.1).
 
     python -m tfds_builders lsp/person_centric --source PATH
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp \
         --config.init_from=runs/mpii
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp --mode=eval
 
-Or from the authors' converted weights (`jaxpose convert`), whose joints are taken by name and whose
-grid is kept by --config.network.grid=align_corners. 70 epochs from 2e-5, times 0.4 when PCK stops
-rising, scale 0.85-1.25. Presets: person_centric (Tables 3 and 4), observer_centric (Tables 1 and 2;
-prepare lsp/observer_centric for it).
+Or start from the authors' converted weights (`jaxpose convert`), whose joints are matched by name
+(add --config.network.grid=align_corners to keep their grid). 70 epochs; learning rate 2e-5,
+multiplied by 0.4 when PCK stops improving; scale 0.85-1.25. Presets: person_centric (Tables 3 and
+4), observer_centric (Tables 1 and 2; needs lsp/observer_centric).
 """
 
 import ml_collections
@@ -18,7 +18,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "person_centric") -> ml_collections.ConfigDict:
-    """The config of a preset: "person_centric" or "observer_centric"."""
+    """Return the config of a preset: "person_centric" or "observer_centric"."""
     if preset not in ("person_centric", "observer_centric"):
         raise UsageError(f"no preset {preset!r}; choose person_centric or observer_centric")
     config = common.get_config()

@@ -1,4 +1,4 @@
-"""LSP and LSPET alone: trained on both, less a fixed validation part of each; tested on LSP.
+"""Train only on LSP and LSPET, except for a fixed validation split of each; test on LSP.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH
@@ -17,7 +17,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
-    """The config of a preset: "small" or "full"."""
+    """Return the config of a preset: "small" or "full"."""
     config = common.get_config()
     config.data = (
         ("lsp/person_centric", 3.0),

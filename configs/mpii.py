@@ -1,13 +1,13 @@
-"""MPII: the paper's Table 5 network (section 4.1), judged by PCKh on the validation persons.
+"""Train on MPII: the paper's Table 5 network (section 4.1), evaluated by PCKh on validation.
 
     python -m tfds_builders mpii/crops --source PATH
     python -m tfds_builders mpii/full --source PATH
     python launch.py --config=configs/mpii.py --workdir=runs/mpii
     python launch.py --config=configs/mpii.py --workdir=runs/mpii --mode=eval
 
-K = 8, 256x256, batch 16, RMSProp from 1e-3, times 0.4 when PCKh stops rising, 120 epochs; the paper
-took three days on one Tesla K20. Not run to its end here: the release is not at hand.
-"tiny" is the full network for a few steps, for tests.
+K = 8, 256x256, batch 16, 120 epochs; RMSProp with learning rate 1e-3, multiplied by 0.4 when PCKh
+stops improving. The paper's training took three days on one Tesla K20. This config has no measured
+result. "tiny" is the full network for a few steps, for tests.
 """
 
 import ml_collections
@@ -17,13 +17,13 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
-    """The config of a preset: "full" or "tiny"."""
+    """Return the config of a preset: "full" or "tiny"."""
     config = common.get_config()
     config.data = (("mpii/crops", 1.0),)
     config.validation = (("mpii/crops", "validation", "scale", 1.0),)
     config.test = (("mpii/full", "validation", "scale"),)
     config.crop = "scale"
-    config.score = "mpii-pckh"
+    config.metric = "mpii-pckh"
     if preset == "tiny":
         config.num_epochs = 1
         config.batch_size = 4

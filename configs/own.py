@@ -1,14 +1,15 @@
-r"""Your own images and joints, from an annotation file in COCO's format (docs/own_data.md).
+r"""Train on your own images and joints, from a file in COCO's format (docs/own_data.md).
 
     python -m tfds_builders coco --source ANNOTATIONS.json --images DIR --name own --holdout 0.2
     python launch.py --config=configs/own.py:small --workdir=runs/own
 
-Joints, skeleton and flip pairs are those of the data set. It is `coco/own`, or `coco/NAME` with
-`configs/own.py:small:NAME`. The split "validation" steers the run, and the report scores it too;
-give --config.test for another one. Crops are squares around the boxes of the annotations.
+Joints, skeleton and flip pairs are those of the data set, which is `coco/own`, or `coco/NAME` with
+`configs/own.py:small:NAME`. The metric of the split "validation" selects the best checkpoint, and
+the report evaluates this split, too; set --config.test to evaluate another split. Crops are squares
+around the boxes of the annotations.
 
-The preset small starts from the network that ships, joints matched by name: the best start for data
-of up to a few thousand objects. --config.init_from= starts from random weights.
+The preset small starts from the network that comes with jaxpose, with joints matched by name, which
+is recommended for up to a few thousand objects. --config.init_from= starts from random weights.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
@@ -22,7 +23,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "small") -> ml_collections.ConfigDict:
-    """The config of a preset: "small" or "medium", perhaps with ":NAME" behind."""
+    """Return the config of a preset: "small" or "medium", optionally followed by ":NAME"."""
     size, _, name = preset.partition(":")
     name = f"coco/{name or 'own'}"
     config = common.get_config()
@@ -31,28 +32,23 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.test = ((name, "validation", "box"),)
     config.joints = ()  # the data set's
     config.crop = "box"
-    config.score = "auto"
+    config.metric = "auto"
     config.augmentation.update(rotation=30.0, scale=(0.75, 1.3), color=0.3, shift=0.06)
     config.context_weight = 0.3
     config.heatmap_weight = 0.05
     config.probability_weight = 0.05
-    config.optimizer.name = "adam"
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_epochs = 1.0
-    config.optimizer.clip_norm = 1.0
-    config.plateau.patience = 1000  # the cosine alone
+    common.use_adam(config, warmup_epochs=1.0)
+    config.plateau.patience = 1000  # disable the plateau rule; the cosine schedule is enough
     config.ema = 0.99
     config.batch_size = 8
     config.num_epochs = 60
     if size == "small":
-        config.network.width = 288
-        config.network.num_blocks = 2
+        config.network.update(common.SMALL)
         config.image_size = 128
         config.init_from = "small"
         config.optimizer.learning_rate = 7e-4
     elif size == "medium":
-        config.network.width = 432
-        config.network.num_blocks = 4
+        config.network.update(common.MEDIUM)
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 32

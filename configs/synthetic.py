@@ -1,8 +1,8 @@
-"""The demo: rendered people, a small network, a few minutes on two cores.
+"""Train a small network on rendered people, in a few minutes on two cores.
 
     make demo
 
-or its two steps by hand:
+or, step by step:
 
     python -m tfds_builders synthetic_people --data_dir runs/data
     python launch.py --config=configs/synthetic.py --config.data_dir=runs/data --workdir=runs/demo
@@ -15,7 +15,7 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "small") -> ml_collections.ConfigDict:
-    """The demo's config; "tiny" runs in seconds, for tests."""
+    """Return the config of a preset: "small", or "tiny", which runs in seconds, for tests."""
     name = "synthetic_people/tiny" if preset == "tiny" else "synthetic_people/demo"
     config = common.get_config()
     config.data = ((name, 1.0),)
@@ -25,8 +25,8 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.image_size = 64
     config.network.width = 144
     config.network.num_blocks = 2
-    # The people are drawn turned, large and small as those of the test are: more than a mirror
-    # would make them harder than these.
+    # The rendered people already vary in rotation and scale like the test set; stronger
+    # augmentation than flipping would make training harder than the test.
     config.augmentation.update(rotation=0.0, scale=(0.95, 1.05), color=0.0)
     config.optimizer.name = "adam"
     config.optimizer.learning_rate = 2e-3

@@ -16,6 +16,7 @@ from sphinx.util.typing import stringify_annotation  # noqa: E402
 import jaxpose  # noqa: E402
 
 project, author = "jaxpose", "The jaxpose authors"
+copyright = author
 version = release = jaxpose.__version__
 extensions = [
     "myst_parser",
@@ -27,6 +28,8 @@ extensions = [
 exclude_patterns = ["_build"]
 highlight_language = "text"  # of blocks in docstrings that name none; examples are doctests
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"jaxpose {release}"
 html_show_sphinx = False
 smartquotes = False  # "..." in shapes stays three dots
@@ -35,6 +38,7 @@ copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["attrs_inline"]  # [text]{.source}, what _link_to_sources writes
 default_role = "code"  # docstrings quote names of arguments and functions with single backticks
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"

@@ -1,13 +1,13 @@
 """Human pose regression by soft-argmax (Luvizon, Tabia, Picard 2019) in JAX and Flax.
 
-Public names are loaded when they are first asked for: ``from jaxpose import soft_argmax`` loads
-``jaxpose.heatmaps`` and nothing else of the package, and ``import jaxpose`` loads nothing at all.
+Public names are loaded when they are first used: ``from jaxpose import soft_argmax`` loads
+``jaxpose.heatmaps`` and no other module of the package, and ``import jaxpose`` loads none.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what type checkers read; at run time _HOME says the same
+if TYPE_CHECKING:  # for type checkers; _HOME is the run-time equivalent
     from jaxpose.checkpoints.metadata import CheckpointMetadata as CheckpointMetadata
     from jaxpose.depthwise import depthwise_conv as depthwise_conv
     from jaxpose.errors import JaxposeError as JaxposeError

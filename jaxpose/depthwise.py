@@ -1,9 +1,9 @@
 """Depthwise convolution: each channel has its own small kernel; fast forward and backward on CPUs.
 
-`lax.conv_general_dilated(feature_group_count=C)` computes the same, tens of times slower on a CPU.
-Here a CPU computes a sum of shifted slices of the padded array, which XLA fuses into one loop. The
-gradient of the input is the same sum with the kernel flipped; the gradient of the kernel is one
-scan over the images.
+``lax.conv_general_dilated(feature_group_count=C)`` computes the same values, tens of times slower
+on a CPU. Here, CPUs compute a sum of shifted slices of the padded array, which XLA fuses into one
+loop. The gradient of the input is the same sum with the kernel flipped; the gradient of the kernel
+is one scan over the images.
 
 This file imports only JAX and jaxlib and can be copied into another project as it is.
 """
@@ -19,11 +19,12 @@ from jax.sharding import AxisType
 
 IMPLEMENTATIONS = ("shift", "conv")
 
-# Columns whose products one iteration of the kernel's gradient adds up. More of them amortize the
-# traffic of the accumulator, and take longer to compile.
+# Columns summed per iteration of the kernel gradient. More columns amortize the accumulator's
+# memory traffic but take longer to compile.
 _COLUMNS = 16
 
-# Before jaxlib 0.12 XLA generates slow code for fewer columns, as narrow maps have.
+# Before jaxlib 0.12, XLA generates slow code for fewer columns, so one iteration processes several
+# narrow images.
 _NARROW_IS_SLOW = jaxlib.version.__version_info__ < (0, 12)
 
 
@@ -32,10 +33,10 @@ def depthwise_conv(
 ) -> jax.Array:
     """Convolve each channel of x with its own kernel: stride 1, zero padding to the same size.
 
-    Equals `lax.conv_general_dilated(x, kernel[:, :, None], (1, 1), "SAME",
-    dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=C)` and its gradients. Sums are
+    Equals ``lax.conv_general_dilated(x, kernel[:, :, None], (1, 1), "SAME",
+    dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=C)`` and its gradients. Sums are
     accumulated in at least float32, whatever the dtype. It works under jit, grad, vmap, pmap and
-    shard_map, and on meshes with Auto or Explicit axes (see `docs/depthwise_conv.md`).
+    shard_map, and on meshes with Auto or Explicit axes (see ``docs/depthwise_conv.md``).
 
     Args:
       x: [B, H, W, C].
@@ -43,7 +44,7 @@ def depthwise_conv(
       implementation: "shift" (a sum of shifted slices, on any platform), "conv" (XLA's grouped
         convolution), or None: "shift" on CPUs, "conv" elsewhere, chosen when the program is lowered
         for its platform. "conv" supports forward mode and derivatives of any order; "shift" and
-        None support reverse mode, once.
+        None support first-order reverse mode only.
 
     Returns:
       [B, H, W, C], same dtype as x.
@@ -91,20 +92,20 @@ def _check(x, kernel, implementation):
 
 
 def explicit_axes(x: jax.Array) -> Sequence:
-    """For each dimension of x [...] the mesh axes of type Explicit that shard it, or None."""
+    """Return, for each dimension of x [...], the Explicit mesh axes that shard it, or None."""
     return jax.typeof(x).sharding.spec
 
 
 def _has_explicit_space(x):
-    """Whether rows or columns are sharded over Explicit axes: slices cannot cross shards."""
+    """Whether rows or columns are sharded over Explicit axes; slices cannot cross shards."""
     return any(axes is not None for axes in explicit_axes(x)[1:3])
 
 
 def _vary_alike(x, kernel):
     """Make both arrays vary over the same axes of a shard_map, as custom gradients require.
 
-    Only the array that lacks an axis changes, and not through the other one, so that a vmap that
-    maps x does not map the kernel too.
+    Only the array that lacks an axis is changed, and not by computing with the other array, so that
+    a vmap over x does not also map the kernel.
     """
     axes = [varying_axes(each) for each in (x, kernel)]
     missing = [tuple(sorted(other - own)) for own, other in (axes, axes[::-1])]
@@ -116,7 +117,7 @@ def _vary_alike(x, kernel):
 
 
 def varying_axes(x: jax.Array) -> frozenset:
-    """Names of the shard_map axes over which x [...] varies."""
+    """Return the names of the shard_map axes over which x [...] varies."""
     type_ = jax.typeof(x)
     return type_.vma if hasattr(type_, "vma") else type_.mat.varying  # JAX 0.10 renamed it
 
@@ -144,8 +145,8 @@ def _depthwise_backward(implementation, residuals, cotangent):
         return jax.vmap(_simple_gradients, axes)(*arguments), (True, True)
 
     if AxisType.Explicit in jax.typeof(residuals[0]).sharding.mesh.axis_types:
-        # The types within a vmap do not show the sharding of the mapped axis, which neither a scan
-        # nor the gradient of XLA's convolution supports.
+        # Inside a vmap, types do not show the sharding of the mapped axis, and neither scan nor the
+        # gradient of XLA's convolution supports a sharded axis.
         gradients = jax.custom_batching.custom_vmap(gradients)
         gradients.def_vmap(mapped_gradients)
     return gradients(*residuals, cotangent)
@@ -177,7 +178,7 @@ def _sum_dtype(x):
 def _padded(x, kernel_shape):
     """Pad x with a border of zeros, stored as an array in memory.
 
-    Without the barrier XLA recomputes the padding, and its input, for every tap, which takes twice
+    Without the barrier, XLA recomputes the padding and its input for every tap, which takes twice
     as long on a CPU.
     """
     rows, columns = (size // 2 for size in kernel_shape[:2])
@@ -214,7 +215,7 @@ def _input_gradient(kernel, cotangent):
 
 
 def _simple_gradients(x, kernel, cotangent):
-    """Gradients for any sharding and symbolic sizes: the kernel's is one reduction per tap."""
+    """Gradients for any sharding and symbolic sizes, with one reduction per tap of the kernel."""
     rows, columns, _ = kernel.shape
     height, width = x.shape[1:3]
     padded = _padded(x, kernel.shape)
@@ -233,13 +234,14 @@ def _simple_gradients(x, kernel, cotangent):
 
 @jax.jit
 def _kernel_gradient(x, kernel, cotangent):
-    """Gradient of the kernel: for each tap the sum of shifted x times the cotangent.
+    """Gradient of the kernel: for each tap, the sum of shifted x times the cotangent.
 
-    One scan over blocks of columns, of one image or of several narrow ones. For each row of the
-    kernel it sums the products of one block's columns, for every row of the image and every tap of
-    that kernel row, so that its data stay in the cache; the rows of the image are summed last, as a
-    product with ones. As 25 reductions of the whole arrays it takes ten times as long; with the
-    sums of all kernel rows in one array, which makes one loop with a branch, 1.5 times as long.
+    Implemented as one scan over blocks of columns (of one image, or of several narrow ones). For
+    each kernel row, an iteration sums the products of its columns, separately for every image row
+    and every tap of that kernel row, so that its data stay in the cache; image rows are summed
+    last, as a product with ones. Alternatives measured: 25 reductions over the whole arrays take
+    ten times as long; accumulating all kernel rows in one array, which XLA compiles to one loop
+    with a branch, takes 1.5 times as long.
     """
     rows, columns, channels = kernel.shape
     batch, height, width, _ = x.shape
@@ -267,7 +269,8 @@ def _kernel_gradient(x, kernel, cotangent):
         ]
         return [sum(row, total) for total, row in zip(totals, products, strict=True)], None
 
-    # rows times [H, kw, C]; zeros that vary over the axes of a shard_map as x and the kernel do.
+    # One total [H, kw, C] per kernel row; the zeros vary over the same shard_map axes as x and the
+    # kernel.
     zero = jnp.broadcast_to(jnp.zeros_like(kernel[:1], dtype), (height, columns, channels))
     totals, _ = lax.scan(add, [zero] * rows, jnp.arange(batch // images * blocks))
     flat = jnp.stack(totals).reshape(rows, height, columns * channels)
@@ -276,9 +279,9 @@ def _kernel_gradient(x, kernel, cotangent):
 
 
 def _images_together(batch, block):
-    """Images per iteration: the fewest that have _COLUMNS columns and divide the batch.
+    """Images per iteration: the smallest divisor of the batch that gives at least _COLUMNS columns.
 
-    One if that would be more than three times as many columns.
+    One if that would give more than three times as many columns.
     """
     if not _NARROW_IS_SLOW or not isinstance(batch, int):  # symbolic in exports
         return 1

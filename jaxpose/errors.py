@@ -4,7 +4,7 @@ MAX_REASON = 160  # characters of a library's message
 
 
 class JaxposeError(Exception):
-    """Bad input or a missing thing: one line that says what is wrong and what to do.
+    """An error that the user can fix; its message is one line with the cause and the remedy.
 
     The commands print it as ``error: ...`` and exit with status 1. Any other exception that
     reaches a user is a bug of jaxpose.
@@ -16,14 +16,17 @@ class UsageError(JaxposeError):
 
 
 def first_line(error: BaseException) -> str:
-    r"""First line of an exception's message, up to 160 characters; its type where it has none.
+    r"""Return the first line of an exception's message, or its type if the message is empty.
 
     Args:
-      error: of a library, for the reason in a message of ours.
+      error: exception of a library, to be quoted in one of our messages.
+
+    Returns:
+      The line, at most 160 characters of it.
 
     Example:
-      >>> first_line(OSError("the file is cut off\nat byte 12")), first_line(EOFError())
-      ('the file is cut off', 'EOFError')
+      >>> first_line(OSError("the file is truncated\nat byte 12")), first_line(EOFError())
+      ('the file is truncated', 'EOFError')
     """
     # The text of a KeyError is the repr of its argument.
     text = error.args[0] if isinstance(error, KeyError) and error.args else error

@@ -20,9 +20,9 @@ from jaxpose import __version__, geometry
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import predict_poses
 from jaxpose.network import make_net
 from jaxpose.optional import import_optional
+from jaxpose.predict.estimator import predict_poses
 from jaxpose.skeleton import joint_index
 from jaxpose.storage import replace_file
 

@@ -1,9 +1,9 @@
-"""Square crops and affine maps of coordinates, and the one function that cuts a crop out.
+"""Square crops and affine maps of coordinates, and the function that crops an image.
 
 Coordinates are (x, y) and continuous: pixel (column c, row r) covers [c, c + 1) x [r, r + 1), its
-center is (c + 0.5, r + 0.5), an image is [0, W] x [0, H]. A crop's own coordinates are normalized:
-(0, 0) and (1, 1) are its corners. One affine map leads from there to the pixels of the image;
-resampling follows the same map, so image and points cannot drift apart.
+center is (c + 0.5, r + 0.5), an image is [0, W] x [0, H]. Crop coordinates are normalized: (0, 0)
+and (1, 1) are opposite corners. An affine map takes crop coordinates to pixels of the image;
+resampling uses the same map, so the image and its points stay aligned.
 """
 
 import math
@@ -17,14 +17,14 @@ from jaxpose.optional import import_optional
 
 
 class Crop(NamedTuple):
-    """A square of an image, turned and perhaps mirrored, in pixels of the stored image.
+    """A square region of an image, possibly rotated and flipped, in pixels of the stored image.
 
     Attributes:
-      center: (x, y) of its middle.
-      side: its length, above 0.
-      rotation: degrees by which the square is turned, from the x axis toward the y axis
-        (clockwise on the screen; what it shows turns the other way).
-      flip: whether what it shows is mirrored, left to right.
+      center: (x, y) of the square's center.
+      side: side length of the square, positive.
+      rotation: degrees by which the square is rotated, from the x axis toward the y axis
+        (clockwise on the screen; the content of the crop turns counterclockwise).
+      flip: whether the content is mirrored, left to right.
     """
 
     center: tuple[float, float]
@@ -34,14 +34,14 @@ class Crop(NamedTuple):
 
 
 class CropRule(NamedTuple):
-    """How an example's crop follows from its annotation.
+    """Rule for computing the crop of an example from its annotation.
 
     Attributes:
       source: ``"scale"``: ``center`` and ``scale`` of the example; ``"joints"``: the box of its
         labeled keypoints; ``"image"``: the whole image, padded to a square; ``"box"``: its
         ``box``.
-      enlargement: the crop's side over the source's longer side (over ``scale``).
-      shift: how far the center moves down, as a fraction of ``scale``; used with ``"scale"`` only.
+      enlargement: ratio of the crop's side to the longer side of the source (or to ``scale``).
+      shift: downward shift of the center as a fraction of ``scale``; only used with ``"scale"``.
     """
 
     source: str
@@ -53,14 +53,14 @@ MPII_RULE = CropRule("scale", 1.25, 15 / 200)
 """The authors' crop of MPII."""
 
 LSP_RULE = CropRule("joints", 1 / 0.76, 0.0)
-"""Training and validation on LSP and LSPET: 0.76 is the median share of the person in LSP's
-images. It reads the labels, so it has no place in a test."""
+"""Training and validation on LSP and LSPET. 0.76 is the median ratio of the person's extent to the
+image in LSP. The rule uses the labels and must not be used for testing."""
 
 IMAGE_RULE = CropRule("image", 1.0, 0.0)
-"""LSP's test: uses no ground truth."""
+"""Testing on LSP: uses no ground truth."""
 
 BOX_RULE = CropRule("box", 1.25, 0.0)
-"""COCO's usual crop, of a box that the annotations or a detector gives."""
+"""The usual crop for COCO, from a box given by the annotations or a detector."""
 
 CROP_RULES = {
     "scale": (MPII_RULE, "crop by the release's scale and center"),
@@ -68,16 +68,24 @@ CROP_RULES = {
     "image": (IMAGE_RULE, "whole image, no ground truth used"),
     "box": (BOX_RULE, "crop by the given box"),
 }
-"""The rules that configs name, each with its description for tables and files."""
+"""Crop rules by the names used in configs, each with its description for tables and files."""
 
 
 def crop_rule(name: str) -> CropRule:
-    """The rule of that name; a JaxposeError lists the names where there is none."""
+    """Return the rule with a name.
+
+    Raises:
+      JaxposeError: the name is unknown.
+    """
     return _named(name)[0]
 
 
 def crop_description(name: str) -> str:
-    """The description of the rule of that name; errors as `crop_rule`."""
+    """Return the description of the rule with a name.
+
+    Raises:
+      JaxposeError: the name is unknown.
+    """
     return _named(name)[1]
 
 
@@ -88,17 +96,17 @@ def _named(name: str) -> tuple[CropRule, str]:
 
 
 def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
-    """The crop that a rule gives for one example of a prepared data set.
+    """Compute the crop that a rule gives for one example of a prepared data set.
 
     Args:
       example: the features that the rule reads: ``center`` [2] and ``scale``, or ``keypoints``
         [J, 2] and ``labeled`` [J], or ``box`` [4] (x, y, width, height), all in pixels; for
         ``"image"`` the decoded ``image`` [H, W, 3], or ``stored_size`` (width, height).
-      rule: which of them, and by how much the crop is larger.
+      rule: the crop rule.
 
     Returns:
-      An upright crop. Where the source is missing or has no extent (fewer than two labeled
-      joints, say), the rule falls back to ``scale``, then to the image.
+      An upright crop. If the source is missing or has no extent (for example, fewer than two
+      labeled joints), the rule falls back to ``scale``, then to the image.
 
     Raises:
       JaxposeError: the rule's source is unknown, or nothing in the example has an extent.
@@ -116,19 +124,21 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
             shift = rule.shift * side if source == "scale" else 0.0
             return Crop((float(x), float(y + shift)), float(side * rule.enlargement))
     raise JaxposeError(
-        "an example has neither keypoints, scale nor an image to cut a crop by; "
+        "cannot compute a crop: an example has no usable keypoints, box, scale or image size; "
         "prepare its data set again"
     )
 
 
 def rule_for_boxes(rule: CropRule) -> CropRule:
-    """The rule that applies a checkpoint's crop rule to boxes, with the longer side as ``scale``.
+    """Convert a checkpoint's crop rule into one for boxes.
+
+    In the new rule, ``scale`` is the longer side of the box.
 
     Args:
-      rule: of any source. The shift belongs to a rule by ``"scale"`` and is 0 otherwise.
+      rule: rule with any source. Its shift is kept if the source is ``"scale"``, otherwise it is 0.
 
     Returns:
-      A rule by ``"scale"``.
+      A rule with source ``"scale"``.
 
     Example:
       >>> rule_for_boxes(LSP_RULE._replace(shift=0.5)).shift
@@ -138,11 +148,11 @@ def rule_for_boxes(rule: CropRule) -> CropRule:
 
 
 def box_crop(box: np.ndarray, rule: CropRule) -> Crop:
-    """The crop that a checkpoint's rule gives for a box.
+    """Compute the crop that a checkpoint's rule gives for a box.
 
     Args:
       box: [4], (x, y, width, height) in pixels.
-      rule: the checkpoint's; see `rule_for_boxes`.
+      rule: the checkpoint's crop rule; see ``rule_for_boxes``.
 
     Returns:
       An upright crop.
@@ -216,7 +226,7 @@ _SOURCES[_OLD_SOURCE] = _image_extent
 
 
 def crop_to_image(crop: Crop) -> np.ndarray:
-    """The affine map from a crop's normalized coordinates to pixels of the image.
+    """Return the affine map from a crop's normalized coordinates to pixels of the image.
 
     Args:
       crop: the crop.
@@ -243,7 +253,7 @@ def apply_affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
     Args:
       matrix: [..., 2, 3].
-      points: [..., N, 2] as (x, y); leading axes as those of ``matrix``.
+      points: [..., N, 2] as (x, y), with the leading axes of ``matrix``.
 
     Returns:
       [..., N, 2].
@@ -270,10 +280,10 @@ def invert_affine(matrix: np.ndarray) -> np.ndarray:
 
 
 def reduction(side: float, size: int) -> int:
-    """The power of two by which an image is reduced before a crop is resampled.
+    """Return the power of two by which an image is reduced before a crop is resampled.
 
-    A crop whose side is more than twice its size in pixels would be sampled with gaps: the image
-    is halved, by area, until it is not.
+    A crop whose side exceeds twice its output size would be undersampled, so the image is halved
+    by area averaging until it does not.
 
     Args:
       side: the crop's side, in pixels of the image.
@@ -295,15 +305,15 @@ def reduction(side: float, size: int) -> int:
 def crop_image(
     image: np.ndarray, crop: Crop, size: int, *, reduced: int = 1, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Cuts a crop out of an image: area reduction by a power of two, then one affine map.
+    """Crop an image: area reduction by a power of two, then one affine warp.
 
     Args:
       image: uint8 [H, W, 3].
-      crop: in pixels of the full image.
-      size: S, pixels of the result's side.
-      reduced: the power of two by which ``image`` is reduced already (JPEG's scaled decoding),
-        at most ``reduction(crop.side, size)``; pixel c of it covers [c * reduced, (c + 1) *
-        reduced) of the full image, the last one perhaps in part.
+      crop: the crop, in pixels of the full image.
+      size: S, side of the result in pixels.
+      reduced: the power of two by which ``image`` is already reduced (JPEG's scaled decoding),
+        at most ``reduction(crop.side, size)``; its pixel c covers [c * reduced, (c + 1) * reduced)
+        of the full image, the last one possibly only in part.
       out: uint8 [S, S, 3], contiguous; written to if given.
 
     Returns:
@@ -319,7 +329,7 @@ def crop_image(
         out[...] = 0
         return out
     region = reduce_by_area(image[top:bottom, left:right], factor)
-    # Index of the reduced region's pixel (its center is at + 0.5) for the index of ours.
+    # Maps pixel indices of the result to those of the reduced region (centers are at + 0.5).
     linear = matrix[:, :2] / (size * reduced * factor)
     origin = matrix[:, 2] / (reduced * factor) - np.array([left, top]) / factor
     offset = linear @ (0.5, 0.5) + origin - 0.5
@@ -338,12 +348,12 @@ def crop_image(
 def _region(
     crop: Crop, shape: tuple[int, ...], reduced: int, factor: int
 ) -> tuple[int, int, int, int]:
-    """The part of the image that the crop reads, aligned to whole pixels of its reduction."""
+    """The part of the image that the crop needs, aligned to pixels of the reduced image."""
     angle = math.radians(crop.rotation)
     reach = crop.side / 2 * (abs(math.cos(angle)) + abs(math.sin(angle)))
     ranges = []
     for middle, length in zip(crop.center, (shape[1], shape[0]), strict=True):
-        # One more pixel of the reduction on each side feeds the interpolation.
+        # The interpolation needs one more reduced pixel on each side.
         low = math.floor((middle - reach) / (reduced * factor)) - 1
         high = math.ceil((middle + reach) / (reduced * factor)) + 1
         ranges.append((max(low * factor, 0), min(high * factor, length)))
@@ -352,12 +362,12 @@ def _region(
 
 
 def reduce_by_area(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means over squares of pixels: pixel c of the result covers [c * factor, (c + 1) * factor).
+    """Average squares of pixels: pixel c of the result covers [c * factor, (c + 1) * factor).
 
     Args:
       image: uint8 [H, W, 3].
-      factor: pixels of a square's side. Squares that the image's right and lower edges cut are
-        means over what is left of them.
+      factor: side of a square in pixels. Squares that extend beyond the right or bottom edge are
+        averaged over the pixels inside the image.
 
     Returns:
       uint8 [ceil(H / factor), ceil(W / factor), 3].
@@ -368,7 +378,7 @@ def reduce_by_area(image: np.ndarray, factor: int) -> np.ndarray:
     height, width = image.shape[:2]
     rows, columns = -(-height // factor), -(-width // factor)
     out = np.empty((rows, columns, 3), np.uint8)
-    # cv2.resize is exact for whole ratios only, so the cut squares are reduced apart.
+    # cv2.resize is exact only for integer ratios, so partial squares are reduced separately.
     for y0, y1, r0, r1 in _parts(height, factor):
         for x0, x1, c0, c1 in _parts(width, factor):
             part = image[y0:y1, x0:x1]
@@ -379,7 +389,7 @@ def reduce_by_area(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _parts(length: int, factor: int) -> list[tuple[int, int, int, int]]:
-    """(start, stop) of the whole squares and of the rest, before and after the reduction."""
+    """(start, stop) of the full squares and of the rest, before and after the reduction."""
     whole = length // factor
     parts = [(0, whole * factor, 0, whole), (whole * factor, length, whole, whole + 1)]
     return [part for part in parts if part[1] > part[0]]

@@ -21,26 +21,26 @@ def gaussian_heatmap(
     norm: Literal["peak", "sum"] = "peak",
     grid: Grid = "half_pixel",
 ) -> jax.Array:
-    """Gaussian around each keypoint, sampled at the centers of a map's cells.
+    """Draw a Gaussian around each keypoint, sampled at the centers of a map's cells.
 
-    The Gaussian's center is the keypoint itself, not the cell that holds it: a decoder that refines
-    the maximum (``hard_argmax``) gets the position back.
+    The Gaussian is centered at the keypoint itself, not at the cell that contains it, so a decoder
+    that refines the maximum (``hard_argmax``) recovers the position.
 
     Args:
-      keypoints: [..., N], normalized (x,), (x, y) or (x, y, z); outside [0, 1] allowed, anything
-        finite where there is no label.
-      shape: of one map, in the order of its axes: (W,), (H, W) or (D, H, W).
+      keypoints: [..., N], normalized (x,), (x, y) or (x, y, z); values outside [0, 1] are allowed,
+        and unlabeled keypoints may hold any finite value.
+      shape: shape of one map: (W,), (H, W) or (D, H, W).
       sigma: standard deviation in cells; a scalar, or an array that broadcasts to ``keypoints``:
-        (sigma_x, sigma_y) for one an axis, [..., 1] for one a keypoint.
-      norm: "peak" has the value 1 at the keypoint (at most 1 in a cell); "sum" has sum 1 over the
-        map, wherever the keypoint lies.
+        (sigma_x, sigma_y) for one per axis, [..., 1] for one per keypoint.
+      norm: "peak": value 1 at the keypoint (so at most 1 in a cell); "sum": each map sums to 1,
+        even if the keypoint lies outside it.
       grid: where the cells lie, as in ``soft_argmax``.
 
     Returns:
       ``[..., *shape]``; float32, or float64 for float64 keypoints.
 
     Raises:
-      ValueError: a shape that does not fit the keypoints, an unknown grid or norm.
+      ValueError: a shape that does not match the keypoints, an unknown grid or norm.
 
     Example:
       >>> import jax.numpy as jnp
@@ -68,19 +68,21 @@ def gaussian_log_density(
     *,
     grid: Grid = "half_pixel",
 ) -> jax.Array:
-    """Logarithm of a Gaussian with sum 1 over the cells of a map; finite for far keypoints, too.
+    """Compute the logarithm of a Gaussian that sums to 1 over the cells of a map.
+
+    It is finite even for keypoints far outside the map.
 
     Args:
       keypoints: [..., N], as in ``gaussian_heatmap``.
-      shape: of one map, in the order of its axes.
-      sigma: standard deviation in cells; a scalar or broadcast, as in ``gaussian_heatmap``.
+      shape: shape of one map, as in ``gaussian_heatmap``.
+      sigma: standard deviation in cells; a scalar or an array, as in ``gaussian_heatmap``.
       grid: where the cells lie, as in ``soft_argmax``.
 
     Returns:
       ``[..., *shape]``; float32, or float64 for float64 keypoints.
 
     Raises:
-      ValueError: a shape that does not fit the keypoints, or an unknown grid.
+      ValueError: a shape that does not match the keypoints, or an unknown grid.
 
     Example:
       >>> import jax.numpy as jnp
@@ -94,7 +96,7 @@ def gaussian_log_density(
 def simcc_targets(
     keypoints: ArrayLike, shape: tuple[int, ...], sigma: ArrayLike, *, splits: int = 2
 ) -> tuple[jax.Array, ...]:
-    """One distribution for each coordinate: SimCC's 1-D targets, Gaussian label smoothing.
+    """Make SimCC's 1-D targets: one Gaussian-smoothed distribution per coordinate.
 
     Li et al., "SimCC: a Simple Coordinate Classification Perspective for Human Pose Estimation",
     2022. The bins of an axis follow the half-pixel grid, so that ``soft_argmax(logits,
@@ -102,15 +104,16 @@ def simcc_targets(
 
     Args:
       keypoints: [..., N], normalized (x, y) or (x, y, z).
-      shape: of the input image in pixels, in the order of its axes: (H, W).
+      shape: shape of the input image in pixels: (H, W), or (D, H, W) for (x, y, z).
       sigma: standard deviation in bins; a scalar, or an array that broadcasts to ``keypoints``.
-      splits: bins for each pixel.
+      splits: bins per pixel.
 
     Returns:
-      N arrays, for x [..., W * splits], for y [..., H * splits] and so on, each with sum 1.
+      N arrays: [..., W * splits] for x, [..., H * splits] for y, and so on. Each distribution sums
+      to 1.
 
     Raises:
-      ValueError: a shape that does not fit the keypoints, or ``splits`` below 1.
+      ValueError: a shape that does not match the keypoints, or ``splits`` below 1.
 
     Example:
       >>> import jax.numpy as jnp
@@ -123,7 +126,7 @@ def simcc_targets(
       [0.6]
     """
     if not isinstance(splits, int) or splits < 1:
-        raise ValueError(f"splits={splits!r} is not a positive whole number; give 2")
+        raise ValueError(f"splits={splits!r} is not a positive integer; give 2")
     bins = tuple(size * splits for size in shape)
     exponents = _exponents(keypoints, bins, sigma, "half_pixel")
     return tuple(jax.nn.softmax(exponent, axis=-1) for exponent in exponents)

@@ -1,13 +1,14 @@
 """Soft-argmax, joint probability and aggregation of context maps: section 3.2 of the paper.
 
 Luvizon, Tabia, Picard, "Human Pose Regression by Combining Indirect Part Detection and Contextual
-Information", 2019, equations 1 to 6, and the functions that belong with them, for maps of one to
-three dimensions. This file needs JAX and nothing else: copy it, or write ``from jaxpose import
-soft_argmax``, which loads no other part of the package. In its order:
+Information", 2019, equations 1 to 6, and related functions, for maps of one to three dimensions.
+This file needs JAX and nothing else: copy it, or write ``from jaxpose import soft_argmax``, which
+loads no other part of the package. Contents, in file order:
 
 - positions: ``soft_argmax``, ``soft_argmax_with_covariance``, ``local_soft_argmax``;
-- the softmax and the expectation by themselves: ``spatial_softmax``, ``spatial_log_softmax``,
-  ``spatial_expectation``; grids of other libraries: ``convert_grid``;
+- the softmax and the expectation on their own: ``spatial_softmax``, ``spatial_log_softmax``,
+  ``spatial_expectation``; conversion between the coordinate conventions of libraries:
+  ``convert_grid``;
 - a joint's probability, and its position from several maps: ``joint_logit``,
   ``joint_probability``, ``aggregate_context``;
 - how positions and their derivatives are computed: scaled logits, weights with their derivative
@@ -44,7 +45,7 @@ _GRIDS = {  # position of index i among n cells
     "align_corners": lambda i, n: i / (n - 1).clip(1),
     "paper": lambda i, n: (i + 1) / n,
 }
-_FOREIGN_GRIDS = {  # what `convert_grid` knows beyond these
+_FOREIGN_GRIDS = {  # additional conventions that `convert_grid` accepts
     "index": lambda i, n: 1.0 * i,
     "dsntnn": lambda i, n: (2 * i + 1) / n - 1,
     "integral_regression": lambda i, n: i / n - 0.5,
@@ -53,8 +54,8 @@ _FOREIGN_GRIDS = {  # what `convert_grid` knows beyond these
     "torch": lambda i, n: (2 * i + 1) / n - 1,
 }
 
-# In derivatives, logits over temperature are not let below this: they stay finite where a logit is
-# -inf, and the weight exp(-1000) is 0 in float32 and float64.
+# Lower bound of logits / temperature in derivatives, so that derivatives stay finite where a logit
+# is -inf. The weight exp(-1000) is 0 in float32 and float64.
 _LOWEST_LOGIT = -1e3
 
 _AXES = {1: "[..., W]", 2: "[..., H, W]", 3: "[..., D, H, W]"}
@@ -68,7 +69,9 @@ def soft_argmax(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Expected position of a heat map's softmax: the differentiable argmax (eqs. 1 to 4).
+    """Compute the expected position under a heat map's softmax (eqs. 1 to 4).
+
+    This is a differentiable argmax.
 
     With p = softmax(heatmap / temperature) over all H * W cells of one map::
 
@@ -77,20 +80,19 @@ def soft_argmax(
 
     Args:
       heatmap: logits [..., H, W], of any floating or integer type and any size, ±1e4 included; -inf
-        excludes a cell. Any nesting of ``jax.vmap`` with any ``in_axes`` is one fused operation
-        over all maps, without a loop, and keeps the position of a batch axis: maps [B, H, W, M] are
-        decoded without a transposed copy by ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)``,
-        giving [B, M, 2].
+        excludes a cell. ``jax.vmap``, nested to any depth and with any ``in_axes``, compiles to one
+        fused operation over all maps, without a loop or a transposed copy:
+        ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)`` decodes maps [B, H, W, M] into [B, M, 2].
       temperature: positive; a scalar, or an array that broadcasts to the leading axes. It divides
         the logits: below 1 the result moves toward the highest cell, above 1 toward the mean of
         the grid. It may be traced and learned; only concrete values are checked.
       grid: where the cells lie. Over W columns, i = 0 to W - 1: "half_pixel" (i + 0.5) / W, the
         centers of the cells; "align_corners" i / (W - 1), the first and last cell on the edges,
         which the authors' weights need; "paper" (i + 1) / W, equation 3 to the letter.
-        ``convert_grid`` translates to the conventions of other libraries.
+        ``convert_grid`` converts to the conventions of other libraries.
       spatial_ndim: number N of trailing axes that belong to one map: 1 for [..., W], 2 for
         [..., H, W], 3 for volumes [..., D, H, W].
-      where: booleans that broadcast to ``heatmap``; cells where it is False take no part. A map
+      where: booleans that broadcast to ``heatmap``; cells where it is False are ignored. A map
         without any True cell gives the mean of the grid, with gradient 0.
 
     Returns:
@@ -102,18 +104,19 @@ def soft_argmax(
       ValueError: too few axes, a map without cells, an unknown grid, a mask of another shape or
         type, or a temperature that is not traced and not positive in the type of the result.
 
-    It works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan, pmap and
-    shard_map, and needs no communication while the axes of a map lie on one device.
+    ``soft_argmax`` works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan,
+    pmap and shard_map, and needs no communication if each map is on one device.
 
     Three things to know:
 
-    - It takes logits. Probabilities lie between 0 and 1, their softmax is almost flat, and the
-      result is close to the center of the map. Use ``spatial_expectation`` for them, or take their
-      logarithm first.
-    - Every cell counts. A peak of height h over a background at 0 holds e^h of e^h + H * W - 1
-      parts, and the result lies between peak and center accordingly: on a 32 x 32 map h = 7 leaves
-      half of the way. A network that is trained through it learns maps that are high enough; other
-      maps need a lower temperature, or ``local_soft_argmax``.
+    - It takes logits. Probabilities lie between 0 and 1, so their softmax is almost flat, and the
+      result is close to the center of the map. Use ``spatial_expectation`` for probabilities, or
+      take their logarithm first.
+    - Every cell counts. A peak of height h on a background of 0 gets the fraction
+      e^h / (e^h + H * W - 1) of the probability, and the result lies about that fraction of the way
+      from the center of the map to the peak: half of it on a 32 x 32 map with h = 7. A network
+      trained through the soft-argmax learns sufficiently high peaks; other maps need a lower
+      temperature, or ``local_soft_argmax``.
     - Two equal peaks give the point between them; ``find_peaks`` finds both.
 
     Example:
@@ -152,7 +155,7 @@ def soft_argmax_with_covariance(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Mean and covariance of the position under a heat map's softmax.
+    """Compute the mean and covariance of the position under a heat map's softmax.
 
     The covariance is the map's second central moment, sum_ij p[j, i] (X[i] - x)(Y[j] - y) and so
     on: a differentiable measure of how spread out the map is, and in which direction. Both results
@@ -161,20 +164,20 @@ def soft_argmax_with_covariance(
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
       size: (width, height), or (width, height, depth), of the image that the map covers, in pixels;
-        [N], or [..., N] for one size a map. With it both results are in pixels; with the map's own
-        size they are in cells. None leaves them normalized.
-      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
+        [N], or [..., N] for one size per map. If given, both results are in pixels (or in cells, if
+        it is the size of the map); None returns normalized results.
+      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
-      where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
+      where: booleans that broadcast to ``heatmap``; cells where it is False are ignored.
 
     Returns:
       The mean position [..., N], equal to that of ``soft_argmax``, in the order (x, y, z), and the
-      symmetric covariance [..., N, N] in the same order and the square of its unit; float32, or
+      symmetric covariance [..., N, N] in the same order, in squared units of the mean; float32, or
       float64 for a float64 map.
 
     Raises:
-      ValueError: as ``soft_argmax``, or a size that does not end in N.
+      ValueError: for the same reasons as ``soft_argmax``, or if the last axis of ``size`` is not N.
 
     Example:
       >>> import jax.numpy as jnp
@@ -213,26 +216,27 @@ def local_soft_argmax(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Soft-argmax over a window around each map's highest cell.
+    """Apply the soft-argmax to a window around each map's highest cell.
 
-    A second peak or a wide background outside the window has no influence. The window's place is
-    that of the maximum and has no derivative; within the window derivatives are those of
-    ``soft_argmax``.
+    A second peak or a wide background outside the window has no influence. The window is centered
+    at the maximum, and its position is treated as constant when differentiating; within the window,
+    derivatives are those of ``soft_argmax``.
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
-      window: side of the window in cells, odd; it is cut off at the edges of the map.
-      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
+      window: side of the window in cells, odd; it is clipped at the edges of the map.
+      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
-      where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
+      where: booleans that broadcast to ``heatmap``; cells where it is False are ignored.
 
     Returns:
-      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. Of several equal maxima
-      the first in the order of memory counts.
+      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. Ties go to the first
+      maximum in row-major order.
 
     Raises:
-      ValueError: as ``soft_argmax``, or a window that is not a positive odd number.
+      ValueError: for the same reasons as ``soft_argmax``, or if ``window`` is not a positive odd
+        number.
 
     Example:
       >>> import jax.numpy as jnp
@@ -266,7 +270,7 @@ def _near_maximum(heatmap, where, radius, ndim):
 
 
 def argmax_index(heatmap: jax.Array, spatial_ndim: int = 2) -> jax.Array:
-    """Index of each map's first maximum, x first.
+    """Return the index of each map's first maximum, x first.
 
     Args:
       heatmap: [..., H, W].
@@ -292,7 +296,7 @@ def spatial_softmax(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Softmax over all cells of each map.
+    """Compute the softmax over all cells of each map.
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
@@ -305,7 +309,7 @@ def spatial_softmax(
       Probabilities [..., H, W] that sum to 1 over each map; float32, or float64 for a float64 map.
 
     Raises:
-      ValueError: as ``soft_argmax``.
+      ValueError: for the same reasons as ``soft_argmax``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -325,7 +329,7 @@ def spatial_log_softmax(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Logarithm of ``spatial_softmax``, accurate where the probability underflows.
+    """Compute the log of ``spatial_softmax``, accurate even where the probability underflows.
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
@@ -337,7 +341,7 @@ def spatial_log_softmax(
       [..., H, W]; float32, or float64 for a float64 map.
 
     Raises:
-      ValueError: as ``soft_argmax``.
+      ValueError: for the same reasons as ``soft_argmax``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -365,14 +369,14 @@ def spatial_expectation(
     grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
 ) -> jax.Array:
-    """Expected position under maps that are already probabilities.
+    """Compute the expected position under maps that are already probabilities.
 
     ``spatial_expectation(spatial_softmax(heatmap))`` equals ``soft_argmax(heatmap)``, which is
     faster.
 
     Args:
-      probability: [..., H, W], each map with sum 1. It is not normalized here: the result is linear
-        in the map, and one with sum s gives s times the position.
+      probability: [..., H, W], each map with sum 1. The maps are not normalized: the result is
+        linear in the map, so a map with sum s gives s times the expected position.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
 
@@ -401,9 +405,9 @@ def _spatial_expectation(probability, *, grid, ndim):
 def convert_grid(
     position: ArrayLike, shape: tuple[int, ...], *, source: str, target: str
 ) -> jax.Array:
-    """Translate positions from one library's coordinates of a map to another's.
+    """Convert positions between the heat-map coordinate conventions of different libraries.
 
-    Position of cell i of n = W columns (rows and slices alike) in each convention:
+    Position of cell i of n = W columns (likewise for rows and slices) in each convention:
 
     ===================== ===================== ==================================================
     name                  position              used by
@@ -421,7 +425,7 @@ def convert_grid(
 
     Args:
       position: [..., N] in the order (x, y, z).
-      shape: of the map, in the order of its axes: (W,), (H, W) or (D, H, W).
+      shape: shape of the map: (W,), (H, W) or (D, H, W).
       source: name of the convention that the positions are in.
       target: name of the convention of the result.
 
@@ -449,7 +453,7 @@ def convert_grid(
         raise ValueError(f"positions {position.shape} do not fit a map of shape {tuple(shape)}")
     if source == target:
         return position
-    # Every grid is affine in the index: two cells tell all.
+    # Every convention is affine in the index, so two cells determine the conversion.
     cells = np.array(shape[::-1], np.int64)
     zero, one = np.zeros(len(shape)), np.ones(len(shape))
     start, end = grids[source](zero, cells), grids[target](zero, cells)
@@ -460,15 +464,15 @@ def convert_grid(
 
 
 def joint_logit(heatmap: ArrayLike, *, spatial_ndim: int = 2) -> jax.Array:
-    """Logit of a joint's probability: its map's maximum (section 3.2.2).
+    """Compute the logit of a joint's probability: its map's maximum (section 3.2.2).
 
     Args:
       heatmap: logits [..., H, W]; -inf excludes a cell.
       spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
 
     Returns:
-      [...], at least float32. Compute losses from it: the cross entropy of a logit is stable where
-      that of a probability is not.
+      [...], at least float32. Compute losses from the logit: cross entropy is numerically stable
+      for logits, not for probabilities.
 
     Raises:
       ValueError: too few axes, or a map without cells.
@@ -479,15 +483,17 @@ def joint_logit(heatmap: ArrayLike, *, spatial_ndim: int = 2) -> jax.Array:
       >>> print(joint_logit(jnp.array([[-3.0, 2.0], [0.5, 1.0]])))
       2.0
     """
-    # Were this maximum the one that soft_argmax subtracts, XLA would compute it first and read the
-    # maps once more; the barrier lets it take the other along with the exponential (CPU: -0.2 ms
-    # of 0.7 for [16, 48, 32, 32]).
+    # Without the barrier, XLA merges this maximum with the one that soft_argmax subtracts and reads
+    # the maps an extra time. With it, XLA computes this maximum in the same pass as the exponential
+    # (CPU, [16, 48, 32, 32]: 0.2 ms less of 0.7 ms).
     maps = checked_maps(heatmap, spatial_ndim=spatial_ndim)
     return jnp.max(lax.optimization_barrier(maps), axis=tuple(range(-spatial_ndim, 0)))
 
 
 def joint_probability(heatmap: ArrayLike, *, spatial_ndim: int = 2) -> jax.Array:
-    """Probability that a joint is in the image: sigmoid of its map's maximum (section 3.2.2).
+    """Compute the probability that a joint is in the image (section 3.2.2).
+
+    It is the sigmoid of ``joint_logit``, the map's maximum.
 
     Args:
       heatmap: logits [..., H, W]; -inf excludes a cell.
@@ -515,21 +521,21 @@ def aggregate_context(
     *,
     alpha: ArrayLike = 0.8,
 ) -> jax.Array:
-    """Position of each joint from its part map and its context maps (eq. 6).
+    """Combine the positions from each joint's part map and context maps (eq. 6).
 
     With p = sigmoid(context_logits)::
 
         y = alpha * part + (1 - alpha) * sum_c p[c] * context[c] / sum_c p[c]
 
-    The weights p[c] / sum p are computed as the softmax of log p. That is the same number without
-    a division by zero: where every probability is 0, the maps count by their logits' differences,
-    and result and gradients are finite.
+    The weights p[c] / sum p are computed as the softmax of log p. This gives the same value without
+    a division by zero: if every probability underflows to 0, the weights depend on the differences
+    between the logits, and the result and its gradients stay finite.
 
     Args:
-      part: [..., J, 2] (x, y), what ``soft_argmax`` reads in the J part maps.
-      context: [..., J, C, 2] (x, y), what it reads in the C context maps of each joint.
+      part: [..., J, 2] (x, y), ``soft_argmax`` of the J part maps.
+      context: [..., J, C, 2] (x, y), ``soft_argmax`` of each joint's C context maps.
       context_logits: [..., J, C], ``joint_logit`` of the context maps.
-      alpha: share of the part map, in [0, 1]; 0.8 in the paper.
+      alpha: weight of the part map, in [0, 1]; 0.8 in the paper.
 
     Returns:
       [..., J, 2] in the unit of the positions, at least float32; ``part`` itself if C is 0.
@@ -545,7 +551,7 @@ def aggregate_context(
     part, context, logits, alpha = common_dtype(part, context, context_logits, alpha)
     if context.shape[-2] == 0:
         return part
-    # A logit of -inf would leave a joint whose maps all have it without weights.
+    # If all logits of a joint were -inf, its weights would be NaN.
     logits = jnp.maximum(logits, jnp.finfo(logits.dtype).min)
     weights = jax.nn.softmax(jax.nn.log_sigmoid(logits), axis=-1)
     mean = jnp.sum(jnp.multiply(*same_rank(weights[..., None], context)), axis=-2)
@@ -569,14 +575,17 @@ def _scaled_logits(heatmap, temperature, where, ndim):
     if where is not None:
         heatmap = jnp.where(where, heatmap, -jnp.inf)
     highest = _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap), ndim), heatmap, ndim)
-    # The maximum goes before the division, which would round away what counts among logits of 1e4.
+    # Subtract the maximum before dividing: dividing first would lose the significant differences
+    # between logits around 1e4.
     if where is None:
         logits = heatmap - highest
-    else:  # a map without a cell under the mask counts as flat: finite, and without a gradient
+    else:  # a fully masked map is treated as flat: finite result, zero gradient
         nothing = highest == -jnp.inf
         logits = jnp.where(nothing, 0, heatmap - jnp.where(nothing, 0, highest))
     temperature = jnp.asarray(temperature, logits.dtype)
-    if temperature.ndim:  # a scalar stays one, since an array of maps' size would be kept for it
+    # A scalar stays a scalar: broadcasting it would store an array of the maps' size for the
+    # backward pass.
+    if temperature.ndim:
         temperature = temperature.reshape(temperature.shape + (1,) * ndim)
         logits, temperature = same_rank(logits, temperature)
     return _scaled(logits, temperature)
@@ -586,8 +595,8 @@ def _scaled_logits(heatmap, temperature, where, ndim):
 def _scaled(logits, temperature):
     """Logits / temperature.
 
-    It has its own rule, since that of the division, x / temperature**2, is not finite for logits of
-    -inf and temperatures below 1e-19.
+    Has a custom derivative rule: the rule of a division contains x / temperature**2, which is not
+    finite for logits of -inf or temperatures below 1e-19.
     """
     return logits / temperature
 
@@ -608,9 +617,9 @@ def _scaled_tangent(primals, tangents):
 def _expectation(grid, ndim, second, logits):
     """Weights exp(logits) [..., H, W], their sum [...] and mean position [..., N]; logits <= 0.
 
-    With ``second`` the covariance [..., N, N] of the position, too. The inner custom vmap alone has
-    no reverse mode; the outer custom jvp gives it one, of every order, since its rule calls this
-    function again.
+    With ``second``, also returns the covariance [..., N, N] of the position. ``custom_vmap`` does
+    not support reverse mode; the ``custom_jvp`` around it adds reverse mode of any order, because
+    its rule calls this function again.
     """
     weight = jnp.exp(logits)
     moments = _moments(grid, ndim, second)
@@ -625,15 +634,15 @@ def _tangent(grid, ndim, second, primals, tangents):
     weight, total, position, *covariance = _expectation(grid, ndim, second, logits)
     ramps = _ramps(grid, logits, ndim)
     flow = weight * step
-    # Rows and columns are summed first, so that the reverse mode is one pass over the maps.
+    # Rows and columns are summed first, so that reverse mode is one pass over the maps.
     lines, tilts = _marginals(flow, ramps) if second else (_lines(flow, ndim), {})
     inflow = jnp.sum(lines[0], axis=-1)
     apart = _apart(ramps, position)
     change = [jnp.sum(line * x, axis=-1) / total for line, x in zip(lines, apart, strict=True)]
     changes = [flow, inflow, jnp.stack(change, axis=-1)]
     if second:
-        # E[(X - x)(Y - y)] does not change with x and y, to first order. Each entry is divided by
-        # itself, so that the reverse mode divides once a map, not in every cell.
+        # To first order, E[(X - x)(Y - y)] does not depend on x and y. The entries are divided
+        # individually, so that reverse mode divides once per map and not in every cell.
         entries = {
             (i, j): (entry - covariance[0][..., i, j] * inflow) / total
             for (i, j), entry in _central(lines, tilts, apart, position).items()
@@ -643,12 +652,13 @@ def _tangent(grid, ndim, second, primals, tangents):
 
 
 def _moments(grid, ndim, second):
-    """The function from one map of weights [H, W] to their sum, mean position [N] and covariance.
+    """Make the function from one map of weights [H, W] to their sum, mean position [N], covariance.
 
-    Its batching rule is the same function on more axes, so that any nesting of vmap stays a few
-    sums over all maps. Columns and rows are added up before the ramps weight them: nothing as large
-    as the maps is written, and no float32 sum is longer than one side of the map. The barrier keeps
-    XLA from merging the two steps into one sum over H * W cells, 2e-5 off on a 32 x 32 map.
+    Its batching rule applies the same function to more axes, so that nested vmaps compile to a few
+    sums over all maps. Rows and columns are summed before they are weighted by the ramps, so no
+    array as large as the maps is written to memory, and no float32 sum is longer than one side of
+    the map. The barrier keeps XLA from merging the two steps into one sum over H * W cells, whose
+    result is 2e-5 off on a 32 x 32 map.
     """
 
     def moments(weight):
@@ -657,7 +667,7 @@ def _moments(grid, ndim, second):
             lines, tilts = _marginals(weight, ramps, in_one_pass=True)
         else:
             lines = _lines(weight, ndim, lax.optimization_barrier)
-        # A line's moment is divided by the line's own total, which was rounded as it was.
+        # Divide each moment by the total of the same line: the two share their rounding errors.
         totals = [jnp.sum(line, axis=-1) for line in lines]
         means = map(jnp.divide, _first_moments(lines, ramps), totals)
         total, position = totals[-1], jnp.stack(list(means), axis=-1)
@@ -699,18 +709,18 @@ def _apart(ramps, position):
 
 
 def _marginals(array, ramps, *, in_one_pass=False):
-    """`_lines`, and by (i, j) the line along axis j of the array times X_i - 1/2.
+    """Return `_lines` and, by (i, j), the marginal along axis j of the array times X_i - 1/2.
 
-    Axis after axis is summed up; i goes before j. The weight X_i - 1/2 needs no result of another
-    sum, as X_i - x_i would. ``in_one_pass`` reads what several sums share once, and starts with the
-    outermost axis, so that the innermost loop is over the last one. It has no derivative. (Maps
-    [16, 48, 32, 32] on a CPU, time with covariance over time without: 1.0 in place of 1.25. Maps
-    [16, 32, 32, 48] under vmap: 1.6 in place of 1.2.)
+    The axes are summed one after the other, i before j. The weight X_i - 1/2 does not depend on the
+    result of another sum, unlike X_i - x_i. ``in_one_pass`` reads the shared inputs of several sums
+    only once and starts with the outermost axis, so that the innermost loop runs over the last one;
+    this variant has no derivative. (Time with covariance relative to time without, on a CPU: 1.0
+    instead of 1.25 for maps [16, 48, 32, 32]; 1.6 instead of 1.2 for [16, 32, 32, 48] under vmap.)
     """
     ndim = len(ramps)
     keep = lax.optimization_barrier if in_one_pass else lambda line: line
     lines, tilts, tilted = {}, {}, {}
-    for left in range(ndim, 0, -1):  # axes that are left
+    for left in range(ndim, 0, -1):  # number of axes not summed yet
         j, axis, other = (left - 1, -left, -1) if in_one_pass else (ndim - left, -1, -2)
 
         def line(each, left=left, other=other):
@@ -736,7 +746,7 @@ def _sums(arrays, axis):
 
 
 def _sums_in_one_pass(arrays, axis):
-    """`_sums` by one reduction, which XLA makes one loop of."""
+    """`_sums` as a single reduction, which XLA compiles to one loop."""
     return lax.reduce(
         arrays,
         [np.zeros((), array.dtype) for array in arrays],
@@ -748,7 +758,8 @@ def _sums_in_one_pass(arrays, axis):
 def _central(lines, tilts, apart, position):
     """Sums of an array times (X_i - x_i)(X_j - x_j), by (i, j) with i <= j, from its marginals.
 
-    What 1/2 differs from x_i goes line by line, so that nothing cancels late.
+    The difference between 1/2 and x_i is applied line by line, which avoids cancellation in the
+    final sum.
     """
     found = {}
     for j, (line, x) in enumerate(zip(lines, apart, strict=True)):
@@ -769,10 +780,9 @@ def _symmetric(entries, ndim):
     return jnp.stack(rows, axis=-2)
 
 
-# vmap moves the batch axis of whatever it broadcasts to the front, and the maps with it: a copy of
-# [B, H, W, M] that takes longer than all the rest. From JAX 0.10 on it leaves the axis of a stack
-# and of a tile where it is, so these two do what keepdims=True and broadcasting do, and the maps
-# stay put.
+# When an operation broadcasts, vmap moves the batch axis to the front: a transposed copy of
+# [B, H, W, M] that takes longer than the rest of the function. Since JAX 0.10, stack and tile keep
+# the batch axis in place, so these two functions replace keepdims=True and broadcasting.
 
 
 def _of_map(reduce, array, ndim):
@@ -805,7 +815,7 @@ def _check_temperature(temperature, dtype):
     try:
         values = np.asarray(jax.device_get(temperature), dtype)
     except (jax.errors.TracerArrayConversionError, RuntimeError):
-        return  # traced, or spread over several processes
+        return  # traced, or distributed over several processes
     if not (values >= jnp.finfo(dtype).tiny).all():
         raise ValueError(
             f"temperature={temperature!r} is not positive in {dtype}; give 1.0 or a number above 0"
@@ -813,7 +823,7 @@ def _check_temperature(temperature, dtype):
 
 
 def _checked(heatmap, temperature, grid, ndim, where):
-    """The map, at least float32, and the mask in its shape; a ValueError for a bad argument."""
+    """Check the arguments; return the map, at least float32, and the mask in its shape."""
     heatmap = checked_maps(heatmap, grid=grid, spatial_ndim=ndim)
     _check_temperature(temperature, heatmap.dtype)
     return heatmap, _mask(where, heatmap)
@@ -833,14 +843,15 @@ def _mask(where, heatmap):
         ) from None
 
 
-# The rest is public for the modules beside this one. Types and ranks are explicit, so that the
-# functions work under JAX's "strict" dtype promotion and with rank promotion switched off.
+# The functions below are public for use by other modules of the package. Types and ranks are
+# explicit, so that the functions work under JAX's "strict" dtype promotion and with rank promotion
+# disabled.
 
 
 def checked_maps(
     heatmap: ArrayLike, *, grid: str = "half_pixel", spatial_ndim: int = 2
 ) -> jax.Array:
-    """The maps of an argument, at least float32, after the checks that all functions share.
+    """Check the arguments that all functions share and return the maps, at least float32.
 
     Args:
       heatmap: [..., H, W].
@@ -851,7 +862,8 @@ def checked_maps(
       [..., H, W]; float32, or float64 for a float64 map.
 
     Raises:
-      ValueError: too few axes, a map without cells, an unknown grid or number of axes.
+      ValueError: too few axes, a map without cells, an unknown grid, or an unsupported
+        ``spatial_ndim``.
 
     Example:
       >>> import jax.numpy as jnp
@@ -872,13 +884,13 @@ def checked_maps(
 
 
 def common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
-    """The arrays as float64 where one of them is, else as float32.
+    """Cast arrays to float64 if any of them is float64, otherwise to float32.
 
     Args:
-      *arrays: of any shape and type.
+      *arrays: arrays of any shape and type.
 
     Returns:
-      The same number of arrays, of one type. A Python number never asks for float64.
+      The same number of arrays, of one type. Python scalars never promote the result to float64.
 
     Example:
       >>> import jax.numpy as jnp
@@ -891,13 +903,13 @@ def common_dtype(*arrays: ArrayLike) -> list[jax.Array]:
 
 
 def same_rank(*arrays: jax.Array) -> list[jax.Array]:
-    """The arrays with axes of size one in front of those that have fewer axes.
+    """Prepend axes of size one so that all arrays have the same rank.
 
     Args:
-      *arrays: of any shapes.
+      *arrays: arrays of any shapes.
 
     Returns:
-      The same number of arrays, all with as many axes as the one with most.
+      The same number of arrays, all with the highest rank among them.
 
     Example:
       >>> import jax.numpy as jnp

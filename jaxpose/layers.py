@@ -1,6 +1,6 @@
 """The network's layers as functions of arrays [B, H, W, C]: convolutions, pooling, batch norm.
 
-Written to be fast on CPUs too. `conv2d` and `max_pool` have gradient rules of their own and support
+Written to be fast on CPUs too. ``conv2d`` and ``max_pool`` have custom gradient rules and support
 reverse mode only.
 """
 
@@ -16,7 +16,7 @@ from jaxpose.depthwise import explicit_axes, varying_axes
 def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
     """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding.
 
-    Even sizes with kernel 3 and stride 2 are thus padded by one row after and none before.
+    For example, even sizes with kernel 3 and stride 2 are padded by one row after and none before.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
     sharded = any(axes is not None for axes in explicit_axes(x))
@@ -26,38 +26,39 @@ def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1x1 convolution of x [..., I] by kernel [I, O]; returns [..., O]."""
-    # Flat, since XLA:CPU transposes the whole cotangent for the kernel's gradient of a 4-d product.
+    """Convolve x [..., I] with a 1x1 kernel [I, O]; returns [..., O]."""
+    # Flattened: for a 4-d product, XLA:CPU transposes the whole cotangent to compute the kernel's
+    # gradient.
     flat = jnp.dot(x.reshape(-1, x.shape[-1]), kernel)
     return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 
 
 def max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
-    """Maximum over square windows of x [B, H, W, C]; TensorFlow's "same" padding.
+    """Take the maximum over square windows of x [B, H, W, C]; TensorFlow's "same" padding.
 
-    The gradient goes to the first maximum of a window in row order, as XLA's does.
+    The gradient goes to the first maximum of a window in row-major order, as in XLA.
     Returns [B, ceil(H / strides), ceil(W / strides), C].
     """
     return _max_pool(window, strides, x)
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Repeat rows and columns of x [B, H, W, C] twice: [B, 2H, 2W, C]."""
+    """Upsample x [B, H, W, C] by 2 with nearest neighbors: [B, 2H, 2W, C]."""
     batch, height, width, channels = x.shape
-    # An axis at a time, which is what JAX can reshape on meshes with Explicit axes.
+    # One axis at a time: on meshes with Explicit axes, JAX cannot reshape two at once.
     x = jnp.broadcast_to(x[:, :, None], (batch, height, 2, width, channels))
     x = x.reshape(batch, 2 * height, width, channels)
     x = jnp.broadcast_to(x[:, :, :, None], (batch, 2 * height, width, 2, channels))
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
-@functools.partial(jax.jit, static_argnames=("epsilon", "axis_name"))  # traced once a shape
+@functools.partial(jax.jit, static_argnames=("epsilon", "axis_name"))  # traced once per shape
 def batch_norm(
     x: jax.Array, beta: jax.Array, *, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalize x [..., C] by its own mean and variance over all axes but the last, add beta [C].
 
-    With axis_name the statistics are those over the devices of that axis too. Returns y (x's
+    With ``axis_name``, the statistics are computed over all devices of that axis. Returns y (x's
     dtype), mean [C] and variance [C] (both at least float32, variance without Bessel's correction).
     """
     axes = tuple(range(x.ndim - 1))
@@ -67,20 +68,23 @@ def batch_norm(
     if axis_name is not None and lax.psum(1, axis_name) > 1:
         mean, square = lax.pmean((mean, square), axis_name)
     variance = jnp.maximum(square - jnp.square(mean), 0.0)
-    # As one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x); written
-    # as (x - mean) * scale + beta it needs more, and twice the time.
+    # Written as one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x);
+    # written as (x - mean) * scale + beta, it needs more reductions and twice the time.
     scale = lax.rsqrt(variance + epsilon)
     y = wide * per_channel(scale, x) + per_channel(beta - mean * scale, x)
     return y.astype(x.dtype), mean, variance
 
 
 def per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
-    """Reshape values [C] to [1, ..., 1, C], the rank of x [..., C]; rank promotion may be off."""
+    """Reshape values [C] to [1, ..., 1, C], the rank of x [..., C].
+
+    They then broadcast even with rank promotion disabled.
+    """
     return values.reshape((1,) * (x.ndim - 1) + values.shape)
 
 
 def _same_padding(size, window, strides):
-    """(before, after) of one axis, in TensorFlow's sense: the odd one comes after."""
+    """Padding (before, after) of one axis as in TensorFlow: an odd one has the extra cell after."""
     total = max((-(-size // strides) - 1) * strides + window - size, 0)
     return total // 2, total - total // 2
 
@@ -92,7 +96,7 @@ def _taps(x, window, strides, fill):
     padding = _same_padding(height, rows, strides), _same_padding(width, columns, strides)
     if any(sum(pair) for pair in padding):
         x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
-        x = lax.optimization_barrier(x)  # else every tap recomputes what feeds the padding
+        x = lax.optimization_barrier(x)  # otherwise every tap recomputes the input of the padding
     height = (-(-height // strides) - 1) * strides + 1
     width = (-(-width // strides) - 1) * strides + 1
     return [
@@ -103,7 +107,7 @@ def _taps(x, window, strides, fill):
 
 
 def _interleave(phases, height, width):
-    """Phases [a][b] = x[a::s, b::s] of [B, h, w, C] each, merged: [B, height, width, C]."""
+    """Merge phases [a][b] = x[a::s, b::s], each [B, h, w, C], into x [B, height, width, C]."""
     batch, h, w, channels = phases[0][0].shape
     strides = len(phases)
     rows = [jnp.stack(row, axis=3).reshape(batch, h, w * strides, channels) for row in phases]
@@ -112,7 +116,7 @@ def _interleave(phases, height, width):
 
 
 def _phases(size, window, strides):
-    """For each phase a of an axis the taps that meet x[a::strides], as (tap, shift) pairs.
+    """For each phase a of an axis, the taps that cover x[a::strides], as (tap, shift) pairs.
 
     x[strides * u + a] lies under tap `tap` of window u - shift.
     """
@@ -128,7 +132,10 @@ def _phases(size, window, strides):
 
 
 def _shifter(x, row_phases, column_phases, fill):
-    """shifted(down, right) of x [B, h, w, C] for every shift of the phases; `fill` comes in."""
+    """Return shifted(down, right), which shifts x [B, h, w, C] and fills with `fill`.
+
+    It supports every shift of the phases.
+    """
     downs, rights = (
         [shift for phase in phases for _, shift in phase] for phases in (row_phases, column_phases)
     )
@@ -148,7 +155,7 @@ def _shifter(x, row_phases, column_phases, fill):
 
 
 # Max pooling. XLA's gradient (select and scatter) takes ten times PyTorch's time on CPUs. Here the
-# forward rule keeps which tap was the maximum, and the gradient compares that with each tap.
+# forward rule saves the index of the maximum's tap, and the gradient compares it with each tap.
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -162,7 +169,7 @@ def _max_pool_forward(window, strides, x):
     for i, tap in enumerate(taps[1:], 1):
         choice = jnp.where(tap > best, jnp.int8(i), choice)
         best = jnp.maximum(best, tap)
-    choice = lax.optimization_barrier(choice)  # else the backward pass finds it again
+    choice = lax.optimization_barrier(choice)  # otherwise the backward pass recomputes it
     return best, (choice, jnp.zeros_like(x, shape=(0, *x.shape[1:3])))
 
 
@@ -185,9 +192,9 @@ def _max_pool_backward(window, strides, residuals, cotangent):
 
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
-# Convolution. XLA:CPU brings the convolutions of gradients into the layout of its fast routine
-# outside of loops only; in loops, as in a step that accumulates gradients, they take ten times as
-# long. Here they are written in that layout.
+# Convolution. XLA:CPU converts gradient convolutions to the layout of its fast routine only outside
+# loops; inside loops (a step that accumulates gradients), they take ten times as long. Here they
+# are written in that layout.
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -235,7 +242,8 @@ def _convolution_gradients(strides, x, kernel, cotangent):
     spacing = (strides, strides)
     flipped = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     dx = convolve(cotangent, flipped, padding=of_input, lhs_dilation=spacing)
-    # A sum over the batch, which therefore takes the place of the channels.
+    # The gradient of the kernel is a sum over the batch, so the batch takes the role of the
+    # channels.
     x, cotangent = x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3)
     dk = convolve(x, cotangent, padding=of_kernel, rhs_dilation=spacing)
     return dx, dk.transpose(1, 2, 0, 3)

@@ -1,9 +1,9 @@
 """The paper's losses, unreduced, and the one masked mean that reduces them (section 3.2).
 
-Every block of the network has both; `training.step` sums them over the blocks. Further losses of
-coordinates (Euclidean, wing, OKS) and of heat maps (divergence, variance) have the same form: one
-number a joint, to be averaged by `masked_mean`. Needs JAX, `jaxpose.heatmaps` and
-`jaxpose.heatmap_targets`.
+Both losses are applied to every block of the network; ``training.step`` sums them over the blocks.
+Further losses for coordinates (Euclidean, wing, OKS) and for heat maps (divergence, variance) have
+the same form: one value per joint, to be averaged by ``masked_mean``. Needs JAX,
+``jaxpose.heatmaps`` and ``jaxpose.heatmap_targets``.
 """
 
 import functools
@@ -27,14 +27,14 @@ _LOG_OF_ZERO = -1e3
 
 
 def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
-    """Elastic-net distance of eq. 7: ``|d|_1 + |d|_2^2`` of every joint.
+    """Compute the elastic-net distance of eq. 7, ``|d|_1 + |d|_2^2``, of every joint.
 
     Args:
       prediction: [..., J, 2], (x, y) normalized to the crop.
-      target: broadcastable to it; anything finite where there is no label.
+      target: broadcastable to ``prediction``; unlabeled entries may hold any finite value.
 
     Returns:
-      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
+      [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
 
     Example:
       >>> round(float(coordinate_loss(jnp.array([0.5, 0.5]), jnp.array([0.4, 0.7]))), 3)
@@ -45,14 +45,14 @@ def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
 
 
 def probability_loss(logit: ArrayLike, labeled: ArrayLike) -> jax.Array:
-    """Binary cross entropy of eq. 8, from the logit: finite for any finite logit.
+    """Compute the binary cross entropy of eq. 8 from the logit; finite for any finite logit.
 
     Args:
-      logit: [...], of a joint's probability.
-      labeled: broadcastable to it, bool or in [0, 1]: whether the joint is in the crop.
+      logit: [...], logit of a joint's probability.
+      labeled: broadcastable to ``logit``, bool or in [0, 1]: whether the joint is in the crop.
 
     Returns:
-      [...], at least float32, to be averaged over the known joints (`masked_mean`).
+      [...], at least float32, to be averaged over the known joints (``masked_mean``).
 
     Example:
       >>> round(float(probability_loss(jnp.array(0.0), True)), 4)
@@ -63,14 +63,15 @@ def probability_loss(logit: ArrayLike, labeled: ArrayLike) -> jax.Array:
 
 
 def euclidean_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
-    """Euclidean distance of every joint; its gradient at distance 0 is 0.
+    """Compute the Euclidean distance of every joint; its gradient at distance 0 is 0.
 
     Args:
       prediction: [..., J, N] (x, y, z).
-      target: broadcastable to it, in the same unit; anything finite where there is no label.
+      target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
+        finite value.
 
     Returns:
-      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
+      [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
 
     Example:
       >>> float(euclidean_loss(jnp.array([3.0, 4.0]), jnp.array([0.0, 0.0])))
@@ -84,22 +85,23 @@ def euclidean_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
 def wing_loss(
     prediction: ArrayLike, target: ArrayLike, *, width: float = 10.0, epsilon: float = 2.0
 ) -> jax.Array:
-    """Wing loss: logarithmic near the target, L1 beyond ``width`` (Feng et al., 2018).
+    """Compute the wing loss: logarithmic near the target, L1 beyond ``width`` (Feng et al., 2018).
 
     With d the difference along one axis, summed over the axes::
 
         width * log(1 + |d| / epsilon)   for |d| < width
-        |d| - width + width * log(1 + width / epsilon)   else
+        |d| - width + width * log(1 + width / epsilon)   otherwise
 
     Args:
       prediction: [..., J, N] (x, y, z).
-      target: broadcastable to it, in the same unit; anything finite where there is no label.
+      target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
+        finite value.
       width: where the logarithmic part ends, in the unit of the positions. The defaults are the
         paper's, for pixels of a 256 x 256 crop; divide both by 256 for normalized positions.
-      epsilon: how sharp the logarithmic part is, in the same unit.
+      epsilon: limits the curvature of the logarithmic part, in the same unit; smaller is sharper.
 
     Returns:
-      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
+      [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
 
     Example:
       >>> round(float(wing_loss(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 3)
@@ -114,20 +116,22 @@ def wing_loss(
 def oks_loss(
     prediction: ArrayLike, target: ArrayLike, area: ArrayLike, sigmas: ArrayLike
 ) -> jax.Array:
-    """One minus COCO's object keypoint similarity of every joint.
+    """Compute one minus COCO's object keypoint similarity of every joint.
 
     With d the distance in pixels: 1 - exp(-d^2 / (2 * area * (2 * sigma)^2)). A person's loss is
     the mean over its labeled joints.
 
     Args:
       prediction: [..., J, 2] (x, y), in pixels or any other unit of length.
-      target: broadcastable to it, in the same unit; anything finite where there is no label.
-      area: [...], of each person's annotation in the square of that unit; broadcastable to the
-        leading axes, and 0 allowed where there is no label.
+      target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
+        finite value.
+      area: [...], area of each person's annotation, in squared units of the positions;
+        broadcastable to the leading axes. It may be 0 for unlabeled persons.
       sigmas: [J], COCO's constant of each joint, such as 0.062 for a wrist.
 
     Returns:
-      [..., J] in [0, 1], at least float32, to be averaged over the labeled joints (`masked_mean`).
+      [..., J] in [0, 1], at least float32, to be averaged over the labeled joints
+      (``masked_mean``).
 
     Example:
       >>> truth = jnp.array([[100.0, 50.0]])  # one wrist
@@ -152,36 +156,37 @@ def heatmap_divergence(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Divergence of each map's softmax from a Gaussian at the target.
+    """Compute the divergence of each map's softmax from a Gaussian at the target.
 
-    As a regularizer it keeps a part map a localized detector whose maximum and expectation agree
-    (Nibali et al., "Numerical Coordinate Regression with Convolutional Neural Networks", 2018,
-    section 3.3.2).
+    Used as a regularizer, it keeps part maps localized, so that their maximum and their expectation
+    agree (Nibali et al., "Numerical Coordinate Regression with Convolutional Neural Networks",
+    2018, section 3.3.2).
 
     Args:
       heatmap: logits [..., J, H, W].
       target: [..., J, N] (x, y), normalized, with the same leading axes or ones that broadcast;
-        anything finite where there is no label.
-      sigma: of the Gaussian, in cells of the map; a scalar or an array that broadcasts to
-        ``target``, as in ``gaussian_heatmap``.
+        unlabeled entries may hold any finite value.
+      sigma: standard deviation of the Gaussian, in cells of the map; a scalar, or an array that
+        broadcasts to ``target``, as in ``gaussian_heatmap``.
       temperature: positive, divides the maps before the softmax; a scalar, or an array that
         broadcasts to the leading axes.
-      kind: "jensen_shannon", 0 where the two agree and at most log 2; "kl", the Kullback-Leibler
+      kind: "jensen_shannon", between 0 (equal distributions) and log 2; "kl", the Kullback-Leibler
         divergence KL(map || Gaussian), without an upper bound.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
-      where: booleans that broadcast to ``heatmap``; both distributions have only the cells where it
-        is True.
+      where: booleans that broadcast to ``heatmap``; both distributions are restricted to the cells
+        where it is True.
 
     Returns:
-      [..., J], at least float32, to be averaged over the labeled joints (`masked_mean`).
+      [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
 
     Raises:
-      ValueError: an unknown kind, and as ``soft_argmax`` and ``gaussian_heatmap``.
+      ValueError: an unknown kind, or for the same reasons as ``soft_argmax`` and
+        ``gaussian_heatmap``.
 
     Example:
       >>> target = jnp.array([0.5, 0.5])
-      >>> flat = jnp.zeros((1, 1))  # one cell holds everything, wherever the target is
+      >>> flat = jnp.zeros((1, 1))  # a single cell has probability 1, wherever the target is
       >>> float(heatmap_divergence(flat, target))
       0.0
       >>> wrong = jnp.zeros((9, 9)).at[0, 0].set(100.0)
@@ -199,7 +204,7 @@ def heatmap_divergence(
     log_q = jnp.broadcast_to(log_q, jnp.broadcast_shapes(log_q.shape, log_p.shape))
     if where is not None:
         log_q = log_softmax(log_q)
-    # exp of it is 0; a product of 0 with -inf would be NaN.
+    # exp(_LOG_OF_ZERO) is 0; with -inf, the product 0 * -inf would be NaN.
     log_p, log_q = (jnp.where(x == -jnp.inf, _LOG_OF_ZERO, x) for x in same_rank(log_p, log_q))
     axes = tuple(range(-spatial_ndim, 0))
     if kind == "kl":
@@ -217,25 +222,25 @@ def variance_loss(
     spatial_ndim: int = 2,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    """Squared difference between the variance of each map's softmax and sigma^2, over all axes.
+    """Compute the squared difference between the variance of each map's softmax and sigma^2.
 
-    A regularizer of the map's width alone, wherever its peak lies (Nibali et al., 2018, section
-    3.3.1).
+    The squared differences are summed over the axes of the map. The loss regularizes the width of a
+    map regardless of the position of its peak (Nibali et al., 2018, section 3.3.1).
 
     Args:
       heatmap: logits [..., J, H, W].
-      sigma: wanted standard deviation, in cells; a scalar, or an array that broadcasts to
+      sigma: target standard deviation, in cells; a scalar, or an array that broadcasts to
         [..., J, N].
-      temperature: positive; a scalar or broadcast to the leading axes, as in ``soft_argmax``.
+      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
-      where: booleans that broadcast to ``heatmap``; cells where it is False take no part.
+      where: booleans that broadcast to ``heatmap``; cells where it is False are ignored.
 
     Returns:
       [..., J], in cells to the fourth power, at least float32, to be averaged over the labeled
-      joints (`masked_mean`).
+      joints (``masked_mean``).
 
     Raises:
-      ValueError: as ``soft_argmax``.
+      ValueError: for the same reasons as ``soft_argmax``.
 
     Example:
       >>> two_cells = jnp.zeros((1, 8)).at[0, 2:4].set(100.0)  # variance 1/4 along x, 0 along y
@@ -262,15 +267,16 @@ def masked_mean(
     count: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Sum of the values under the mask over the number of them; 0 where there are none.
+    """Average the values where the mask is True; 0 if it is True nowhere.
 
     Args:
       values: [...], such as [K, B, J].
-      mask: bool, of the values' last axes, such as [B, J]; leading axes are summed.
-      count: scalar to divide by, such as the count of a whole batch of which this is a part; by
-        default that of `mask`.
-      axis_name: the number is summed over the devices of this axis. The values are not: the
-        results of the devices add up to the mean over all, and so do their gradients.
+      mask: bool, with the shape of the trailing axes of ``values``, such as [B, J]; leading axes
+        are summed.
+      count: scalar to divide by, such as the count of the whole batch if ``values`` is a part of
+        it; by default the count of ``mask``.
+      axis_name: mapped axis over whose devices the count is summed. The values are not summed, so
+        the results of the devices (and their gradients) add up to the global mean.
 
     Returns:
       Scalar.
@@ -281,17 +287,17 @@ def masked_mean(
     """
     if count is None:
         count = masked_count(mask, axis_name=axis_name)
-    # where, not a product: a masked NaN or infinity must not come through.
+    # Use where, not a product: a masked NaN or infinity must not propagate.
     total = jnp.sum(jnp.where(jnp.broadcast_to(mask, values.shape), values, 0))
     return total / jnp.asarray(count).astype(total.dtype)
 
 
 def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
-    """Count the true entries of a mask, at least 1.
+    """Count the true entries of a mask; return at least 1.
 
     Args:
       mask: bool [...].
-      axis_name: the count is summed over the devices of this axis.
+      axis_name: mapped axis over whose devices the count is summed.
 
     Returns:
       Scalar, int32.

@@ -1,10 +1,10 @@
 """The network of Luvizon, Tabia and Picard: stem, then K prediction blocks.
 
-Every block turns features into M = J * (C + 1) raw heat maps (J part maps, then C context maps a
-joint), reads coordinates off them by soft-argmax (section 3.2) and feeds them back into the next
-block (section 3.1). Layer sizes are the authors'; `width` scales them all alike.
+Every block turns features into M = J * (C + 1) raw heat maps (J part maps, then C context maps per
+joint), decodes coordinates from them by soft-argmax (section 3.2) and feeds the maps back into the
+next block (section 3.1). Layer sizes are the authors'; ``width`` scales them all by one factor.
 
-Symbols: B batch, J joints, C context maps a joint, K blocks, H and W the heat maps' rows and
+Symbols: B batch, J joints, C context maps per joint, K blocks, H and W the heat maps' rows and
 columns (the image's / 8).
 """
 
@@ -24,22 +24,22 @@ from jaxpose.errors import JaxposeError
 from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 
 PAPER_WIDTH = 576
-EPSILON = 1e-3  # of batch norm, as the authors have it; 1e-5 moves a pose by 0.013
+EPSILON = 1e-3  # of batch norm, the authors' value; 1e-5 moves joints by up to 0.013 of the crop
 MOMENTUM = 0.99
 SIZE_MULTIPLE = 32  # of an image's sides: the deepest level of a block has 1 / 32 of them
 
 
 class PoseOutput(NamedTuple):
-    """A network's output for a batch, one row a prediction block; the last is the prediction.
+    """A network's output for a batch, one row per block; the last row is the final prediction.
 
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a fraction of the crop's width and height, at least
         float32.
-      presence_logits: [K, B, J], of the probability that the joint is in the crop, which
-        `jax.nn.sigmoid` makes of them.
+      presence_logits: [K, B, J], logits of the probability that the joint is in the crop (apply
+        ``jax.nn.sigmoid``).
       heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
-      context_keypoints: [K, B, J, 2], the context maps' own aggregated positions, the second term
-        of eq. 6; None where there are no context maps.
+      context_keypoints: [K, B, J, 2], the aggregated positions of the context maps alone, the
+        second term of eq. 6; None if the network has no context maps.
     """
 
     keypoints: jax.Array
@@ -49,13 +49,13 @@ class PoseOutput(NamedTuple):
 
 
 class DecodedMaps(NamedTuple):
-    """Positions, (x, y) as a fraction of the crop, and logits that single heat maps give.
+    """Positions ((x, y) as a fraction of the crop) and logits, decoded from each map separately.
 
     Attributes:
       part: [..., J, 2], positions of the part maps.
-      part_logits: [..., J], of the joints' probabilities.
+      part_logits: [..., J], logits of the joints' probabilities.
       context: [..., J, C, 2], positions of each joint's context maps.
-      context_logits: [..., J, C].
+      context_logits: [..., J, C], logits of the context maps' probabilities.
     """
 
     part: jax.Array
@@ -70,10 +70,11 @@ def normalize(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
 
 
 def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -> jax.Array:
-    """Uniform numbers within +-limit, drawn by NumPy from a JAX key.
+    """Draw uniform numbers within +-limit, by NumPy from a JAX key.
 
-    The same on every backend, and nothing to compile: XLA takes longer for JAX's own random numbers
-    in the shapes of this network (20 shapes, 5 to 20 s on two CPU cores) than for a training step.
+    Gives the same values on every backend and needs no compilation: for the shapes of this network,
+    XLA takes longer to compile JAX's random numbers (20 shapes, 5 to 20 s on two CPU cores) than to
+    compile a training step.
     """
 
     def draw(words):
@@ -90,9 +91,9 @@ def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """Draw a kernel [..., C in, C out], Glorot uniform: within sqrt(6 / (fan in + fan out)).
 
     Args:
-      key: scalar, of `jax.random`.
+      key: scalar ``jax.random`` key.
       shape: (..., C in, C out), the window first.
-      dtype: of the kernel.
+      dtype: dtype of the kernel.
     """
     *window, fan_in, fan_out = shape
     return _uniform(key, shape, dtype, (6.0 / (math.prod(window) * (fan_in + fan_out))) ** 0.5)
@@ -102,18 +103,18 @@ def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) ->
     """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fans: kh * kw * C in, kh * kw out.
 
     Args:
-      key: scalar, of `jax.random`.
+      key: scalar ``jax.random`` key.
       shape: (kh, kw, C).
-      dtype: of the kernel.
+      dtype: dtype of the kernel.
     """
     rows, columns, channels = shape
     return _uniform(key, shape, dtype, (6.0 / (rows * columns * (channels + 1))) ** 0.5)
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over B, H, W with a shift and no scale; statistics float32.
+    """Batch norm over B, H, W with a shift and no scale; statistics in float32.
 
-    With `axis_name` the statistics of a training step are those of the whole batch over the
+    With ``axis_name``, training steps compute the statistics over the whole batch, across the
     devices of that axis.
     """
 
@@ -126,7 +127,7 @@ class BatchNorm(nn.Module):
         beta = self.param("beta", nn.initializers.zeros, channels, jnp.float32)
         mean = self.variable("batch_stats", "mean", np.zeros, channels, np.float32)
         variance = self.variable("batch_stats", "variance", np.ones, channels, np.float32)
-        if self.is_initializing():  # the variables are all that is wanted
+        if self.is_initializing():  # only the variables are needed
             return x
         if not self.train:
             scale = jax.lax.rsqrt(variance.value + EPSILON)
@@ -143,7 +144,7 @@ class BatchNorm(nn.Module):
 
 
 def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
-    """`layers.max_pool` of x [B, H, W, C] as Flax has it, which converters recognize.
+    """Pool x [B, H, W, C] like ``layers.max_pool``, but by Flax, which model converters recognize.
 
     Returns [B, ceil(H / strides), ceil(W / strides), C].
     """
@@ -152,7 +153,7 @@ def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias ("same" padding, TensorFlow's sense), then batch norm."""
+    """Convolution without bias (TensorFlow's "same" padding), then batch norm."""
 
     features: int
     kernel_size: tuple[int, int] = (1, 1)
@@ -194,9 +195,9 @@ class SeparableNorm(nn.Module):
 
 
 class ResidualSeparable(nn.Module):
-    """shortcut + separable convolution of ReLU; nothing after the sum.
+    """Shortcut plus separable convolution of the ReLU; no activation after the sum.
 
-    The shortcut is the input where the channel counts agree, else ReLU, 1x1 convolution, norm.
+    The shortcut is the input if the channel counts agree, otherwise ReLU, 1x1 convolution, norm.
     """
 
     features: int
@@ -212,7 +213,7 @@ class ResidualSeparable(nn.Module):
 
 
 class Stem(nn.Module):
-    """[B, 8H, 8W, 3] image to [B, H, W, width] features (the paper's Fig. 2)."""
+    """Image [B, 8H, 8W, 3] to features [B, H, W, width] (the paper's Fig. 2)."""
 
     width: int
     conv: Any
@@ -305,9 +306,9 @@ class BlockB(nn.Module):
 class PoseNet(nn.Module):
     """The pose network (section 3 and Figs. 2-4 of the paper), any number of blocks and joints.
 
-    Called as `net.apply(variables, images, train=False)` with images [B, height, width, 3] in
-    [-1, 1] (`normalize`), height and width divisible by 32; returns a `PoseOutput`. In training
-    `net.apply(..., train=True, mutable=["batch_stats"])` returns (output, new statistics).
+    Called as ``net.apply(variables, images, train=False)`` with images [B, height, width, 3] in
+    [-1, 1] (``normalize``), height and width divisible by 32; returns a ``PoseOutput``. In training
+    ``net.apply(..., train=True, mutable=["batch_stats"])`` returns (output, new statistics).
 
     Example:
       >>> net = PoseNet(num_joints=3, num_blocks=2, num_context_maps=1, width=18)
@@ -317,19 +318,19 @@ class PoseNet(nn.Module):
       (2, 1, 3, 2)
 
     Attributes:
-      num_joints: J, the part maps of a block.
-      num_blocks: K; each predicts, the last is the answer.
-      num_context_maps: C a joint (eq. 6); 0 takes the part maps' positions alone.
-      alpha: weight of the part map against the context maps in eq. 6.
+      num_joints: J, number of joints, and of part maps per block.
+      num_blocks: K, number of prediction blocks; the last one gives the final prediction.
+      num_context_maps: C, context maps per joint (eq. 6); with 0, only the part maps are used.
+      alpha: weight of the part map relative to the context maps in eq. 6.
       width: channels of the features, 576 in the paper; a multiple of 18.
-      kernel_size: of the separable convolutions in the blocks; odd.
-      grid: ramp of the soft-argmax: "half_pixel", "align_corners" (the authors' code) or "paper".
+      kernel_size: size of the separable convolutions in the blocks; odd.
+      grid: grid of the soft-argmax: "half_pixel", "align_corners" (the authors' code) or "paper".
       temperature: divides the maps before the softmax.
-      dtype: of the computation; parameters, statistics and the soft-argmax stay float32.
-      axis_name: batch norm is synchronized over the devices of this pmap axis in training.
+      dtype: dtype of the computation; parameters, statistics and the soft-argmax stay float32.
+      axis_name: pmap axis over whose devices batch norm is synchronized in training.
       remat: recompute a block's activations in the backward pass, to save memory.
-      portable: every layer in one form for all platforms, for converters to other formats; else
-        some have a faster one on CPUs.
+      portable: use the same implementation of every layer on all platforms, for converters to other
+        formats; otherwise some layers use a faster implementation on CPUs.
     """
 
     num_joints: int = 16
@@ -394,8 +395,8 @@ class PoseNet(nn.Module):
         wrong = None
         if self.width <= 0 or self.width % 18:
             wrong = (
-                f"width is {self.width}; it must be a multiple of 18, so that every layer's "
-                "channel count stays whole"
+                f"width is {self.width}; it must be a multiple of 18, so that every layer has an "
+                "integer number of channels"
             )
         elif self.kernel_size < 1 or self.kernel_size % 2 == 0:
             wrong = f"kernel_size is {self.kernel_size}; it must be odd"
@@ -407,7 +408,7 @@ class PoseNet(nn.Module):
         elif len(shape) != 4 or shape[-1] != 3:
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
         elif not jnp.issubdtype(images.dtype, jnp.floating):
-            wrong = f"images are {images.dtype}; `normalize` them to [-1, 1]"
+            wrong = f"images are {images.dtype}; map them to [-1, 1] with `normalize`"
         elif (shape[1] % by or shape[2] % by) and not all(
             isinstance(size, int) for size in shape[1:3]
         ):
@@ -431,16 +432,16 @@ def make_net(
     axis_name: str | None = None,
     remat: bool = False,
 ) -> PoseNet:
-    """The network of a checkpoint's recorded arguments.
+    """Build the network from the arguments that a checkpoint records.
 
     Args:
-      arguments: of `PoseNet`, by name.
-      dtype: name of the computation's type.
-      axis_name: as in `PoseNet`.
-      remat: as in `PoseNet`.
+      arguments: arguments of ``PoseNet``, by name.
+      dtype: name of the dtype of the computation.
+      axis_name: as in ``PoseNet``.
+      remat: as in ``PoseNet``.
 
     Raises:
-      JaxposeError: an argument that `PoseNet` does not know, a bad grid or temperature.
+      JaxposeError: an argument that ``PoseNet`` does not have, an invalid grid or temperature.
     """
     unknown = sorted(arguments.keys() - PoseNet.__dataclass_fields__.keys())
     if unknown:
@@ -455,18 +456,18 @@ def make_net(
 
 
 def initial_variables(net: PoseNet, seed: int) -> dict:
-    """The variables of `net.init` for a seed, without running the network.
+    """Return the variables that ``net.init`` draws for a seed, without running the network.
 
-    The same on every backend and for any number of devices.
+    They are the same on every backend and for any number of devices.
 
     Args:
-      net: whose parameters the modules define.
-      seed: of the key that Flax derives each parameter's key from.
+      net: the network.
+      seed: seed of the key from which Flax derives each parameter's key.
 
     Returns:
       {"params", "batch_stats"} of NumPy float32 arrays.
     """
-    net = net.clone(remat=False)  # which would hide the values from here
+    net = net.clone(remat=False)  # remat would hide the values from the closure below
     images = jax.ShapeDtypeStruct((1, SIZE_MULTIPLE, SIZE_MULTIPLE, 3), jnp.float32)
     key = jax.random.key(seed, impl="threefry2x32")
     variables = {}
@@ -474,8 +475,8 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     def init(images):
         variables.update(net.init(key, images, train=False))
 
-    # Keys and variables, which do not depend on the images, are computed at once; the network is
-    # traced alone. `lazy_init` does the same, but compiles 60 programs for it.
+    # Keys and variables do not depend on the images and are computed immediately; the network
+    # itself is only traced. `lazy_init` does the same, but compiles 60 programs for it.
     with jax.ensure_compile_time_eval():
         jax.eval_shape(init, images)
     return jax.tree.map(np.array, variables)  # writable
@@ -484,17 +485,17 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
 def decode_maps(
     heatmaps: jax.Array, *, num_joints: int, grid: Grid = "half_pixel", temperature: float = 1.0
 ) -> DecodedMaps:
-    """Decode each of M = J * (C + 1) heat maps by itself (sections 3.2.1 and 3.2.2).
+    """Decode each of the M = J * (C + 1) heat maps separately (sections 3.2.1 and 3.2.2).
 
     Args:
       heatmaps: [..., H, W, M], J part maps, then the context maps grouped by joint: channel
         J + j * C + i is map i of joint j.
       num_joints: J.
-      grid: as in `soft_argmax`.
-      temperature: as in `soft_argmax`.
+      grid: as in ``soft_argmax``.
+      temperature: as in ``soft_argmax``.
 
     Returns:
-      `DecodedMaps`; its context maps have C = 0 where there are none.
+      ``DecodedMaps``, with C = 0 if the network has no context maps.
     """
     read = functools.partial(soft_argmax, temperature=temperature, grid=grid)
     positions = jax.vmap(read, in_axes=-1, out_axes=-2)(heatmaps)

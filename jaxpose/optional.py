@@ -7,17 +7,17 @@ from jaxpose.errors import JaxposeError
 
 
 def import_optional(module: str, *, extra: str) -> ModuleType:
-    """Import a library that an extra of jaxpose installs, or say which extra that is.
+    """Import an optional library; if it is missing, the error names the extra that installs it.
 
     Args:
       module: dotted name, such as ``"cv2"`` or ``"orbax.checkpoint"``.
-      extra: the extra of jaxpose that brings it, as pyproject.toml names it.
+      extra: name of the extra in pyproject.toml.
 
     Returns:
       The imported module.
 
     Raises:
-      JaxposeError: the library, or one that it needs itself, is not installed.
+      JaxposeError: the library, or one of its own dependencies, is not installed.
 
     Example:
       >>> import_optional("math", extra="train").sqrt(4.0)
@@ -26,8 +26,9 @@ def import_optional(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # error.name, not module: TFDS imports libraries that it does not ask pip for.
+        # error.name, not module: TFDS imports libraries that are not among its requirements.
         raise JaxposeError(
-            f"{error.name or module} is not installed; it comes with the extra jaxpose[{extra}]: "
-            f"pip install '.[{extra}]' in a clone, 'WHEEL[{extra}]' with the path of a wheel"
+            f"{error.name or module} is not installed; install the extra jaxpose[{extra}]: "
+            f"pip install '.[{extra}]' in a clone, or pip install 'WHEEL[{extra}]' with the path "
+            "of a wheel"
         ) from error

@@ -1,4 +1,4 @@
-"""Paths as users type them: ``~`` expanded, addresses of remote storage told apart or refused."""
+"""Paths as users type them: expand ``~``, recognize or refuse URLs of remote storage."""
 
 import os
 import re
@@ -6,51 +6,51 @@ import re
 from jaxpose.errors import JaxposeError
 
 # Two letters or more: C:// is a drive.
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def local_path(path: str | os.PathLike, what: str = "") -> str:
     """Expand ``~`` and refuse ``gs://``, ``s3://`` and every other ``SCHEME://``.
 
-    Shells expand ``~`` at the start of a word only, not in ``--output=~/x``.
+    Shells expand ``~`` only at the start of a word, not in ``--output=~/x``.
 
     Args:
       path: a path as a user typed it.
-      what: its name in the error message, such as ``"--workdir"``.
+      what: name of the argument for the error message, such as ``"--workdir"``.
 
     Returns:
-      The path. It never starts with ``~``, so that ``pathlib.Path.expanduser``, which fails where
-      there is no such user, leaves it alone.
+      The path. It never starts with ``~``, so that ``pathlib.Path.expanduser`` leaves it unchanged;
+      that function fails for an unknown user.
 
     Raises:
-      JaxposeError: it is an address and not a path.
+      JaxposeError: the path is a URL.
 
     Example:
       >>> local_path("runs/demo")
       'runs/demo'
     """
     text = os.fspath(path)
-    if _ADDRESS.match(text):
+    if _URL.match(text):
         raise JaxposeError(
-            f"{_named(text, what)} is an address, not a local path; copy or mount it, and give its "
-            "path here"
+            f"{_named(text, what)} is a URL, not a local path; copy or mount it, and give its "
+            "local path"
         )
     expanded = os.path.expanduser(text)
     return os.path.abspath(expanded) if expanded.startswith("~") else expanded
 
 
 def stored_path(path: str | os.PathLike, what: str = "") -> str:
-    """Expand ``~`` as `local_path` does, but let ``gs://`` pass: for runs, checkpoints and data.
+    """Expand ``~`` like ``local_path``, but accept ``gs://``: for runs, checkpoints and data.
 
     Args:
       path: a path as a user typed it.
-      what: its name in the error message.
+      what: name of the argument for the error message.
 
     Returns:
-      The local path, or the address unchanged.
+      The local path, or the ``gs://`` URL unchanged.
 
     Raises:
-      JaxposeError: it is another kind of address.
+      JaxposeError: the path is a URL of another kind.
 
     Example:
       >>> stored_path("gs://bucket/runs/demo")
@@ -59,16 +59,16 @@ def stored_path(path: str | os.PathLike, what: str = "") -> str:
     text = os.fspath(path)
     if is_remote(text):
         return text
-    if _ADDRESS.match(text):
+    if _URL.match(text):
         raise JaxposeError(
-            f"{_named(text, what)} is an address, not a local path; of addresses, Orbax and "
-            "array_record read gs:// only. Copy or mount it, and give its path here"
+            f"{_named(text, what)} is a URL, not a local path; the only URLs that Orbax and "
+            "array_record read are gs://. Copy or mount it, and give its local path"
         )
     return local_path(text, what)
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path is an address on Google Cloud Storage.
+    """Return whether a path is a Google Cloud Storage URL.
 
     Example:
       >>> is_remote("gs://bucket/runs/demo"), is_remote("runs/demo")
@@ -82,9 +82,9 @@ def _named(text: str, what: str) -> str:
 
 
 def names_a_file(path: str | os.PathLike) -> bool:
-    """Whether a name has the suffix of a file and is not that of a folder which exists.
+    """Return whether a name has a file's suffix and is not an existing folder.
 
-    A slash at the end names a folder, and a version is not a suffix.
+    A trailing slash marks a folder, and a version number is not a suffix.
 
     Example:
       >>> [names_a_file(name) for name in ("kp.csv", "kp.csv/", "runs/v1.2", "runs.v2", "runs")]

@@ -1,6 +1,6 @@
 """Peaks of heat maps: the highest cell with sub-pixel refinement, and several peaks of one map.
 
-For maps trained on Gaussian targets (``gaussian_heatmap``) instead of through the soft-argmax.
+For maps trained on Gaussian targets (``gaussian_heatmap``) and not through the soft-argmax.
 Needs JAX and ``jaxpose/heatmaps.py`` and nothing else: copy the two files, or import the functions
 from ``jaxpose``. Coordinates as in ``jaxpose.heatmaps``: (x, y) or (x, y, z) in [0, 1].
 """
@@ -19,7 +19,7 @@ from jaxpose.heatmaps import Grid, argmax_index, checked_maps, convert_grid
 
 Refinement = Literal["none", "quarter", "quadratic", "dark"]
 
-_LOWEST_VALUE = 1e-10  # what the logarithm of "dark" takes values below it for
+_LOWEST_VALUE = 1e-10  # lower bound of the values whose logarithm "dark" takes
 
 
 class Peaks(NamedTuple):
@@ -28,7 +28,7 @@ class Peaks(NamedTuple):
     Attributes:
       position: [..., K, N] (x, y, z), normalized; 0 where ``valid`` is False.
       value: [..., K], the map at each peak's cell; -inf where ``valid`` is False.
-      valid: [..., K] bool, False from the number of peaks found on.
+      valid: [..., K] bool, True for the peaks that were found, which come first.
     """
 
     position: jax.Array
@@ -43,7 +43,7 @@ def hard_argmax(
     grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
 ) -> jax.Array:
-    """Position of a map's highest cell, refined from its neighbors.
+    """Find a map's highest cell and refine its position from the neighboring cells.
 
     Args:
       heatmap: [..., H, W]; -inf excludes a cell.
@@ -51,15 +51,15 @@ def hard_argmax(
         (Newell et al., 2016); "quadratic", the vertex of the parabola through three cells of each
         axis; "dark", one Taylor step on the logarithm of the map with all mixed derivatives (Zhang
         et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; with
-        differences over adjacent cells), which is exact for a Gaussian of any orientation. It
-        expects values of 0 and more; smooth a noisy map first. Along an axis where the highest cell
-        lies at the edge of the map, or beside an excluded cell, nothing is refined.
+        differences over adjacent cells), which is exact for a Gaussian of any orientation. "dark"
+        expects non-negative values; smooth a noisy map first. The position is not refined along an
+        axis where the highest cell lies at the edge of the map or next to an excluded cell.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
 
     Returns:
-      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. The cell has no
-      derivative; the offset of "quadratic" and "dark" has that of its formula.
+      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. The cell index has zero
+      derivative; the offsets of "quadratic" and "dark" are differentiable.
 
     Raises:
       ValueError: too few axes, a map without cells, an unknown grid or refinement.
@@ -90,18 +90,18 @@ def find_peaks(
     grid: Grid = "half_pixel",
     spatial_ndim: int = 2,
 ) -> Peaks:
-    """The highest local maxima of each map, after non-maximum suppression.
+    """Find the highest local maxima of each map, with non-maximum suppression.
 
-    A cell is a peak if no cell of the window around it is higher; of equal cells in one window only
-    the first in the order of memory is.
+    A cell is a peak if no cell of the window around it is higher. If several cells of a window are
+    equal, only the first in row-major order is a peak.
 
     Args:
       heatmap: [..., H, W]; -inf excludes a cell.
-      count: number K of peaks to return, fixed; fewer may be valid.
+      count: number K of peaks to return (static); fewer may be valid.
       window: side of the window in cells, odd, at least 3. Two peaks are at least
         (window + 1) / 2 cells apart along some axis.
       threshold: peaks have values above it; a scalar, possibly traced.
-      refinement: of each peak's cell, as in ``hard_argmax``.
+      refinement: how each peak is refined, as in ``hard_argmax``.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
 
@@ -109,8 +109,8 @@ def find_peaks(
       ``Peaks``: positions [..., K, N], values [..., K] and which of them are valid [..., K].
 
     Raises:
-      ValueError: as ``hard_argmax``, a window that is not odd, or a count that is not between 1 and
-        the number of cells.
+      ValueError: for the same reasons as ``hard_argmax``, or if ``window`` is not odd or less than
+        3, or ``count`` is not between 1 and the number of cells.
 
     Example:
       >>> import jax.numpy as jnp
@@ -153,12 +153,13 @@ def _find_peaks(heatmap, threshold, count, window, refinement, grid, ndim):
 
 
 def _is_peak(heatmap, radius, ndim):
-    """Whether a cell exceeds those before it in its window and is not exceeded by those after."""
+    """Whether a cell exceeds the earlier cells of its window and no later one exceeds it."""
     lead, sizes = heatmap.ndim - ndim, heatmap.shape
     lowest = np.array(-np.inf, heatmap.dtype)
     peak = heatmap > lowest
     for axis in range(lead, heatmap.ndim):
-        # Before in memory: an equal index along earlier axes, a lower one along this, any later.
+        # Cells earlier in memory: the same index along earlier axes, a lower one along this axis,
+        # and any index along later axes.
         window = [1] * axis + [radius] + [2 * radius + 1] * (heatmap.ndim - axis - 1)
         rest = [(radius, radius)] * (heatmap.ndim - axis - 1)
         for padding, start in (((radius, 0), 0), ((0, radius), 1)):
@@ -181,9 +182,10 @@ def _positions(heatmap, cell, refinement, grid, ndim):
 
 
 def _neighborhood(heatmap, cell, ndim):
-    """Values around each cell by step (dx, dy, ...) of -1 to 1, and along which axes all is there.
+    """Values around each cell by offset (dx, dy, ...), and along which axes both neighbors exist.
 
-    Beyond an edge and in an excluded cell the value is that of the cell itself.
+    Offsets are -1, 0 and 1. A neighbor outside the map has the value of the nearest cell inside, an
+    excluded neighbor that of the cell itself.
     """
     sizes = heatmap.shape[: -ndim - 1 : -1]
     steps = list(itertools.product((-1, 0, 1), repeat=ndim))
@@ -245,7 +247,7 @@ def _quadratic_offset(around, inside):
 
 
 def _dark_offset(around, inside):
-    """-H^-1 g of the logarithm, at most one cell; 0 where it has no maximum."""
+    """-H^-1 g of the log map, clipped to one cell; 0 if the Hessian is not negative definite."""
     ndim = inside.shape[-1]
     around = {step: jnp.log(jnp.maximum(value, _LOWEST_VALUE)) for step, value in around.items()}
     gradient, curvature = [], [[None] * ndim for _ in range(ndim)]
@@ -284,7 +286,7 @@ _OFFSETS = {"quarter": _quarter_offset, "quadratic": _quadratic_offset, "dark": 
 
 
 def _checked(heatmap, refinement, grid, ndim):
-    """The map, at least float32; a ValueError for a bad argument."""
+    """Check the arguments; return the map, at least float32."""
     known = get_args(Refinement)
     if refinement not in known:
         raise ValueError(f"refinement={refinement!r} is unknown; give one of {', '.join(known)}")

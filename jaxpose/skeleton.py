@@ -1,8 +1,8 @@
-"""Joint sets, and how they map to each other: by joint name, never by position.
+"""Joint sets and the mappings between them, by joint name and never by position.
 
 ``MPII`` is the network's own order, ``LSP`` that of the Leeds Sports Pose data, ``COCO`` that of
 COCO's persons, ``AUTHORS`` that of the weights which the paper's authors published. LSP's ``neck``
-and MPII's ``upper_neck`` are one joint under two names.
+and MPII's ``upper_neck`` are the same joint.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from jaxpose.errors import JaxposeError
 
 
 class Skeleton(NamedTuple):
-    """Joint names in channel order, and by name what a mirror exchanges and what an image draws.
+    """Joint names in channel order, with the pairs that a flip exchanges and the limbs to draw.
 
     Attributes:
-      joints: J names, e.g. ``"right_ankle"``; index = channel.
+      joints: J names, such as ``"right_ankle"``; the index is the channel.
       flip_pairs: (right, left) names that a horizontal flip of the image exchanges.
-      limbs: pairs of names that a drawing connects.
+      limbs: pairs of names to connect in drawings.
     """
 
     joints: tuple[str, ...]
@@ -58,7 +58,7 @@ _FACE = (
 
 
 def _trunk(joints: set[str], neck: str) -> tuple[tuple[str, str], ...]:
-    """The trunk along the spine where pelvis and thorax exist, else along its outline."""
+    """The trunk's limbs: along the spine if it has pelvis and thorax, otherwise the outline."""
     shoulders_to_neck = (("right_shoulder", neck), ("left_shoulder", neck))
     lower = _LOWER_TRUNK if "pelvis" in joints else _HIPS
     outline = shoulders_to_neck if neck in joints else _SHOULDERS
@@ -70,19 +70,21 @@ def _trunk(joints: set[str], neck: str) -> tuple[tuple[str, str], ...]:
 def _refuse_doubles(joints: Sequence[str]) -> None:
     doubled = sorted({name for name in joints if list(joints).count(name) > 1})
     if doubled:
-        raise JaxposeError(f"joint names occur twice: {', '.join(doubled)}; each needs its own")
+        raise JaxposeError(
+            f"duplicate joint names: {', '.join(doubled)}; give each joint a unique name"
+        )
 
 
 def skeleton_of(joints: Sequence[str]) -> Skeleton:
-    """The skeleton of any set of known joint names, such as those that a network has learned.
+    """Build the skeleton for any joint names, such as those that a network was trained on.
 
     Args:
-      joints: names in channel order. Names that are none of ours get no limb; ``right_X`` and
-        ``left_X`` are a flip pair whatever X is.
+      joints: names in channel order. Unknown names get no limbs; ``right_X`` and ``left_X`` form a
+        flip pair for any X.
 
     Returns:
-      Flip pairs and limbs between those of the joints that are there. Without pelvis or thorax the
-      trunk is drawn along its outline.
+      The skeleton, with the flip pairs and limbs among the given joints. Without pelvis or thorax,
+      the trunk is drawn along its outline.
 
     Raises:
       JaxposeError: a name occurs twice.
@@ -124,17 +126,17 @@ COCO = skeleton_of(
 
 
 def joint_index(source_joints: Sequence[str], target_joints: Sequence[str]) -> np.ndarray:
-    """Where each target joint stands among the source joints, by name.
+    """Return the index of each target joint among the source joints, by name.
 
     Args:
       source_joints: names in the source's channel order.
-      target_joints: names in the order that is wanted.
+      target_joints: names in the desired order.
 
     Returns:
-      int array [len(target_joints)]: index into the source, -1 where the source has no such joint.
+      int array [len(target_joints)]: index into the source, -1 if the source has no such joint.
 
     Raises:
-      JaxposeError: a name occurs twice in one of the two.
+      JaxposeError: a name occurs twice in either of the two.
 
     Example:
       >>> joint_index(MPII.joints, ("neck", "left_wrist", "nose")).tolist()
@@ -152,15 +154,15 @@ def joint_index(source_joints: Sequence[str], target_joints: Sequence[str]) -> n
 def flip_permutation(
     joints: Sequence[str], flip_pairs: Sequence[Sequence[str]] | None = None
 ) -> np.ndarray:
-    """The order in which a mirrored image has the joints.
+    """Return the permutation of the joints under a horizontal flip.
 
     Args:
       joints: J names in channel order.
       flip_pairs: pairs of names to exchange; by default every ``right_X`` with its ``left_X``.
 
     Returns:
-      int array [J]: ``keypoints[permutation]`` are the joints of the mirrored person (their x still
-      to be mirrored). Applying it twice changes nothing.
+      int array [J]: ``keypoints[permutation]`` are the joints of the flipped person (their x
+      coordinates must still be flipped). Applying it twice changes nothing.
 
     Raises:
       JaxposeError: a name occurs twice, or one side of a pair is missing.
@@ -178,8 +180,8 @@ def flip_permutation(
         for name in (a, b):
             if name not in place:
                 raise JaxposeError(
-                    f"the joint {name!r} of the flip pair ({a}, {b}) is missing; "
-                    f"name it among the joints: {', '.join(joints)}"
+                    f"flip pair ({a}, {b}) contains {name!r}, which is not one of the joints: "
+                    f"{', '.join(joints)}"
                 )
         permutation[place[a]], permutation[place[b]] = place[b], place[a]
     return permutation

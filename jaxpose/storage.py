@@ -43,7 +43,7 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
     text = stored_path(path, what)
     if not is_remote(text):
         return pathlib.Path(text)
-    _use_gcsfs()
+    use_gcsfs()
     bucket = "/".join(text.split("/")[:3])
     try:
         if not _remote(bucket).exists():
@@ -69,8 +69,15 @@ def absolute(path: pathlib.Path) -> pathlib.Path:
 
 
 @functools.cache
-def _use_gcsfs() -> None:
-    """Configure the file system behind epath's gs:// paths; once in a process."""
+def use_gcsfs() -> None:
+    """Configure the file system behind epath's gs:// paths; once in a process.
+
+    `open_path` does it. A worker process has to do it too, before it unpickles objects that read
+    from a bucket, as TFDS's data sources do.
+
+    Raises:
+      JaxposeError: a library is missing.
+    """
     # Its calls for buckets with folders of their own need further permissions; plain ones suffice.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     fsspec = import_optional("fsspec", extra="cloud")
@@ -80,6 +87,11 @@ def _use_gcsfs() -> None:
         # What another process wrote is to be seen at once.
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
         fsspec.register_implementation(name, patient, clobber=True)
+
+
+def uses_gcsfs() -> bool:
+    """Whether this process has configured it, and its worker processes have to."""
+    return use_gcsfs.cache_info().currsize > 0
 
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
@@ -115,7 +127,7 @@ def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
             yield local
             path.write_bytes(local.read_bytes())
         return
-    local = path.with_name(f".new-{path.name}")
+    local = path.with_name(f".new-{path.name[-60:]}")  # names of over 255 bytes are refused
     try:
         yield local
         os.replace(local, path)

@@ -1,7 +1,7 @@
-"""Images of what a network says: skeletons, part maps (Fig. 1b), single maps (Figs. 5 and 6).
+"""Draw predictions: skeletons, part maps (Fig. 1b), single maps (Figs. 5 and 6).
 
-Every function takes arrays and returns a new uint8 RGB image. Left joints have warm colors,
-right ones cool, those in the middle green, the same in skeletons and part maps.
+Functions take arrays and return new uint8 RGB images. In skeletons and part maps alike, left joints
+have warm colors, right joints cool ones, and joints in the middle are green.
 """
 
 import colorsys
@@ -16,32 +16,32 @@ from jaxpose.network import decode_maps
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
-STRIDE = 8  # of the heat maps: the side of the image that one cell of them covers
-NEUTRAL = (235, 235, 235)  # a limb between left and right
+STRIDE = 8  # pixels of the network's input per cell of a heat map, along each axis
+NEUTRAL = (235, 235, 235)  # of a limb between left and right
 HUES = {"left_": (-20 / 360, 50 / 360), "right_": (185 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
-# Dark blue, violet, red, orange, pale yellow: rising in brightness, so that it reads in gray too.
+# Dark blue, violet, red, orange, pale yellow: of increasing brightness, so that it works in gray.
 HEAT = np.array(
     [(8, 8, 32), (70, 20, 110), (165, 30, 110), (235, 85, 55), (252, 180, 60), (255, 252, 200)],
     np.float32,
 )
-# Of Fig. 5, as far as a network knows them.
+# The joints of Fig. 5; those that a network lacks are skipped.
 JOINTS_OF_FIG_5 = (
     "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
     "left_knee", "left_wrist",
 )  # fmt: skip
-JOINTS_OF_FIG_6 = 3  # as many as Fig. 6 shows of a person's context maps
-DIM_FACTOR = 0.45  # of an image's brightness beneath its maps
-PERSON_TO_LINE_RATIO = 60  # a skeleton's lines are as wide as the person's longer side over this
+JOINTS_OF_FIG_6 = 3  # number of joints per person whose context maps Fig. 6 shows
+DIM_FACTOR = 0.45  # brightness of an image beneath its maps, relative to the original
+PERSON_TO_LINE_RATIO = 60  # the person's longer side relative to the width of the skeleton's lines
 MIN_LINE_WIDTH = 1.5  # pixels
-# share of a line's width that is dark around it, so that it shows on any ground
+# Width of the dark outline, which makes lines visible on any background, relative to the line's.
 OUTLINE_FRACTION = 0.28
 
 
 def joint_colors(joints: Sequence[str]) -> np.ndarray:
-    """One color a joint: warm for ``left_...``, cool for ``right_...``, green for the others.
+    """Choose one color per joint: warm for ``left_...``, cool for ``right_...``, otherwise green.
 
     Args:
-      joints: J names. If none of them has a side, they share the whole circle of hues.
+      joints: J names. If none of them has a side, their hues are spread over the whole circle.
 
     Returns:
       uint8 [J, 3] RGB.
@@ -70,14 +70,16 @@ def draw_skeleton(
     confidence: np.ndarray | None = None,
     threshold: float = 0.0,
 ) -> np.ndarray:
-    """A person's limbs and joints on an image, smooth, as thick as the person's size asks for.
+    """Draw a person's limbs and joints on an image.
+
+    Lines are antialiased, with a width proportional to the person's size, within limits.
 
     Args:
       image: uint8 [H, W, 3].
-      keypoints: [J, 2], (x, y) in pixels of it; what lies outside is cut off, what is not finite is
-        not drawn.
+      keypoints: [J, 2], (x, y) in pixels of the image; parts outside the image are clipped,
+        non-finite joints are not drawn.
       joints: J names.
-      limbs: pairs of names; one is drawn if both of its ends are.
+      limbs: pairs of names; a limb is drawn if both of its joints are.
       confidence: [J] probabilities; joints below ``threshold`` are not drawn.
       threshold: see ``confidence``.
 
@@ -98,14 +100,25 @@ def draw_skeleton(
     place = {name: index for index, name in enumerate(joints)}
     for a, b in limbs:
         if a in place and b in place and drawn[place[a]] and drawn[place[b]]:
-            color = _limb_color(a, b, colors[place[a]], colors[place[b]])
+            color = limb_color(a, b, colors[place[a]], colors[place[b]])
             _line(canvas, points[place[a]], points[place[b]], width, color)
     for index in np.flatnonzero(drawn):
         _line(canvas, points[index], points[index], 1.7 * width, colors[index])
     return canvas
 
 
-def _limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.ndarray:
+def limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.ndarray:
+    """Color of the limb between two joints.
+
+    Args:
+      a: name of a joint.
+      b: name of the other.
+      color_a: [3], RGB, the first joint's color.
+      color_b: [3], RGB, the other's.
+
+    Returns:
+      [3], RGB, in [0, 255].
+    """
     sides = _side(a), _side(b)
     if sides[0] == sides[1]:
         return (color_a.astype(np.float32) + color_b) / 2
@@ -115,9 +128,9 @@ def _limb_color(a: str, b: str, color_a: np.ndarray, color_b: np.ndarray) -> np.
 
 
 def _line(canvas: np.ndarray, a, b, width: float, color, opacity: float = 1.0) -> None:
-    """Blend a line with round ends (a dot, where they are one) into an image; (x, y) in pixels.
+    """Blend a line with round ends (a dot if they coincide) into an image; (x, y) in pixels.
 
-    How much of a pixel it covers follows from its center's distance to the line.
+    The coverage of a pixel is computed from the distance of its center to the line.
     """
     outline = max(OUTLINE_FRACTION * width, 0.8)
     reach = width / 2 + outline + 1
@@ -130,8 +143,8 @@ def _line(canvas: np.ndarray, a, b, width: float, color, opacity: float = 1.0) -
     x = (np.arange(left, right) + 0.5 - ends[0, 0])[None, :]
     y = (np.arange(top, bottom) + 0.5 - ends[0, 1])[:, None]
     along = ends[1] - ends[0]
-    share = np.clip((x * along[0] + y * along[1]) / max(along @ along, 1e-9), 0.0, 1.0)
-    distance = np.hypot(x - share * along[0], y - share * along[1])
+    fraction = np.clip((x * along[0] + y * along[1]) / max(along @ along, 1e-9), 0.0, 1.0)
+    distance = np.hypot(x - fraction * along[0], y - fraction * along[1])
     region = canvas[top:bottom, left:right].astype(np.float32)
     for radius, paint, cover in ((width / 2 + outline, 0.0, 0.55), (width / 2, color, 1.0)):
         alpha = opacity * cover * np.clip(radius - distance + 0.5, 0.0, 1.0)[..., None]
@@ -147,25 +160,28 @@ def part_maps(
     size: int | None = None,
     image: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The part maps of all joints in one image, softmaxed, a hue a joint (Fig. 1b).
+    """Draw the softmax of all part maps in one image, one hue per joint (Fig. 1b).
 
     Args:
       heatmaps: [H, W, J] raw maps.
       joints: J names; their colors are those of ``draw_skeleton``.
-      temperature: of the network's soft-argmax.
-      size: height of the image in pixels; by default 8 for each cell, the network's input.
-      image: uint8 [S, S', 3] that the maps cover, to be seen beneath them; it decides the size.
+      temperature: temperature of the network's soft-argmax.
+      size: height of the image in pixels; by default 8 pixels per cell, the size of the network's
+        input.
+      image: uint8 [S, S', 3], image that the maps cover, drawn beneath them; it determines the
+        size.
 
     Returns:
-      uint8 [S, S', 3] RGB. A pixel is as bright as the map that is highest there, relative to that
-      map's own highest cell, and has the colors of those that are about as high.
+      uint8 [S, S', 3] RGB. Each map is scaled to a maximum of 1. The opacity of a pixel is the
+      largest map value there; its color mixes the colors of the maps with similar values.
     """
     weights = _stretched(_relative_softmax(heatmaps, temperature), _shape(heatmaps, size, image))
     colors = joint_colors(joints).astype(np.float32) / 255
-    # Squares: of overlapping maps the higher one gives the hue; their sum would be white.
-    shares = np.square(weights) / np.maximum(np.square(weights).sum(axis=-1, keepdims=True), 1e-9)
+    # Weight by squares, so that the highest map determines the hue; a plain sum would be close to
+    # white.
+    mix = np.square(weights) / np.maximum(np.square(weights).sum(axis=-1, keepdims=True), 1e-9)
     shown = weights.max(axis=-1, keepdims=True)
-    return _to_uint8((1 - shown) * _ground(weights.shape, image) + shown * (shares @ colors))
+    return _to_uint8((1 - shown) * _ground(weights.shape, image) + shown * (mix @ colors))
 
 
 def heat_map(
@@ -176,13 +192,13 @@ def heat_map(
     size: int | None = None,
     image: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One map in colors from dark (lowest) to bright (highest), as in Figs. 5 and 6.
+    """Draw one map in colors from dark (lowest) to bright (highest), as in Figs. 5 and 6.
 
     Args:
       heatmap: [H, W], raw.
-      softmaxed: show its softmax, from 0 to its highest cell; else the raw map, from its lowest to
-        its highest.
-      temperature: of the network's soft-argmax; unused for the raw map.
+      softmaxed: draw the softmax of the map, from 0 to its highest cell; otherwise draw the raw
+        map, from its lowest to its highest cell.
+      temperature: temperature of the network's soft-argmax; unused for the raw map.
       size: as in ``part_maps``.
       image: uint8 [S, S', 3], as in ``part_maps``.
 
@@ -205,7 +221,7 @@ def heat_map(
 
 
 def _relative_softmax(heatmaps: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of maps [H, W, M] over H and W, each divided by its highest cell, which is 1 then."""
+    """Softmax of maps [H, W, M] over H and W, each scaled to a maximum of 1."""
     maps = np.moveaxis(np.asarray(heatmaps, np.float32), -1, 0)
     weights = np.asarray(spatial_softmax(maps, temperature=temperature))
     return np.moveaxis(weights / weights.max(axis=(1, 2), keepdims=True), 0, -1)
@@ -214,16 +230,17 @@ def _relative_softmax(heatmaps: np.ndarray, temperature: float) -> np.ndarray:
 def single_maps(
     heatmaps: np.ndarray, *, joints: Sequence[str], temperature: float = 1.0, size: int
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Single part maps before and after the softmax (Fig. 5).
+    """Draw single part maps before and after the softmax (Fig. 5).
 
     Args:
       heatmaps: [H, W, J] raw maps.
-      joints: J names. Those that Fig. 5 shows are shown; of a skeleton that has none of them, all.
-      temperature: of the network's soft-argmax.
+      joints: J names. Only the joints of Fig. 5 are drawn, or all joints if the skeleton has none
+        of them.
+      temperature: temperature of the network's soft-argmax.
       size: height of an image in pixels.
 
     Returns:
-      (joint's name in words, raw map, its softmax) each, uint8 RGB.
+      For each joint (name in words, raw map, its softmax), the maps as uint8 RGB images.
     """
     known = [index for index in joint_index(joints, JOINTS_OF_FIG_5).tolist() if index >= 0]
     return [
@@ -248,21 +265,22 @@ def moved_most(
     grid: Grid,
     temperature: float,
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
-    """The joints whose answer the context maps moved the furthest, as `context_images`.
+    """Draw the joints whose prediction the context maps moved the furthest.
 
     Args:
       image: uint8 [S, S, 3], the crop.
       heatmaps: [H, W, M] raw maps of the network: part maps, then context maps grouped by joint.
-      keypoints: [J, 2], (x, y) in [0, 1], the network's answers for ``joints``.
+      keypoints: [J, 2], (x, y) in [0, 1], the network's predictions for ``joints``.
       joints: J names.
-      channels: int [J], where they stand among the network's ``num_joints``.
-      num_joints: of the network.
-      most: how many joints.
-      grid: of the network's soft-argmax.
-      temperature: of the network's soft-argmax.
+      channels: int [J], the index of each of these joints among the network's ``num_joints``.
+      num_joints: number of the network's joints.
+      most: number of joints to draw.
+      grid: grid of the network's soft-argmax.
+      temperature: temperature of the network's soft-argmax.
 
     Returns:
-      (joint's name in words, what `context_images` gives) each; none without context maps.
+      For each joint (name in words, images from ``context_images``); empty if the network has no
+      context maps.
     """
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     if not num_context_maps:
@@ -298,19 +316,20 @@ def context_images(
     *,
     temperature: float = 1.0,
 ) -> list[tuple[str, np.ndarray]]:
-    """One joint's part map, its context maps, and what they change (Fig. 6, eq. 6).
+    """Draw one joint's part map, its context maps, and what they change (Fig. 6, eq. 6).
 
     Args:
       image: uint8 [S, S, 3], the crop.
       heatmaps: [H, W, 1 + C] raw maps of the joint: its part map, then its context maps.
-      positions: [1 + C, 2], (x, y) in [0, 1] that the soft-argmax reads off each.
-      probabilities: [C] of the context maps.
-      prediction: [2], the aggregated position.
-      temperature: of the network's soft-argmax.
+      positions: [1 + C, 2], (x, y) in [0, 1], decoded from each map by the soft-argmax.
+      probabilities: [C], probabilities of the context maps.
+      prediction: [2], the aggregated position, (x, y) in [0, 1].
+      temperature: temperature of the network's soft-argmax.
 
     Returns:
-      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the answer: a hollow
-      dot where the part map says, small dots where the context maps say, a full one for the answer.
+      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the prediction: there
+      a large blue dot marks the position of the part map, small yellow dots those of the context
+      maps, and a red dot the prediction.
     """
     pixels = np.asarray(positions, np.float64) * (image.shape[1], image.shape[0])
     end = np.asarray(prediction, np.float64) * (image.shape[1], image.shape[0])
@@ -331,7 +350,7 @@ def context_images(
     _line(drawing, pixels[0], end, width, final)
     _line(drawing, end, end, 2.4 * width, final)
     moved = np.hypot(*(end - pixels[0])) / max(image.shape[:2])
-    return [*found, (f"answer, moved by {100 * moved:.1f} % of the crop", drawing)]
+    return [*found, (f"prediction, moved by {100 * moved:.1f} % of the crop's side", drawing)]
 
 
 def tile(
@@ -341,13 +360,13 @@ def tile(
     *,
     gap: int = 8,
 ) -> np.ndarray:
-    """A contact sheet: images in rows of ``columns`` on white, each in the middle of its cell.
+    """Arrange images in rows of ``columns`` on white, each in the middle of its cell.
 
     Args:
       images: uint8 [H, W, 3] each, of any sizes.
-      columns: cells of a row.
-      captions: a short text beneath each, cut to its cell's width.
-      gap: white pixels around the cells.
+      columns: number of cells in a row.
+      captions: a short text for each image, drawn beneath it and clipped to the width of its cell.
+      gap: width of the white space around cells, in pixels.
 
     Returns:
       uint8 [S, S', 3] RGB.
@@ -372,12 +391,12 @@ def tile(
 
 
 def draw_number(image: np.ndarray, number: int, place: np.ndarray) -> np.ndarray:
-    """A person's number on an image, black on white.
+    """Draw a person's number on an image, black on white.
 
     Args:
       image: uint8 [H, W, 3].
-      number: to write.
-      place: [2], (x, y), the person's highest joint in pixels; the label stands above it.
+      number: the number.
+      place: [2], (x, y), the person's highest joint in pixels; the label is drawn above it.
 
     Returns:
       uint8 [H, W, 3], a new image.
@@ -394,7 +413,7 @@ def draw_number(image: np.ndarray, number: int, place: np.ndarray) -> np.ndarray
 
 
 def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
-    """Black on white, uint8 [h, w, 3] for ``size`` (w, h)."""
+    """Draw a line of text, black on white: uint8 [h, w, 3] for ``size`` (w, h)."""
     drawing = import_optional("PIL.ImageDraw", extra="predict")
     images = import_optional("PIL.Image", extra="predict")
     fonts = import_optional("PIL.ImageFont", extra="predict")
@@ -404,7 +423,7 @@ def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
 
 
 def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tuple[int, int]:
-    """Rows and columns of the image of some maps."""
+    """Rows and columns of the image to draw for maps."""
     if image is not None:
         return image.shape[:2]
     rows, columns = maps.shape[:2]
@@ -413,7 +432,7 @@ def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tupl
 
 
 def _stretched(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Maps [H, W, M] in [0, 1] to [*shape, M], smooth; cell i covers its share of the image."""
+    """Interpolate maps [H, W, M] in [0, 1] to [*shape, M]; their cells divide the image evenly."""
     cv2 = import_optional("cv2", extra="predict")
     stretched = [
         cv2.resize(
@@ -427,7 +446,7 @@ def _stretched(maps: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _ground(shape: tuple[int, ...], image: np.ndarray | None) -> np.ndarray:
-    """What lies beneath maps: float32 in [0, 1], gray and dimmed, or black without an image."""
+    """Background of maps: float32 in [0, 1], the image gray and dimmed, or black without one."""
     if image is None:
         return np.zeros((*shape[:2], 3), np.float32)
     cv2 = import_optional("cv2", extra="predict")

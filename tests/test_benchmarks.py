@@ -4,11 +4,14 @@ import json
 import os
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import contest, depthwise, network, soft_argmax, startup, training
+from benchmarks import contest, depthwise, network, predict, soft_argmax, startup, training
+from jaxpose import export
+from tests.support import small_estimator
 
 
 @pytest.fixture
@@ -129,6 +132,16 @@ def test_network_runs_without_pytorch_and_says_so(run):
     assert contestants == [(row, name) for row in ("forward 1", "step 2") for name in ours]
     assert all(row["share of floor"] > 0 and row["images/s"] > 0 for row in report["rows"])
     assert report["missing"] == ["PyTorch (pip install torch)"]
+
+
+def test_a_program_used_by_hand_predicts_what_the_estimator_does():
+    estimator = small_estimator.estimator()
+    program = jax.jit(export.crop_program(small_estimator.variables(), small_estimator.METADATA))
+    image = predict.draw_image()
+    found = predict.pose_by_program(program, estimator, image, predict.BOXES)
+    expected = estimator.predict(image, predict.BOXES)
+    np.testing.assert_allclose(found[0], expected.keypoints, atol=0.01)  # pixels
+    np.testing.assert_allclose(found[1], expected.confidence, atol=1e-4)
 
 
 @pytest.mark.slow

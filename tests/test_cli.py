@@ -14,7 +14,7 @@ from jaxpose import __version__, cli
 from jaxpose.cli.commands import COMMANDS
 from jaxpose.evaluation.protocols import PROTOCOLS
 
-COMMAND = [sys.executable, "-m", "jaxpose.cli"]
+COMMAND = [sys.executable, "-m", "jaxpose"]
 
 
 def run(*arguments, **options):
@@ -85,7 +85,7 @@ WRONG = {
     "no number": (["demo", "--port", "eighty"], "invalid int value: 'eighty'.*--help"),
     "a missing file": (["score", "lsp-pck", "absent.npz"], "absent.npz"),
     "an unknown protocol": (["score", "pck", "absent.npz"], "'pck'.*lsp-pck"),
-    "an address": (["score", "lsp-pck", "gs://b/x.npz"], "gs://b/x.npz is an address, not a local"),
+    "an address": (["score", "lsp-pck", "gs://b/x.npz"], "gs://b/x.npz is a URL, not a local"),
     "a file for a folder": (["convert", "w.h5", "out.npz"], "out.npz is the name of a file"),
 }
 
@@ -116,7 +116,7 @@ def test_every_path_of_every_command_refuses_an_address(command, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     for arguments in TAKE_PATHS[command]:
         assert cli.main([command, *arguments]) == 1
-        assert f"{ADDRESS} is an address, not a local path" in capsys.readouterr().err
+        assert f"{ADDRESS} is a URL, not a local path" in capsys.readouterr().err
     assert not os.listdir()
 
 
@@ -153,11 +153,11 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
     code = (
         "import sys, time\n"
         "from jaxpose.cli import main\n"
-        "from jaxpose.evaluation import prediction_file\n"
+        "from jaxpose.evaluation import labeled_predictions\n"
         "def wait(path, **options):\n"
         "    print('reading', flush=True)\n"
         "    time.sleep(60)\n"
-        "prediction_file.read_predictions = wait\n"
+        "labeled_predictions.read_predictions = wait\n"
         "sys.exit(main(['score', 'lsp-pck', 'predictions.npz']))\n"
     )
     process = subprocess.Popen(
@@ -172,7 +172,7 @@ def test_ctrl_c_leaves_with_130_and_no_traceback():
     assert (process.returncode, error) == (130, "interrupted\n")
 
 
-# --- scores that others published ------------------------------------------------------------
+# --- metrics that others published ------------------------------------------------------------
 
 
 def expected_and_found(shared, file, protocol):

@@ -32,6 +32,7 @@ from tests.support.browser import open_browser
 
 PAGE = pathlib.Path(server.__file__).parent / "page"
 BOX = [60.0, 40.0, 90.0, 150.0]
+BOX_QUERY = "box=60,40,90,150"
 TOO_LARGE = 50_000_000  # bytes
 METADATA = small_estimator.METADATA._replace(
     calibration=Calibration((0.0,) * len(small_estimator.METADATA.joints), presence=1.0, spread=0.0)
@@ -66,13 +67,13 @@ def photo(tmp_path_factory):
 @contextlib.contextmanager
 def started(checkpoint, **options):
     """The command's process, and the address that it printed."""
-    command = [sys.executable, "-m", "jaxpose.cli", "demo", "--port=0", "--checkpoint", checkpoint]
+    command = [sys.executable, "-m", "jaxpose", "demo", "--port=0", "--checkpoint", checkpoint]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, **options)
     try:
         assert process.stdout.readline() == f"checkpoint: {checkpoint}\n"
         line = process.stdout.readline()
-        says = r"open (http://127\.0\.0\.1:\d+/) \(Ctrl-C ends it\)\n"
+        says = r"open (http://127\.0\.0\.1:\d+/) in a browser; press Ctrl-C to stop\n"
         yield process, re.fullmatch(says, line)[1]
     finally:
         process.kill()
@@ -113,25 +114,55 @@ def said(address, data=None, **headers):
 # The server
 
 
-@pytest.mark.parametrize("box", [None, BOX])
-def test_a_photo_is_answered_as_the_estimator_does(box, address, estimator, photo):
-    query = "" if box is None else "?box=" + ",".join(map(str, box))
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("", {}),
+        ("?max_persons=1", {"max_persons": 1}),
+        (f"?{BOX_QUERY}&box=10,20,100,120", {"boxes": [BOX, [10, 20, 100, 120]]}),
+    ],
+    ids=["found", "one", "boxes"],
+)
+def test_a_photo_is_answered_as_the_estimator_does(query, options, address, estimator, photo):
     status, found = said(f"{address}predict{query}", photo.read_bytes())
-    expected = estimator.predict(photo, box and [box], max_persons=1, min_score=0.0)
+    expected = estimator.predict(photo, **options)
     assert (status, found["size"]) == (200, [180, 240])
-    np.testing.assert_allclose(found["box"], expected.boxes[0], atol=1e-3)
-    points = [[joint["x"], joint["y"]] for joint in found["joints"]]
-    assert np.ptp(points, axis=0).min() > 0.5  # the joints' answers differ
-    np.testing.assert_allclose(points, expected.keypoints[0], atol=1e-3)
-    confidence = [joint["confidence"] for joint in found["joints"]]
-    np.testing.assert_allclose(confidence, expected.confidence[0], atol=1e-5)
-    assert [joint["name"] for joint in found["joints"]][:2] == ["right ankle", "right knee"]
+    persons = found["persons"]
+    assert len(persons) == len(expected.boxes) >= 1
+    np.testing.assert_allclose([p["score"] for p in persons], expected.scores, atol=1e-5)
+    np.testing.assert_allclose([p["box"] for p in persons], expected.boxes, atol=1e-3)
+    points = [[[joint["x"], joint["y"]] for joint in p["joints"]] for p in persons]
+    assert np.ptp(points[0], axis=0).min() > 0.5  # the joints' answers differ
+    np.testing.assert_allclose(points, expected.keypoints, atol=1e-3)
+    confidence = [[joint["confidence"] for joint in p["joints"]] for p in persons]
+    np.testing.assert_allclose(confidence, expected.confidence, atol=1e-5)
+    names = [joint["name"] for joint in persons[0]["joints"]]
+    assert names[:2] == ["right ankle", "right knee"]
     assert [0, 1] in found["limbs"]
 
 
+def test_nobody_may_be_found(photo):
+    unsure = METADATA.calibration._replace(bias=(-9.0,) * len(METADATA.joints))
+    estimator = PoseEstimator(small_estimator.variables(), METADATA._replace(calibration=unsure))
+    assert response.predict_photo(estimator, photo.read_bytes())["persons"] == []
+
+
+def test_the_keypoints_are_those_that_the_command_writes(address, checkpoint, photo, tmp_path):
+    query = f"keypoints?{BOX_QUERY}&min_confidence=0.9&file_name=photo.png"
+    _, found = said(address + query, photo.read_bytes())
+    command = ["predict", str(photo), "--checkpoint", str(checkpoint), "--min-confidence", "0.9"]
+    command += ["--box", ",".join(map(str, BOX)), "-o", str(tmp_path / "photo.json")]
+    assert cli.main(command) == 0
+    expected = json.loads((tmp_path / "photo.json").read_text())
+    expected["images"][0]["file_name"] = "photo.png"  # the command writes the path it was given
+    assert found == expected
+    assert "at least 0.9" in found["info"]["visibility"] and len(found["annotations"]) == 1
+
+
 def test_the_maps_are_images(address, photo):
-    _, found = said(f"{address}predict", photo.read_bytes())
-    for url in (found["part_maps"], *(joint["map"] for joint in found["joints"])):
+    _, found = said(f"{address}predict?{BOX_QUERY}", photo.read_bytes())
+    (person,) = found["persons"]
+    for url in (person["part_maps"], *(joint["map"] for joint in person["joints"])):
         kind, _, data = url.partition(",")
         assert kind == "data:image/webp;base64"
         with urllib.request.urlopen(url) as file:
@@ -190,6 +221,8 @@ WRONG = {
     "three numbers": ("?box=1,2,3", None, "give one x, y, width, height"),
     "a box outside": ("?box=900,900,10,10", None, "lies outside of the image"),
     "a box without area": ("?box=1,1,0,10", None, "has no area"),
+    "no person at most": ("?max_persons=0", None, "max_persons is 0; it must be 1 or more"),
+    "a word as a number": ("?max_persons=all", None, "max_persons 'all' is not a number"),
     "a box that is not finite": ("?box=1,1,inf,nan", None, "has no area"),
 }
 
@@ -266,8 +299,9 @@ def test_a_missing_library_is_named(library, estimator, monkeypatch):
 
 def test_the_page_names_no_other_place():
     """What it needs comes from its own server; the browser's policy says the same."""
-    for file in PAGE.iterdir():
-        addresses = set(re.findall(r"(?:https?:)?//[\w.]+[\w/.]*", file.read_text()))
+    for file in PAGE.glob("*.[!j]*"):
+        text = re.sub(r'<a href="[^"]*"', "", file.read_text())  # a link is followed by a person
+        addresses = set(re.findall(r"(?:https?:)?//[\w.]+[\w/.]*", text))
         assert addresses <= {"http://www.w3.org/2000/svg"}, file.name
 
 
@@ -295,7 +329,7 @@ def value(browser, name):
 
 
 # Positions of the drawn joints, in pixels of the photo.
-DOTS = """[...document.querySelectorAll('#dots circle')].map(
+DOTS = """[...document.querySelectorAll('#poses circle')].map(
     c => [c.cx.baseVal.value, c.cy.baseVal.value])"""
 
 
@@ -304,8 +338,8 @@ def test_a_photo_gets_its_skeleton(shown, photo, estimator, tmp_path):
     assert value(shown, "threshold") == 100 * MIN_CONFIDENCE
     text = shown.run("return document.getElementById('threshold_text').textContent")
     assert text == f"{100 * MIN_CONFIDENCE:g} %"
-    expected = estimator.predict(photo, max_persons=1, min_score=0.0)
-    drawn = expected.keypoints[0][expected.confidence[0] >= MIN_CONFIDENCE]
+    expected = estimator.predict(photo)
+    drawn = expected.keypoints[expected.confidence >= MIN_CONFIDENCE]
     assert len(drawn) > 8
     np.testing.assert_allclose(shown.run(f"return {DOTS}"), drawn, atol=0.01)
     # The photo is shown upright, and the drawing lies on it.
@@ -337,12 +371,79 @@ def test_the_box_follows_mouse_keys_and_numbers(shown):
     moved(lambda: shown.type("#box_width", "\ue009a\ue00077\n"), "box_width", change)
 
 
+def texts(browser, selector):
+    return browser.run(
+        f"return [...document.querySelectorAll('{selector}')].map(e => e.textContent)"
+    )
+
+
+def test_several_persons_have_colors_numbers_and_scores(shown, photo, estimator):
+    expected = estimator.predict(photo)
+    labels = [f"{n} · {100 * score:.0f} %" for n, score in enumerate(expected.scores, 1)]
+    assert len(labels) >= 2
+    assert texts(shown, "#persons button") == texts(shown, "#labels text") == labels
+    colors = shown.run("""return [...document.querySelectorAll('.pose')].map(
+        pose => [...pose.querySelectorAll('.limb')].map(l => l.getAttribute('stroke')))""")
+    assert all(len(set(of_person)) <= 1 for of_person in colors)
+    used = [of_person[0] for of_person in colors if of_person]
+    assert len(set(used)) == len(used)
+    for n in (2, 1):
+        shown.click(f"#persons button:nth-child({n})")
+        assert value(shown, "box_x") == pytest.approx(expected.boxes[n - 1][0], abs=0.51)
+        pressed = "#persons [aria-pressed=true]"
+        assert texts(shown, pressed) == [labels[n - 1]]
+
+
+def test_persons_are_added_and_removed_and_limited(shown):
+    count = len(texts(shown, "#persons button"))
+    shown.click("#add")
+    shown.wait(f"document.querySelectorAll('#labels text').length == {count + 1}")
+    shown.wait(f"document.querySelectorAll('#labels text')[{count}].textContent.includes('%')")
+    assert texts(shown, "#persons [aria-pressed=true]") == texts(shown, "#persons button")[-1:]
+    shown.click("#remove")
+    assert len(texts(shown, "#persons button")) == count
+    shown.type("#max_persons", "\ue009a\ue0001\n")
+    shown.wait("document.querySelectorAll('#persons button').length == 1")
+    shown.click("#remove")
+    assert texts(shown, ".pose") == [] and not shown.run(
+        "return document.getElementById('chosen').checkVisibility()"
+    )
+    shown.type("#max_persons", "\ue009a\ue00010\n")
+    shown.wait(f"document.querySelectorAll('#persons button').length == {count}")
+
+
+def test_image_and_json_are_saved_as_they_are_shown(shown, photo, estimator, tmp_path):
+    shown.protocol("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    shown.run("""const slider = document.getElementById('threshold');
+        slider.value = 55; slider.dispatchEvent(new Event('input'))""")
+    shown.click("#save_image")
+    shown.click("#save_json")
+    files = [tmp_path / "photo_pose.jpg", tmp_path / "photo_keypoints.json"]
+    end = time.monotonic() + 60
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < end, sorted(tmp_path.iterdir())
+        time.sleep(0.05)
+    image = np.asarray(Image.open(files[0]).convert("RGB"), float)
+    plain = estimator.predict(photo, [BOX]).image
+    assert image.shape == plain.shape
+    changed = np.abs(image - plain).max(axis=-1) > 60
+    assert 0.01 < changed.mean() < 0.6
+    expected = response.keypoints_file(
+        estimator, photo.read_bytes(), min_confidence=0.55, file_name="photo.png"
+    )
+    found, expected = json.loads(files[1].read_text()), json.loads(expected)
+    assert found["images"] == expected["images"] and found["info"] == expected["info"]
+    assert len(found["annotations"]) == len(expected["annotations"])
+    for ours, theirs in zip(found["annotations"], expected["annotations"], strict=True):
+        np.testing.assert_allclose(ours["keypoints"], theirs["keypoints"], atol=0.01)
+
+
 def test_a_map_is_laid_over_the_photo(shown):
     shown.click("#joints button:nth-child(4)")
     script = "const m = document.getElementById('map');"
     script += "return [m.getAttribute('visibility'), m.getAttribute('href').slice(0, 15)]"
     assert shown.run(script) == ["visible", "data:image/webp"]
-    assert shown.run("return document.querySelectorAll('[aria-pressed=true]').length") == 1
+    assert shown.run("return document.querySelectorAll('#joints [aria-pressed=true]').length") == 1
     shown.click("#joints button:nth-child(4)")
     assert shown.run(script)[0] == "hidden"
 
@@ -367,6 +468,17 @@ def test_every_control_has_a_name_and_is_reached_by_keys(shown):
     """)
     assert len(names) >= 25 and all(names)
     assert shown.run("return document.querySelectorAll('[tabindex=\"-1\"]').length") == 0
+
+
+def test_the_sample_photo_is_shown_with_its_credit(browser, address):
+    browser.open(address)
+    browser.wait("document.getElementById('about').textContent")
+    browser.click("#sample")
+    browser.wait("document.getElementById('status').textContent.includes(' s')")
+    assert browser.run("return document.getElementById('image').naturalWidth") == 560
+    assert browser.run("return document.getElementById('credit').checkVisibility()")
+    assert (PAGE / "sample.jpg").stat().st_size < 60_000
+    assert browser.complaints() == []
 
 
 def test_a_file_that_is_no_photo_gets_a_message_on_the_page(browser, tmp_path):

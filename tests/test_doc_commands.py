@@ -1,7 +1,8 @@
 """The documented commands run as printed, in a fresh clone and with an empty home folder.
 
-These are the shell blocks of README.md and docs/*.md, the training commands in README's tables, and
-the Python blocks that need a photo, which tests/test_docs.py leaves out.
+These are the shell blocks of README.md and docs/*.md, the training commands in the tables of
+README.md and docs/reproduce.md, and the Python blocks that need a photo, which tests/test_docs.py
+leaves out.
 
 What stands for something of the reader's own (PATH), and what would take hours, is replaced by the
 table REPLACED; the rest of a command runs as it is printed. EXCLUDED names what does not run.
@@ -91,7 +92,7 @@ CLONED = (
 SCRIPTS = {
     "python": f'exec {sys.executable} "$@"',
     "pip": f'exec {sys.executable} -m pip "$@"',
-    "jaxpose": f'exec {sys.executable} -m jaxpose.cli "$@"',
+    "jaxpose": f'exec {sys.executable} -m jaxpose "$@"',
 }
 
 
@@ -102,7 +103,7 @@ def commands(page: pathlib.Path) -> list[str]:
         if block.language in ("sh", "bash", "shell", "console"):
             lines = re.sub(r"\\\n\s*", "", block.text).splitlines()
             found += [line for line in lines if line.strip() and not line.startswith("#")]
-    if page.name == "README.md":
+    if page.name in ("README.md", "reproduce.md"):
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
         found += re.findall(r"`(python launch\.py [^`]+)`", text)
     return found
@@ -177,7 +178,9 @@ class Clone(NamedTuple):
                     start = time.monotonic()
                     printed = self.run(command)
                     print(f"{time.monotonic() - start:4.0f} s: {command}")
-                    assert not bare.startswith("curl") or '"joints":[{"name"' in printed, printed
+                    if bare.startswith("curl"):
+                        answers = '"joints":[{"name"', '"annotations":'
+                        assert any(answer in printed for answer in answers), printed
             for number, snippet in enumerate(SNIPPETS[name]):
                 (self.folder / f"snippet{number}.py").write_text(snippet)
                 self.run(f"python snippet{number}.py")

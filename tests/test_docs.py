@@ -259,4 +259,4 @@ def test_the_worked_example_trains(five_joints_folder, tmp_path):
     config.eval.batch_size = 4
     result = loop.train(config, tmp_path)
     assert (result.step, result.num_steps) == (2, 2)
-    assert 0 <= result.score <= 100
+    assert 0 <= result.metric <= 100

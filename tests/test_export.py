@@ -106,13 +106,15 @@ def test_the_program_answers_as_the_estimator(program, estimator, crops):
         np.testing.assert_allclose(ours, theirs[:1], atol=1e-5)
 
 
-def test_the_program_carries_the_calibration(crops):
+@pytest.mark.parametrize("grid", ["half_pixel", "align_corners", "paper"])
+@pytest.mark.parametrize("portable", [False, True])
+def test_the_program_carries_the_calibration(portable, grid, crops):
     calibration = Calibration((0.5,) * 16, presence=0.3, spread=-1.5)
     variables = initial_variables(PoseNet(**NETWORK), 0)
     variables["params"]["block1_b"]["heatmaps"] *= 1000.0
-    plain = METADATA._replace(trained_joints=MPII.joints)
+    plain = METADATA._replace(trained_joints=MPII.joints, network={**NETWORK, "grid": grid})
     metadata = plain._replace(calibration=calibration)
-    found = jax.jit(export.crop_program(variables, metadata))(crops)
+    found = jax.jit(export.crop_program(variables, metadata, portable=portable))(crops)
     assert_close(found, PoseEstimator(variables, metadata).predict_crops(crops), atol=1e-4)
     presence = jax.jit(export.crop_program(variables, plain))(crops)[1]
     assert np.abs(found[1] - presence).max() > 0.1

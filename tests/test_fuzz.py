@@ -23,7 +23,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.cli.launch_flags import parse
 from jaxpose.data.images import decode
-from jaxpose.evaluation import prediction_file, protocols
+from jaxpose.evaluation import labeled_predictions, metrics, protocols
 from jaxpose.predict import as_image
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import check_boxes
@@ -275,8 +275,8 @@ def test_damaged_predictions(tmp_path):
     np.savez_compressed(path, **arrays)
 
     def score():
-        found = prediction_file.read_predictions(path, default_joints=protocol.joints)
-        protocols.result(protocol, protocols.score(protocol, found))
+        found = labeled_predictions.read_predictions(path, default_joints=protocol.joints)
+        metrics.result(protocol, metrics.count(protocol, found))
 
     for data in cases("predictions", [stored, path.read_bytes()], 700):
         path.write_bytes(data)

@@ -231,7 +231,7 @@ def test_without_extent_the_rule_falls_back_to_scale(labeled):
 
 def test_a_rule_without_anything_to_read_is_an_error():
     example = {"center": [np.nan, 0], "scale": 0.0}
-    with pytest.raises(JaxposeError, match="neither"):
+    with pytest.raises(JaxposeError, match="cannot compute a crop: an example has no usable"):
         example_crop(example, MPII_RULE)
     with pytest.raises(JaxposeError, match="'middle' is unknown"):
         example_crop(example, CropRule("middle"))

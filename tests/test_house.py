@@ -46,7 +46,7 @@ def modules() -> dict[str, list[pathlib.Path]]:
     for path in sorted((ROOT / "jaxpose").rglob("*.py")):
         room = path.relative_to(ROOT / "jaxpose").parts[0].removesuffix(".py")
         found.setdefault(room, []).append(path)
-    del found["__init__"]
+    del found["__init__"], found["__main__"]
     return found
 
 

@@ -12,7 +12,7 @@ import launch
 from jaxpose.checkpoints import store
 from jaxpose.network import initial_variables, make_net
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state
+from jaxpose.training.step import create_train_state
 from jaxpose.training.workdir import prepare_workdir
 from tests.support import small_estimator, tiny_run
 
@@ -51,7 +51,7 @@ def test_help_names_the_flags(capsys):
             "no field 'optimizer.learning_rte'; did you mean optimizer.learning_rate?",
         ),
         ({"batch_size": "many"}, "--config.batch_size=many"),
-        ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices"),
+        ({"batch_size": 6}, "batch_size 6 is not divisible by the number of devices (4); use 8"),
         ({"image_size": 40}, "image_size 40 is not divisible by 32"),
         (
             {"data": "(('lsp/person_centric', 1.0),)"},
@@ -131,7 +131,7 @@ def test_a_config_file_that_does_not_compile_shows_the_line(capsys, tmp_path):
 def test_a_config_file_without_get_config_is_a_line(capsys, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "config_config", raising=False)  # loaded into it again
     status, _, said = launch_file(tmp_path, capsys, "")
-    assert status == 2 and said.startswith("error: the file of --config has no function get_config")
+    assert status == 2 and said.startswith("error: the --config file does not define get_config()")
 
 
 def test_stdout_escapes_names_that_its_encoding_lacks(tmp_path):
@@ -164,7 +164,11 @@ def held(tmp_path, people, **fields):
 def test_a_workdir_of_another_config(capsys, tmp_path, people):
     with held(tmp_path, people, batch_size=16) as folder:
         (folder / "checkpoints" / "latest" / "6").mkdir(parents=True)
-    fails(capsys, tiny_run.command(tmp_path, people), "batch_size is 16 there and 8 here")
+    fails(
+        capsys,
+        tiny_run.command(tmp_path, people),
+        "batch_size is 16 in the workdir but 8 in this command",
+    )
 
 
 def test_a_start_that_failed_does_not_refuse_the_corrected_command(capsys, tmp_path, people):
@@ -176,7 +180,7 @@ def test_a_start_that_failed_does_not_refuse_the_corrected_command(capsys, tmp_p
 
 def test_two_launches_on_one_workdir(capsys, tmp_path, people):
     with held(tmp_path, people):
-        fails(capsys, tiny_run.command(tmp_path, people), f"(process {os.getpid()}) works in")
+        fails(capsys, tiny_run.command(tmp_path, people), f"(process {os.getpid()}) is using")
 
 
 def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
@@ -230,7 +234,7 @@ def test_a_start_tells_its_phases_in_order_until_the_first_step(tmp_path, people
     phases = ["loading JAX", "opening the data sets", "initializing the network"]
     phases += ["reading the first batch", "compiling the training step"]
     lines = [line for line in said.splitlines() if " s so far" not in line]
-    assert lines.pop(3).startswith("score: PCK@0.2 (lsp-pck) of synthetic_people/tiny:validation")
+    assert lines.pop(3).startswith("metric: PCK@0.2 (lsp-pck) of synthetic_people/tiny:validation")
     assert lines[:5] == phases and lines[5].startswith("step 2/6: loss")
 
 

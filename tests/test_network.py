@@ -362,7 +362,9 @@ def test_sharded_images_keep_their_shards(axis_type, portable):
     expected = jax.jit(net.apply)(variables, images)
     found = jax.jit(net.apply)(everywhere, sharded)
     of_batch = NamedSharding(mesh, PartitionSpec(None, "a"))
-    assert found.keypoints.sharding.is_equivalent_to(of_batch, 4)
+    if axis_type == AxisType.Auto or jax.__version_info__ >= (0, 10, 1):
+        # Before, a custom_vmap function under vmap gives up the shards of an explicit axis.
+        assert found.keypoints.sharding.is_equivalent_to(of_batch, 4)
     np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-5)
     np.testing.assert_allclose(
         found.presence_logits, expected.presence_logits, rtol=1e-4, atol=1e-5

@@ -25,7 +25,7 @@ def test_a_tilde_without_such_a_user_is_a_name():
 @pytest.mark.parametrize("scheme", ["gs", "s3", "S3", "hdfs", "https", "file", "abfs+ssl"])
 def test_an_address_is_refused_in_one_line(scheme):
     with pytest.raises(
-        JaxposeError, match=f"^--workdir {scheme}://b/x is an address".replace("+", r"\+")
+        JaxposeError, match=f"^--workdir {scheme}://b/x is a URL".replace("+", r"\+")
     ) as error:
         local_path(f"{scheme}://b/x", "--workdir")
     assert "\n" not in str(error.value)
@@ -35,7 +35,7 @@ def test_where_files_may_lie_in_a_bucket_one_kind_of_address_passes():
     assert stored_path("gs://b/x", "--workdir") == "gs://b/x"
     assert stored_path("runs/demo") == "runs/demo"
     for scheme in ("s3", "GS", "hdfs", "https"):
-        with pytest.raises(JaxposeError, match=f"^--workdir {scheme}://b/x is an address") as error:
+        with pytest.raises(JaxposeError, match=f"^--workdir {scheme}://b/x is a URL") as error:
             stored_path(f"{scheme}://b/x", "--workdir")
         assert "\n" not in str(error.value)
 

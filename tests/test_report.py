@@ -17,18 +17,28 @@ from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import any_joints, oks, protocols
+from jaxpose.evaluation import any_joints, metrics, oks, protocols
 from jaxpose.evaluation.baselines import constant_poses
+from jaxpose.evaluation.evaluate import evaluate_checkpoint
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import PARTS_ALONE
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.scoring import evaluate_checkpoint
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables
-from jaxpose.report import Panel, PanelImage, Section, page, report_run, write_report
+from jaxpose.report import (
+    Panel,
+    PanelImage,
+    Section,
+    overlay,
+    page,
+    persons,
+    report_run,
+    write_report,
+)
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.skeleton import LSP
 from jaxpose.training.config import data_rows
+from tests.support.browser import open_browser
 from tests.support.drawn_people import IMAGE, JOINTS, NETWORK, split_of
 
 ROW = "people:test (whole image)"
@@ -42,7 +52,7 @@ def scored(seed):
     guess = truth + rng.normal(0, 12, truth.shape)
     predictions = LabeledPredictions(guess, truth, labeled, LSP.joints, LSP.joints)
     return {
-        name: protocols.result(protocol, protocols.score(protocol, predictions))
+        name: metrics.result(protocol, metrics.count(protocol, predictions))
         for name, protocol in protocols.PROTOCOLS.items()
         if name != "mpii-pckh"
     }
@@ -55,8 +65,13 @@ HISTORY = [
     {"kind": "train", "step": 50 * (i + 1), "loss": loss, "learning_rate": 1e-3 * 0.5**i}
     for i, loss in enumerate(LOSSES)
 ] + [
-    {"kind": "validation", "step": step, "score": score, "rows": {"a": {"lsp-pck": {"total": 1.0}}}}
-    for step, score in ((100, 20.0), (200, 35.5))
+    {
+        "kind": "validation",
+        "step": step,
+        "metric": metric,
+        "rows": {"a": {"lsp-pck": {"total": 1.0}}},
+    }
+    for step, metric in ((100, 20.0), (200, 35.5))
 ]
 
 
@@ -112,7 +127,7 @@ def tables(root, kind):
 def test_nothing_is_fetched(root):
     for element in root.iter():
         for name in ("src", "href", "srcset", "data", "action"):
-            assert element.get(name, "data:").startswith("data:"), element.attrib
+            assert element.get(name, "data:").startswith(("data:", "#")), element.attrib
     assert not any(element.tag in ("script", "link", "iframe") for element in root.iter())
     styles = [element.text for element in root.iter("style")]
     styles += [element.get("style", "") for element in root.iter()]
@@ -121,8 +136,11 @@ def test_nothing_is_fetched(root):
 
 def test_it_is_said_what_images_tables_and_drawings_show(root):
     assert root.get("lang") == "en"
-    assert all(image.get("alt") for image in root.iter("img"))
-    assert all(drawing.get("aria-label") for drawing in root.iter("svg"))
+    drawings = list(root.iter("svg"))
+    assert all(drawing.get("aria-label") and drawing.get("role") == "img" for drawing in drawings)
+    assert {drawing.get("aria-label") for drawing in drawings} >= {
+        f"the truth of {i}" for i in range(3)
+    }
     for table in root.iter("table"):
         assert words(table.find("caption"))
         heads = table.findall("thead//th")
@@ -152,7 +170,8 @@ def test_whatever_a_text_holds_is_shown_not_run(tmp_path):
     )
     root = ElementTree.fromstring(path.read_text().removeprefix("<!DOCTYPE html>"))
     assert not list(root.iter("script"))
-    assert next(root.iter("h1")).text == wicked and next(root.iter("img")).get("alt") == wicked
+    assert next(root.iter("h1")).text == wicked
+    assert next(root.iter("svg")).get("aria-label") == wicked
 
 
 # Numbers
@@ -195,7 +214,7 @@ def own(seed):
         box=np.tile([0.0, 0.0, 60.0, 80.0], (9, 1)),
     )  # fmt: skip
     protocol = any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"])
-    pck = protocols.evaluate(protocol, predictions)
+    pck = metrics.evaluate(protocol, predictions)
     columns = {key: 10.0 for key, *_ in oks.COLUMNS}
     ap = pck._replace(protocol=oks.OKS_AP, total=12.5, columns=columns, parts={}, errors=None)
     return {"pck": pck, "oks-ap": ap}
@@ -216,7 +235,7 @@ def test_own_joints_have_their_unit_their_names_and_their_mean_error(tmp_path):
 
 def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
     history = [
-        {"kind": "validation", "step": step, "score": -100 * loss, "loss": loss, "rows": {"a": {}}}
+        {"kind": "validation", "step": step, "metric": -100 * loss, "loss": loss, "rows": {"a": {}}}
         | {"steered_by": "loss"}
         for step, loss in ((10, 0.5), (20, 0.25))
     ]
@@ -228,7 +247,7 @@ def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
 
 
 def test_the_headline_has_the_totals(root):
-    items = [words(item) for item in root.find(".//ul[@class='scores']")]
+    items = [words(item) for item in root.find(".//ul[@class='results']")]
     for item, protocol in zip(items, ROWS[ROW], strict=True):
         assert f"{ROWS[ROW][protocol].total:.2f}" in item
         assert f"mean pose alone {MEAN[ROW][protocol].total:.2f}" in item
@@ -237,7 +256,7 @@ def test_the_headline_has_the_totals(root):
 def test_a_page_without_a_mean_pose_history_or_images_is_whole(tmp_path):
     text = write(tmp_path, beside=None, history=[], images=[], notes=[]).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
-    assert [words(heading) for heading in root.iter("h2")] == [f"Scores on {ROW}"]
+    assert [words(heading) for heading in root.iter("h2")] == [f"Results on {ROW}"]
     assert "mean pose" not in text
 
 
@@ -309,14 +328,50 @@ def test_odd_values_have_a_drawing(values):
 
 
 def test_images_are_inlined_in_order(root):
-    images = list(root.iter("img"))
-    assert [image.get("alt") for image in images] == [f"the truth of {i}" for i in range(3)]
-    for i, image in enumerate(images):
-        kind, data = image.get("src").split(",")
+    drawings = [drawing for drawing in root.iter("svg") if drawing.find(".//image") is not None]
+    assert [drawing.get("aria-label") for drawing in drawings] == [
+        f"the truth of {i}" for i in range(3)
+    ]
+    for i, drawing in enumerate(drawings):
+        kind, data = drawing.find(".//image").get("href").split(",")
         assert kind == "data:image/webp;base64"
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), float)
         assert shown.shape == (64, 64, 3)
         assert np.corrcoef(shown.ravel(), noise_image(i).ravel())[0, 1] > 0.5
+
+
+def test_each_panel_opens_enlarged_with_the_same_images(root):
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(set(ids)) == len(ids)
+    for figure in root.iterfind(".//figure[@class='card panel']"):
+        button, enlarged = figure.find("button"), figure.find("div[@popover]")
+        assert button.get("popovertarget") == enlarged.get("id")
+        assert words(figure.find("figcaption")) in button.get("aria-label")
+        close = enlarged.find(".//button")
+        assert close.get("popovertarget") == enlarged.get("id")
+        assert close.get("popovertargetaction") == "hide"
+        shown = [group.get("id") for group in figure.findall("div/span/svg/g")]
+        again = [use.get("href") for use in enlarged.iter("use")]
+        assert again == [f"#{name}" for name in shown] and shown
+
+
+def test_a_photo_that_is_shown_twice_is_stored_once(tmp_path):
+    photo = noise_image(0)
+    twice = [PanelImage(photo, "a", "a", '<path d="M0 0L1 1"/>'), PanelImage(photo, "b", "b")]
+    text = write(tmp_path, images=[Section("Persons", "", [Panel("one", twice)])]).read_text()
+    assert text.count("data:image/webp") == 1 and text.count('<path d="M0 0L1 1"/>') == 1
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    first, second = root.findall(".//figure[@class='card panel']/div/span/svg/g")
+    assert second.find("use").get("href") == f"#{first.find('image').get('id')}"
+
+
+def test_images_come_first_then_curves_tables_and_maps(tmp_path):
+    maps = [Section("Maps", "", [Panel("one", [PanelImage(noise_image(9), "map", "a map")])])]
+    text = write(tmp_path, maps=maps).read_text()
+    root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
+    assert [words(heading) for heading in root.iter("h2")] == [
+        "Persons", "Training", f"Results on {ROW}", "Maps", "How it was made",
+    ]  # fmt: skip
 
 
 def test_many_images_are_pressed_until_they_fit(tmp_path, monkeypatch):
@@ -335,6 +390,92 @@ def test_a_page_is_replaced_in_one_move(tmp_path):
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(JaxposeError, match="report.html cannot be written"):
         write(tmp_path / "absent")
+
+
+# Persons
+
+
+def test_a_circle_is_drawn_around_the_truth_and_tells_right_from_wrong():
+    truth = np.array([[10.0, 10.0], [50.0, 50.0], [np.nan, np.nan]])
+    guess = np.array([[13.0, 14.0], [53.0, 54.1], [1.0, 1.0]])  # 5 and 5.08 away
+    drawing = ElementTree.fromstring(f"<g>{overlay.errors(guess, truth, radius=5.0)}</g>")
+    circles = {c.get("class"): c for c in drawing.iter("circle") if c.get("class") != "true"}
+    assert set(circles) == {"error right", "error wrong"}
+    for kind, (x, y) in (("error right", (10, 10)), ("error wrong", (50, 50))):
+        assert [float(circles[kind].get(key)) for key in ("cx", "cy", "r")] == [x, y, 5.0]
+    lines = [path.get("d") for path in drawing.iter("path") if path.get("class") == "error wrong"]
+    assert lines == ["M53.0 54.1L50.0 50.0"]
+
+
+def test_a_limb_is_drawn_between_two_joints_that_are_drawn():
+    drawing = overlay.skeleton(
+        np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]),
+        joints=("left_hip", "left_knee", "left_ankle"),
+        limbs=(("left_hip", "left_knee"), ("left_knee", "left_ankle")),
+        drawn=np.array([True, True, False]),
+    )
+    root = ElementTree.fromstring(f"<g>{drawing}</g>")
+    assert [p.get("d") for p in root.iter("path") if p.get("class") == "limb"] == [
+        "M1.0 2.0L3.0 4.0"
+    ]
+    assert [words(circle) for circle in root.iter("circle")] == ["left hip", "left knee"]
+
+
+def test_persons_are_counted_as_the_protocol_counts_all_of_them():
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(0, 100, (30, 14, 2))
+    labeled = rng.random((30, 14)) < 0.8
+    guess = truth + rng.normal(0, 15, truth.shape)
+    predictions = LabeledPredictions(guess, truth, labeled, LSP.joints, LSP.joints)
+    for name in ("lsp-pck", "lsp-pcp"):
+        protocol = protocols.PROTOCOLS[name]
+        found = persons.correctness(predictions, protocol)
+        parts = protocols.evaluate(protocol, predictions).parts.values()
+        assert found.right.sum() == sum(part.correct for part in parts)
+        assert found.counted.sum() == sum(part.counted for part in parts)
+    i = int(np.flatnonzero(labeled.any(axis=1))[0])
+    distances = np.hypot(*(guess - truth)[i, labeled[i]].T)
+    extent = np.ptp(truth[i, labeled[i]], axis=0).max()
+    assert found.error[i] == pytest.approx(distances.mean() / extent)
+
+
+def test_the_worst_the_median_and_the_best_are_chosen():
+    right = np.array([5, 1, 9, 3, 7, 0, 8, 2, 6, 4, 0])
+    counted = np.where(right == 6, 0, 10)  # person 8 is not scored
+    error = np.array([0.0] * 10 + [0.5])  # worse than person 5, of as many right joints
+    found = persons.Correctness(right, counted, error)
+    readable = np.delete(np.arange(11), 2)  # the best one's image does not decode
+    assert persons.choose_persons(found, readable) == {
+        "Worst predictions": [10, 5, 1],
+        "Median predictions": [7, 3, 9],
+        "Best predictions": [6, 4, 0],
+    }
+    nothing = found._replace(counted=np.zeros(11, int))
+    assert persons.choose_persons(nothing, readable[:2]) == {"Predictions": [0, 1]}
+    assert persons.choose_persons(nothing, readable[:0]) == {"Predictions": []}
+
+
+# In a browser
+
+
+def test_it_fits_a_phone_and_opens_images_from_the_keyboard(tmp_path):
+    blocks = {name: ROWS[ROW]["lsp-pck"] for name in ("block 1", "maximum of the part maps")}
+    file = write(tmp_path, rows={ROW: {**ROWS[ROW], **own(0)}}, blocks={ROW: blocks})
+    with open_browser(tmp_path / "profile") as browser:
+        for dark in (False, True):
+            browser.shape(360, 800, dark=dark)
+            browser.open(file.as_uri())
+            assert browser.run("return document.documentElement.scrollWidth") == 360
+            assert browser.run(
+                "return [...document.querySelectorAll('.wide')].every("
+                "e => e.scrollWidth <= e.clientWidth)"
+            )
+        is_open = "return document.getElementById('large0').matches(':popover-open')"
+        browser.type(".enlarge", "\ue007")  # Enter
+        assert browser.run(is_open)
+        browser.press("\ue00c")  # Escape
+        assert not browser.run(is_open)
+        assert browser.complaints() == []
 
 
 # A run
@@ -385,7 +526,7 @@ def leeds(name, part, data_dir):
 
 
 @pytest.mark.slow
-def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monkeypatch):
+def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxpose.data.prepared.open_split", leeds)
     config = common.get_config()
     config.data = (("leeds", 1.0),)
@@ -412,16 +553,28 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     record |= {"images_per_second": 40.0, "data_wait": 0.125}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
     evaluation = evaluate_checkpoint(config, tmp_path)
-    page = report_run(tmp_path, evaluation, data_rows(config), data_dir="", seed=config.seed)
+    page = report_run(tmp_path, evaluation, data_rows(config), data_dir="")
     text = page.read_text(encoding="utf-8")
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
 
-    alts = [image.get("alt") for image in root.iter("img")]
+    panels = root.findall(".//figure[@class='card panel']")
+    drawings = [drawing for panel in panels for drawing in panel.findall("div/span/svg")]
+    alts = [drawing.get("aria-label") for drawing in drawings]
     for kind in ("true skeleton", "predicted skeleton", "part maps of all joints"):
-        assert len({alt.split()[0] for alt in alts if kind in alt}) == 12
+        assert len({alt.split()[0] for alt in alts if kind in alt}) == 9
     assert not any(alt.startswith("im0002.png") for alt in alts)
     assert sum(alt.startswith("softmax of") for alt in alts) == 8
     assert sum("context map 2" in alt for alt in alts) == 3
+    fractions = []
+    for panel in panels[:9]:
+        right, counted = map(int, re.findall(r"(\d+) of (\d+)", words(panel.find("figcaption")))[0])
+        circles = [circle.get("class") for circle in panel.iter("circle")]
+        assert circles.count("error right") == right
+        assert circles.count("error right") + circles.count("error wrong") == counted
+        fractions.append(right / counted)
+    worst, median, best = fractions[:3], fractions[3:6], fractions[6:]
+    assert worst == sorted(worst) and best == sorted(best, reverse=True)
+    assert max(worst) <= min(median) and max(median) <= min(best)
     (row,) = evaluation.rows.values()
     _, ours, mean, median = tables(root, "columns")["PCK@0.2"]
     assert ours[-1] == f"{row.results['lsp-pck'].total:.2f}"
@@ -434,5 +587,5 @@ def test_a_run_has_twelve_persons_with_truth_prediction_and_maps(tmp_path, monke
     assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
     assert "whole image, no ground truth used" in notes
 
-    alone = report_run(tmp_path, evaluation, [], data_dir="", seed=0).read_text(encoding="utf-8")
-    assert "not scored: config.data is empty" in alone and "mean pose alone" not in alone
+    alone = report_run(tmp_path, evaluation, [], data_dir="").read_text(encoding="utf-8")
+    assert "not evaluated: config.data is empty" in alone and "mean pose alone" not in alone

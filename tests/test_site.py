@@ -37,6 +37,8 @@ def test_the_site_builds_without_a_warning_and_shows_docstrings(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").glob("*.html"):
+        assert "{.source}" not in page.read_text(), f"{page}: a link that was not taken out"
     page = (tmp_path / "site" / "api" / "heatmaps.html").read_text()
     for name in ("soft_argmax", "aggregate_context", "find_peaks"):
         assert re.search(rf'id="jaxpose\.\w+\.{name}"', page), name

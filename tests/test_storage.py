@@ -19,14 +19,16 @@ def test_a_local_path_needs_no_library(monkeypatch, tmp_path):
 
 
 def test_an_address_without_its_library_names_the_extra(monkeypatch):
-    storage._use_gcsfs.cache_clear()
+    storage.use_gcsfs.cache_clear()
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(JaxposeError, match=r"gcsfs is not installed; it comes with .*\[cloud\]"):
+    with pytest.raises(
+        JaxposeError, match=r"gcsfs is not installed; install the extra jaxpose\[cloud\]"
+    ):
         open_path("gs://bucket/x", "workdir")
 
 
 def test_other_addresses_are_refused_with_the_reason():
-    with pytest.raises(JaxposeError, match="^workdir s3://b/x is an address, .* Orbax and array_r"):
+    with pytest.raises(JaxposeError, match="^workdir s3://b/x is a URL, .* Orbax and array_r"):
         open_path("s3://b/x", "workdir")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxpose.checkpoints import store
-from jaxpose.evaluation import prediction_file
+from jaxpose.evaluation import labeled_predictions
 from tests.support import tiny_run
 from tests.support.damage import REFUSED, attempt
 from tfds_builders import sources
@@ -27,8 +27,8 @@ class Payload:
         return os.mkdir, (self.folder,)
 
 
-def score(path):
-    return attempt(prediction_file.read_predictions, path, default_joints=("left_wrist",))
+def read(path):
+    return attempt(labeled_predictions.read_predictions, path, default_joints=("left_wrist",))
 
 
 @pytest.mark.parametrize("name", ["metadata", "params/stem", "prediction", "joint_names"])
@@ -38,7 +38,7 @@ def test_an_array_of_objects_is_not_loaded(tmp_path, name):
     np.savez(tmp_path / "x.npz", **{**arrays, name: objects}, allow_pickle=True)
     assert attempt(store.load, tmp_path / "x.npz") is REFUSED
     if name in ("prediction", "joint_names"):
-        assert score(tmp_path / "x.npz") is REFUSED
+        assert read(tmp_path / "x.npz") is REFUSED
     assert not (tmp_path / "made").exists()
 
 
@@ -73,7 +73,7 @@ def test_a_file_that_unpacks_to_much_is_refused_before_it_does(tmp_path):
                 for _ in range(SIZE // 2**24):
                     member.write(bytes(2**24))
         assert attempt(store.load, tmp_path / "bomb.npz") is REFUSED
-        assert score(tmp_path / "bomb.npz") is REFUSED
+        assert read(tmp_path / "bomb.npz") is REFUSED
 
 
 def test_no_source_unpickles_or_evaluates():

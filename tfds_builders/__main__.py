@@ -1,7 +1,7 @@
-"""`python -m tfds_builders NAME[/CONFIG] --source PATH`: prepares one data set.
+"""``python -m tfds_builders NAME[/CONFIG] --source PATH``: prepare one data set.
 
-No TensorFlow, no network: it reads what lies on the disk, as the releases' archives or extracted,
-checks every image, writes TFDS's files (array_record) and says what it found.
+Needs neither TensorFlow nor network access: it reads local files, archives or extracted, checks
+every image, writes TFDS's files (array_record) and prints a report.
 """
 
 import argparse
@@ -36,10 +36,10 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status; wrong arguments exit with status 2."""
-    for stream in (sys.stdout, sys.stderr):  # file names that the terminal's encoding lacks
+    for stream in (sys.stdout, sys.stderr):  # escape characters that the encoding lacks
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report has its reason
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report contains its reason
     try:
         build(_parser().parse_args(arguments))
     except BuildError as error:
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         if not _is_full_disk(error):
             raise
-        print("error: the disk is full; free some space and run it again", file=sys.stderr)
+        print("error: the disk is full; free disk space and re-run the command", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; nothing was prepared", file=sys.stderr)
@@ -60,11 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _is_full_disk(error: RuntimeError) -> bool:
-    """Whether array_record could not write for lack of space.
+    """Whether array_record could not write because the disk is full.
 
     array_record 0.8 raises a plain RuntimeError with the system's message. Remove when it raises
-    OSError with an ``errno``. (jaxpose/_compat.py holds such matches of jaxpose, which the builders
-    do not import.)
+    OSError with an ``errno``. (The corresponding checks of jaxpose are in jaxpose/_compat.py, which
+    the builders do not import.)
     """
     return "No space left" in str(error) or "quota exceeded" in str(error)
 
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         type=path_option("--source"),
         default=[],
         metavar="PATH",
-        help="the release's zip or tar, the extracted folder, or a folder that holds either; "
+        help="the release's zip or tar, the extracted folder, or a folder that contains either; "
         "several may be given",
     )
     for module in _option_modules():
@@ -99,21 +99,23 @@ def _parser() -> argparse.ArgumentParser:
         "--data-dir",
         type=path_option("--data_dir"),
         metavar="DIR",
-        help="where prepared data sets lie (default: TFDS's, ~/tensorflow_datasets)",
+        help="folder of prepared data sets (default: TFDS's, ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--strict",
         action="store_true",
-        help="end at the first file or person that cannot be used, instead of leaving it out",
+        help="stop at the first unusable file or person instead of skipping it",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="build again what is already prepared"
+        "--overwrite",
+        action="store_true",
+        help="rebuild the data set if it is already prepared",
     )
     return parser
 
 
 def _option_modules() -> list[types.ModuleType]:
-    """The `options.py` of those data sets that have options of their own."""
+    """Import the ``options.py`` of each data set that has its own options."""
     modules = (f"tfds_builders.{name}.options" for name in NAMES)
     return [
         importlib.import_module(module) for module in modules if importlib.util.find_spec(module)
@@ -124,40 +126,40 @@ def build(options: argparse.Namespace) -> None:
     """Prepare the data set and print what it found.
 
     Raises:
-      BuildError: no such data set, wrong sources, files that cannot be read.
+      BuildError: the data set does not exist, the sources are wrong or cannot be read.
     """
     name, _, config = options.name.partition("/")
     if name not in NAMES:
         raise BuildError(f"no data set is called {name!r}; choose one of {', '.join(NAMES)}")
-    import tensorflow_datasets as tfds  # after the arguments: it takes a second
+    import tensorflow_datasets as tfds  # after parsing the arguments: it takes a second
 
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     config, more = module.Builder.configure(config, options)
 
-    tfds.disable_progress_bar()  # ours knows the number of persons
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns of every configuration of ours
+    tfds.disable_progress_bar()  # our progress bar knows the number of persons
+    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about each of our configurations
     place = {"config": config, "data_dir": options.data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)
     if path.exists() and not options.overwrite:
         print(f"{options.name} is already prepared in {path}")
-        print("add --overwrite to build it again")
+        print("add --overwrite to rebuild it")
         return
     with _set_aside(path), tempfile.TemporaryDirectory() as downloads:
         builder = module.Builder(
             **place, **more, sources=options.source, strict=options.strict, progress=True
         )
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS's talk of a download
+        with contextlib.redirect_stdout(io.StringIO()):  # hide TFDS's messages about downloads
             builder.download_and_prepare(file_format="array_record", download_dir=downloads)
     report = "\n".join(builder.report.lines(names_shown=None)) + "\n"
     (path / REPORT).write_text(report, "utf-8", errors="backslashreplace")
     print(f"{builder.info.full_name} is prepared in {path}")
     for line in builder.report.lines():
         print(f"  {line}")
-    print(f"  (all of it, with every name: {path / REPORT})")
+    print(f"  (full report, including all names: {path / REPORT})")
 
 
 class _set_aside:
-    """Moves a prepared data set away while another is built, back if that fails."""
+    """Move a prepared data set away during a rebuild; move it back if the rebuild fails."""
 
     def __init__(self, path: pathlib.Path):
         self.path = path

@@ -1,4 +1,4 @@
-"""Draws the dummy data of lsp, lspet, mpii and coco: the releases' layouts with our own images.
+"""Draw the dummy data of lsp, lspet, mpii and coco: the releases' layouts with our own images.
 
     python -m tfds_builders.draw_dummy_data
 
@@ -50,7 +50,7 @@ COCO_JOINTS = (
 
 
 def figure(joint_set: JointSet, left: int, top: int, height: int) -> np.ndarray:
-    """Pixel indices from 0 of a standing person's joints, int [J, 2], (x, y); it faces us."""
+    """Return 0-based pixel indices of a standing, frontal person's joints, int [J, 2], (x, y)."""
     points = []
     for name in joint_set.joints:
         side, _, part = name.partition("_")
@@ -60,12 +60,12 @@ def figure(joint_set: JointSet, left: int, top: int, height: int) -> np.ndarray:
 
 
 def color(joint: int, count: int) -> np.ndarray:
-    """RGB of a joint's dot, uint8 [3]."""
+    """Return the RGB color of a joint's dot, uint8 [3]."""
     return np.rint(255 * np.array(colorsys.hsv_to_rgb(joint / count, 1, 1))).astype(np.uint8)
 
 
 def draw_image(width: int, height: int, people: Sequence[np.ndarray]) -> np.ndarray:
-    """A gray slope with a dot for every joint of the people, uint8 [H, W, 3], RGB."""
+    """Draw a gray gradient with a dot for every joint of the people, uint8 [H, W, 3], RGB."""
     slope = np.linspace(60, 120, width)[None, :, None] + np.linspace(0, 40, height)[:, None, None]
     image = np.repeat(slope, 3, axis=2).astype(np.uint8)
     for points in people:
@@ -83,25 +83,25 @@ def shows(image: np.ndarray, joint: int, count: int, position: np.ndarray) -> bo
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """JPEG of an RGB image, with colors at full resolution so that dots keep theirs."""
+    """Encode an RGB image as JPEG, without chroma subsampling so that dots keep their colors."""
     options = [cv2.IMWRITE_JPEG_QUALITY, 90]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
 
 
 def mat(variables: Mapping[str, Any], *, compressed: bool = True) -> bytes:
-    """A .mat file of version 5."""
+    """Write a .mat file of version 5."""
     file = io.BytesIO()
     scipy.io.savemat(file, dict(variables), do_compression=compressed, oned_as="row")
     return file.getvalue()
 
 
 def structs(elements: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -> np.ndarray:
-    """A 1 x n struct array of MATLAB; a field that an element lacks is empty in it.
+    """Make a 1 x n struct array of MATLAB; missing fields of an element are empty.
 
     Args:
-      elements: the values by field.
-      fields: their order; by default that of their first appearance.
+      elements: values by field, for each element.
+      fields: order of the fields; by default the order of first appearance.
     """
     fields = list(fields) or list(dict.fromkeys(name for element in elements for name in element))
     array = np.empty((1, len(elements)), [(name, object) for name in fields])
@@ -112,7 +112,7 @@ def structs(elements: Sequence[Mapping[str, Any]], fields: Sequence[str] = ()) -
 
 
 def cells(values: Sequence[Any]) -> np.ndarray:
-    """An n x 1 cell array of MATLAB."""
+    """Make an n x 1 cell array of MATLAB."""
     array = np.empty((len(values), 1), object)
     for index, value in enumerate(values):
         array[index, 0] = value
@@ -120,7 +120,7 @@ def cells(values: Sequence[Any]) -> np.ndarray:
 
 
 def small(number: float) -> np.ndarray | float:
-    """A number as the release stores it: whole ones in the smallest type."""
+    """Convert a number to the type in the release: the smallest one for integers."""
     for dtype in (np.uint8, np.uint16):
         if 0 <= number <= np.iinfo(dtype).max and number == int(number):
             return dtype(number)
@@ -131,10 +131,10 @@ def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joint
     """Write images and joints.mat.
 
     Args:
-      folder: of the release.
-      digits: of the numbers in file names.
-      numbers: of the images, from 1.
-      joints: what joints.mat holds, x and y from 0, in either axis order.
+      folder: folder of the release.
+      digits: number of digits in file names.
+      numbers: numbers of the images, from 1.
+      joints: content of joints.mat, x and y from 0, in either axis order.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     by_image = joints if joints.shape[0] == 3 else joints.transpose(1, 0, 2)
@@ -146,7 +146,7 @@ def write_leeds(folder: pathlib.Path, digits: int, numbers: Sequence[int], joint
 
 
 def draw_lsp(folder: pathlib.Path) -> None:
-    """Four images: two of train, one of validation, one of test; and both files of joints."""
+    """Draw four images: two of train, one of validation, one of test; write both joint files."""
     numbers = (1, 2, 20, 1001)
     joints = np.zeros((3, 14, max(numbers)))
     for number in numbers:
@@ -159,7 +159,7 @@ def draw_lsp(folder: pathlib.Path) -> None:
 
 
 def draw_lspet(folder: pathlib.Path) -> None:
-    """Three images: two of train, one of validation; a joint of the second is not labeled."""
+    """Draw three images: two of train, one of validation; a joint of the second is not labeled."""
     numbers = (1, 2, 20)
     joints = np.zeros((14, 3, max(numbers)))
     for number in numbers:
@@ -170,7 +170,7 @@ def draw_lspet(folder: pathlib.Path) -> None:
 
 
 def mpii_person(points: np.ndarray, **others: Any) -> dict[str, Any]:
-    """A complete element of annorect.
+    """Make a complete element of annorect.
 
     Args:
       points: pixel indices from 0 of the 16 joints, (x, y).
@@ -197,7 +197,7 @@ def mpii_person(points: np.ndarray, **others: Any) -> dict[str, Any]:
 
 
 def mpii_release(images: Sequence[tuple[str, bool, Sequence[Mapping], Sequence[int]]]) -> dict:
-    """The variable of MPII's annotation file.
+    """Make the variable of MPII's annotation file.
 
     Args:
       images: name, whether in training, elements of annorect, numbers from 1 of the sufficiently
@@ -230,7 +230,7 @@ def mpii_release(images: Sequence[tuple[str, bool, Sequence[Mapping], Sequence[i
 
 
 def draw_mpii(folder: pathlib.Path) -> None:
-    """Three images: two persons of train, one of validation and one of neither, two of test."""
+    """Draw three images: two persons of train, one of validation, one of neither, two of test."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     one, other = figure(MPII, 4, 8, 80), figure(MPII, 84, 6, 76)
     people = [mpii_person(one), mpii_person(other)]
@@ -246,7 +246,7 @@ def draw_mpii(folder: pathlib.Path) -> None:
 
 
 def coco_person(number: int, image_id: int, points: np.ndarray, **others: Any) -> dict[str, Any]:
-    """An annotation of a person.
+    """Make an annotation of a person.
 
     Args:
       number: id of the annotation.
@@ -271,7 +271,7 @@ def coco_person(number: int, image_id: int, points: np.ndarray, **others: Any) -
 
 
 def draw_coco(folder: pathlib.Path) -> None:
-    """Two images of train2017 with three persons and a crowd, one image of val2017."""
+    """Draw two images of train2017 with three persons and a crowd, one image of val2017."""
     joint_set = JointSet(tuple(COCO_JOINTS), (), ())
     one, other = figure(joint_set, 2, 8, 200), figure(joint_set, 152, 6, 196)
     hidden = coco_person(4, 72, other)

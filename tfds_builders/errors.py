@@ -1,5 +1,5 @@
-"""The error for what a user who prepares a data set can fix."""
+"""The error for problems that a user who prepares a data set can fix."""
 
 
 class BuildError(Exception):
-    """One line: what is wrong (with the bad value), then what to do."""
+    """An error whose message is one line with the cause (and bad value) and the remedy."""

@@ -1,4 +1,4 @@
-"""Images of a prepared data set: intact, RGB, upright, in the source's bytes if possible."""
+"""Check and encode the images of a data set: intact, RGB, upright, original bytes if possible."""
 
 import collections
 import contextlib
@@ -18,14 +18,14 @@ from PIL import Image, UnidentifiedImageError
 from tfds_builders.sources import Files, ReadError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
-KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG with further images behind it
-HEIC_BRANDS = frozenset(  # of HEIC files, in their first box
+KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG followed by further images
+HEIC_BRANDS = frozenset(  # in the first box of HEIC files
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 )
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
 UNKNOWN = None  # the orientation of an EXIF block that cannot be read
-TRANSPOSE = {
+TRANSPOSE = {  # turns an image of each orientation upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -33,10 +33,10 @@ TRANSPOSE = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # that turns an image of each orientation upright
-DEPTHS = (8, 10, 12, 14, 16)  # bits of a gray level
+}
+DEPTHS = (8, 10, 12, 14, 16)  # bits per gray level
 MAX_PIXELS = 100_000_000
-QUALITY = 95  # of what has to be encoded again
+QUALITY = 95  # JPEG quality of re-encoded images
 
 Tag = TypeVar("Tag")
 Result = TypeVar("Result")
@@ -47,9 +47,9 @@ class EncodedImage(NamedTuple):
 
     Attributes:
       data: JPEG or PNG, three channels of 8 bits, no orientation to apply.
-      width: pixels.
-      height: pixels.
-      encoded_again: whether `data` differ from the source's bytes.
+      width: width in pixels.
+      height: height in pixels.
+      encoded_again: whether ``data`` differs from the source's bytes.
     """
 
     data: bytes
@@ -59,38 +59,38 @@ class EncodedImage(NamedTuple):
 
 
 def size(data: bytes) -> tuple[int, int]:
-    """Width and height in pixels, upright, from the header alone. Raises ReadError."""
+    """Read width and height in pixels, upright, from the header only. Raises ReadError."""
     try:
         with _opened(data) as image:
             width, height = image.size
             return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
-    except Exception as error:  # Pillow raises whatever its formats' readers stumble over
+    except Exception as error:  # Pillow's decoders raise various exceptions
         raise ReadError(_reason(error)) from error
 
 
 def prepare(data: bytes) -> EncodedImage:
-    """Check that an image decodes to its end, and encode it again only where it has to.
+    """Check that an image decodes completely, and re-encode it only if necessary.
 
     Raises:
-      ReadError: the image is truncated or no image; the message says why.
+      ReadError: the data is truncated or not an image; the message gives the reason.
     """
     try:
         with _opened(data) as image:
             return _prepare(data, image)
     except ReadError:
         raise
-    except Exception as error:  # Pillow raises whatever its formats' readers stumble over
+    except Exception as error:  # Pillow's decoders raise various exceptions
         brands = {data[place : place + 4] for place in range(8, 40, 4)}
         if data[4:8] == b"ftyp" and brands & HEIC_BRANDS and b"avif" not in brands:
-            raise ReadError("a HEIC image; turn it into JPEG or PNG first") from error
+            raise ReadError("a HEIC image; convert it to JPEG or PNG first") from error
         raise ReadError(_reason(error)) from error
 
 
 class _Ignored:
-    """A context that ignores what Pillow warns of in files that it reads all the same.
+    """A context manager that ignores Pillow's warnings about files that it can read.
 
-    Threads may be in it together: Python's filters of warnings belong to the whole process, so the
-    first one sets them and the last one restores them.
+    Several threads may use it at once: Python's warning filters are global to the process, so the
+    first thread sets them and the last one restores them.
     """
 
     def __init__(self):
@@ -124,7 +124,7 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
 def _orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(ORIENTATION, UPRIGHT)
-    except Exception:  # Pillow raises whatever a corrupt block makes it stumble over
+    except Exception:  # Pillow raises various exceptions for a corrupt block
         return UNKNOWN
 
 
@@ -133,8 +133,8 @@ def _prepare(data: bytes, image: Image.Image) -> EncodedImage:
     if width * height > MAX_PIXELS:
         raise ReadError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
     if _kept(data, image):
-        # An eighth of the size takes a fifth of the time and still reads the data to their end.
-        # (Of fewer than eight rows or columns nothing would be left.)
+        # Decoding at an eighth of the size takes a fifth of the time and still reads all the data.
+        # (An image with fewer than eight rows or columns would vanish.)
         small = min(width, height) < 8
         if not small:
             image.draft("RGB", (width // 8, height // 8))
@@ -146,12 +146,13 @@ def _prepare(data: bytes, image: Image.Image) -> EncodedImage:
         return EncodedImage(data, width, height, encoded_again=False)
     deep_colors = image.format == "PNG" and data[24] == 16 and not image.mode.startswith("I")
     upright = Image.fromarray(_to_8_bits(image)) if image.mode.startswith("I") else image
-    # Not ImageOps.exif_transpose, which writes EXIF again and fails where it cannot encode a value.
+    # Not ImageOps.exif_transpose, which rewrites the EXIF block and fails for values that it cannot
+    # encode.
     if (method := TRANSPOSE.get(_orientation(image))) is not None:
         upright = upright.transpose(method)
     upright = upright.convert("RGB")
     if deep_colors and np.asarray(upright).max() < 2**6:  # Pillow keeps the upper 8 of 16 bits
-        raise ReadError("its colors have 16 bits and use the lower ones alone")
+        raise ReadError("its colors have 16 bits but use only the lower ones")
     encoded = io.BytesIO()
     if image.format in ("JPEG", "MPO"):
         upright.save(encoded, "JPEG", quality=QUALITY, subsampling=0)
@@ -167,20 +168,22 @@ def _kept(data: bytes, image: Image.Image) -> bool:
     if image.format == "PNG" and (data[24] != 8 or "transparency" in image.info):
         return False  # byte 24: bits per channel
     if image.format == "PNG" and not _chunks_end_within(data):
-        return False  # OpenCV would allocate what they say, up to 4 GB
+        return False  # OpenCV would allocate the declared length, up to 4 GB
     return _orientation(image) == UPRIGHT
 
 
 def _to_8_bits(image: Image.Image) -> np.ndarray:
-    """Gray levels of more than 8 bits [H, W] as uint8.
+    """Reduce gray levels of more than 8 bits [H, W] to uint8.
 
-    They are shifted from the lowest of `DEPTHS` that holds the highest level: cameras save 12 bits
-    in 16. Pillow would clip.
+    They are shifted from the smallest of ``DEPTHS`` that holds the highest level: cameras store 12
+    bits in 16. Pillow would clip.
     """
     levels = np.asarray(image)
     low, high = levels.min(), levels.max()
     if not 0 <= low <= high < 2 ** DEPTHS[-1]:
-        raise ReadError(f"its gray levels go from {low} to {high}, and 16 bits hold 0 to 65535")
+        raise ReadError(
+            f"its gray levels range from {low} to {high}, outside the 16-bit range 0 to 65535"
+        )
     depth = next(depth for depth in DEPTHS if high < 2**depth)
     return (levels.astype(np.uint16) >> (depth - 8)).astype(np.uint8)
 
@@ -200,18 +203,18 @@ def _chunks_end_within(data: bytes) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "no image"
+        return "not an image"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def read_all(
     requests: Iterable[tuple[Tag, Files, str]], process: Callable[[bytes, Tag], Result]
 ) -> Iterator[tuple[Tag, str, Result | ReadError]]:
-    """Read files one after the other and process them in threads, a few ahead.
+    """Read files one after the other and process them in threads, with prefetching.
 
     Args:
-      requests: (tag, files, name); sorted here into the order in which reading is fastest.
-      process: takes a file's bytes and its tag, in a thread; may raise ReadError.
+      requests: (tag, files, name) triples; sorted into the order in which reading is fastest.
+      process: function of a file's bytes and its tag, called in a thread; may raise ReadError.
 
     Yields:
       (tag, name, result or the ReadError), in the order of reading.

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class JointSet(NamedTuple):
-    """What a data set annotates.
+    """The joints that a data set annotates.
 
     Attributes:
       joints: names in the release's order.
-      flip_pairs: pairs of names that exchange places in a mirrored image.
-      limbs: pairs of names that a drawing joins by a line.
+      flip_pairs: pairs of names that a horizontal flip exchanges.
+      limbs: pairs of names that a drawing connects.
     """
 
     joints: tuple[str, ...]
@@ -20,10 +20,10 @@ class JointSet(NamedTuple):
 
 
 def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """(right, left) pairs of names that differ in the side alone.
+    """Return the (right, left) pairs of names that differ only in the side.
 
-    A side is a word `right` or `left`, or a letter `r` or `l` that stands alone: `left_ear`,
-    `ear-left`, `LeftEar`, `l_ear`.
+    A side is the word ``right`` or ``left``, or the separate letter ``r`` or ``l``: ``left_ear``,
+    ``ear-left``, ``LeftEar``, ``l_ear``.
     """
     by_words = {_words(name): name for name in names}
     pairs = []
@@ -35,7 +35,7 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """The words of a name, in lower case: split at capitals and at everything but letters."""
+    """Split a name at capitals and non-letters into its words, in lower case."""
     return tuple(word.lower() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+", name))
 
 

@@ -1,4 +1,4 @@
-"""What LSP and LSPET share: the layout of their releases, and the form of an example."""
+"""Common code of LSP and LSPET: the layout of their releases and the form of an example."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,12 +14,12 @@ NUM_JOINTS = 14
 
 
 class Release(NamedTuple):
-    """Where a release lies.
+    """Location of a release.
 
     Attributes:
-      files: the folder or archive that holds it.
-      joints: the name of its joints.mat in there.
-      images: the names of its images, by the image's number from 1.
+      files: the folder or archive that contains it.
+      joints: name of its joints.mat in that folder or archive.
+      images: names of its images, by the image's number from 1.
     """
 
     files: Files
@@ -28,15 +28,15 @@ class Release(NamedTuple):
 
 
 def find_release(found: list[Files], digits: int, release: str) -> Release:
-    """The folder or archive with joints.mat and, beside it, images/imN.jpg.
+    """Find the folder or archive with joints.mat and, next to it, images/imN.jpg.
 
     Args:
-      found: where to look, in this order.
-      digits: of the number N in the images' names: 4 in LSP, 5 in LSPET.
-      release: its name, for the message.
+      found: folders and archives to search, in this order.
+      digits: number of digits of N in the images' names: 4 in LSP, 5 in LSPET.
+      release: name of the release, for messages.
 
     Raises:
-      BuildError: there is none, or there are several.
+      BuildError: there is no release, or more than one.
     """
     image = re.compile(rf"^(.*?)images/im(\d{{{digits}}})\.(?:jpg|png)$")
     releases: dict[tuple[str, str], Release] = {}
@@ -52,23 +52,25 @@ def find_release(found: list[Files], digits: int, release: str) -> Release:
     if not releases:
         raise BuildError(
             f"no {release} in {_paths(found)}: joints.mat with images/im{'1'.zfill(digits)}.jpg "
-            "beside it; name the release's zip or its extracted folder as --source"
+            "next to it; give the release's zip or its extracted folder as --source"
         )
     if len(releases) > 1:
         places = ", ".join("/".join(filter(None, where)) for where in releases)
-        raise BuildError(f"{release} lies there more than once ({places}); name one as --source")
+        raise BuildError(
+            f"{release} was found more than once ({places}); give one of them as --source"
+        )
     return next(iter(releases.values()))
 
 
 def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The joints of a joints.mat of either axis order.
+    """Read the joints of a joints.mat of either axis order.
 
     Returns:
-      xy [N, 14, 2] float64, as the file has them, and the third entry as bool [N, 14], whose
-      meaning is the data set's own: occluded in LSP, labeled in LSPET.
+      xy [N, 14, 2] float64, as in the file, and the third entry as bool [N, 14], whose meaning
+      depends on the data set: occluded in LSP, labeled in LSPET.
 
     Raises:
-      BuildError: the file is damaged or of another form.
+      BuildError: the file is corrupt or has an unexpected form.
     """
     where = f"{files.path}/{name}"
     try:
@@ -97,38 +99,38 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sample_sizes(release: Release) -> dict[int, tuple[int, int]]:
-    """Width and height in pixels of about a hundred images, by number, evenly spread."""
+    """Return the (width, height) in pixels of about a hundred evenly spread images, by number."""
     sizes = {}
     for number in sorted(release.images)[:: max(1, len(release.images) // 100)]:
         try:
             sizes[number] = image_files.size(release.files.read(release.images[number]))
         except ReadError:
-            continue  # named when its turn comes
+            continue  # reported when it is read
     return sizes
 
 
 def check_joints_fit(
     release: Release, sizes: dict[int, tuple[int, int]], xy: np.ndarray, labeled: np.ndarray
 ) -> None:
-    """Raise BuildError where the joints cannot be these images' own.
+    """Raise a BuildError if the joints cannot belong to these images.
 
-    Single joints of the releases lie far outside their image; one image in twenty does not.
+    A few joints of the releases lie far outside their image, but in fewer than one image in twenty.
     """
-    strangers = 0
+    outside = 0
     for number, size in sizes.items():
         if number <= len(xy):
             given = xy[number - 1][labeled[number - 1]]
             beyond = np.maximum(-given, given - size).max(initial=0)
-            strangers += beyond > 0.25 * max(size)
-    if strangers > len(sizes) / 20:
+            outside += beyond > 0.25 * max(size)
+    if outside > len(sizes) / 20:
         raise BuildError(
             f"{release.files.path}: the joints in {release.joints} lie outside the images; "
-            "take both from the same release"
+            "use images and joints of the same release"
         )
 
 
 class Annotations(NamedTuple):
-    """The joints of a release, by the schema's convention.
+    """The joints of a release, in the schema's convention.
 
     Attributes:
       keypoints: [N, 14, 2] float64, pixels.
@@ -143,16 +145,16 @@ class Annotations(NamedTuple):
 def numbers_by_split(
     builder: pose_builder.PoseBuilder, release: Release, count: int, split_of: Callable[[int], str]
 ) -> dict[str, list[int]]:
-    """The numbers of the images that have a file, by split; the others are reported by name.
+    """Return the numbers of the images that have a file, by split; report the others by name.
 
     Args:
-      builder: whose report it is.
-      release: where the images lie.
-      count: of the annotated images.
-      split_of: the split of an image's number.
+      builder: the builder, for its report.
+      release: the release.
+      count: number of annotated images.
+      split_of: function from an image's number to its split.
 
     Raises:
-      BuildError: with `strict`, the first file that is missing.
+      BuildError: a file is missing and ``strict`` is set.
     """
     splits: dict[str, list[int]] = {}
     digits = len(re.search(r"(\d+)\.\w+$", next(iter(release.images.values())))[1])
@@ -174,7 +176,7 @@ def examples(
     numbers: list[int],
     annotations: Annotations,
 ) -> Iterator[tuple[int, dict]]:
-    """The (key, example) pairs of those images that can be read; the key is the number."""
+    """Yield the (key, example) pairs of the readable images; the key is the image's number."""
     requests = [(number, release.files, release.images[number]) for number in numbers]
     for number, image in builder.read_images(requests, lambda data, _: image_files.prepare(data)):
         person = Annotations(*(values[number - 1] for values in annotations))

@@ -1,10 +1,10 @@
-"""MATLAB's .mat files of version 5 to 7, read within bounds.
+"""A bounds-checked reader of MATLAB's .mat files of version 5 to 7.
 
-SciPy's reader ends the process by a segmentation fault on some damaged files (found by changing
-bytes), so this one walks the format itself ("MAT-File Format", The MathWorks, Level 5). A file
-is a header of 128 bytes and a list of elements, each a type, a length and that many bytes; an
-array is an element that holds others: its class, its shape, its name, its content. Structs and
-cells are opened when somebody looks into them, and no element reaches beyond the one around it.
+SciPy's reader crashes with a segmentation fault on some corrupt files (found by changing bytes),
+so this module parses the format itself ("MAT-File Format", The MathWorks, Level 5). A file is a
+header of 128 bytes and a list of elements, each a type, a length and that many bytes; an array is
+an element that contains others: its class, its shape, its name, its content. Structs and cells are
+read on demand, and no element extends beyond its container.
 """
 
 import math
@@ -16,7 +16,7 @@ import numpy as np
 
 from tfds_builders.errors import BuildError
 
-MAX_BYTES = 2**30  # uncompressed; MPII's annotations have about 0.2 GB
+MAX_BYTES = 2**30  # maximum uncompressed size; MPII's annotations have about 0.2 GB
 HEADER = 128
 
 # Types of elements.
@@ -28,11 +28,11 @@ TEXTS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18:
 # Classes of arrays.
 CELL, STRUCT, CHAR = 1, 2, 4
 NUMERIC = range(6, 16)
-COMPLEX = 0x0800  # a flag beside the class
+COMPLEX = 0x0800  # a flag next to the class
 
 
 class Malformed(Exception):
-    """The file holds something else than the format or the reader's caller expects there."""
+    """The file does not match the format or the caller's expectations."""
 
 
 class Array(NamedTuple):
@@ -41,10 +41,10 @@ class Array(NamedTuple):
     Attributes:
       kind: "number", "text", "struct", "cell" or "other".
       shape: at least two lengths.
-      values: numbers as a flat array in MATLAB's order (columns first), texts as `str`.
+      values: numbers as a flat array in MATLAB's order (columns first), texts as ``str``.
       fields: names of a struct's fields.
-      children: where the elements of a cell lie, or each field of each element of a struct.
-      reader: the file.
+      children: byte ranges of the elements of a cell, or of each field of each element of a struct.
+      reader: reader of the file.
     """
 
     kind: str
@@ -60,23 +60,23 @@ class Array(NamedTuple):
         return math.prod(self.shape)
 
     def numbers(self) -> np.ndarray:
-        """Numbers in their shape. Raises Malformed if these are no numbers."""
+        """Return the numbers in their shape. Raises Malformed if the array is not numeric."""
         if self.kind != "number":
-            raise Malformed(f"{self.kind} in place of numbers")
+            raise Malformed(f"{self.kind} instead of numbers")
         return self.values.reshape(self.shape, order="F")
 
     def cell(self, index: int) -> "Array":
-        """An element of a cell array, counted columns first. Raises Malformed."""
+        """Return an element of a cell array, in column-major order. Raises Malformed."""
         if self.kind != "cell" or not 0 <= index < len(self.children):
             raise Malformed(f"no cell number {index + 1} in a {self.kind}")
         return self.reader.array(*self.children[index])[1]
 
     def field(self, index: int, name: str) -> "Array | None":
-        """A field of an element of a struct array, None if no element has it. Raises Malformed."""
+        """Return a field of a struct's element, None if it has no such field. Raises Malformed."""
         if self.kind != "struct" or not 0 <= index < self.size:
             raise Malformed(f"no struct number {index + 1} in a {self.kind}")
         if self.fields.count(name) > 1:
-            raise Malformed(f"the field {name} twice")
+            raise Malformed(f"duplicate field {name}")
         if name not in self.fields:
             return None
         place = index * len(self.fields) + self.fields.index(name)
@@ -87,20 +87,18 @@ EMPTY = Array("number", (0, 0), np.zeros(0))
 
 
 def read(data: bytes, variable: str, where: str) -> Array:
-    """One variable of a .mat file.
+    """Read one variable of a .mat file.
 
     Args:
-      data: the file.
-      variable: its name.
-      where: the file's name, for messages.
+      data: content of the file.
+      variable: name of the variable.
+      where: name of the file, for messages.
 
     Raises:
-      BuildError: not such a file, damaged, or without the variable.
+      BuildError: the file is not a .mat file, is corrupt, or lacks the variable.
     """
     if data[:8] == b"\x89HDF\r\n\x1a\n" or data[:11] == b"MATLAB 7.3 ":
-        raise BuildError(
-            f"{where} is MATLAB's version 7.3; load it there and save it again with '-v7'"
-        )
+        raise BuildError(f"{where} is a MATLAB 7.3 file; load it in MATLAB and save it with '-v7'")
     try:
         found = [array for name, array in _variables(data) if name == variable]
     except Malformed as error:
@@ -127,7 +125,7 @@ def _variables(data: bytes):
         else:
             inner = file
         if kind != MATRIX:
-            raise Malformed(f"an element of type {kind} in place of an array")
+            raise Malformed(f"an element of type {kind} instead of an array")
         yield inner.array(first, end)
 
 
@@ -139,7 +137,7 @@ def _inflate(data: bytes) -> bytes:
         raise Malformed(str(error)) from error
     if not stream.eof:
         raise Malformed(
-            f"more than {MAX_BYTES:,} bytes" if stream.unconsumed_tail else "it ends too early"
+            f"more than {MAX_BYTES:,} bytes" if stream.unconsumed_tail else "unexpected end of file"
         )
     return inflated
 
@@ -154,9 +152,9 @@ class _Reader:
         self._types = {kind: np.dtype(code).newbyteorder(order) for kind, code in NUMBERS.items()}
 
     def element(self, start: int, limit: int) -> tuple[int, int, int, int]:
-        """Type of the element at `start`, start and end of its bytes, start of the next one."""
+        """Return type, start and end of the element at ``start``, and the start of the next one."""
         if start + 8 > limit:
-            raise Malformed("it ends too early")
+            raise Malformed("unexpected end of file")
         kind, length = self._words.unpack_from(self.data, start)
         if kind >> 16:  # type, length and at most four bytes in one
             kind, length, first, after = kind & 0xFFFF, kind >> 16, start + 4, start + 8
@@ -167,11 +165,11 @@ class _Reader:
             padding = 0 if kind == COMPRESSED else -length % 8
             after = first + length + padding
         if first + length > limit:
-            raise Malformed("an element longer than what holds it")
+            raise Malformed("an element that exceeds its container")
         return kind, first, first + length, min(after, limit)
 
     def array(self, start: int, end: int) -> tuple[str, Array]:
-        """Name and content of the array whose elements lie there. Raises Malformed."""
+        """Return name and content of the array in that byte range. Raises Malformed."""
         if start == end:
             return "", EMPTY
         kind, first, last, start = self.element(start, end)
@@ -212,18 +210,18 @@ class _Reader:
         for _ in range(count):
             kind, first, last, start = self.element(start, end)
             if kind != MATRIX:
-                raise Malformed(f"an element of type {kind} in place of an array")
+                raise Malformed(f"an element of type {kind} instead of an array")
             children.append((first, last))
         return tuple(children)
 
     def _struct(self, shape: tuple[int, ...], start: int, end: int) -> Array:
         kind, first, last, start = self.element(start, end)
         if kind != INT32 or last - first != 4:
-            raise Malformed("a struct without a length of its names")
+            raise Malformed("a struct without the length of its field names")
         (length,) = struct.unpack_from(f"{self.order}i", self.data, first)
         kind, first, last, start = self.element(start, end)
         if kind not in (INT8, UINT8) or (last > first and (length < 1 or (last - first) % length)):
-            raise Malformed("a struct without names")
+            raise Malformed("a struct without field names")
         names = (self.data[i : i + length] for i in range(first, last, max(1, length)))
         fields = tuple(name.split(b"\0")[0].decode("latin-1") for name in names)
         if not fields and math.prod(shape) > 1:
@@ -245,7 +243,7 @@ class _Reader:
         try:
             return Array("text", shape, self.data[first:last].decode(encoding))
         except UnicodeDecodeError as error:
-            raise Malformed("a text that is none") from error
+            raise Malformed("invalid text") from error
 
     def _numbers(self, shape: tuple[int, ...], start: int, end: int) -> Array:
         kind, first, last, _ = self.element(start, end)

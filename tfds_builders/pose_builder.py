@@ -1,4 +1,4 @@
-"""The common part of the builders: where they read from, what they count, their progress bar."""
+"""The common part of the builders: sources, report and progress bar."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,19 +13,19 @@ from tfds_builders.sources import Files, ReadError, open_sources
 
 
 class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A TFDS builder that reads the user's own files, counts what it finds and says so.
+    """A TFDS builder that reads the user's own files and reports what it finds.
 
     Args:
-      sources: folders, archives or files to read; by default TFDS's `manual_dir`.
-      strict: end the build at the first file or person that cannot be used.
+      sources: folders, archives or files to read; by default TFDS's ``manual_dir``.
+      strict: stop at the first file or person that cannot be used.
       progress: show a progress bar per split.
-      **kwargs: TFDS's own (`data_dir`, `config`, `version`).
+      **kwargs: TFDS's own arguments (``data_dir``, ``config``, ``version``).
 
     Attributes:
-      NEEDS_SOURCE: whether the command must be given `--source`.
-      NAMED_CONFIGS: configurations that are built if they are named. Unlike those of TFDS's
-        `BUILDER_CONFIGS` none of them is the default.
-      report: what the build has found so far.
+      NEEDS_SOURCE: whether the command must be given ``--source``.
+      NAMED_CONFIGS: configurations that are built only if they are named. Unlike TFDS's
+        ``BUILDER_CONFIGS``, none of them is the default.
+      report: report of the build so far.
     """
 
     NEEDS_SOURCE = True
@@ -49,19 +49,19 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def configure(
         cls, name: str, options: argparse.Namespace
     ) -> tuple[tfds.core.BuilderConfig | None, dict[str, Any]]:
-        """What the command builds. A builder with options of its own overrides this.
+        """Choose what the command builds. A builder with its own options overrides this.
 
-        Its `options.py`, in the builder's folder, has a function ``add_options(parser)``.
+        Its ``options.py``, in the builder's folder, has a function ``add_options(parser)``.
 
         Args:
-          name: of the configuration, "" for the default.
-          options: of the command.
+          name: name of the configuration, "" for the default.
+          options: options of the command.
 
         Returns:
-          The configuration (None: TFDS's default), and further arguments of this builder.
+          The configuration (None for TFDS's default), and further arguments of this builder.
 
         Raises:
-          BuildError: there is no such configuration, or no source.
+          BuildError: the configuration does not exist, or the source is missing.
         """
         configs = {config.name: config for config in (*cls.BUILDER_CONFIGS, *cls.NAMED_CONFIGS)}
         if name and name not in configs:
@@ -74,29 +74,35 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @classmethod
     def missing_source(cls) -> BuildError:
-        """The error for a command without its `--source`."""
+        """Return the error for a command without ``--source``."""
         return BuildError(f"{cls.name} needs its files; add --source PATH (a folder, zip or tar)")
 
     def files(self, dl_manager: tfds.download.DownloadManager, archive_name: str) -> list[Files]:
-        """What the sources hold (`sources.open_sources`), `manual_dir` where none were given.
+        """Open the sources (``sources.open_sources``), or ``manual_dir`` if none were given.
 
         Raises:
-          BuildError: a source does not exist or is a damaged archive.
+          BuildError: a source does not exist or is a corrupt archive.
         """
         return open_sources(self.sources or (str(dl_manager.manual_dir),), archive_name)
 
     def counted(
         self, split: str, examples: Iterable[tuple[int, dict]], total: int
     ) -> Iterator[tuple[int, dict]]:
-        """The (key, example) pairs of a split, counted in the report.
+        """Count the (key, example) pairs of a split in the report.
 
-        Texts are unchanged but for characters that UTF-8 lacks, which are escaped: file names may
-        be bytes in any encoding.
+        In texts, characters that UTF-8 cannot encode are escaped: file names may be bytes in any
+        encoding.
 
         Args:
           split: name of the split.
           examples: pairs of an integer key, which orders the split, and an example.
           total: length of the progress bar.
+
+        Yields:
+          The pairs.
+
+        Raises:
+          BuildError: the split has no readable person.
         """
         bar = tqdm.tqdm(
             total=total, desc=f"{self.name} {split}", unit=" persons", disable=not self.progress
@@ -108,21 +114,27 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 yield key, example
                 bar.update()
         if not self.report.persons[split]:
-            raise BuildError(f"no person of {split} can be read; see that the files are whole")
+            raise BuildError(
+                f"no person of the split {split} can be read; check that the files are intact"
+            )
 
     def read_images(
         self,
         requests: Iterable[tuple[Any, Files, str]],
         process: Callable[[bytes, Any], Any],
     ) -> Iterator[tuple[Any, Any]]:
-        """(tag, result) of every image that can be read; the others are counted by name.
+        """Read images; those that cannot be read are reported by name.
 
         Args:
-          requests: (tag, files, name).
-          process: takes an image's bytes and its tag, in a thread; may raise ReadError.
+          requests: (tag, files, name) triples.
+          process: function of an image's bytes and its tag, called in a thread; may raise
+            ReadError.
+
+        Yields:
+          (tag, result) of every image that can be read.
 
         Raises:
-          BuildError: with `strict`, the first image that cannot be read.
+          BuildError: an image cannot be read and ``strict`` is set.
         """
         for tag, name, result in image_files.read_all(requests, process):
             if isinstance(result, ReadError):
@@ -132,13 +144,13 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 yield tag, result
 
     def refuse_if_strict(self, what: str) -> None:
-        """Raise BuildError with `strict`, naming what would be left out."""
+        """With ``strict``, raise a BuildError that names what would be skipped."""
         if self.strict:
             raise BuildError(f"{what}; fix it, or build without --strict")
 
 
 def _encodable(value: Any) -> Any:
-    """A text that UTF-8 can encode; any other value as it is."""
+    """Escape characters of a text that UTF-8 cannot encode; return other values unchanged."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode("utf-8")
     return value

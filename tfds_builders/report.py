@@ -1,4 +1,4 @@
-"""What a build found: persons, labeled joints, and the files and persons that it left out."""
+"""The report of a build: persons, labeled joints, and skipped files and persons."""
 
 import collections
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ class Report:
         self.notes: list[str] = []
 
     def person(self, split: str, example: Mapping[str, Any]) -> None:
-        """Counts an example that goes into the split."""
+        """Count an example that goes into the split."""
         self.persons[split] += 1
         self.labeled[split] += int(np.sum(example["labeled"]))
         self.joints[split] += len(example["labeled"])
         self.images[split].add(example["image_name"])
 
     def leave_out(self, reason: str, who: str) -> None:
-        """Counts a person that goes into no split."""
+        """Count a person that goes into no split."""
         self.left_out[reason].append(who)
 
     def remark(self, text: str, count: int = 1) -> None:
@@ -39,10 +39,10 @@ class Report:
         self.remarks[text] += count
 
     def lines(self, names_shown: int | None = MAX_NAMES_SHOWN) -> list[str]:
-        """The report, a finding a line; files and persons by name.
+        """Return the report, one finding per line, with names of files and persons.
 
         Args:
-          names_shown: of each finding, at most; None for all.
+          names_shown: maximum number of names per finding; None for all.
         """
 
         def some(names):
@@ -51,18 +51,18 @@ class Report:
 
         lines = []
         for split, persons in self.persons.items():
-            share = 100 * self.labeled[split] / max(1, self.joints[split])
+            percentage = 100 * self.labeled[split] / max(1, self.joints[split])
             lines.append(
                 f"{split}: {persons:,} persons in {len(self.images[split]):,} images, "
                 f"{self.labeled[split]:,} of {self.joints[split]:,} joints labeled "
-                f"({share:.1f} %)"
+                f"({percentage:.1f} %)"
             )
         if self.missing:
             lines.append(f"{_count(self.missing, 'file')} missing: {some(self.missing)}")
         if self.unreadable:
             lines.append(f"{_count(self.unreadable, 'file')} unreadable: {some(self.unreadable)}")
         for reason, who in self.left_out.items():
-            lines.append(f"{_count(who, 'person')} left out, {reason}: {some(who)}")
+            lines.append(f"{_count(who, 'person')} skipped ({reason}): {some(who)}")
         lines += [f"{text}: {count:,}" for text, count in self.remarks.items()]
         return lines + self.notes
 

@@ -1,4 +1,4 @@
-"""The one schema of all builders: a person in an image, with joints in pixels.
+"""The common schema of all builders: a person in an image, with joints in pixels.
 
 Coordinates are (x, y), x to the right and y down, continuous: pixel (column c, row r) covers
 [c, c + 1) x [r, r + 1), its center is (c + 0.5, r + 0.5), the image is [0, W] x [0, H].
@@ -14,14 +14,14 @@ from tfds_builders.joints import JointSet
 
 
 def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.features.FeaturesDict:
-    """The features of an example with J joints.
+    """Return the features of an example with J joints.
 
     Args:
       num_joints: J.
       extra: further features of one data set, by name.
 
     Returns:
-      `FeaturesDict`; lengths and positions in pixels of the stored image, (x, y), float32.
+      ``FeaturesDict``; lengths and positions in pixels of the stored image, (x, y), float32.
     """
     return tfds.features.FeaturesDict(
         {
@@ -59,17 +59,18 @@ def metadata(
     sigmas: Sequence[float] = (),
     category: tuple[int | str, str] | None = None,
 ) -> tfds.core.MetadataDict:
-    """What a prepared data set says of itself, in its own files.
+    """Make the metadata stored with a prepared data set.
 
     Args:
       joint_set: joint names in the order of the features, flip pairs and limbs.
-      release: which data these are, in words.
+      release: description of the release.
       annotated: per joint, whether the data set labels it at all; by default all are.
-      sigmas: of OKS, one a joint; left out of the metadata where they are not known.
-      category: id and name of what an example is in COCO's files; left out for persons.
+      sigmas: OKS sigmas, one per joint; omitted from the metadata if unknown.
+      category: id and name of the COCO category of the examples; omitted for persons.
 
     Returns:
-      `MetadataDict` with joint_names, flip_pairs, limbs, release, annotated, oks_sigmas, category.
+      ``MetadataDict`` with joint_names, flip_pairs, limbs, release, annotated, oks_sigmas,
+      category.
     """
     known: dict[str, Any] = {"oks_sigmas": list(sigmas)} if sigmas else {}
     if category is not None:

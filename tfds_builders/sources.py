@@ -1,4 +1,4 @@
-"""Where a release lies: a folder, a zip, a tar. Only read, member by member, never extracted."""
+"""Sources of a release: a folder, zip or tar, read member by member without extraction."""
 
 import os
 import pathlib
@@ -12,12 +12,12 @@ from typing import Protocol
 
 from tfds_builders.errors import BuildError
 
-MAX_DEPTH = 3  # of folders below a source: release/mpii/images
-MAX_FILES = 500_000  # no release has a tenth of it: somebody named their whole disk
-MAX_BYTES = 2**30  # of one member: MPII's annotations, uncompressed, have 0.1 GB
+MAX_DEPTH = 3  # levels of folders below a source: release/mpii/images
+MAX_FILES = 500_000  # ten times the largest release; more suggests that a whole disk was given
+MAX_BYTES = 2**30  # of one member; MPII's uncompressed annotations have 0.1 GB
 ARCHIVE = re.compile(r"\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)$", re.IGNORECASE)
 
-# What the standard library raises for an archive that is damaged, encrypted or of a rare kind.
+# Exceptions of the standard library for archives that are corrupt, encrypted or unsupported.
 ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError),
     *(RuntimeError, NotImplementedError, ValueError, OverflowError),
@@ -25,7 +25,7 @@ ARCHIVE_ERRORS = (
 
 
 class ReadError(Exception):
-    """A file is listed and cannot be read; the message says why."""
+    """A file that is listed but cannot be read; the message gives the reason."""
 
 
 class Files(Protocol):
@@ -40,12 +40,12 @@ class Files(Protocol):
     names: Sequence[str]
 
     def read(self, name: str) -> bytes:
-        """The file's bytes. Raises ReadError."""
+        """Read the file's bytes. Raises ReadError."""
         ...
 
 
 class Folder:
-    """The files below a folder, or those given."""
+    """The files in a folder (recursively), or the given ones."""
 
     def __init__(self, path: pathlib.Path, names: Sequence[str] | None = None):
         self.path = path
@@ -81,12 +81,12 @@ class Zip:
 
 
 class Tar:
-    """The members of a tar, compressed or not. Reading backward in a compressed one is slow."""
+    """The members of a tar, compressed or not. Seeking backward in a compressed one is slow."""
 
     def __init__(self, path: pathlib.Path):
         self.path = path
         self._tar = tarfile.open(path)
-        # Plain files alone: a link may point anywhere.
+        # Regular files only: a link may point anywhere.
         self._members = {m.name.removeprefix("./"): m for m in self._tar if m.isreg()}
         self.names = sorted(self._members, key=lambda name: self._members[name].offset)
         self._lock = threading.Lock()
@@ -105,7 +105,7 @@ class Tar:
         except ARCHIVE_ERRORS as error:
             raise ReadError(str(error).strip() or type(error).__name__) from error
         if len(data) != member.size:
-            raise ReadError("the archive ends within the file")
+            raise ReadError("the archive is truncated")
         return data
 
 
@@ -113,31 +113,31 @@ def local_path(path: str, option: str) -> pathlib.Path:
     """Expand ``~``, which shells leave alone in ``--data_dir=~/x``, and refuse SCHEME://.
 
     Raises:
-      BuildError: the path is an address.
+      BuildError: the path is a URL.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", path):
         raise BuildError(
-            f"{option} {path} is an address, not a local path; copy or mount it, and give its path"
+            f"{option} {path} is a URL, not a local path; copy or mount it, and give its path"
         )
     return pathlib.Path(os.path.expanduser(path))
 
 
 def path_option(option: str) -> Callable[[str], str]:
-    """`local_path` as the ``type`` of an argument of the command.
+    """Make ``local_path`` the ``type`` of an argument of the command.
 
     Args:
-      option: its name, for the message.
+      option: name of the option, for the message.
     """
     return lambda path: str(local_path(path, option)) if path else path
 
 
 def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:
-    """The folders and archives that the user named, and the archives in those folders.
+    """Open the given folders and archives, and the archives in those folders.
 
     Args:
       sources: paths of folders, archives or single files.
-      archive_name: regular expression; archives within a folder are opened where their file name
-        contains it.
+      archive_name: regular expression; an archive in a folder is opened if its file name contains a
+        match.
 
     Raises:
       BuildError: a path does not exist, or an archive cannot be opened.
@@ -184,6 +184,7 @@ def _walk(top: pathlib.Path):
             count += 1
             if count > MAX_FILES:
                 raise BuildError(
-                    f"--source {top} holds more than {MAX_FILES:,} files; name the release's folder"
+                    f"--source {top} contains more than {MAX_FILES:,} files; name the release's "
+                    "folder"
                 )
             yield pathlib.Path(folder, name).relative_to(top).as_posix()

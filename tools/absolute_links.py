@@ -1,8 +1,8 @@
-"""Rewrite a page's relative links to addresses in the repository, for a package index.
+"""Rewrite a page's relative links to URLs in the repository, for a package index.
 
     python -m tools.absolute_links README.md
 
-PyPI shows README.md without the files beside it. Images link to their raw content.
+PyPI shows README.md without the repository's other files. Images link to their raw content.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)\s]+)\)")
 
 
 def absolute(text: str, url: str) -> str:
-    """Markdown text whose relative links point to the repository at url, branch ``main``."""
+    """Make relative links of a Markdown text point to the repository at url, branch ``main``."""
 
     def link(found):
         kind = "raw" if found[1] else "blob"
@@ -31,10 +31,10 @@ def main(arguments: list[str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     url = project.get("urls", {}).get("Source")
     if url is None:
-        raise SystemExit("error: pyproject.toml names no Source in [project.urls]; set it first")
+        raise SystemExit("error: pyproject.toml has no Source in [project.urls]; set it first")
     page = pathlib.Path(arguments[0])
     page.write_text(absolute(page.read_text(), url))
-    print(f"{page}: relative links now lead to {url}")
+    print(f"{page}: relative links now point to {url}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""List the places of terms that this project does not use: `python -m tools.check_words`.
+"""List occurrences of terms that this project does not use: `python -m tools.check_words`.
 
-Spelling is American, and each concept has one word. A term is found inside identifiers too
+Spelling is American, and each concept has one word. Terms are found inside identifiers, too
 (``is_grey``, ``GreyImage``). A line with the comment ``old spelling`` is exempt: it reads or tests
 files that were written before a term changed.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXEMPT = "old spelling"
-# Texts of others, data, generated files, and the list itself.
+# Third-party texts, data, generated files, and the list itself.
 SKIPPED = (
     "LICENSE", "requirements.lock", "*.bib", "*.tsv", "*/TAGS.txt", "*/validation_persons.txt",
     "*.npz", "*.mat", "*.jpg", "*.png", "*.webp", "docs/runs/*", "tools/check_words.py",
@@ -33,8 +33,8 @@ class Term(NamedTuple):
 
     Attributes:
       pattern: regular expression of the term in lower case, without its boundaries.
-      instead: what to write.
-      allowed: patterns of the paths where the term may stand.
+      instead: replacement.
+      allowed: patterns of the paths in which the term is allowed.
     """
 
     pattern: str
@@ -68,6 +68,7 @@ TERMS = (
     Term(r"read_ahead", "prefetch"),
     Term(r"(?:compare_)?readings(?:_of)?", "decodings"),
     Term(r"(?:score|mean_pose|constant)_answers|answer_crops|answers_of", "predictions"),
+    Term(r"config\.score|validation score", "metric; a score is a person's"),
     Term(r"processes\.(?:meet|leave)", "processes.barrier, processes.abort"),
     Term(r"geometry\.cut", "geometry.crop_image"),
     # Phrases that a reader has to read twice.
@@ -90,13 +91,13 @@ TERMS = (
 
 
 class Found(NamedTuple):
-    """A place where a term stands.
+    """An occurrence of a term.
 
     Attributes:
-      path: relative to the root.
-      line: from 1.
-      text: the term as it stands there.
-      instead: what to write.
+      path: path of the file, relative to the root.
+      line: line number, from 1.
+      text: the term as it occurs.
+      instead: replacement.
     """
 
     path: str
@@ -106,7 +107,7 @@ class Found(NamedTuple):
 
 
 def _compiled(pattern: str) -> re.Pattern:
-    """The term as a word, as a part of a snake_case name, or of a CamelCase name."""
+    """Compile a pattern that finds the term as a word or in a snake_case or CamelCase name."""
     return re.compile(
         rf"(?<![A-Za-z])(?i:{pattern})(?![a-z])|(?<=[a-z])(?=[A-Z])(?i:{pattern})(?![a-z])"
     )
@@ -119,11 +120,11 @@ def check(path: str, text: str) -> Iterator[Found]:
     """Find the terms in a text.
 
     Args:
-      path: of the text, relative to the root, with forward slashes.
+      path: path of the text, relative to the root, with forward slashes.
       text: its content.
 
     Yields:
-      Each place, by term and then by line.
+      Each occurrence, by term and then by line.
     """
     lines = text.splitlines()
     for term, pattern in _PATTERNS:
@@ -138,7 +139,7 @@ def check(path: str, text: str) -> Iterator[Found]:
 
 
 def check_files(paths: Iterable[str], root: pathlib.Path = ROOT) -> list[Found]:
-    """`check` of all text files among the paths, which are relative to the root."""
+    """Apply ``check`` to all text files among the paths, which are relative to the root."""
     found = []
     for path in paths:
         file = root / path
@@ -153,14 +154,14 @@ def check_files(paths: Iterable[str], root: pathlib.Path = ROOT) -> list[Found]:
 
 
 def tracked(root: pathlib.Path = ROOT) -> list[str]:
-    """The files of a clone that a commit would hold."""
+    """Return the files of a clone that a commit would contain."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     return [path for path in listed.split("\0") if path]
 
 
 def main() -> int:
-    """Print every place; the exit status is 1 where there is one."""
+    """Print every occurrence; the exit status is 1 if there is one."""
     found = check_files(tracked())
     for place in found:
         print(f"{place.path}:{place.line}: {place.text!r}; write {place.instead}")

@@ -24,14 +24,16 @@ PAGE = FOLDER.parent / "docs" / "configuration.md"
 HEAD = """\
 # Configuration
 
-This page is generated from the files in `configs/` by `python -m tools.configuration`; a test fails
-where it is out of date.
+For people who train networks: every config field and its default, and the commands and presets of
+each config file. This page is generated from the files in `configs/` by
+`python -m tools.configuration`; a test fails if it is out of date.
 
-A config is a Python file with `get_config(preset)` that returns a `ConfigDict`:
-`--config=configs/lsp_lspet.py:small` loads the file and gives it what stands after the colon. On
-the command line `--config.FIELD=VALUE` overrides a field, `--config.SECTION.FIELD=VALUE` one of a
-section. A field that does not exist is refused, as is a value of another type (a whole number will
-do for a decimal one). In Python, and in a notebook, it is a function like any other:
+A config is a Python file with a function `get_config(preset)` that returns a `ConfigDict`:
+`--config=configs/lsp_lspet.py:small` loads the file and passes the text after the colon as the
+preset. On the command line, `--config.FIELD=VALUE` overrides a field and
+`--config.SECTION.FIELD=VALUE` a field of a section. Unknown fields and values of a wrong type are
+rejected with an error (an integer is accepted for a float). In Python and in notebooks, call
+`get_config` directly:
 
 ```python
 from configs import lsp_lspet
@@ -41,13 +43,13 @@ config.batch_size = 32
 print(config.network.width, config.image_size, config.batch_size)
 ```
 
-A run's folder records its config, and re-running the command resumes the run. From its first
-checkpoint on only these fields may differ: {free}.
+The workdir of a run records its config, and re-running the command resumes the run. After the first
+checkpoint, only these fields may change: {free}.
 
 ## Fields
 
-Every config has these. The defaults are those of `configs/common.py`: the paper's (section 4.1)
-where the paper says something, ours where it does not.
+Every config has these fields. The defaults are those of `configs/common.py`: the paper's values
+(section 4.1) where the paper states one.
 
 | field | default | meaning |
 |---|---|---|

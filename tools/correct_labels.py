@@ -1,15 +1,15 @@
-r"""Correct a data set's labels by what a trained network predicts for many views of each person.
+r"""Correct a data set's labels by a trained network's predictions for many views of each person.
 
     python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \
         --output corrections.tsv
 
-Every training person is shown to the network as crops of several sizes, rotations and both mirror
-images. A joint on whose position the views agree replaces a label that contradicts it and fills in
-a missing one; a label that the views neither agree on nor support is dropped. `lspet/corrected` is
-the data set with the corrections of such a file.
+The network predicts crops of every training person in several sizes and rotations, each also
+flipped horizontally. If the views agree on a joint's position, it replaces a contradicting label or
+fills in a missing one; a label that the views neither agree with nor support is dropped.
+`lspet/corrected` is the data set with the corrections of such a file.
 
-The file has one line a correction: image, joint, old x and y, new x and y (pixels; empty where
-there is none), and the reason: `moved`, `filled` or `dropped`.
+The file has one line per correction: image, joint, old x and y, new x and y (pixels; empty if there
+is none), and the reason: `moved`, `filled` or `dropped`.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
-from jaxpose.evaluation.inference import mirror_predictions, predict_crops
+from jaxpose.evaluation.inference import mirror_predictions, predict_blocks
 from jaxpose.geometry import (
     IMAGE_RULE,
     LSP_RULE,
@@ -39,8 +39,8 @@ from jaxpose.geometry import (
 from jaxpose.network import make_net
 from jaxpose.skeleton import flip_permutation, joint_index
 
-RADIUS = 0.05  # of the crop's side: views this near to their median agree
-CONTRADICTION = 0.1  # of the crop's side: labels farther than this from the median are wrong
+RADIUS = 0.05  # fraction of the crop's side within which views agree with their median
+CONTRADICTION = 0.1  # fraction of the crop's side beyond which the median contradicts a label
 MIN_AGREEING_FRACTION = 0.8  # fraction of the views that must agree
 MIN_SUPPORTING_FRACTION = 0.25  # fraction of the views near a label that keeps it
 MIN_PRESENCE = 0.5  # mean presence above which a missing joint is filled in
@@ -64,13 +64,13 @@ class Views(NamedTuple):
 def decide(
     keypoints: np.ndarray, labeled: np.ndarray, views: Views, side: float
 ) -> list[tuple[int, str, np.ndarray | None]]:
-    """The corrections of one person.
+    """Decide on the corrections of one person.
 
     Args:
       keypoints: [J, 2] labels, pixels.
-      labeled: [J] whether there is one.
+      labeled: bool [J], whether the joint has a label.
       views: predictions.
-      side: of the person's crop, pixels: the unit of the thresholds.
+      side: side of the person's crop in pixels, the unit of the thresholds.
 
     Returns:
       (joint, reason, new position or None) for every label that changes.
@@ -93,13 +93,13 @@ def decide(
 
 
 class Teacher:
-    """A network and how its joints map to a data set's.
+    """A network and the mapping of its joints to a data set's.
 
     Args:
-      path: of a checkpoint.
-      split: whose labels are corrected.
-      which: "best" or "latest" of a workdir.
-      dtype: of the computation.
+      path: path of a checkpoint.
+      split: the split whose labels are corrected.
+      which: "best" or "latest" checkpoint of a workdir.
+      dtype: dtype of the computation.
     """
 
     def __init__(self, path: str, split: PreparedSplit, *, which: str, dtype: str):
@@ -112,20 +112,20 @@ class Teacher:
 
         def predict(images):
             both = jnp.concatenate([images, images[:, :, ::-1]])
-            keypoints, presence = predict_crops(net, variables, both)
+            keypoints, presence = predict_blocks(net, variables, both)
             straight, mirrored = jnp.split(keypoints[-1], 2)
             first, second = jnp.split(presence[-1], 2)
-            mirrored, second = mirror_predictions(mirrored, second, flipped)
+            mirrored, second = mirror_predictions(mirrored, second, flipped=flipped)
             return jnp.stack([straight, mirrored]), jnp.stack([first, second])
 
         self._predict = jax.jit(predict)
 
     def __call__(self, images: np.ndarray, crops: list[Crop]) -> Views:
-        """Predictions for N crops and their mirror images, as 2 x N views.
+        """Predict N crops and their mirror images, as 2 x N views.
 
         Args:
           images: uint8 [N, S, S, 3].
-          crops: where they lie.
+          crops: the crops that the images show.
         """
         keypoints, presence = (np.asarray(x) for x in self._predict(images))
         matrices = np.stack([crop_to_image(crop) for crop in crops])
@@ -136,7 +136,7 @@ class Teacher:
 def corrections(
     teacher: Teacher, split: PreparedSplit, *, persons_at_once: int = 64
 ) -> Iterator[tuple[str, int, np.ndarray | None, np.ndarray | None, str]]:
-    """Every correction: image name, joint, old position, new position, reason."""
+    """Yield every correction: image name, joint, old position, new position, reason."""
     starts = range(0, len(split.source), persons_at_once)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in starts:
@@ -161,7 +161,7 @@ def corrections(
 
 
 def _predict_views(teacher, pool, examples, crops) -> list[Views]:
-    """The views of each person: every crop, as it is and mirrored."""
+    """Predict the views of each person: every crop, original and mirrored."""
     flat = [(e["image"], crop) for e, own in zip(examples, crops, strict=True) for crop in own]
     shown = list(pool.map(lambda pair: crop_image(pair[0], pair[1], teacher.size), flat))
     views = teacher(np.stack(shown), [crop for _, crop in flat])
@@ -184,7 +184,7 @@ def _turned_crops(example) -> list[Crop]:
 
 
 def _best_turn(views: Views) -> float:
-    """The rotation at which the four views of it agree best."""
+    """Return the rotation whose four views agree best."""
     keypoints = views.keypoints.reshape(2, len(TURNS), 2, -1, 2)
     spread = keypoints.std(axis=(0, 2)).mean(axis=(1, 2))
     return TURNS[int(spread.argmin())]
@@ -217,10 +217,12 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--checkpoint", required=True, help="workdir or checkpoint of the teacher")
-    parser.add_argument("--which", default="best", choices=["best", "latest"], help="of a workdir")
+    parser.add_argument(
+        "--which", default="best", choices=["best", "latest"], help="checkpoint of a workdir"
+    )
     parser.add_argument("--data_dir", required=True, help="folder of the prepared data sets")
-    parser.add_argument("--dataset", default="lspet")
-    parser.add_argument("--output", required=True, type=pathlib.Path)
+    parser.add_argument("--dataset", default="lspet", help="data set (default: %(default)s)")
+    parser.add_argument("--output", required=True, type=pathlib.Path, help="file to write")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     options = parser.parse_args()
     split = open_split(options.dataset, "train", data_dir=options.data_dir)

@@ -1,10 +1,11 @@
-"""Scores a shipped network and writes the figures and images of docs/model_card.md.
+"""Evaluates a shipped network and writes the figures and images of docs/model_card.md.
 
-    python -m tools.model_card --data_dir DIR [--checkpoint PATH] [--photo FILE]
+    python -m tools.model_card --data_dir DIR --no_person DIR [--checkpoint PATH] [--photo FILE]
 
-needs lsp/person_centric, lsp/observer_centric and mpii/crops, prepared in DIR. The page's text is
-written by hand; what stands between its two marks is replaced, and so are the images. With a
-photo of a person the README's image is drawn from it too.
+needs lsp/person_centric, lsp/observer_centric and mpii/crops, prepared in the first folder, and
+JPEG images without people in the second. The page's text is written by hand; what stands between
+its two marks is replaced, and so are the images. With a photo of a person the README's image is
+drawn from it too.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import functools
 import pathlib
 
 import numpy as np
+from scipy.special import expit
 
 from jaxpose import PoseEstimator, geometry
 from jaxpose.checkpoints import packed, store
@@ -19,21 +21,24 @@ from jaxpose.checkpoints.store import Network
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
-from jaxpose.evaluation import calibration, inference, protocols, scoring
+from jaxpose.evaluation import evaluate, inference, metrics, probabilities, protocols
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.protocols import ProtocolResult
-from jaxpose.geometry import IMAGE_RULE, example_crop
+from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.geometry import IMAGE_RULE, crop_image, example_crop
 from jaxpose.optional import import_optional
 from jaxpose.predict import panels
+from jaxpose.predict.images import as_image
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.skeleton import joint_index
-from jaxpose.visualize import draw_skeleton
+from jaxpose.visualize import draw_skeleton, tile
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs"
 PAGE = FOLDER / "model_card.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 IMAGES = {"test_people": 24, "worst_people": 12}  # how many persons each shows
+SINGLE_MAPS = ("right_ankle", "right_wrist", "head_top")  # of the first test people
+MAP_ROWS, MAP_SIDE = 6, 128
 SIDE = 192  # pixels of a person in them
 COLUMNS = 6
 SEED = 0  # draws the test people
@@ -59,7 +64,7 @@ def labeled(network: Network, split: PreparedSplit, predictions, block=-1) -> La
     evaluation_set = evaluation_set_of(
         split, network.metadata.joints, network.metadata.trained_joints
     )
-    return scoring.labeled_predictions(predictions, evaluation_set, block=block)
+    return evaluate.labeled_predictions(predictions, evaluation_set, block=block)
 
 
 def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredictions:
@@ -79,10 +84,10 @@ def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredict
     )
 
 
-def scored(name: str, predictions: LabeledPredictions) -> ProtocolResult:
+def evaluated(name: str, predictions: LabeledPredictions) -> ProtocolResult:
     """The result of one protocol."""
     protocol = protocols.named(name)
-    return protocols.result(protocol, protocols.score(protocol, predictions))
+    return metrics.result(protocol, metrics.count(protocol, predictions))
 
 
 def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
@@ -97,22 +102,23 @@ def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
 
 
 def confidence_text(predictions: inference.Predictions) -> str:
-    """ROC area of "labeled in the crop" with its interval, and the reliability table."""
+    """ROC area of the presence as a predictor of "labeled in the crop", and its reliability."""
     probability, present = predictions.confidence[-1], predictions.in_crop
     known = np.ones_like(present)
-    area = calibration.pooled_roc_area(probability, present, known)
-    low, high = calibration.roc_interval(probability, present, known)
-    base = calibration.pooled_roc_area(calibration.base_rate_scores(present, known), present, known)
+    area = probabilities.pooled_roc_area(probability, present, known)
+    low, high = probabilities.roc_interval(probability, present, known)
+    base = probabilities.pooled_roc_area(probabilities.base_rates(present, known), present, known)
     lines = [
-        f'Area under the ROC curve of "labeled in the crop", pooled over {present.shape[1]} '
-        f"joints of {len(present)} persons ({int((~present).sum())} of {present.size} joints are "
-        f"not): {area:.3f}, 95 % interval {low:.3f} to {high:.3f} (bootstrap over persons); each "
-        f"joint's base rate alone gives {base:.3f}.",
+        "Area under the ROC curve of the presence as a predictor of whether a joint is labeled in "
+        f"the crop: {area:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over people), "
+        f"pooled over {present.shape[1]} joints of {len(present)} people; "
+        f"{int((~present).sum()):,} of the {present.size:,} joints are not labeled in the crop. "
+        f"Predicting each joint's base rate gives {base:.3f}.",
         "",
-        "| probability | joints | mean probability | there |",
+        "| presence | joints | mean presence | fraction in the crop |",
         "|---|---|---|---|",
     ]
-    for row in calibration.reliability(probability.ravel(), present.ravel()):
+    for row in probabilities.reliability(probability.ravel(), present.ravel()):
         lines.append(
             f"| {row.low:g} to {row.high:g} | {row.joints} | {row.probability:.3f} | "
             f"{row.present:.3f} |"
@@ -120,7 +126,23 @@ def confidence_text(predictions: inference.Predictions) -> str:
     return "\n".join(lines)
 
 
-def figures(path: str | pathlib.Path, data_dir: str) -> str:
+def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
+    """Presence in images without people, the whole image as the crop."""
+    estimator = PoseEstimator.from_checkpoint(path)
+    presence = []
+    for file in sorted(folder.glob("*.jpg")):
+        image = as_image(file)
+        crop = example_crop({"stored_size": image.shape[1::-1]}, IMAGE_RULE)
+        pixels = crop_image(image, crop, estimator.image_size)
+        presence.append(expit(estimator.crop_poses(pixels[None]).logits[0]))
+    rate = 100 * np.mean(np.array(presence) > 0.5)
+    return (
+        f"On {len(presence)} images without people, cropped to the whole image, the mean presence "
+        f"is {np.mean(presence):.3f} and exceeds 0.5 for {rate:.1f} % of the joints."
+    )
+
+
+def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) -> str:
     """All tables, as Markdown; the images are written on the way."""
     network = store.load_network(path)
     open_split = functools.partial(prepared.open_split, data_dir=data_dir)
@@ -135,7 +157,7 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
         ("flip test", _other(network, test, flip_test=True)),
         (f"{CROPS} crops", _other(network, test, num_crops=CROPS)),
         (f"flip test, {CROPS} crops", _other(network, test, flip_test=True, num_crops=CROPS)),
-        ("crop by the true joints' box (uses the truth)", _other(network, test, crop="joints")),
+        ("crop by the box of the ground-truth joints", _other(network, test, crop="joints")),
     ]
     centric = [
         ("person-centric", person_centric),
@@ -147,21 +169,24 @@ def figures(path: str | pathlib.Path, data_dir: str) -> str:
     ]
     mpii = predict(network, people, "joints")
     draw_images(network, test, plain, person_centric)
+    draw_part_maps(path, test)
 
-    def score_rows(protocol, named):
-        return table(protocol, [(label, scored(protocol, found)) for label, found in named])
+    def evaluated_rows(protocol, named):
+        return table(protocol, [(label, evaluated(protocol, found)) for label, found in named])
 
     parts = [
-        "LSP test, person-centric, PCK@0.2, 1,000 persons:",
-        score_rows("lsp-pck", rows),
+        "LSP test, person-centric, PCK@0.2, 1,000 people:",
+        evaluated_rows("lsp-pck", rows),
         "By prediction block, whole image, one crop, one pass:",
-        score_rows("lsp-pck", blocks),
+        evaluated_rows("lsp-pck", blocks),
         "Both annotations, whole image, one crop, one pass, PCK@0.2 and strict PCP:",
-        score_rows("lsp-pck", centric),
-        score_rows("lsp-pcp", centric),
-        f"MPII, {len(people.source)} validation persons, crop by the true joints' box, PCKh@0.5:",
-        score_rows("mpii-pckh", [("", labeled(network, people, mpii))]),
+        evaluated_rows("lsp-pck", centric),
+        evaluated_rows("lsp-pcp", centric),
+        f"MPII, {len(people.source)} validation people, "
+        "crop by the box of the ground-truth joints, PCKh@0.5:",
+        evaluated_rows("mpii-pckh", [("", labeled(network, people, mpii))]),
         confidence_text(mpii),
+        empty_text(path, no_person),
     ]
     return "\n\n".join(parts)
 
@@ -221,6 +246,28 @@ def _tile(
     )
 
 
+def draw_part_maps(path: str | pathlib.Path, split: PreparedSplit) -> None:
+    """Single part maps of the first test people, before and after the softmax (Fig. 5)."""
+    estimator = PoseEstimator.from_checkpoint(path)
+    images, captions = [], []
+    for index in np.random.default_rng(SEED).permutation(len(split.source))[:MAP_ROWS]:
+        example = read_example(split, int(index))
+        image, _ = decode(example["image"])
+        crop = example_crop(example, IMAGE_RULE)
+        person = panels.predict_person(estimator, image, crop)
+        images.append(crop_image(image, crop, MAP_SIDE))
+        captions.append("")
+        found = panels.maps_before_and_after(estimator, person, size=MAP_SIDE)
+        maps = {name: (before, after) for name, before, after in found}
+        for joint in SINGLE_MAPS:
+            words = joint.replace("_", " ")
+            images += maps[words]
+            captions += [words, "after softmax"]
+    sheet = tile(images, 1 + 2 * len(SINGLE_MAPS), captions)
+    image_of = import_optional("PIL.Image", extra="predict")
+    image_of.fromarray(sheet).save(FOLDER / "images" / "part_maps.webp", quality=80, method=6)
+
+
 def draw_first_image(path: str | pathlib.Path, photo: str) -> None:
     """The README's image: a photo's skeleton and part maps."""
     estimator = PoseEstimator.from_checkpoint(path)
@@ -242,6 +289,7 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--no_person", type=pathlib.Path, required=True)
     parser.add_argument("--checkpoint", default="", help="by default the shipped network")
     parser.add_argument("--photo", default="", help="of a person, for the README's image")
     parser.add_argument("--print", action="store_true", help="print it and leave the page alone")
@@ -251,7 +299,7 @@ def main() -> None:
     path = arguments.checkpoint or packed.path("small")
     if arguments.photo:
         draw_first_image(path, arguments.photo)
-    text = figures(path, arguments.data_dir)
+    text = figures(path, arguments.data_dir, arguments.no_person)
     print(text)
     if not arguments.print:
         write(PAGE, text)

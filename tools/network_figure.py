@@ -1,4 +1,4 @@
-"""Draws docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
+"""Draw docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
 Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. Readable on
 light and on dark pages: the drawing has a ground of its own in either.
@@ -42,17 +42,17 @@ STYLE = """
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape in words: "3 x 3"."""
+    """Return a shape in words: "3 x 3"."""
     return " x ".join(map(str, shape))
 
 
 def size(path: str) -> str:
-    """What a module returns, or sows, for one image: "32 x 32 x 576"."""
+    """Return the shape that a module returns, or sows, for one image: "32 x 32 x 576"."""
     return times(shapes(NET).outputs[path])
 
 
 def conv(path: str) -> str:
-    """Kernel and channels of a convolution, or of a separable one: "3 x 3, 32"."""
+    """Describe kernel and channels of a (separable) convolution: "3 x 3, 32"."""
     parameters = shapes(NET).parameters
     if f"{path}/kernel" in parameters:
         *kernel, _, channels = parameters[f"{path}/kernel"]
@@ -69,11 +69,11 @@ class Drawing:
         self.parts = []
 
     def text(self, x: float, y: float, words: str, kind: str = "") -> None:
-        """One line of text."""
+        """Add one line of text."""
         self.parts.append(f'<text x="{x:g}" y="{y:g}" class="{kind}">{escape(words)}</text>')
 
     def box(self, x: float, y: float, width: float, height: float, kind: str, *lines: str) -> None:
-        """A box around a middle; of its lines the first is a name of the code where it has one."""
+        """Add a box around a center; its first line is the name in the code, if there is one."""
         self.parts.append(
             f'<rect class="box {kind}" x="{x - width / 2:g}" y="{y - height / 2:g}" '
             f'width="{width:g}" height="{height:g}" rx="5"/>'
@@ -84,7 +84,7 @@ class Drawing:
             self.text(x, first + ROW * number, line.strip("`"), "name" if name else "")
 
     def arrow(self, *points: tuple[float, float]) -> None:
-        """A line through points with a tip at its end."""
+        """Add a line through points with a tip at its end."""
         self.line(*points)
         (x0, y0), (x, y) = points[-2:]
         length = ((x - x0) ** 2 + (y - y0) ** 2) ** 0.5
@@ -94,12 +94,12 @@ class Drawing:
         self.parts.append(f'<polygon class="tip" points="{joined}"/>')
 
     def line(self, *points: tuple[float, float]) -> None:
-        """A line through points."""
+        """Add a line through points."""
         joined = " ".join(f"{x:g},{y:g}" for x, y in points)
         self.parts.append(f'<polyline class="line" points="{joined}"/>')
 
     def panel(self, x: float, y: float, width: float, height: float, title: str) -> None:
-        """A dashed frame with a title."""
+        """Add a dashed frame with a title."""
         self.parts.append(
             f'<rect class="panel" x="{x:g}" y="{y:g}" '
             f'width="{width:g}" height="{height:g}" rx="8"/>'
@@ -108,7 +108,7 @@ class Drawing:
 
 
 def draw_network(d: Drawing) -> None:
-    """The network from the image to the keypoints."""
+    """Draw the network from the image to the keypoints."""
     d.panel(10, 10, 1020, 240, "PoseNet: stem, K prediction blocks")
     y = 85
     d.box(70, y, 90, 44, "plain", "image", times(IMAGE))
@@ -135,7 +135,7 @@ def draw_network(d: Drawing) -> None:
 
 
 def stem(d: Drawing) -> None:
-    """Fig. 2."""
+    """Draw Fig. 2."""
     d.panel(10, 265, 500, 850, "Stem (the paper's Fig. 2)")
     middle, left, right = 255, 150, 370
 
@@ -205,7 +205,7 @@ def stem(d: Drawing) -> None:
 
 
 def block_a(d: Drawing) -> None:
-    """Fig. 3."""
+    """Draw Fig. 3."""
     d.panel(
         525,
         265,
@@ -256,7 +256,7 @@ def block_a(d: Drawing) -> None:
 
 
 def block_b(d: Drawing) -> None:
-    """Fig. 4, and what a residual separable convolution is."""
+    """Draw Fig. 4 and a residual separable convolution."""
     d.panel(525, 760, 505, 205, "Block-B and re-injection (Fig. 4)")
     y = 868
     _, num_maps = shapes(NET).parameters["block1_b/heatmaps"]
@@ -281,7 +281,7 @@ def block_b(d: Drawing) -> None:
     d.line((711, y), (711, y - 48))
     d.arrow((959, y - 59), (959, y - 74), (1015, y - 74))
     d.text(875, y - 70, "next block's x = A + S + R", "note")
-    what = f"{NET.num_joints} part maps, then {NET.num_context_maps} context maps a joint"
+    what = f"{NET.num_joints} part maps, then {NET.num_context_maps} context maps per joint"
     d.text(545, y + 66, f"{num_maps} = {what}.", "note left")
     d.text(545, y + 83, "The last block has no re-injection.", "note left")
 
@@ -299,7 +299,7 @@ def block_b(d: Drawing) -> None:
 
 
 def svg() -> str:
-    """The drawing as SVG."""
+    """Return the drawing as SVG."""
     d = Drawing()
     for part in (draw_network, stem, block_a, block_b):
         part(d)

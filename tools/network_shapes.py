@@ -25,7 +25,7 @@ class Shapes(NamedTuple):
 
 @functools.cache
 def shapes(net: PoseNet, size: int = 256) -> Shapes:
-    """The shapes of a network for images of `size` x `size` pixels."""
+    """Return the shapes of a network for images of ``size`` x ``size`` pixels."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), images)
     forward = functools.partial(net.apply, capture_intermediates=True, mutable="intermediates")

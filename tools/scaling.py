@@ -1,7 +1,7 @@
-"""Predicted time of a training step on many devices: the formulas and assumptions of scaling.md.
+"""Predict the time of a training step on many devices: formulas and assumptions of scaling.md.
 
-Nothing here is measured: `python -m tools.scaling` computes the table from the network's own
-shapes, from data sheets and from the assumptions that `Hardware` and the constants below name.
+Nothing here is measured: `python -m tools.scaling` computes the table from the network's shapes,
+from data sheets and from the assumptions in `Hardware` and the constants below.
 """
 
 import argparse
@@ -16,33 +16,32 @@ from jaxpose.data.batches import Batch
 from jaxpose.network import initial_variables
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard
 from jaxpose.training.optimizer import make_optimizer, make_schedule
-from jaxpose.training.state import create_train_state
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, make_train_step
 from tools.network_shapes import shapes
 
-PASSES = 3  # a training step computes what a forward pass does three times over
+PASSES = 3  # operations of a training step, in forward passes
 READS_AND_WRITES = 9  # of every convolution's output in a training step: 3 forward, 6 backward
-EFFICIENCY = 0.5  # of the floor (operations or bytes, whichever is larger) that the program reaches
-LINK_EFFICIENCY = 0.7  # of a link's bandwidth that an all-reduce reaches
-KERNELS = 12  # programs that the device starts for each batch-normed layer, forward and backward
-SUMS_PER_NORM = 1.5  # sums over the devices that wait for each other; `--count_sums 8` counts them
-IMAGES_PER_CORE = 400.0  # that the input pipeline makes in a second
+EFFICIENCY = 0.5  # fraction of peak (compute or bandwidth, whichever limits) that a program reaches
+LINK_EFFICIENCY = 0.7  # fraction of a link's bandwidth that an all-reduce reaches
+KERNELS = 12  # kernels that the device starts for each batch-norm layer, forward and backward
+SUMS_PER_NORM = 1.5  # sequential all-reduces per batch-norm layer; `--count_sums 8` counts them
+IMAGES_PER_CORE = 400.0  # images per second and core of the input pipeline
 
 
 class Hardware(NamedTuple):
     """A device, its neighbors on fast links (an island), and its host.
 
     Attributes:
-      operations: a second, in bfloat16, multiply and add counted apart.
-      memory: bytes a second of the device's memory.
-      island: devices joined by the fast links.
-      inside: bytes a second that a device sends within its island.
-      outside: bytes a second that a device sends to other islands, its share of the host's cards.
-      start: seconds to start one program on the device.
+      operations: bfloat16 operations per second, multiply and add counted separately.
+      memory: bandwidth of the device's memory, bytes per second.
+      island: number of devices connected by the fast links.
+      inside: bytes per second that a device sends within its island.
+      outside: bytes per second that a device sends to other islands, its part of the host's cards.
+      start: seconds to start one kernel on the device.
       inside_latency: seconds of a small all-reduce within an island.
-      outside_latency: seconds more for each doubling of the islands.
-      host: devices of a host.
-      cores: of a host.
+      outside_latency: additional seconds for each doubling of the islands.
+      host: devices per host.
+      cores: CPU cores per host.
     """
 
     operations: float
@@ -66,12 +65,12 @@ HARDWARE = {
 
 
 class Network(NamedTuple):
-    """What a step of the paper's network costs for one image, by its shapes."""
+    """The cost of a step of the paper's network for one image, from its shapes."""
 
     multiply_adds: int  # of a forward pass
     outputs: int  # numbers that all convolutions of a forward pass write
     parameters: int
-    norms: int  # batch-normed layers
+    norms: int  # batch-norm layers
 
 
 def measure(net: PoseNet, size: int = 256) -> Network:
@@ -90,7 +89,7 @@ def measure(net: PoseNet, size: int = 256) -> Network:
 
 
 class Step(NamedTuple):
-    """Seconds of a training step: the device's work, sums over devices, and the input's."""
+    """Seconds of a training step: device work, all-reduces, and input pipeline."""
 
     compute: float
     gradients: float
@@ -99,12 +98,12 @@ class Step(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The input is made while the devices work; the sums are not hidden behind anything."""
+        """The input pipeline overlaps with the device work; the all-reduces do not overlap."""
         return max(self.compute + self.gradients + self.norms, self.input)
 
 
 def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> Step:
-    """The step of `batch` images on each of some devices, in bfloat16."""
+    """Predict the step of ``batch`` images on each of some devices, in bfloat16."""
     operations = 2 * PASSES * network.multiply_adds * batch / hardware.operations
     traffic = 2 * READS_AND_WRITES * network.outputs * batch / hardware.memory
     starts = KERNELS * network.norms * hardware.start
@@ -127,7 +126,7 @@ def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> S
 
 
 def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> str:
-    """A row for every batch and number of devices, times in milliseconds."""
+    """Return a row for every batch and number of devices, with times in milliseconds."""
     network = measure(PoseNet())
     lines = [
         f"{hardware}; {network.multiply_adds / 1e9:.2f} G multiply-adds, "
@@ -149,7 +148,7 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
 
 
 def count_sums(blocks: int) -> str:
-    """Compile a narrow network's training step for the devices at hand, and count its sums."""
+    """Compile a narrow network's training step for the available devices, and count its sums."""
     net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=DEVICES)
     variables = initial_variables(net, 0)
     optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))

@@ -1,4 +1,4 @@
-"""Draws docs/images/soft_argmax/, a figure for each function.
+"""Draw docs/images/soft_argmax/, one figure per function.
 
     python -m tools.soft_argmax_figures
 
@@ -39,7 +39,7 @@ STYLE = """
 
 
 def two_peaks() -> np.ndarray:
-    """Logits [20, 32]: a peak of height 9 at column 8.3, row 6.4, one of 8.6 at 22.6, 12.3."""
+    """Return logits [20, 32]: peaks of height 9 at column 8.3, row 6.4 and 8.6 at 22.6, 12.3."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     first = 9.0 * np.exp(-((columns - 8.3) ** 2 + (rows - 6.4) ** 2) / (2 * 2.2**2))
     second = 8.6 * np.exp(-((columns - 22.6) ** 2 / 18 + (rows - 12.3) ** 2 / 6))
@@ -53,11 +53,11 @@ class Drawing:
         self.parts, self.left, self.bottom = [], MARGIN, 0
 
     def add(self, element: str) -> None:
-        """One SVG element, in pixels of the panel that was begun last."""
+        """Add one SVG element, in pixels of the current panel."""
         self.parts.append(element)
 
     def begin(self, width: float, height: float, *text: str) -> None:
-        """Begins a panel of that size with text below it."""
+        """Begin a panel of that size with text below it."""
         if self.parts:
             self.add("</g>")
         self.add(f'<g transform="translate({self.left:g} {MARGIN})">')
@@ -68,7 +68,7 @@ class Drawing:
         self.bottom = max(self.bottom, MARGIN + height + LINE * len(text))
 
     def heatmap(self, values: np.ndarray, *text: str, cell: float = CELL, ends=None) -> None:
-        """A panel with a map [H, W], from its lowest value to its highest or between two ends."""
+        """Add a panel with a map [H, W], scaled to its own range or between two bounds."""
         height, width = values.shape
         low, high = ends or (values.min(), values.max())
         share = np.clip((values - low) / (high - low), 0, 1)
@@ -88,30 +88,30 @@ class Drawing:
         self.frame(0, 0, width * cell, height * cell)
 
     def frame(self, left: float, top: float, width: float, height: float, kind="frame") -> None:
-        """A rectangle."""
+        """Add a rectangle."""
         self.add(
             f'<rect class="{kind}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" '
             f'height="{height:.1f}"/>'
         )
 
     def cross(self, x: float, y: float, kind: str = "mark", size: float = 5) -> None:
-        """A cross at a position in pixels."""
+        """Add a cross at a position in pixels."""
         self.add(
             f'<path class="{kind}" d="M{x - size:.1f} {y - size:.1f}l{2 * size:g} {2 * size:g}'
             f'm0 {-2 * size:g}l{-2 * size:g} {2 * size:g}"/>'
         )
 
     def circle(self, x: float, y: float, kind: str = "other", size: float = 5) -> None:
-        """A circle around a position in pixels."""
+        """Add a circle around a position in pixels."""
         self.add(f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}"/>')
 
     def curve(self, points, kind: str = "line") -> None:
-        """A line through points in pixels."""
+        """Add a line through points in pixels."""
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         self.add(f'<path class="{kind}" d="M{path}"/>')
 
     def svg(self) -> str:
-        """The file's text."""
+        """Return the text of the file."""
         width, height = self.left - GAP + MARGIN, self.bottom + MARGIN
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
@@ -122,13 +122,13 @@ class Drawing:
 
 
 def runs(mask: np.ndarray) -> list[tuple[int, int]]:
-    """Starts and ends of the runs of True."""
+    """Return starts and ends of the runs of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def pixels(position, shape=(HEIGHT, WIDTH), cell=CELL) -> tuple[float, float]:
-    """A normalized position in pixels of a panel."""
+    """Convert a normalized position to pixels of a panel."""
     x, y = np.asarray(position, np.float64)
     return x * shape[1] * cell, y * shape[0] * cell
 
@@ -160,7 +160,7 @@ def covariance() -> Drawing:
 
 
 def mask() -> Drawing:
-    """Hidden cells take no part."""
+    """Masked cells are ignored."""
     drawing, peaks = Drawing(), two_peaks()
     visible = np.arange(WIDTH) >= 16
     drawing.heatmap(peaks, "where=: gray cells take no part")
@@ -247,7 +247,7 @@ def gaussian() -> Drawing:
 
 
 def profile(drawing, values, left, top, width, height, *, upright=False) -> None:
-    """A distribution as a filled curve, along x or along y."""
+    """Add a distribution as a filled curve, along x or along y."""
     share = np.asarray(values) / np.max(values)
     along = (np.arange(len(share)) + 0.5) / len(share)
     if upright:
@@ -258,7 +258,7 @@ def profile(drawing, values, left, top, width, height, *, upright=False) -> None
 
 
 def simcc() -> Drawing:
-    """The two distributions beside the image that they stand for."""
+    """The two distributions next to the image that they describe."""
     drawing = Drawing()
     keypoint = np.array([0.7, 0.6])
     x, y = jaxpose.simcc_targets(keypoint, (HEIGHT, WIDTH), 3.0, splits=2)
@@ -372,7 +372,7 @@ def context() -> Drawing:
 
 
 def grids() -> Drawing:
-    """Where the cells of a row of four lie."""
+    """Positions of the cells of a row of four."""
     drawing, scale = Drawing(), 240
     names = ("half_pixel", "align_corners", "paper", "dsntnn", "kornia", "integral_regression")
     drawing.begin(

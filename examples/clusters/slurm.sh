@@ -1,7 +1,7 @@
 #!/bin/bash
-# SLURM: two nodes of eight GPUs, one process a GPU. Submit from a clone of the project:
+# SLURM: two nodes of eight GPUs, one process per GPU. Submit from a clone of the project:
 #   sbatch examples/clusters/slurm.sh
-# Longer than one time limit: submit it several times, each waits for the one before:
+# If one time limit is too short, submit the job several times; each waits for the previous one:
 #   for i in 1 2 3; do sbatch --dependency=singleton examples/clusters/slurm.sh; done
 #SBATCH --job-name=jaxpose
 #SBATCH --nodes=2
@@ -23,8 +23,8 @@ source .venv/bin/activate
 # JAX warns that proxies can keep the processes from finding each other.
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 
-# Not --gpus-per-task: JAX gives task i of a node its GPU i, and so has to see all of them.
-# --cpus-per-task again: since Slurm 22.05 srun does not take it from sbatch.
+# Not --gpus-per-task: JAX assigns GPU i of a node to task i, and so has to see all of them.
+# Repeat --cpus-per-task: since Slurm 22.05 srun does not inherit it from sbatch.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 python -u launch.py \
     --config=configs/mpii.py \
     --config.data_dir="$DATA" \

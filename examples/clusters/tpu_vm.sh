@@ -1,15 +1,15 @@
 #!/bin/bash
-# Cloud TPU v5e: a slice of several hosts, one process a host. Run it where gcloud is set up:
+# Cloud TPU v5e: a slice of several hosts, one process per host. Run it where gcloud is set up:
 #   ZONE=us-west4-a SOURCE=https://github.com/OWNER/jaxpose BUCKET=gs://mine bash tpu_vm.sh
-# The prepared data sets lie in $BUCKET/data, the run in $BUCKET/runs. Later TPUs are not created by
-# this API: see docs/clusters.md.
+# The prepared data sets are in $BUCKET/data, the run is in $BUCKET/runs. Later TPUs need another
+# API: see docs/clusters.md.
 set -euo pipefail
 : "${ZONE:?the zone}" "${SOURCE:?where to clone the project from}" "${BUCKET:?gs://...}"
 NAME=${NAME:-jaxpose}
 TYPE=${TYPE:-v5litepod-16}
 VERSION=${VERSION:-v2-alpha-tpuv5-lite}
 RUN=${RUN:-$BUCKET/runs/mpii}
-PYTHON=3.12 # Ubuntu 22.04, which the hosts run, brings 3.10; JAX 0.11 needs 3.12
+PYTHON=3.12 # the hosts run Ubuntu 22.04 with Python 3.10; JAX 0.11 needs 3.12
 PORT=8476
 
 tpu() { gcloud compute tpus tpu-vm "$@" --zone="$ZONE"; }
@@ -31,7 +31,7 @@ read -r -a hosts < <(tpu describe "$NAME" --format=json | python3 -c '
 import json, sys
 print(*(host["ipAddress"] for host in json.load(sys.stdin)["networkEndpoints"]))')
 
-# A host's number stands in the metadata, not in its environment, where launch.py would find it.
+# A host's number is in the metadata, not in its environment, where launch.py would find it.
 everywhere "number=\$(curl -sH 'Metadata-Flavor: Google' \
     http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
     cd jaxpose && .venv/bin/python -u launch.py \

@@ -1,4 +1,4 @@
-"""`python -m examples.dogs --out DIR`: draws dogs and their annotation file in COCO's format."""
+"""`python -m examples.dogs --out DIR`: draw dogs and their annotation file in COCO's format."""
 
 import argparse
 import json
@@ -18,8 +18,8 @@ LIMBS = (
     *(("withers", "left_front_paw"), ("withers", "right_front_paw")),
     *(("tail_tip", "left_hind_paw"), ("tail_tip", "right_hind_paw")),
 )
-SHIFT = 4  # bits of a pixel's fraction, of OpenCV's drawing functions
-MARGIN = 0.06  # of the box around the joints, as a fraction of the dog's length
+SHIFT = 4  # fractional bits of coordinates in OpenCV's drawing functions
+MARGIN = 0.06  # margin of the box around the joints, as a fraction of the dog's length
 
 
 class Dog(NamedTuple):
@@ -39,9 +39,10 @@ class Dog(NamedTuple):
 
 
 def draw(rng: np.random.Generator) -> Dog:
-    """A dog from the side, on a background with clutter.
+    """Draw a dog from the side, on a background with clutter.
 
-    Its left legs are the near ones if it looks to the left, else the far ones, which are darker.
+    Its left legs are the near ones if it looks to the left, otherwise the far ones, which are
+    darker.
     """
     width, height = rng.integers(140, 260, 2).tolist()
     image = _background(rng, width, height)
@@ -95,7 +96,7 @@ def draw(rng: np.random.Generator) -> Dog:
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """A slope of colors with some lines and disks, uint8 [H, W, 3]."""
+    """Draw a color gradient with some lines and disks, uint8 [H, W, 3]."""
     corners = rng.integers(40, 256, (2, 2, 3)).astype(np.uint8)
     image = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
     for _ in range(rng.integers(2, 8)):
@@ -106,7 +107,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> np.ndarray
 
 
 def _line(image: np.ndarray, ends: np.ndarray, color: np.ndarray, thickness: float) -> None:
-    """A line [2, 2] with round ends, in pixels; a disk where both ends are the same."""
+    """Draw a line [2, 2] with round ends, in pixels; a disk if both ends are the same."""
     (a, b) = (tuple(np.rint((end - 0.5) * 2**SHIFT).astype(int).tolist()) for end in ends)
     color = tuple(int(value) for value in color)
     cv2.line(image, a, b, color, max(1, round(thickness)), cv2.LINE_AA, SHIFT)
@@ -119,12 +120,12 @@ def write(folder: str | os.PathLike, *, images: int, seed: int = 0) -> pathlib.P
     """Draw dogs into a folder.
 
     Args:
-      folder: gets dogs.json, and the images in images/.
-      images: how many.
-      seed: of the drawings.
+      folder: folder for dogs.json, and the images in images/.
+      images: number of images.
+      seed: seed of the drawings.
 
     Returns:
-      The annotation file.
+      Path of the annotation file.
     """
     folder = pathlib.Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -161,8 +162,8 @@ def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m examples.dogs", description=__doc__)
     parser.add_argument("--out", required=True, type=os.path.expanduser, help="folder to write")
-    parser.add_argument("--images", type=int, default=200, help="how many (default: 200)")
-    parser.add_argument("--seed", type=int, default=0, help="of the drawings (default: 0)")
+    parser.add_argument("--images", type=int, default=200, help="number of images (default: 200)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the drawings (default: 0)")
     options = parser.parse_args()
     path = write(options.out, images=options.images, seed=options.seed)
     print(f"{options.images} dogs are drawn in {path}")

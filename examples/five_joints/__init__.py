@@ -1,1 +1,1 @@
-"""Train a network on a data set of your own: five joints of drawn stick figures."""
+"""Train a network on a custom data set: five joints of drawn stick figures."""

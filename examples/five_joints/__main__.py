@@ -1,4 +1,4 @@
-"""`python -m examples.five_joints --data_dir DIR`: draws and prepares the data set."""
+"""`python -m examples.five_joints --data_dir DIR`: draw and prepare the data set."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ def main() -> None:
         "--data-dir",
         required=True,
         type=os.path.expanduser,
-        help="where prepared data sets lie",
+        help="folder of prepared data sets",
     )
     builder = Builder(data_dir=parser.parse_args().data_dir)
     builder.download_and_prepare(file_format="array_record")

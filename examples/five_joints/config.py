@@ -1,4 +1,4 @@
-r"""Five joints of one's own: a small network on drawn stick figures (docs/own_data.md).
+r"""A custom joint set: a small network with five joints on drawn stick figures (docs/own_data.md).
 
 Prepare the data, then train::
 
@@ -13,13 +13,13 @@ from configs import common
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The config; its joints are matched to the data set's by name."""
+    """Return the config; its joints are matched to the data set's by name."""
     config = common.get_config()
     config.data = (("five_joints", 1.0),)
     config.validation = (("five_joints", "validation", "scale", 1.0),)
     config.test = (("five_joints", "test", "scale"),)
     config.joints = ("head_top", "right_wrist", "left_wrist", "right_ankle", "left_ankle")
-    config.score = "mpii-pckh"  # the figures have a head_size
+    config.metric = "mpii-pckh"  # the figures have a head_size
     config.crop = "scale"
     config.image_size = 64
     config.augmentation.rotation = 20.0

@@ -1,4 +1,4 @@
-"""A TFDS data set of one's own: stick figures with five joints, drawn (docs/own_data.md).
+"""A custom TFDS data set: drawn stick figures with five joints (docs/own_data.md).
 
 Prepared by `python -m examples.five_joints --data_dir runs/data`.
 """
@@ -24,7 +24,7 @@ RED, BLUE, BLACK = (220, 40, 40), (40, 60, 220), (0, 0, 0)
 
 
 def figure(rng: np.random.Generator) -> dict:
-    """One stick figure as an example of the schema; its right side is red, its left side blue."""
+    """Draw one stick figure as an example of the schema; right side red, left side blue."""
     height = rng.uniform(0.5, 0.8) * SIZE
     middle = SIZE / 2 + rng.uniform(-0.1, 0.1, 2) * SIZE
     turn = rng.normal(0, 0.2)
@@ -52,13 +52,13 @@ def figure(rng: np.random.Generator) -> dict:
         "box": np.array([*low, *(high - low)], np.float32),
         "center": middle.astype(np.float32),
         "scale": height,
-        "head_size": 0.6 * np.hypot(2 * radius, 2 * radius),  # as MPII has it
+        "head_size": 0.6 * np.hypot(2 * radius, 2 * radius),  # MPII's definition
         "separated": True,
     }
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The data set `five_joints`; `persons` changes how many figures a split has."""
+    """The data set ``five_joints``; ``persons`` sets the number of figures in each split."""
 
     VERSION = tfds.core.Version("1.0.0")
 

@@ -1,3 +1,4 @@
 """Saving, restoring, packing, importing and transferring networks."""
 
-KINDS = ("best", "latest")  # of the checkpoints of a workdir; here, since commands load no NumPy
+# Kinds of checkpoints in a workdir. Defined here, so that the commands can import it without NumPy.
+KINDS = ("best", "latest")

@@ -1,9 +1,9 @@
-"""The weights that the paper's authors published (a Keras HDF5 file) as variables of ``PoseNet``.
+"""Import the weights that the paper's authors published (a Keras HDF5 file) into ``PoseNet``.
 
-A Keras 2 weights file has one group a layer of the outer model; a nested model (the stem, a block)
-is flattened into its group, its layers sorted by graph depth, so weights are matched by name.
-Layers without a name of their own are numbered through the whole network in order of construction:
-sorted within a group, the number's rank tells which layer it is, wherever the numbers start.
+A Keras 2 weights file has one group per layer of the outer model. A nested model (the stem, a
+block) is flattened into its group, with layers sorted by graph depth, so weights are matched by
+name. Unnamed layers are numbered through the whole network in order of construction: within a
+group, the rank of the number identifies the layer, whatever the first number is.
 """
 
 import contextlib
@@ -33,9 +33,9 @@ ALPHA = 0.8  # part of the authors' code, not of their file
 
 
 class _Layer(NamedTuple):
-    """One layer of theirs with its batch norm, and where ours keeps it.
+    """One layer of the authors' network with its batch norm, and its path in ``PoseNet``.
 
-    ``conv`` and ``norm`` are Keras names, or (kind, rank) of layers without one.
+    ``conv`` and ``norm`` are Keras names, or (kind, rank) for unnamed layers.
     """
 
     conv: str | tuple[str, int]
@@ -54,7 +54,7 @@ _UNNAMED_CONV, _UNNAMED_NORM = ("conv2d", 0), ("batch_normalization", 0)
 
 
 def _layout(num_blocks: int) -> dict[str, list[_Layer]]:
-    """Their groups that hold trained weights, in order, and the layers of each."""
+    """The file's groups that contain trained weights, in order, and the layers of each."""
     groups = {
         "Stem": [
             *(
@@ -82,7 +82,7 @@ def _layout(num_blocks: int) -> dict[str, list[_Layer]]:
 
 
 def _leaves(layer: _Layer) -> Iterator[tuple[tuple, str, tuple[int, int]]]:
-    """((Keras layer, weight), our leaf, axes of length 1 that Keras has before and after ours)."""
+    """((Keras layer, weight), our leaf, number of extra axes of length 1 before and after ours)."""
     if layer.kind == "separable":
         yield (layer.conv, "depthwise_kernel"), f"params/{layer.ours}/depthwise", (0, 1)
         yield (layer.conv, "pointwise_kernel"), f"params/{layer.ours}/pointwise", (2, 0)
@@ -106,17 +106,18 @@ def load(
     """Read the authors' weights file.
 
     Args:
-      path: the HDF5 file, weights alone or a whole Keras model.
-      num_joints: J, needed only where the file lacks the frozen groups that tell it.
-      num_context_maps: C a joint, likewise; one of the two is enough.
+      path: the HDF5 file, with weights only or a complete Keras model.
+      num_joints: J, needed only if the file lacks the frozen groups from which it is derived.
+      num_context_maps: C per joint, likewise; one of the two is enough.
 
     Returns:
-      (arguments, variables): ``PoseNet(**arguments).apply(variables, images)`` is their network.
-      ``arguments`` is a plain dict; ``variables`` is {"params", "batch_stats"} of float32 NumPy
-      arrays. Joints are in the authors' order, ``skeleton.AUTHORS`` where there are 16.
+      (arguments, variables): ``PoseNet(**arguments).apply(variables, images)`` runs the authors'
+      network. ``arguments`` is a plain dict; ``variables`` is {"params", "batch_stats"} of float32
+      NumPy arrays. Joints are in the authors' order, ``skeleton.AUTHORS`` if there are 16.
 
     Raises:
-      JaxposeError: no such file, h5py is missing, or the first group that does not fit is named.
+      JaxposeError: there is no such file, h5py is missing, or the file is not a complete weights
+        file of the authors' network; the message names the first group that does not match.
 
     Example::
 
@@ -141,25 +142,26 @@ def convert(
     num_joints: int | None = None,
     num_context_maps: int | None = None,
 ) -> tuple[CheckpointMetadata, pathlib.Path]:
-    """Turn the authors' weights file into a checkpoint of ours.
+    """Convert the authors' weights file to a checkpoint of jaxpose.
 
     Args:
       path: the HDF5 file.
-      folder: a new or an empty one; ``store.load`` and every command take it.
-      joints: names in the file's channel order. By default the authors' 16; another number gets
-        ``joint_0``, ``joint_1``, ..., which no protocol knows.
+      folder: a new or an empty folder for the checkpoint.
+      joints: names in the file's channel order. By default, the authors' 16 names; with another
+        number of joints, ``joint_0``, ``joint_1``, ..., which no protocol can evaluate.
       num_joints: J, as in ``load``.
       num_context_maps: C, as in ``load``.
 
     Returns:
-      (metadata that was recorded, the checkpoint's folder).
+      (the checkpoint's metadata, the checkpoint's folder).
 
     Raises:
-      JaxposeError: as ``load``; the folder is not empty; another number of names than joints.
+      JaxposeError: for the same reasons as ``load``, or if the folder is not empty, or the numbers
+        of names and joints differ.
     """
     folder = pathlib.Path(folder).expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise JaxposeError(f"{folder} exists and is not empty; name a new folder")
+        raise JaxposeError(f"{folder} exists and is not empty; give a new folder")
     if joints is not None and num_joints is None:
         num_joints = len(joints)
     arguments, variables = load(path, num_joints=num_joints, num_context_maps=num_context_maps)
@@ -167,7 +169,10 @@ def convert(
         numbered = [f"joint_{j}" for j in range(arguments["num_joints"])]
         joints = AUTHORS.joints if len(numbered) == len(AUTHORS.joints) else numbered
     if len(joints) != arguments["num_joints"]:
-        raise JaxposeError(f"{len(joints)} joint names for {arguments['num_joints']} joints")
+        raise JaxposeError(
+            f"{len(joints)} joint names are given, but the file has {arguments['num_joints']} "
+            "joints; give one name per joint"
+        )
     skeleton = skeleton_of(joints)
     metadata = CheckpointMetadata(
         network=arguments,
@@ -187,7 +192,7 @@ def convert(
 
 
 class _GroupError(Exception):
-    """(group, reason): the first group that does not fit, and why."""
+    """(group, reason): the first group that does not match the authors' network, and why."""
 
 
 def _opened(h5py, path):
@@ -201,22 +206,23 @@ def _opened(h5py, path):
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        # HDF5 opens a cut-off file not at all, so none of its groups can be read.
-        reason = "the file is cut off" if _compat.is_cut_off_hdf5(error) else "it is no HDF5 file"
+        # HDF5 refuses to open a truncated file, so none of its groups can be read.
+        truncated = _compat.is_cut_off_hdf5(error)
+        reason = "the file is truncated" if truncated else "it is not an HDF5 file"
         raise _misfit(path, "Stem", reason) from error
 
 
 def _misfit(path, group: str, reason: str) -> JaxposeError:
     return JaxposeError(
-        f"{path} does not fit in group {group}: {reason}; give a whole weights file of the "
-        "authors' network"
+        f"{path} is not a complete weights file of the authors' network (group {group}: {reason}); "
+        "give a complete one"
     )
 
 
 def _read(file, num_joints, num_context_maps) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """(arguments, our leaves by path) of an open file."""
+    """Read (arguments, our leaves by path) from an open file."""
     with _reading("Stem"):
-        # A whole model keeps its weights in a group of their own.
+        # A file of a complete model has the weights in a separate group.
         root = file["model_weights"] if "model_weights" in file else file
         names = _texts(root, "layer_names")
     num_blocks = _num_blocks(names)
@@ -241,12 +247,12 @@ def _read(file, num_joints, num_context_maps) -> tuple[dict[str, Any], dict[str,
     return arguments, leaves
 
 
-# Constants, whose shapes tell joints from context maps: one weight of each is enough.
+# Constants whose shapes distinguish joints from context maps; one weight of each is enough.
 _FROZEN = {"sSAM": "depthwise_kernel", "cSAM": "depthwise_kernel", "Agg": "kernel"}
 
 
 def _num_blocks(names: Sequence[str]) -> int:
-    """The highest number of a block's group; a re-injection has one more block behind it."""
+    """The highest number of a block's group; a re-injection is followed by one more block."""
     found = [re.fullmatch(r"(rBlock|SepConv|RegMap|fReMap)([1-9]\d{0,3})", name) for name in names]
     return max((int(m[2]) + (m[1] == "fReMap") for m in found if m), default=1)
 
@@ -263,7 +269,7 @@ def _texts(group, attribute: str) -> list[str]:
 
 
 def _group(root, name: str) -> dict[tuple, Any]:
-    """A group's data sets by (layer, weight); layers without a name are (kind, rank)."""
+    """A group's data sets by (layer, weight); unnamed layers are (kind, rank)."""
     with _reading(name):
         datasets = {}
         for path in _texts(root[name], "weight_names"):
@@ -274,7 +280,7 @@ def _group(root, name: str) -> dict[tuple, Any]:
             )
             key = (number[1], int(number[2] or 0)) if number else layer
             if (key, weight) in datasets:
-                raise KeyError(f"{path} occurs twice")
+                raise KeyError(f"{path} is listed twice")
             datasets[key, weight] = root[name][path]
     numbers = sorted({key for key, _ in datasets if isinstance(key, tuple)})
     rank: dict[Any, tuple] = {
@@ -284,16 +290,16 @@ def _group(root, name: str) -> dict[tuple, Any]:
 
 
 def _match(name: str, group: dict[tuple, Any], layers: Sequence[_Layer]) -> dict[tuple, Any]:
-    """The group's data sets under the layout's keys: each there, and no other."""
+    """The group's data sets by the layout's keys; raises if one is missing or unexpected."""
     wanted = {key for layer in layers for key, _, _ in _leaves(layer)}
     known = {layer for layer, _ in wanted}
     matched = {}
     for (layer, weight), dataset in group.items():
         if isinstance(layer, str) and layer not in known:
-            # An older TensorFlow appends a number where a layer's name repeats in another block.
+            # Older versions of TensorFlow append a number if another block has the same layer name.
             layer = re.sub(r"_\d+$", "", layer)
         if (layer, weight) not in wanted or (layer, weight) in matched:
-            raise _GroupError(name, f"{_said(layer, weight)} does not belong there")
+            raise _GroupError(name, f"it has an unexpected weight {_said(layer, weight)}")
         matched[layer, weight] = dataset
     for layer, weight in sorted(wanted - matched.keys(), key=str):
         raise _GroupError(name, f"{_said(layer, weight)} is missing")
@@ -301,10 +307,10 @@ def _match(name: str, group: dict[tuple, Any], layers: Sequence[_Layer]) -> dict
 
 
 def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, Any]:
-    """What the shapes tell of the network."""
+    """Derive the arguments of ``PoseNet`` from the shapes."""
     width = _shape("Stem", groups["Stem"]["sepconv1_conv", "pointwise_kernel"], 4)[3]
     if width % 18:
-        raise _GroupError("Stem", f"its {width} channels are no multiple of 18")
+        raise _GroupError("Stem", f"its number of channels, {width}, is not a multiple of 18")
     rows = _shape("rBlock1", groups["rBlock1"]["sepconv_l1_conv", "depthwise_kernel"], 4)[0]
     if rows % 2 == 0:
         raise _GroupError("rBlock1", f"its kernels have {rows} rows, an even number")
@@ -323,14 +329,16 @@ def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, An
 
 
 def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[int, int]:
-    """How many of the maps are part maps and how many context maps."""
+    """Numbers of part maps and of context maps."""
     told: dict[str, tuple[int, ...]] = {}
     for name, weight in _FROZEN.items():
         for (_, found), dataset in groups.get(name, {}).items():
             if found == weight:
                 shape = _shape(name, dataset, 2 if name == "Agg" else 4)
                 if told.setdefault(name, shape) != shape:
-                    raise _GroupError(name, f"its constants are {told[name]} and {shape}")
+                    raise _GroupError(
+                        name, f"its constants have inconsistent shapes {told[name]} and {shape}"
+                    )
     if "Agg" in told:
         contexts, joints = told["Agg"]
     elif "sSAM" in told:
@@ -340,24 +348,27 @@ def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[in
         joints = num_joints if num_joints is not None else maps // (num_context_maps + 1)
         contexts = maps - joints
     else:
-        raise _GroupError("sSAM", f"it is missing; pass num_joints for its {maps} maps")
+        raise _GroupError(
+            "sSAM",
+            f"it is missing; to divide the {maps} maps into joints without it, pass --num_joints",
+        )
     for name, expected in (("sSAM", joints), ("cSAM", contexts)):
         if name in told and told[name][2] != expected:
-            raise _GroupError(name, f"it is for {told[name][2]} maps, not {expected}")
+            raise _GroupError(name, f"it has {told[name][2]} maps, expected {expected}")
     if not 0 < joints <= maps or contexts % joints:
-        raise _GroupError("RegMap1", f"its {maps} maps do not divide among {joints} joints")
-    for given, actual, what in (
-        (num_joints, joints, "joints"),
-        (num_context_maps, contexts // joints, "context maps a joint"),
+        raise _GroupError("RegMap1", f"its {maps} maps cannot be divided among {joints} joints")
+    for given, actual, what, option in (
+        (num_joints, joints, "joints", "--num_joints or --joints"),
+        (num_context_maps, contexts // joints, "context maps per joint", "--num_context_maps"),
     ):
         if given not in (None, actual):
-            raise JaxposeError(f"the file is for {actual} {what}, not {given}; leave that out")
+            raise JaxposeError(f"the file has {actual} {what}, not {given}; correct {option}")
     return joints, contexts
 
 
 def _shapes(arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of every leaf of ours, by path."""
-    # All blocks but the last are alike, so two of them say what any number has.
+    """The shape of every leaf of ``PoseNet``, by path."""
+    # All blocks but the last have the same shapes, so two blocks determine those of any number.
     blocks = arguments["num_blocks"]
     net = PoseNet(**arguments | {"num_blocks": min(blocks, 2)})
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -391,7 +402,7 @@ def _value(group: str, dataset, shape: tuple[int, ...]) -> np.ndarray:
 
 @contextlib.contextmanager
 def _reading(group: str):
-    """Whatever h5py raises for damage becomes an error that names the group."""
+    """Convert the errors that h5py raises for corrupt files to one that names the group."""
     try:
         yield
     except (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -399,5 +410,5 @@ def _reading(group: str):
 
 
 def _said(layer: str | tuple[str, int], weight: str) -> str:
-    """A weight as a person may find it: the layer's name, or which of the unnamed ones it is."""
+    """A weight's name for messages: with the layer's name, or the rank of an unnamed layer."""
     return f"{layer}/{weight}" if isinstance(layer, str) else f"{layer[0]} #{layer[1]}/{weight}"

@@ -1,6 +1,7 @@
-"""`CheckpointMetadata`: what a checkpoint records beside its variables, and its JSON form."""
+"""``CheckpointMetadata``: what a checkpoint records besides its variables, and its JSON form."""
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,19 +12,20 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.skeleton import Skeleton, skeleton_of
 
-FORMAT = 1  # of the JSON; a newer one is refused
+FORMAT = 1  # of the JSON; newer formats are refused
 
 
 class Calibration(NamedTuple):
-    """How the confidence of a joint follows from its presence and the spread of its part map.
+    """Parameters that map a joint's presence and the spread of its part map to its confidence.
 
     The confidence is the estimated probability that the position lies within half a head size of
-    the truth: a logistic regression with one bias for each joint and two weights for all.
+    the ground truth: a logistic regression with one bias per joint and two weights for all joints.
 
     Attributes:
       bias: one number for each of the J trained joints.
       presence: weight of the presence's logit.
-      spread: weight of the logarithm of the map's standard deviation, in sides of the crop.
+      spread: weight of the logarithm of the map's standard deviation, as a fraction of the crop's
+        side.
 
     Example:
       >>> calibration = Calibration(bias=(-6.0, -7.0), presence=0.5, spread=-3.0)
@@ -36,11 +38,11 @@ class Calibration(NamedTuple):
     spread: float
 
     def logits(self, presence_logits: Any, log_spread: Any) -> Any:
-        """The logits of the confidence.
+        """Return the logits of the confidence.
 
         Args:
           presence_logits: [..., J], NumPy or JAX.
-          log_spread: [..., J], likewise.
+          log_spread: [..., J], logarithm of the map's standard deviation, likewise.
 
         Returns:
           [..., J]; their sigmoid is the confidence.
@@ -49,25 +51,29 @@ class Calibration(NamedTuple):
         return bias + self.presence * presence_logits + self.spread * log_spread
 
 
+# In checkpoints written before 0.1.0. Remove in 1.0.
+_OLD_FIELDS = {"score": "metric"}  # old spelling
+
+
 class CheckpointMetadata(NamedTuple):
     """Everything that is needed to use a checkpoint's variables.
 
     Attributes:
-      network: arguments of `PoseNet`, as `make_net` takes them.
+      network: arguments of ``PoseNet``, for ``make_net``.
       joints: J names in the network's channel order.
-      flip_pairs: pairs of these names that a mirror exchanges.
-      limbs: pairs of these names that a drawing connects.
-      trained_joints: those of the joints that had a label in training; the others are not drawn,
-        scored or written out.
+      flip_pairs: pairs of these names that a horizontal flip exchanges.
+      limbs: pairs of these names to connect in drawings.
+      trained_joints: the joints that had a label in training; the others are not drawn,
+        evaluated or written out.
       image_size: side of the network's crops in pixels.
-      crop: how a crop follows from an annotation.
-      step: training steps done.
-      seconds: spent on the run up to this step.
-      score: best validation score: in percent, or minus 100 times the validation loss where that
-        steered the run; None if the checkpoint was not chosen by one.
+      crop: rule for computing the crop from an annotation.
+      step: number of training steps done.
+      seconds: training time of the run up to this step.
+      metric: best validation metric so far, in percent (or -100 times the validation loss, if the
+        loss selects the best checkpoint); None if there is none.
       source: name of the file that the variables were imported from; empty otherwise.
-      category: name of what has the joints, for COCO's files.
-      calibration: of the joints' confidence; None if it was never fitted.
+      category: name of the object category, such as ``"person"``, for COCO files.
+      calibration: calibration of the joints' confidence; None if it was never fitted.
 
     Example:
       >>> from jaxpose.geometry import MPII_RULE
@@ -89,16 +95,16 @@ class CheckpointMetadata(NamedTuple):
     crop: CropRule
     step: int
     seconds: float = 0.0
-    score: float | None = None
+    metric: float | None = None
     source: str = ""
     category: str = "person"
     calibration: Calibration | None = None
 
     def trained_skeleton(self) -> Skeleton:
-        """The trained joints, with the flip pairs and limbs between them."""
+        """Return the trained joints, with the flip pairs and limbs between them."""
         kept = set(self.trained_joints)
         limbs = dict.fromkeys(self.limbs)
-        if kept != set(self.joints):  # without a pelvis, say, the trunk is drawn along its outline
+        if kept != set(self.joints):  # without pelvis or thorax, the trunk's outline is drawn
             limbs |= dict.fromkeys(skeleton_of(self.trained_joints).limbs)
         return Skeleton(
             self.trained_joints,
@@ -107,7 +113,7 @@ class CheckpointMetadata(NamedTuple):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The record as plain JSON values; fields that hold their default are left out.
+        """Convert to plain JSON values; fields with default values are omitted.
 
         Returns:
           A dict with ``format`` and the fields by name.
@@ -128,26 +134,27 @@ class CheckpointMetadata(NamedTuple):
 
     @classmethod
     def from_json(cls, record: Any, path: pathlib.Path) -> "CheckpointMetadata":
-        """Read what `to_json` returns. Fields that this version does not know are ignored.
+        """Read the record that ``to_json`` returns. Unknown fields are ignored.
 
         Args:
           record: the parsed JSON.
-          path: of the checkpoint, for error messages.
+          path: path of the checkpoint, for error messages.
 
         Returns:
-          The metadata. Optional fields that the record lacks have their defaults.
+          The metadata. Optional fields that are missing in the record have their default values.
 
         Raises:
           ValueError: a required field is missing, or a value has the wrong type.
           JaxposeError: the record was written by a newer version.
         """
         if not isinstance(record, dict) or not _is_whole(record.get("format")):
-            raise ValueError("it has no metadata of a checkpoint")
+            raise ValueError("it has no checkpoint metadata")
         if record["format"] > FORMAT:
             raise JaxposeError(
-                f"checkpoint {path} has format {record['format']}, this jaxpose reads {FORMAT}; "
-                "install the jaxpose that wrote it"
+                f"checkpoint {path} has format {record['format']}, but this version of jaxpose "
+                f"reads format {FORMAT}; install the version that wrote it"
             )
+        record = {_OLD_FIELDS.get(name, name): value for name, value in record.items()}
         known = {name: record[name] for name in cls._fields if name in record}
         missing = [n for n in cls._fields if n not in known and n not in cls._field_defaults]
         if missing:
@@ -167,12 +174,17 @@ class CheckpointMetadata(NamedTuple):
             fields = {name: known["calibration"][name] for name in Calibration._fields}
             known["calibration"] = Calibration(**{**fields, "bias": tuple(fields["bias"])})
             if len(known["calibration"].bias) != len(known["trained_joints"]):
-                raise ValueError("its calibration has another number of joints")
+                raise ValueError("its calibration does not match its joints")
         return cls(**known)
 
 
 def read_json(folder: pathlib.Path) -> Any:
-    """The JSON of a checkpoint folder's metadata; a ValueError or OSError where it is corrupt."""
+    """Read the JSON of a checkpoint folder's metadata.
+
+    Raises:
+      ValueError: it is corrupt.
+      OSError: it is missing or cannot be read.
+    """
     return json.loads((folder / "metadata" / "metadata").read_text(encoding="utf-8"))
 
 
@@ -181,7 +193,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _is_names(value: Any) -> bool:
@@ -218,7 +230,7 @@ _CHECKS = {
     "crop": _is_crop,
     "step": _is_whole,
     "seconds": _is_number,
-    "score": lambda value: value is None or _is_number(value),
+    "metric": lambda value: value is None or _is_number(value),
     "source": lambda value: isinstance(value, str),
     "category": lambda value: isinstance(value, str),
     "calibration": _is_calibration,

@@ -1,7 +1,7 @@
-"""Networks in one file: those that the package ships, and any checkpoint packed to half its size.
+"""Packed checkpoints: one file of half the size, the format of the networks that jaxpose ships.
 
 A packed checkpoint is an .npz of the variables by name, kernels in float16 and the rest in float32,
-and its metadata as JSON text. Every command that takes a checkpoint takes one.
+and its metadata as JSON text. Every command that takes a checkpoint accepts one.
 """
 
 import contextlib
@@ -26,21 +26,21 @@ NOT_POSE = frozenset({"finder"})  # files of `FOLDER` that are not checkpoints o
 
 
 def names() -> list[str]:
-    """Names of the pose networks that this package ships."""
+    """Return the names of the pose networks that this package ships."""
     return sorted({path.stem for path in FOLDER.glob("*.npz")} - NOT_POSE)
 
 
 def path(name: str) -> pathlib.Path:
-    """The file of a network that the package ships.
+    """Return the path of a network that the package ships.
 
     Raises:
-      JaxposeError: there is none of that name; the message lists those that are there.
+      JaxposeError: there is no network of that name; the message lists the available ones.
     """
     file = FOLDER / f"{name}.npz"
     if name not in names():
         raise JaxposeError(
-            f"no network {name!r} comes with this package ({', '.join(names()) or 'none does'}); "
-            "give a checkpoint"
+            f"jaxpose ships no network {name!r} (available: {', '.join(names()) or 'none'}); give "
+            "the path of a checkpoint"
         )
     return file
 
@@ -51,9 +51,15 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
     Kernels are rounded to float16 (relative error up to 5e-4); shifts and statistics stay float32.
 
     Args:
-      variables: as `store.load` gives them.
-      metadata: as `store.load` gives it.
-      path: ends in .npz; a file that is there is replaced in one move.
+      variables: variables as returned by ``store.load``.
+      metadata: metadata as returned by ``store.load``.
+      path: must end in .npz; an existing file is replaced atomically.
+
+    Returns:
+      The path of the file.
+
+    Raises:
+      JaxposeError: another suffix, or values outside the range of float16.
     """
     return pack_record(variables, metadata.to_json(), path)
 
@@ -62,7 +68,7 @@ def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathl
     """As `pack`, with any record that JSON can hold in place of a checkpoint's metadata."""
     path = pathlib.Path(path)
     if path.suffix != ".npz":
-        raise JaxposeError(f"a packed checkpoint is called NAME.npz, not {path.name}")
+        raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {path.name}")
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     arrays = {
         name: np.asarray(value, np.float16 if np.ndim(value) > 1 else np.float32)
@@ -70,7 +76,9 @@ def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathl
     }
     wide = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if wide:
-        raise JaxposeError(f"{wide[0]} has values that float16 cannot hold")
+        raise JaxposeError(
+            f"cannot pack the checkpoint: {wide[0]} has values outside the range of float16"
+        )
     arrays[METADATA] = np.array(json.dumps(record))
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
@@ -79,10 +87,13 @@ def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathl
 
 
 def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
-    """What `pack` wrote, as (variables of float32 arrays, metadata). Nothing in it is executed.
+    """Read a file written by ``pack`` as (variables as float32 arrays, metadata).
+
+    No code in the file is executed.
 
     Raises:
-      JaxposeError: the file is missing, corrupt, no packed checkpoint, or of a newer jaxpose.
+      JaxposeError: the file is missing, corrupt, not a packed checkpoint, or written by a newer
+        version of jaxpose.
     """
     with _named_errors(path):
         variables, record = _unpack(path)

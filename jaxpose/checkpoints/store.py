@@ -1,19 +1,21 @@
-"""Checkpoints through Orbax: saving, restoring, falling back to the one before.
+"""Checkpoints through Orbax: saving, restoring, falling back to the previous one.
 
-A checkpoint folder holds one tree, its `metadata` (JSON): the network's arguments, joint names with
-their flip pairs and limbs, which joints were ever labeled in training, image size, crop rule and a
-checksum of all that and the tree; and `files.json`, the size and checksum of each of its files, by
-which damage is found before Orbax is asked to read it. A workdir holds `checkpoints/latest` (whole
-training states, the newest two) and `checkpoints/best` (the variables that scored best).
+A checkpoint folder contains one tree, its ``metadata`` and ``files.json``. The metadata (JSON) is
+the network's arguments, joint names with flip pairs and limbs, the joints that had labels in
+training, image size, crop rule and a checksum over all of that and the tree. ``files.json`` has the
+size and checksum of every file, so that corruption is detected before Orbax reads the tree. A
+workdir contains ``checkpoints/latest`` (complete training states, the newest two) and
+``checkpoints/best`` (the variables with the best validation metric).
 
-Trees are NumPy arrays on the host, so that a checkpoint of one number of devices or processes
-loads on any other.
+Trees are NumPy arrays on the host, so that a checkpoint can be loaded with a different number of
+devices or processes.
 
-On object storage (``gs://``) Orbax writes under the final name and marks a complete checkpoint by a
-file; there the list of files is left out, since a store checks its own objects and reading them
-back would take as long as writing them.
+On object storage (``gs://``), Orbax writes under the final name and marks a complete checkpoint
+with a file. No ``files.json`` is written there, since object stores verify their own objects and
+reading them back would take as long as writing them.
 """
 
+import collections
 import contextlib
 import errno
 import functools
@@ -40,24 +42,26 @@ from jaxpose.runtime import processes
 from jaxpose.storage import absolute, move_folder, open_path, remove_folder
 
 FILES = "files.json"  # of a checkpoint
-ASIDE = re.compile(
-    r"(\d+)\.replaced_by_(\d+)"
-)  # a checkpoint until the one that replaces it is there
-# Orbax counts by the clock on the wall, which may jump: its own 20 minutes would fail a save.
+# An old checkpoint, kept until its replacement is complete.
+ASIDE = re.compile(r"(\d+)\.replaced_by_(\d+)")
+# Orbax measures the timeout with the wall clock, which may jump; its default of 20 minutes could
+# then fail a save.
 WRITE_SECONDS = 7 * 24 * 3600
-MAX_CAUSES = 8  # of an error, that are read for its reason
+MAX_CAUSES = 8  # exceptions in a chain that are searched for the reason
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-MAX_LEAVES = 5  # of those that differ, in an error
+MAX_LEAVES = 5  # differing leaves named in an error message
+# Fields of training states written before 0.1.0, by their new names. Remove in 1.0.
+_OLD_FIELDS = {"best_metric": "best_score"}  # old spelling
 logger = logging.getLogger(__name__)
 
 
 def open_manager(folder: pathlib.Path, *, keep: int):
-    """Orbax's manager of a folder of checkpoints, the newest `keep` of which stay.
+    """Open an Orbax manager for a folder of checkpoints that keeps the newest ``keep``.
 
-    What a `save` that did not finish was about to replace is put back.
+    Checkpoints that an interrupted ``save`` had set aside are restored.
 
     Raises:
-      JaxposeError: the folder cannot be made or read.
+      JaxposeError: the folder cannot be created or read.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     managers = import_optional("orbax.checkpoint.checkpoint_managers", extra="train")
@@ -65,7 +69,7 @@ def open_manager(folder: pathlib.Path, *, keep: int):
     options = ocp.CheckpointManagerOptions(
         preservation_policy=managers.LatestN(keep),
         cleanup_tmp_directories=jax.process_index() == 0,
-        # Process 0 calls it when all is written, before the checkpoint gets its name.
+        # Process 0 runs the callback when all files are written, before the final rename.
         async_options=ocp.AsyncOptions(
             timeout_secs=WRITE_SECONDS,
             post_finalization_callback=(
@@ -86,15 +90,16 @@ def open_manager(folder: pathlib.Path, *, keep: int):
 def save(
     manager, step: int, tree: Any, metadata: CheckpointMetadata, *, wait: bool = False
 ) -> None:
-    """Save a tree of host arrays under a step; the write goes on in the background.
+    """Save a tree of host arrays as a step's checkpoint; writing continues in the background.
 
-    The checkpoint appears under its name only when it is complete. `wait` returns after that. It
-    replaces what the folder holds of this step and later ones: a run that fell back to an older
-    checkpoint does those steps again. They are set aside, and deleted when this one is complete.
+    The checkpoint appears under its name only when it is complete; with ``wait``, the call returns
+    only then. Existing checkpoints of this and later steps are replaced (a run that resumed from an
+    older checkpoint repeats those steps): they are set aside, and deleted when the new one is
+    complete.
 
     Raises:
-      JaxposeError: the folder cannot be written (disk full, no permission); the checkpoints in it
-        stay.
+      JaxposeError: the folder cannot be written (disk full, no permission); existing checkpoints
+        remain.
     """
     ocp = import_optional("orbax.checkpoint", extra="train")
     record = metadata.to_json()
@@ -118,9 +123,9 @@ def save(
 
 
 def _set_aside(manager, step: int) -> list[int]:
-    """Rename the checkpoints of this step and later ones, those too that Orbax cannot read.
+    """Rename the checkpoints of this and later steps, including those that Orbax cannot read.
 
-    With `keep=1` they may be all there is, so they are not deleted before the new one is complete.
+    With `keep=1` there may be no others, so they are deleted only when the new one is complete.
 
     Returns:
       The steps that this process renamed.
@@ -132,12 +137,12 @@ def _set_aside(manager, step: int) -> list[int]:
         for s in later:
             _rename(folder / str(s), folder / f"{s}.replaced_by_{step}")
     for s in [s for s in manager.all_steps() if s >= step]:
-        manager.delete(s)  # on every process; the files are gone from under this name
+        manager.delete(s)  # on every process; the files no longer have this name
     return later
 
 
 def _settle(folder: pathlib.Path) -> None:
-    """Delete what was set aside where its replacement is complete, else put it back."""
+    """Delete checkpoints that were set aside if their replacement is complete, or restore them."""
     if jax.process_index() != 0 or not folder.is_dir():
         return
     complete = checkpoint_steps(folder)
@@ -155,14 +160,14 @@ def _rename(checkpoint: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _list_files(folder: pathlib.Path) -> None:
-    """Write down the files of the checkpoint that is about to get its name."""
+    """Record the files of the checkpoint that is about to be finalized."""
     for unnamed in folder.glob(_compat.ORBAX_UNFINISHED):
         found = {name: (file.stat().st_size, _crc(file)) for name, file in _files(unnamed).items()}
         (unnamed / FILES).write_text(json.dumps(found), encoding="utf-8")
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The files of a checkpoint's tree and metadata, by their names within it."""
+    """The files of a checkpoint's tree and metadata, by their paths in the checkpoint."""
     found = (f for part in ("tree", "metadata") for f in (folder / part).rglob("*"))
     return {f.relative_to(folder).as_posix(): f for f in sorted(found) if f.is_file()}
 
@@ -176,7 +181,7 @@ def _crc(file: pathlib.Path) -> int:
 
 
 def checksum(tree: Any, record: dict[str, Any]) -> int:
-    """CRC-32 over a tree's names and values and its metadata's JSON: disks do flip bits."""
+    """Compute a CRC-32 over a tree's names and values and its metadata, to detect corruption."""
     covered = {key: value for key, value in record.items() if key != "checksum"}
     found = zlib.crc32(json.dumps(covered, sort_keys=True).encode())
     for name, leaf in sorted(_named_leaves(tree).items()):
@@ -185,7 +190,7 @@ def checksum(tree: Any, record: dict[str, Any]) -> int:
 
 
 def finish(manager) -> None:
-    """Wait for the write in the background and close the manager.
+    """Wait for the background write and close the manager.
 
     Raises:
       JaxposeError: the write failed.
@@ -200,16 +205,16 @@ def finish(manager) -> None:
 
 def _save_error(folder, error: Exception) -> JaxposeError:
     return JaxposeError(
-        f"cannot save a checkpoint in {folder}: {_reason(error)}; the ones before it are intact. "
+        f"cannot save a checkpoint in {folder}: {_reason(error)}; previous checkpoints are intact. "
         "Free disk space or fix the permissions, then re-run the command"
     )
 
 
 def _reason(error: Exception) -> str:
-    """The system's own word for what went wrong, else the first line of the error.
+    """Return the operating system's message for an error, otherwise the error's first line.
 
-    TensorStore names files first, often at length and over several errors that cause one another;
-    the system's word stands somewhere behind them.
+    TensorStore's messages begin with long file names, often over several chained errors; the
+    operating system's message comes after them.
     """
     texts, cause = [], error
     while cause is not None and len(texts) < MAX_CAUSES:
@@ -223,18 +228,21 @@ def _reason(error: Exception) -> str:
 def restore_newest(
     folder: pathlib.Path, like: Any, *, free: str = ""
 ) -> tuple[Any, CheckpointMetadata] | None:
-    """The newest readable checkpoint of a folder as (tree, metadata); None where there is none.
+    """Restore the newest readable checkpoint of a folder as (tree, metadata), or None.
 
-    One that cannot be read is named in a warning and the one before it is taken.
+    Unreadable checkpoints are reported in a warning and skipped.
 
     Args:
-      folder: of `open_manager`.
-      like: a tree of arrays of the expected structure, shapes and dtypes.
-      free: name of a field of `like`, a flat dict, that need not agree with the checkpoint's:
-        entries that the checkpoint lacks are those of `like`, and further ones are dropped.
+      folder: the folder of ``open_manager``.
+      like: a tree of arrays with the expected structure, shapes and dtypes.
+      free: name of a field of ``like`` (a flat dict) whose keys may differ from the checkpoint's:
+        missing entries are taken from ``like``, additional ones are dropped.
+
+    Returns:
+      (tree, metadata), or None if the folder contains no checkpoint.
 
     Raises:
-      JaxposeError: checkpoints are there and none can be read, or one is of another network.
+      JaxposeError: there are checkpoints and none can be read, or one belongs to another network.
     """
     steps = checkpoint_steps(folder)
     if not steps:
@@ -246,18 +254,19 @@ def restore_newest(
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a corrupt file
             logger.warning(
-                "checkpoint %s cannot be read (%s); trying the one before it",
+                "checkpoint %s cannot be read (%s); trying the previous one",
                 folder / str(step),
                 _reason(error),
             )
     raise JaxposeError(
-        f"no checkpoint in {folder} can be read (tried steps {', '.join(map(str, steps))}); start "
-        "in a new workdir, with --config.init_from where another checkpoint is left"
+        f"no checkpoint in {folder} can be read (tried steps {', '.join(map(str, steps))}); choose "
+        "a new --workdir; if you have another checkpoint, start from it with "
+        "--config.init_from=PATH"
     )
 
 
 def checkpoint_steps(folder: pathlib.Path) -> list[int]:
-    """Steps of the finished checkpoints in a folder, newest first."""
+    """Return the steps of the complete checkpoints in a folder, newest first."""
     if not folder.is_dir():
         return []
     found = [f for f in folder.iterdir() if f.name.isdigit() and f.is_dir()]
@@ -268,15 +277,18 @@ def checkpoint_steps(folder: pathlib.Path) -> list[int]:
 
 
 def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
-    """The checkpoint that a path or a name stands for.
+    """Find the checkpoint for a path or a name.
 
     Args:
       path: a workdir, a single checkpoint folder, a packed checkpoint, or the name of a network
-        that the package ships; a checkpoint that lies under that name comes first.
-      which: "best" or "latest" of a workdir.
+        that the package ships; a checkpoint at a path of that name takes precedence.
+      which: checkpoint to use from a workdir, "best" or "latest".
+
+    Returns:
+      The checkpoint's folder or packed file.
 
     Raises:
-      JaxposeError: no checkpoint is there.
+      JaxposeError: there is no checkpoint.
     """
     if which not in KINDS:
         raise JaxposeError(f"unknown checkpoint {which!r}; choose one of {', '.join(KINDS)}")
@@ -300,18 +312,18 @@ def find(path: str | os.PathLike, *, which: str = "best") -> pathlib.Path:
 def load(
     path: str | os.PathLike, *, which: str = "best"
 ) -> tuple[dict, CheckpointMetadata, pathlib.Path]:
-    """Variables of a checkpoint for prediction.
+    """Load the variables of a checkpoint for prediction.
 
     Args:
-      path: as `find` takes it.
-      which: "best" or "latest" of a workdir.
+      path: as in ``find``.
+      which: checkpoint to use from a workdir, "best" or "latest".
 
     Returns:
-      (variables {"params", "batch_stats"}, metadata, what was read); of a whole training
-      state the averaged variables where it has them.
+      (variables {"params", "batch_stats"}, metadata, the path that was read). For a complete
+      training state, the averaged variables are returned if it has any.
 
     Raises:
-      JaxposeError: there is none, or it cannot be read.
+      JaxposeError: there is no checkpoint, or it cannot be read.
     """
     folder = find(path, which=which)
     try:
@@ -325,7 +337,8 @@ def load(
         raise
     except Exception as error:  # as in restore_newest
         raise JaxposeError(
-            f"checkpoint {folder} cannot be read ({_reason(error)}); take another one of its run"
+            f"checkpoint {folder} cannot be read ({_reason(error)}); use another checkpoint of the "
+            "run"
         ) from error
     return variables, metadata, folder
 
@@ -349,15 +362,16 @@ class Network(NamedTuple):
 def load_network(
     path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
 ) -> Network:
-    """The network of a checkpoint, its variables checked against the module.
+    """Load a checkpoint's network, with its variables checked against the module.
 
     Args:
-      path: as `find` takes it.
-      which: "best" or "latest" of a workdir.
-      dtype: name of the computation's type.
+      path: as in ``find``.
+      which: checkpoint to use from a workdir, "best" or "latest".
+      dtype: name of the dtype of the computation.
 
     Raises:
-      JaxposeError: there is none, it cannot be read, or it holds other variables than its network.
+      JaxposeError: there is no checkpoint, it cannot be read, or its variables do not match its
+        network.
     """
     variables, metadata, source = load(path, which=which)
     net = make_net(metadata.network, dtype=dtype)
@@ -367,11 +381,11 @@ def load_network(
 
 
 def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, CheckpointMetadata]:
-    """(tree, metadata) of one checkpoint, as it was saved but for its `free` field.
+    """Read (tree, metadata) of one checkpoint, as it was saved except for its `free` field.
 
     Raises:
-      JaxposeError: it is of another network, or of a newer jaxpose.
-      Exception: of any other kind: it is broken.
+      JaxposeError: it belongs to another network, or was written by a newer version of jaxpose.
+      Exception: the checkpoint is corrupt; Orbax and TensorStore raise many types.
     """
     record = read_json(folder)
     metadata = CheckpointMetadata.from_json(record, folder)
@@ -385,28 +399,41 @@ def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, Chec
         wanted = getattr(like, free) if free else {}
         if free:
             like = like._replace(**{free: _zeros(stored[free])})
-        _check_leaves(_shapes(stored), like, folder)
-        like = jax.tree.map(np.asarray, like)
-        tree = handler.restore(path, args=ocp.args.StandardRestore(like))
+        asked = _with_stored_names(like, stored)
+        _check_leaves(_shapes(stored), asked, folder)
+        arrays = jax.tree.map(np.asarray, asked)
+        tree = handler.restore(path, args=ocp.args.StandardRestore(arrays))
     if checksum(tree, record) != record.get("checksum"):
-        raise ValueError("its content is not what was saved")
+        raise ValueError("its checksum does not match")
+    if asked is not like:
+        tree = type(like)(*tree)
     if free:
         found = getattr(tree, free)
         tree = tree._replace(**{free: {name: found.get(name, wanted[name]) for name in wanted}})
     return tree, metadata
 
 
+def _with_stored_names(like: Any, stored: Any) -> Any:
+    """Return the tree with the field names of the checkpoint, which may be older than 0.1.0."""
+    fields = getattr(like, "_fields", ())
+    old = {field: name for field, name in _OLD_FIELDS.items() if field in fields and name in stored}
+    if not old:
+        return like
+    return collections.namedtuple("Stored", [old.get(field, field) for field in fields])(*like)
+
+
 def _zeros(stored: Any) -> Any:
-    """A tree of zeros like one that Orbax describes."""
+    """A tree of zeros with the structure, shapes and dtypes of Orbax's metadata."""
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
 
 
 def _check_files(folder: pathlib.Path) -> None:
-    """Raise a ValueError that names a file that is not as it was saved.
+    """Raise a ValueError that names a corrupt file.
 
-    Orbax reads all files at once and, where one fails, leaves the other reads behind, which then
-    complain of a closed event loop. So it never sees a damaged one. A checkpoint without the list
-    (from before 0.1.0; read until 1.0) is known by the checksum of its content alone.
+    Orbax reads all files concurrently; if one read fails, the others are left pending and later
+    report a closed event loop. Corrupt files are therefore detected before Orbax reads them.
+    Checkpoints without the list (before 0.1.0; supported until 1.0) are verified by the checksum of
+    their content only.
     """
     if not (folder / FILES).exists():
         return
@@ -420,7 +447,7 @@ def _check_files(folder: pathlib.Path) -> None:
         if present[name].stat().st_size != size:
             raise ValueError(f"{name} has {present[name].stat().st_size} bytes, not {size}")
         if _crc(present[name]) != crc:
-            raise ValueError(f"{name} is not what was saved")
+            raise ValueError(f"{name} is corrupt (checksum mismatch)")
 
 
 def _named_leaves(tree: Any) -> dict[str, Any]:
@@ -435,13 +462,15 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _check_leaves(stored: dict[str, tuple], like: Any, folder: pathlib.Path) -> None:
     expected = _shapes(like)
     lines = [
-        f"{name} is {stored.get(name, 'absent')} there and {expected.get(name, 'absent')} here"
+        f"{name} is {stored.get(name, 'absent')} in the checkpoint and "
+        f"{expected.get(name, 'absent')} in this network"
         for name in sorted(expected.keys() | stored.keys())
         if expected.get(name) != stored.get(name)
     ]
     if lines:
         more = f" (and {len(lines) - MAX_LEAVES} more)" if len(lines) > MAX_LEAVES else ""
         raise JaxposeError(
-            f"checkpoint {folder} is of another network: {'; '.join(lines[:MAX_LEAVES])}{more}. "
-            "Use the config it was trained with, or --config.init_from to take over what matches"
+            f"checkpoint {folder} belongs to another network: {'; '.join(lines[:MAX_LEAVES])}"
+            f"{more}. Use the config of the checkpoint, or set --config.init_from to load only the "
+            "variables that match"
         )

@@ -1,4 +1,4 @@
-"""Start one network from another's checkpoint: by variable name and shape, and by joint name."""
+"""Initialize a network from another's checkpoint: by variable name, shape and joint name."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from jaxpose.skeleton import joint_index
 
 
 class Transfer(NamedTuple):
-    """What was taken over and what starts fresh, by variable name, and what to say of it.
+    """Which variables were copied and which keep their initial values, with notes for the log.
 
     Attributes:
-      taken: names whose values came from the checkpoint, wholly or for some joints.
-      fresh: {name: reason} of those that keep their initial values.
-      notes: lines for a person: joints that start fresh, another grid.
+      taken: names of variables copied from the checkpoint, completely or for some of the joints.
+      fresh: {name: reason} of the variables that keep their initial values.
+      notes: log lines, such as joints that are newly initialized or a different grid.
     """
 
     taken: list[str]
@@ -32,21 +32,21 @@ def transfer_variables(
     source: dict,
     metadata: CheckpointMetadata,
 ) -> tuple[dict, Transfer]:
-    """Carry a checkpoint's variables over to a network that may differ in size or joints.
+    """Copy a checkpoint's variables to a network that may differ in size or joints.
 
-    Variables of the same name and shape are taken. What holds one channel a joint or a context map
-    (heat-map convolutions' outputs, re-injections' inputs) is carried channel by channel, by joint
-    name, never because shapes agree.
+    Variables of the same name and shape are copied. Variables with one channel per joint or context
+    map (outputs of heat-map convolutions, inputs of re-injections) are copied channel by channel,
+    matched by joint name and not by shape.
 
     Args:
       variables: the new network's {"params", "batch_stats"}, freshly initialized.
       net: the new network.
-      joints: its joint names.
+      joints: the new network's joint names.
       source: the checkpoint's variables.
       metadata: the checkpoint's metadata.
 
     Returns:
-      (variables, Transfer).
+      (the new network's variables, ``Transfer``).
     """
     theirs = make_net(metadata.network)
     rows = channel_rows(joints, net.num_context_maps, metadata.joints, theirs.num_context_maps)
@@ -54,11 +54,14 @@ def transfer_variables(
     new_joints = [name for name, i in zip(joints, index, strict=True) if i < 0]
     notes = []
     if new_joints:
-        notes.append(f"joints that the checkpoint lacks start fresh: {', '.join(new_joints)}")
+        notes.append(
+            "joints that are not in the checkpoint start from random weights: "
+            f"{', '.join(new_joints)}"
+        )
     if theirs.grid != net.grid:
         notes.append(
-            f"the checkpoint's grid is {theirs.grid}, this network's {net.grid}: its "
-            "predictions shift by up to half a cell until training has made up for it"
+            f"the checkpoint's grid is {theirs.grid}, this network's is {net.grid}: predictions "
+            "are off by up to half a cell until training corrects it"
         )
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     old = flax.traverse_util.flatten_dict(source, sep="/")
@@ -80,7 +83,12 @@ def channel_rows(
     source_joints: Sequence[str],
     source_context_maps: int,
 ) -> list[int]:
-    """For each of our M channels, the checkpoint's channel of the same joint and map, or -1."""
+    """Match the new network's channels to those of a checkpoint.
+
+    Returns:
+      For each of the new network's M channels, the checkpoint's channel for the same joint and map,
+      or -1.
+    """
     index = joint_index(source_joints, joints).tolist()
     rows = list(index)
     for i in index:
@@ -92,7 +100,7 @@ def channel_rows(
 
 
 def _channel_axis(name: str) -> int | None:
-    """Which axis of a variable counts the M maps: outputs of heatmaps, inputs of reinject."""
+    """Axis of a variable that indexes the M maps: outputs of heatmaps, inputs of reinject."""
     if name.endswith("_b/heatmaps"):
         return 1
     if name.endswith("_b/reinject/kernel"):
@@ -101,7 +109,7 @@ def _channel_axis(name: str) -> int | None:
 
 
 def _misfit(name: str, value: np.ndarray, old: np.ndarray | None, rows: list[int]) -> str:
-    """Why a variable cannot be taken over; empty where it can."""
+    """Reason why a variable cannot be copied; empty if it can."""
     if old is None:
         return "absent in the checkpoint"
     axis = _channel_axis(name)
@@ -111,11 +119,13 @@ def _misfit(name: str, value: np.ndarray, old: np.ndarray | None, rows: list[int
         fits = np.delete(value.shape, axis).tolist() == np.delete(old.shape, axis).tolist()
         if fits and max(rows) < 0:
             return "no joint in common"
-    return "" if fits else f"{tuple(old.shape)} there, {tuple(value.shape)} here"
+    if fits:
+        return ""
+    return f"{tuple(old.shape)} in the checkpoint, {tuple(value.shape)} in this network"
 
 
 def _carry(name: str, value: np.ndarray, old: np.ndarray, rows: list[int]) -> np.ndarray:
-    """The checkpoint's variable; of channels that it lacks, `value`'s initial ones."""
+    """Copy the checkpoint's variable; channels that it lacks keep their initial values."""
     axis = _channel_axis(name)
     if axis is None:
         return np.asarray(old)

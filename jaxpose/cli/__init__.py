@@ -1,8 +1,8 @@
-"""The ``jaxpose`` command: a module of this folder for each subcommand.
+"""The ``jaxpose`` command, with one module per subcommand.
 
-``add`` of such a module registers its arguments, ``run`` runs it. Subcommands import what they need
-when they run, so that ``jaxpose --version`` is quick and a missing optional library stops only the
-command that needs it.
+Each module has ``add``, which registers the arguments, and ``run``. Subcommands import libraries
+when they run, so that ``jaxpose --version`` is quick and a missing optional library affects only
+the commands that need it.
 """
 
 from jaxpose.cli.commands import main

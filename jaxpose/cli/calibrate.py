@@ -1,6 +1,6 @@
 """``jaxpose calibrate CHECKPOINT FILE.npz``: fit the confidence of a checkpoint."""
 
-from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.cli.options import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 
 
@@ -14,7 +14,9 @@ def add(commands) -> None:
         "as one packed file.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
-    parser.add_argument("file", metavar="FILE.npz", type=local_path)
+    parser.add_argument(
+        "file", metavar="FILE.npz", type=local_path, help="packed checkpoint to write"
+    )
     parser.add_argument(
         "--data",
         metavar="NAME:SPLIT",

@@ -14,7 +14,7 @@ from jaxpose.errors import UsageError
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong arguments in one line, like every other error."""
+    """Report wrong arguments in one line, like every other error."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
@@ -43,9 +43,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _spelled(arguments: Sequence[str]) -> list[str]:
-    """The arguments as argparse reads them: ``--flip-test``, and values that start with a minus.
+    """Normalize arguments for argparse: ``--flip-test``, and values that start with a minus.
 
-    argparse takes the value in ``--box -5,10,60,130`` for an option.
+    argparse would interpret the value in ``--box -5,10,60,130`` as an option.
     """
     waiting, spelled = list(arguments), []
     while waiting and waiting[0] != "--":
@@ -60,15 +60,16 @@ def _spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit status.
+    """Run one command and return the exit status.
 
     Args:
       argv: arguments without the program's name; by default those of the process.
 
     Returns:
-      The exit status, as ``exits.run_command`` gives it.
+      The exit status of ``exits.run_command``.
     """
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our error has its reason
+    # Pillow's log repeats the reason in our error message.
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
     def command():
         arguments = _parser().parse_args(_spelled(sys.argv[1:] if argv is None else argv))

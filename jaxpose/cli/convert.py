@@ -9,10 +9,12 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="turn the paper's authors' Keras weights into a checkpoint",
-        description="Turns the authors' Keras weights file into a checkpoint that every command "
-        "takes. Number of blocks, joints and context maps are read off the file.",
+        description="Turns the authors' Keras weights file into a checkpoint for every command. "
+        "The numbers of blocks, joints and context maps are read from the file.",
     )
-    parser.add_argument("file", metavar="FILE.h5", type=local_path)
+    parser.add_argument(
+        "file", metavar="FILE.h5", type=local_path, help="the authors' weights file"
+    )
     parser.add_argument(
         "folder", metavar="OUTDIR", type=local_path, help="a new or an empty folder"
     )
@@ -21,9 +23,14 @@ def add(commands) -> None:
         metavar="NAME,NAME,...",
         help="joint names in the file's channel order (default: the authors' 16)",
     )
-    numbers = "where the file does not tell"
-    parser.add_argument("--num_joints", type=int, metavar="J", help=numbers)
-    parser.add_argument("--num_context_maps", type=int, metavar="C", help=f"a joint, {numbers}")
+    unknown = "if the file does not determine it"
+    parser.add_argument("--num_joints", type=int, metavar="J", help=f"number of joints, {unknown}")
+    parser.add_argument(
+        "--num_context_maps",
+        type=int,
+        metavar="C",
+        help=f"number of context maps per joint, {unknown}",
+    )
     parser.set_defaults(run=run)
 
 
@@ -45,6 +52,6 @@ def run(arguments) -> None:
     net = make_net(metadata.network)
     print(
         f"{arguments.file}: {net.num_blocks} blocks, {net.num_joints} joints, "
-        f"{net.num_context_maps} context maps a joint, width {net.width}, grid "
+        f"{net.num_context_maps} context maps per joint, width {net.width}, grid "
         f"{net.grid}\njoints: {', '.join(metadata.joints)}\ncheckpoint: {folder}"
     )

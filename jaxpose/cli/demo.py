@@ -1,6 +1,6 @@
-"""``jaxpose demo``: a page on this computer that shows what the network sees in a photo."""
+"""``jaxpose demo``: a local page that shows the network's predictions and heat maps of a photo."""
 
-from jaxpose.cli.predict import add_checkpoint
+from jaxpose.cli.options import add_checkpoint
 from jaxpose.runtime.phases import phase, to_terminal
 
 
@@ -8,19 +8,22 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "demo",
-        help="open a page that shows what the network sees in your photos",
-        description="Serves a page, to this computer alone, where you drop a photo, move the box "
-        "and see skeleton, part maps and probabilities. It needs no network. Ctrl-C ends it.",
+        help="open a page that shows the network's predictions and heat maps for your photos",
+        description="Serves a local page on which you drop a photo, move the box, and see the "
+        "skeleton, the part maps and the probabilities. Works offline. Press Ctrl-C to stop.",
     )
     add_checkpoint(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="address to listen at (default: %(default)s, this computer alone; 0.0.0.0 lets "
-        "everybody in your network use the page)",
+        help="address to listen on (default: %(default)s, only this computer; 0.0.0.0 for every "
+        "computer in the local network)",
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="default: %(default)s; 0 takes a free one"
+        "--port",
+        type=int,
+        default=8000,
+        help="port to listen on (default: %(default)s; 0 selects a free port)",
     )
     parser.set_defaults(run=run)
 
@@ -37,7 +40,9 @@ def run(arguments) -> None:
             estimator,
             host=arguments.host,
             port=arguments.port,
-            ready=lambda address: print(f"open {address} (Ctrl-C ends it)", flush=True),
+            ready=lambda address: print(
+                f"open {address} in a browser; press Ctrl-C to stop", flush=True
+            ),
         )
-    except KeyboardInterrupt:  # how it is meant to end
+    except KeyboardInterrupt:  # the normal way to stop it
         return

@@ -1,6 +1,6 @@
-"""How the commands end: errors as one line on stderr, exit statuses, and quiet libraries.
+"""Exit handling of the commands: errors in one line on stderr, exit statuses, quiet libraries.
 
-``launch.py`` and ``jaxpose`` share it.
+Shared by ``launch.py`` and ``jaxpose``.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from jaxpose.errors import JaxposeError, UsageError
 
 
 class ConfigFileError(Exception):
-    """An exception inside a config file that the user wrote: its cause, shown with traceback."""
+    """An exception inside a config file that the user wrote, printed with its traceback."""
 
 
 def run_command(command: Callable[[], None], *, interrupted: str = "interrupted") -> int:
@@ -28,8 +28,8 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
 
     Returns:
       0; 1 after ``error: ...`` on stderr, a traceback (a config file's, or a bug), or when stdout
-      was closed early; 2 after ``error: ...`` about the arguments; 130 after Ctrl-C. One of several
-      processes that failed ends here instead.
+      was closed early; 2 after ``error: ...`` about the arguments; 130 after Ctrl-C. In a
+      multi-process run, a process that failed exits here and does not return.
     """
     _escape_unprintable_characters()
     try:
@@ -55,7 +55,7 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         status = 130
-    except Exception:  # a bug; or, of several processes, a partner that died
+    except Exception:  # a bug or, in a multi-process run, the death of another process
         traceback.print_exc()
         status = 1
     _leave_partners(status)
@@ -87,13 +87,16 @@ def _escape_unprintable_characters() -> None:
 
 
 def _discard_output() -> None:
-    """Discard what stdout could not take; Python would try to write it again at exit."""
+    """Discard unwritten output, which Python would otherwise try to write again at exit."""
     with contextlib.suppress(OSError, ValueError):  # a stdout without a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave_partners(status: int) -> None:
-    """Of several processes, end this one; without JAX loaded there are no others."""
+    """Exit if this is a process of a multi-process run.
+
+    If JAX is not loaded, there are no other processes.
+    """
     if "jax" in sys.modules:
         from jaxpose.runtime import processes
 

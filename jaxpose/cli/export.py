@@ -1,7 +1,7 @@
 """``jaxpose export CHECKPOINT OUT``: a checkpoint as one program for other people's code."""
 
 from jaxpose.checkpoints import KINDS
-from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.cli.options import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 
@@ -12,8 +12,8 @@ def add(commands) -> None:
         "export",
         help="turn a checkpoint into one program that runs without jaxpose",
         description="Writes the network with its normalization and decoding as one program: crops "
-        "in, positions and probabilities out. OUT.json beside it holds joint names, limbs and the "
-        "rule that leads from a person's box to the crop.",
+        "in, positions and probabilities out. OUT.json contains the joint names, the limbs and the "
+        "rule for computing the crop from a person's box.",
     )
     parser.add_argument(
         "checkpoint",
@@ -21,15 +21,17 @@ def add(commands) -> None:
         type=stored_path,
         help=CHECKPOINT,
     )
-    parser.add_argument("out", metavar="OUT", type=local_path, help="the program's file")
+    parser.add_argument("out", metavar="OUT", type=local_path, help="file of the program to write")
     parser.add_argument(
         "--format",
-        choices=("jax", "onnx"),
         help="jax: an artifact of jax.export, for CPU, CUDA and TPU; onnx: a model for ONNX "
-        "Runtime and others (default: onnx where OUT ends in .onnx, else jax)",
+        "Runtime and others (default: onnx if OUT ends in .onnx, otherwise jax)",
     )
     parser.add_argument(
-        "--which", choices=KINDS, default=KINDS[0], help="of a workdir's checkpoints"
+        "--which",
+        choices=KINDS,
+        default=KINDS[0],
+        help="which checkpoint of a workdir to export (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 

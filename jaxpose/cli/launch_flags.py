@@ -16,7 +16,7 @@ FIELDS = "and configs/common.py for the fields"
 
 
 def define_flags(argv: list[str]) -> flags.FlagValues:
-    """The command's flags, not yet parsed; those of the config's fields follow from `argv`."""
+    """Define the command's flags; ``argv`` determines those of the config's fields."""
     config_flags = import_optional("ml_collections.config_flags", extra="train")
     values = flags.FlagValues()
     place: dict[str, Any] = {"flag_values": values, "module_name": "launch"}
@@ -28,7 +28,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         sys_argv=argv,
     )
     flags.DEFINE_string("workdir", None, "Folder of the run; an existing run is resumed.", **place)
-    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or score a checkpoint.", **place)
+    flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train, or only evaluate.", **place)
     flags.DEFINE_string(
         "checkpoint",
         "",
@@ -36,20 +36,20 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         **place,
     )
     flags.DEFINE_string(
-        "coordinator", None, "host:port of process 0, where no launcher tells it.", **place
+        "coordinator", None, "host:port of process 0, if not set by a launcher.", **place
     )
-    flags.DEFINE_integer("num_processes", None, "Processes of the run.", **place)
+    flags.DEFINE_integer("num_processes", None, "Number of processes of the run.", **place)
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **place)
     flags.DEFINE_integer(
         "heartbeat_seconds",
         100,
-        "Of several processes: end when one has given no sign of life for so long.",
+        "Multi-process runs: seconds without a heartbeat from a process after which the run ends.",
         **place,
     )
     flags.DEFINE_integer(
         "profile_steps",
         0,
-        "Write a trace of so many steps of process 0 to WORKDIR/profile.",
+        "Number of steps of process 0 to trace; written to WORKDIR/profile.",
         **place,
     )
     flags.DEFINE_boolean("help", False, "Show this.", **place)
@@ -90,7 +90,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 
 def _config_files(argv: list[str]) -> set[str]:
-    """Absolute paths of the files that ``--config`` names."""
+    """Return the absolute paths of the files that ``--config`` names."""
     files = set()
     for argument, next_argument in zip(argv, [*argv[1:], ""], strict=True):
         match = re.fullmatch(r"--?config(?:=(.*))?", argument)
@@ -101,9 +101,9 @@ def _config_files(argv: list[str]) -> set[str]:
 
 
 def _raised_by_config(error: BaseException | None, files: set[str]) -> BaseException | None:
-    """The exception that a config file raised, its traceback from there on; None if none did.
+    """Return the exception that a config file raised, its traceback from there on, or None.
 
-    Absl and ml_collections wrap some exceptions, so it is looked for behind `error`.
+    Absl and ml_collections wrap some exceptions, so the chain of causes of ``error`` is searched.
     """
     found = None
     while error is not None:
@@ -120,10 +120,13 @@ def _raised_by_config(error: BaseException | None, files: set[str]) -> BaseExcep
 
 
 def _translated(error: Exception, argv: list[str]) -> Exception:
-    """What the user is told of an exception of absl or ml_collections; others stay as they are."""
+    """Translate an exception of absl or ml_collections into a user-facing error.
+
+    Other exceptions are returned unchanged.
+    """
     if isinstance(error, AttributeError):
         if _compat.lacks_get_config(error):
-            return UsageError(f"the file of --config has no function get_config; {HELP}")
+            return UsageError(f"the --config file does not define get_config(); {HELP}")
         return UsageError(_unknown_field(error, argv))
     if not isinstance(error, flags.Error | OSError | ValueError | TypeError | KeyError):
         return error
@@ -132,7 +135,7 @@ def _translated(error: Exception, argv: list[str]) -> Exception:
 
 
 def _unknown_field(error: AttributeError, argv: list[str]) -> str:
-    """Name the field in full, which ml_collections names without its section."""
+    """Return an error message with the full field name; ml_collections omits the section."""
     field, close = _compat.unknown_config_field(error)
     given = (re.match(r"--(?:no)?config\.([\w.]+)", argument) for argument in argv)
     names = [match[1] for match in given if match]

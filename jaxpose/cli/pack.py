@@ -1,6 +1,6 @@
 """``jaxpose pack CHECKPOINT FILE.npz``: a checkpoint as one small file."""
 
-from jaxpose.cli.predict import CHECKPOINT
+from jaxpose.cli.options import CHECKPOINT
 from jaxpose.paths import local_path, stored_path
 
 
@@ -9,16 +9,18 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "pack",
         help="write a checkpoint as one file of half its size",
-        description="Writes a checkpoint as one .npz, kernels in float16; every command that takes "
-        "a checkpoint takes it.",
+        description="Writes a checkpoint as one .npz with kernels in float16, which is accepted by "
+        "every command that takes a checkpoint.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
-    parser.add_argument("file", metavar="FILE.npz", type=local_path)
+    parser.add_argument(
+        "file", metavar="FILE.npz", type=local_path, help="packed checkpoint to write"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments) -> None:
-    """Pack a checkpoint and print where it lies."""
+    """Pack a checkpoint and print the path of the file."""
     from jaxpose.checkpoints import packed, store
 
     variables, metadata, folder = store.load(arguments.checkpoint)

@@ -3,13 +3,9 @@
 import argparse
 import math
 
-from jaxpose.paths import local_path, stored_path
+from jaxpose.cli.options import add_box, add_checkpoint, number
+from jaxpose.paths import local_path
 from jaxpose.runtime.phases import phase, to_terminal
-
-CHECKPOINT = (
-    "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
-    "network that comes with jaxpose, such as small"
-)
 
 CAMERAS = 100  # OpenCV reads a larger number as one of its drivers
 
@@ -47,8 +43,8 @@ def add(commands) -> None:
         "--results",
         metavar="FILE.json",
         type=local_path,
-        help="write keypoints as a list of COCO results too, which pycocotools scores; image ids "
-        "are those of the file of --boxes",
+        help="write keypoints as a list of COCO results too, which pycocotools evaluates; image "
+        "ids are those of the file of --boxes",
     )
     parser.add_argument(
         "--heatmaps", action="store_true", help="of photos: the part maps too (Figs. 1b and 5)"
@@ -57,10 +53,14 @@ def add(commands) -> None:
         "--context", action="store_true", help="of photos: what context maps change too (Fig. 6)"
     )
     parser.add_argument(
-        "--flip_test", action="store_true", help="average with the answer for the mirrored crop"
+        "--flip_test", action="store_true", help="average with the prediction for the mirrored crop"
     )
     parser.add_argument(
-        "--num_crops", type=int, default=1, metavar="N", help="average over N crops a person"
+        "--num_crops",
+        type=int,
+        default=1,
+        metavar="N",
+        help="average over N crops a person, 1 to 9",
     )
     boxes.add_argument(
         "--detector",
@@ -74,7 +74,8 @@ def add(commands) -> None:
         "--min_score",
         type=_probability,
         metavar="P",
-        help="persons who are found without a box have at least this mean confidence",
+        help="persons of a lower score, their mean confidence, are left out (default: 0.45 without "
+        "boxes)",
     )
     parser.add_argument(
         "--min_confidence",
@@ -99,31 +100,6 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
-def add_checkpoint(parser) -> None:
-    """The option that names a network."""
-    parser.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        type=stored_path,
-        help=f"{CHECKPOINT} (the default)",
-    )
-
-
-def add_box(parser, **options) -> None:
-    """The option that names a box."""
-    parser.add_argument("--box", type=_box, metavar="x,y,w,h", **options)
-
-
-def _box(text: str) -> list[float]:
-    try:
-        box = [float(value) for value in text.split(",")]
-    except ValueError:
-        box = []
-    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
-    return box
-
-
 def _camera(text: str) -> int:
     try:
         number = int(text)
@@ -143,20 +119,14 @@ def _count(text: str) -> int:
 
 
 def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
     return value
 
 
 def _frequency(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give one above 0, in Hz")
     return value

@@ -1,4 +1,4 @@
-"""``jaxpose score PROTOCOL FILE.npz``: a file of predictions by a protocol of the paper."""
+"""``jaxpose score PROTOCOL FILE.npz``: evaluate predictions by a protocol of the paper."""
 
 import json
 import os
@@ -10,31 +10,35 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "score",
-        help="score predictions by a protocol of the paper",
-        description="Scores the predictions in an .npz file and prints the paper's columns.",
-        epilog="FILE.npz holds prediction [persons, joints, 2], ground_truth, labeled, for MPII "
-        "head_size, and joint_names (prediction_joint_names where the prediction's joints differ).",
+        help="evaluate predictions by a protocol of the paper",
+        description="Evaluates the predictions in an .npz file and prints the paper's columns.",
+        epilog="FILE.npz contains the arrays prediction [persons, joints, 2], ground_truth, "
+        "labeled, joint_names (and prediction_joint_names if the prediction's joints differ), and, "
+        "for MPII, head_size.",
     )
     parser.add_argument("protocol", metavar="PROTOCOL", help="mpii-pckh, lsp-pck or lsp-pcp")
-    parser.add_argument("file", metavar="FILE.npz", type=local_path)
-    parser.add_argument("--json", action="store_true", help="every rate and count as JSON")
+    parser.add_argument("file", metavar="FILE.npz", type=local_path, help="file of predictions")
+    parser.add_argument("--json", action="store_true", help="print all rates and counts as JSON")
     parser.add_argument("--paper", action="store_true", help="add the rows of the paper's tables")
     parser.add_argument(
         "--separated",
         action="store_true",
-        help="score only the persons that the array separated marks: MPII's single-person subset",
+        help="evaluate only persons for which the array 'separated' is true: MPII's single-person "
+        "subset",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments) -> None:
-    """Print the score of a file of predictions."""
-    from jaxpose.evaluation import prediction_file, protocols, tables
+    """Print the metrics of a file of predictions."""
+    from jaxpose.evaluation import labeled_predictions, metrics, protocols, tables
 
     protocol = protocols.named(arguments.protocol)
-    predictions = prediction_file.read_predictions(arguments.file, default_joints=protocol.joints)
-    counts = protocols.score(protocol, predictions, separated_only=arguments.separated)
-    found = protocols.result(protocol, counts)
+    predictions = labeled_predictions.read_predictions(
+        arguments.file, default_joints=protocol.joints
+    )
+    counts = metrics.count(protocol, predictions, separated_only=arguments.separated)
+    found = metrics.result(protocol, counts)
     subset = ["separated persons"] if arguments.separated else []
     description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:

@@ -1,6 +1,6 @@
 """``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
-from jaxpose.cli.predict import CHECKPOINT, add_box
+from jaxpose.cli.options import CHECKPOINT, add_box
 from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 
@@ -9,7 +9,7 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "visualize",
-        help="draw what a network sees in a photo",
+        help="draw a network's heat maps for a photo",
         description="Writes three images: the part maps of all joints in one (the paper's Fig. "
         "1b), single part maps before and after the softmax (Fig. 5), and the context maps of the "
         "joints that they moved the furthest (Fig. 6).",
@@ -21,14 +21,16 @@ def add(commands) -> None:
         nargs="?",
         help=f"{CHECKPOINT} (the default)",
     )
-    parser.add_argument("photo", metavar="PHOTO", type=local_path)
-    add_box(parser, help="of the person, in pixels (default: who is found in the whole photo)")
+    parser.add_argument("photo", metavar="PHOTO", type=local_path, help="photo file")
+    add_box(
+        parser, help="box of the person, in pixels (default: the best person found in the photo)"
+    )
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=local_path,
-        help="folder of the images (default: predictions)",
+        help="output folder (default: predictions)",
     )
     parser.set_defaults(run=run)
 

@@ -21,4 +21,6 @@ from jaxpose.coco.selection import Selection as Selection
 from jaxpose.coco.selection import select as select
 from jaxpose.coco.writer import CocoWriter as CocoWriter
 from jaxpose.coco.writer import ResultWriter as ResultWriter
+from jaxpose.coco.writer import WrittenImage as WrittenImage
 from jaxpose.coco.writer import result_entry as result_entry
+from jaxpose.coco.writer import results_of as results_of

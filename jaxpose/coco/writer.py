@@ -1,15 +1,17 @@
-"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for scoring.
+"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for evaluation.
 
 The files are written while the predictions arrive, so that an hour of video needs no more memory
 than a photo.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self, TextIO
 
 import numpy as np
 
@@ -43,6 +45,48 @@ class _ImageIds:
         return given
 
 
+class WrittenImage(NamedTuple):
+    """An image of a file that is written, or one frame of a video.
+
+    Attributes:
+      file_name: of the image or video.
+      size: (width, height) in pixels.
+      id: as another file has it; None, or one that was written before, gets the next free one.
+      frame: number of a video's frame, counted from 0; None for an image.
+      time: seconds from the start of the video; None for an image.
+    """
+
+    file_name: str
+    size: tuple[int, int]
+    id: int | str | None = None
+    frame: int | None = None
+    time: float | None = None
+
+
+def results_of(
+    keypoints: np.ndarray,
+    confidence: np.ndarray,
+    *,
+    image_id: int | str,
+    category_id: int | str,
+    threshold: float,
+) -> list[dict[str, Any]]:
+    """The N persons of one image as COCO's results, in their order.
+
+    Args:
+      keypoints: [N, J, 2], (x, y) in pixels, continuous.
+      confidence: [N, J], of the joints.
+      image_id: as `result_entry` has it.
+      category_id: likewise.
+      threshold: likewise.
+    """
+    ids: dict[str, Any] = {"image_id": image_id, "category_id": category_id}
+    return [
+        result_entry(points, values, threshold=threshold, **ids)
+        for points, values in zip(keypoints, confidence, strict=True)
+    ]
+
+
 def result_entry(
     keypoints: np.ndarray,
     confidence: np.ndarray,
@@ -58,7 +102,7 @@ def result_entry(
       confidence: [J], of the joints; their mean is the score.
       image_id: as the annotation file has it.
       category_id: likewise.
-      threshold: probability from which v is 2. Below it v is 0 and the position is kept, since
+      threshold: confidence from which v is 2. Below it v is 0 and the position is kept, since
         OKS compares it with the truth whatever v is.
 
     Example:
@@ -84,10 +128,11 @@ def _short(triples: np.ndarray) -> list[int | float]:
     return [int(value) if value.is_integer() else value for value in triples.ravel().tolist()]
 
 
-class ResultWriter:
-    """A list of results, COCO's format for scoring, that appears when its context is left.
+class _Writer:
+    """A file that grows beside its place and is moved there when its context is left.
 
-    `add` has the arguments of `CocoWriter.add` and gives an image the same id.
+    An error leaves what was there before. So does Ctrl-C before the first image; later it keeps the
+    images until then.
     """
 
     def __init__(
@@ -103,55 +148,91 @@ class ResultWriter:
         self._part = self._path.with_name(f".{self._path.name}.part")
         self._file = open(self._part, "w", encoding="utf-8")
         self._threshold = threshold
-        self._category_id = category[0]
+        self._category_id, self._category_name = category
         self._ids = _ImageIds(taken)
-        self._separator = "[\n"
+        self._num_images = self._num_persons = 0
 
-    def __enter__(self) -> "ResultWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind, *_) -> None:
         try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._file.write("[\n]\n" if self._separator == "[\n" else "\n]\n")
+            if kind is None or (issubclass(kind, KeyboardInterrupt) and self._num_images):
+                self._file.writelines(self._closing_text())
                 self._file.close()
                 os.replace(self._part, self._path)
         finally:
             self._file.close()
             self._part.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Where an error leaves this context, the images that were added inside are removed."""
+        ends = [(file, file.tell()) for file in self._files()]
+        counts = self._num_images, self._num_persons
+        try:
+            yield
+        except Exception:
+            for file, end in ends:
+                file.seek(end)
+                file.truncate()
+            self._num_images, self._num_persons = counts
+            raise
+
+    def _files(self) -> list[TextIO]:
+        """The files that grow."""
+        return [self._file]
+
+    def _closing_text(self) -> Iterable[str]:
+        """What follows the last entry."""
+        raise NotImplementedError
+
+
+class ResultWriter(_Writer):
+    """A list of results, COCO's format for evaluation, that appears when its context is left.
+
+    `add` has the arguments of `CocoWriter.add`, and an image gets the same id.
+    """
+
+    def _closing_text(self) -> Iterable[str]:
+        return ["\n]\n" if self._num_persons else "[\n]\n"]
+
     def add(
         self,
+        image: WrittenImage,
         keypoints: np.ndarray,
         confidence: np.ndarray,
-        boxes: np.ndarray | None = None,
+        boxes: np.ndarray,
         *,
-        image_id: int | str | None = None,
-        **_: Any,
+        track_ids: np.ndarray | None = None,
     ) -> None:
-        """Append the N persons of one image; other fields of an image are not used.
+        """Append the N persons of one image.
 
         Args:
+          image: of which results have the id alone.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
-          confidence: [N, J].
-          boxes: [N, 4] or None; not used.
-          image_id: as the annotation file has it; the next free number by default.
+          confidence: [N, J], of the joints.
+          boxes: [N, 4]; not part of results.
+          track_ids: int [N] or None; not part of results.
         """
-        image_id = self._ids.next(image_id)
-        for points, probabilities in zip(keypoints, confidence, strict=True):
-            entry = result_entry(
-                points,
-                probabilities,
-                image_id=image_id,
-                category_id=self._category_id,
-                threshold=self._threshold,
-            )
-            self._file.write(f"{self._separator} {json.dumps(entry)}")
-            self._separator = ",\n"
+        self._num_images += 1
+        for entry in results_of(
+            keypoints,
+            confidence,
+            image_id=self._ids.next(image.id),
+            category_id=self._category_id,
+            threshold=self._threshold,
+        ):
+            separator = ",\n " if self._num_persons else "[\n "
+            self._num_persons += 1
+            self._file.write(separator + json.dumps(entry))
 
 
-class CocoWriter:
-    """A file of predictions that appears, complete, when its context is left without an error."""
+class CocoWriter(_Writer):
+    """A file of predictions that appears, complete, when its context is left.
+
+    Where an error leaves the context, nothing appears. Ctrl-C keeps the images until then.
+    """
 
     def __init__(
         self,
@@ -171,19 +252,12 @@ class CocoWriter:
           joints: J names.
           limbs: pairs of these names that a drawing connects.
           checkpoint: where the predictions come from.
-          threshold: probability from which a joint counts as present: v = 2.
+          threshold: confidence from which a joint has v = 2.
           category: id and name of what is predicted.
           taken: image ids that no image without an `image_id` may get.
         """
-        self._path = pathlib.Path(path)
-        self._part = self._path.with_name(f".{self._path.name}.part")
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
-        self._file = open(self._part, "w", encoding="utf-8")
-        self._threshold = threshold
-        self._category_id, name = category
-        self._ids = _ImageIds(taken)
-        self._images_written = 0
-        self._persons = 0
+        super().__init__(path, threshold=threshold, category=category, taken=taken)
         place = {name: index for index, name in enumerate(joints, 1)}  # COCO counts from 1
         info = {
             "description": f"keypoints by jaxpose {__version__}",
@@ -196,8 +270,8 @@ class CocoWriter:
         }
         entry = {
             "id": self._category_id,
-            "name": name,
-            "supercategory": name,
+            "name": self._category_name,
+            "supercategory": self._category_name,
             "keypoints": list(joints),
             "skeleton": [[place[a], place[b]] for a, b in limbs],
         }
@@ -206,75 +280,62 @@ class CocoWriter:
             ' "annotations": ['
         )
 
-    def __enter__(self) -> "CocoWriter":
-        return self
+    def __exit__(self, *exception) -> None:
+        with self._images:
+            super().__exit__(*exception)
 
-    def __exit__(self, kind, *_) -> None:
-        try:
-            if kind is None or issubclass(kind, KeyboardInterrupt):
-                self._file.write('\n ],\n "images": [')
-                self._images.seek(0)
-                for line in self._images:
-                    self._file.write(line)
-                self._file.write("\n ]\n}\n")
-                self._file.close()
-                os.replace(self._part, self._path)
-        finally:
-            self._images.close()
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+    def _files(self) -> list[TextIO]:
+        return [self._file, self._images]
+
+    def _closing_text(self) -> Iterable[str]:
+        self._images.seek(0)
+        return itertools.chain(['\n ],\n "images": ['], self._images, ["\n ]\n}\n"])
 
     def add(
         self,
+        image: WrittenImage,
         keypoints: np.ndarray,
         confidence: np.ndarray,
         boxes: np.ndarray,
         *,
-        file_name: str,
-        size: tuple[int, int],
-        image_id: int | str | None = None,
         track_ids: np.ndarray | None = None,
-        **more: Any,
     ) -> None:
         """Append one image with N persons.
 
         Args:
+          image: its entry.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
           confidence: [N, J], of the joints.
           boxes: [N, 4] (x, y, width, height) in pixels.
-          file_name: of the image or video.
-          size: (width, height).
-          image_id: of another file; None, or one that was written before, gets the next free one.
           track_ids: int [N], of persons that are tracked through a video.
-          more: further fields of the image's entry, such as a frame's number and time.
         """
-        image_id = self._ids.next(image_id)
-        separator = ",\n  " if self._images_written else "\n  "
-        self._images_written += 1
-        entry = {
-            "id": image_id, "file_name": file_name, "width": size[0], "height": size[1], **more
-        }  # fmt: skip
+        image_id = self._ids.next(image.id)
+        separator = ",\n  " if self._num_images else "\n  "
+        self._num_images += 1
+        width, height = image.size
+        entry: dict[str, int | float | str]
+        entry = {"id": image_id, "file_name": image.file_name, "width": width, "height": height}
+        of_frame = {"frame": image.frame, "time": image.time}
+        entry |= {name: value for name, value in of_frame.items() if value is not None}
         self._images.write(separator + json.dumps(entry))
         ids = [None] * len(boxes) if track_ids is None else track_ids.tolist()
-        for points, probabilities, box, track_id in zip(
-            keypoints, confidence, boxes, ids, strict=True
-        ):
-            present = probabilities >= self._threshold
+        for points, values, box, track_id in zip(keypoints, confidence, boxes, ids, strict=True):
+            present = values >= self._threshold
             indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
             triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)
-            self._persons += 1
+            self._num_persons += 1
             annotation = {
-                "id": self._persons,
+                "id": self._num_persons,
                 "image_id": image_id,
                 "category_id": self._category_id,
                 "keypoints": _short(triples),
                 "num_keypoints": int(present.sum()),
-                "confidence": probabilities.astype(float).round(4).tolist(),
-                "score": round(float(probabilities.mean()), 4),
+                "confidence": values.astype(float).round(4).tolist(),
+                "score": round(float(values.mean()), 4),
                 "bbox": box.round(3).tolist(),
                 "area": round(float(box[2] * box[3]), 3),
                 "iscrowd": 0,
                 **({} if track_id is None else {"track_id": track_id}),
             }
-            separator = ",\n  " if self._persons > 1 else "\n  "
+            separator = ",\n  " if self._num_persons > 1 else "\n  "
             self._file.write(separator + json.dumps(annotation))

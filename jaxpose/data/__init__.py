@@ -1,1 +1,1 @@
-"""Prepared data sets on disk to augmented batches on the host."""
+"""Load prepared data sets from disk as augmented batches on the host."""

@@ -1,4 +1,4 @@
-"""One random transform of one example: the crop's place, and the colors of what it shows."""
+"""Random augmentation of one example: its crop and its colors."""
 
 from typing import NamedTuple
 
@@ -9,23 +9,24 @@ from jaxpose.optional import import_optional
 
 
 class Augmentation(NamedTuple):
-    """How far examples are changed at random. The default changes nothing.
+    """Strengths of the random augmentations. The default changes nothing.
 
     Attributes:
-      rotation: the crop turns by up to this many degrees either way, uniformly (section 4.1: 40).
+      rotation: the crop is rotated by a uniform angle of up to this many degrees in either
+        direction (section 4.1: 40).
       scale: (low, high): the crop's side is multiplied by a number uniform between them (section
         4.1: 0.7 to 1.3 on MPII, 0.85 to 1.25 on LSP).
-      flip: whether one example in two is mirrored (not in the paper).
-      color: strength of the change of colors, see ``color``; 0 is none (not in the paper).
-      shift: the crop's center moves by up to this fraction of its side along each axis, uniformly
-        (not in the paper; a whole image does not have its person in the middle either).
-      stray: fraction of the examples that get a stray crop in place of the above scale and shift:
-        its center is off by up to `STRAY_SHIFT` of its side along each axis, its side multiplied
-        by a factor log-uniform in `STRAY_SCALE` (not in the paper). Joints outside the crop are
-        not labeled, which teaches the joint probabilities.
-      turned: fraction of the examples whose rotation is uniform in +-180 degrees in place of
+      flip: whether to flip half of the examples horizontally (not in the paper).
+      color: strength of the color change, see ``color``; 0 for none (not in the paper).
+      shift: the crop's center is moved uniformly by up to this fraction of its side along each axis
+        (not in the paper; in whole images the person is not always centered).
+      stray: fraction of the examples that get a stray crop instead of the above scale and shift:
+        its center is off by up to ``STRAY_SHIFT`` of its side along each axis, its side multiplied
+        by a factor log-uniform in ``STRAY_SCALE`` (not in the paper). Joints outside the crop are
+        not labeled, which trains the joint probabilities.
+      turned: fraction of the examples whose rotation is uniform in +-180 degrees instead of
         ``rotation`` (not in the paper).
-      erase: fraction of the examples of which a rectangle is filled with random noise, see
+      erase: fraction of the examples in which a rectangle is filled with random noise, see
         ``erase`` (not in the paper).
     """
 
@@ -45,13 +46,13 @@ ERASED_SIDE = (0.1, 0.4)
 
 
 def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> Crop:
-    """Move a crop at random, then turn, scale and mirror it about its own center.
+    """Move a crop at random, then rotate, scale and flip it about its own center.
 
     Args:
-      rng: five numbers are drawn from it whatever is switched on, so that a switch does not
-        change the other transforms. ``stray`` and ``turned`` draw from a generator of their own.
+      rng: generator from which five numbers are always drawn, so that enabling one transform does
+        not change the others. ``stray`` and ``turned`` use a separate generator.
       crop: the crop of the example's rule.
-      augmentation: ranges and switches.
+      augmentation: strengths of the augmentations.
 
     Returns:
       The random crop.
@@ -78,7 +79,7 @@ def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> 
 
 
 def _own_generator(rng: np.random.Generator, purpose: int) -> np.random.Generator:
-    """A generator that follows from the same seed as `rng` and leaves `rng` as it is."""
+    """Derive a separate generator from the seed of ``rng`` without advancing ``rng``."""
     seed = rng.bit_generator.seed_seq
     assert isinstance(seed, np.random.SeedSequence)
     key = (*seed.spawn_key, purpose)
@@ -86,16 +87,16 @@ def _own_generator(rng: np.random.Generator, purpose: int) -> np.random.Generato
 
 
 def erase(rng: np.random.Generator, image: np.ndarray, fraction: float) -> np.ndarray:
-    """Fill a random rectangle of a fraction of the images with noise, in place.
+    """With the given probability, fill a random rectangle of the image with noise, in place.
 
-    The rectangle's sides are uniform in `ERASED_SIDE` of the image's. In half of the cases every
-    pixel is drawn anew, in the others the whole rectangle has one color. What it covers stays
-    labeled, as an occluded joint does.
+    The rectangle's sides are uniform in ``ERASED_SIDE``, as fractions of the image's sides. Half of
+    the time every pixel is random; otherwise the rectangle has a single random color. Covered
+    joints stay labeled, like occluded ones.
 
     Args:
-      rng: left as it is; a generator of its own that follows from the same seed is used.
+      rng: not advanced; a separate generator derived from the same seed is used.
       image: uint8 [H, W, 3]; overwritten.
-      fraction: of the images; 0 changes nothing.
+      fraction: probability of filling a rectangle; 0 changes nothing.
 
     Returns:
       ``image``, [H, W, 3].
@@ -121,13 +122,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # of Rec. 601
 def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
     """Change brightness, saturation and the balance of the channels at random, in place.
 
-    One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moves to or
-    from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform in
-    +-strength, the channels' in +-strength / 2. Black stays black, so that the border outside the
-    image does not turn gray, which it never is in a test.
+    One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moved toward
+    or away from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform
+    in +-strength, the logs of the channel gains in +-strength / 2. Black stays black, because the
+    border outside the image is black at test time, too.
 
     Args:
-      rng: five numbers are drawn from it.
+      rng: generator from which five numbers are always drawn.
       image: uint8 [H, W, 3] RGB, contiguous; overwritten.
       strength: 0 changes nothing; 0.2 to 0.5 is usual.
 
@@ -140,5 +141,5 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
     saturation = np.exp(strength * draws[0])
     gain = np.exp(strength * (draws[1] + draws[2:] / 2))
     matrix = gain[:, None] * (saturation * np.eye(3) + (1 - saturation) * _LUMA)
-    # A matrix, not a curve for each channel: a fifth of a look-up table's time in OpenCV.
+    # One matrix instead of a curve per channel: a fifth of the time of a look-up table in OpenCV.
     return import_optional("cv2", extra="train").transform(image, matrix, dst=image)

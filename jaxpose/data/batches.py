@@ -1,8 +1,8 @@
-"""Prepared data sets to batches: decode, cut one random crop per person, stack, prefetch.
+"""Make batches from prepared data sets: decode, crop, augment, stack, prefetch.
 
-A batch is a pure function of its number: which persons it holds follows from (seed, epoch), what
-happens to one of them from (seed, epoch, person, draw). Neither the number of workers nor that of
-processes enters, and training resumes anywhere by its step.
+A batch is a pure function of its number: its persons depend on (seed, epoch), and the augmentation
+of a person on (seed, epoch, person, draw), but not on the number of workers or processes. Training
+can therefore resume at any step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,12 +43,13 @@ class Batch(NamedTuple):
       keypoints: float32 [B, J, 2], (x, y) in [0, 1] of the crop; 0 where not labeled.
       labeled: bool [B, J], whether the position is known and inside the crop.
       known: bool [B, J], whether the data set annotates the joint.
-      weight: float32 [B], 0 for padding and unreadable images, else 1.
-      readable: bool [B], False where the image did not decode: black, weight 0, nothing labeled or
-        known.
-      index: int64 [B], position in the concatenation of the splits (see ``example_name``), -1 for
-        padding. None in what a training step is given, as `crop_to_image`.
-      crop_to_image: float64 [B, 2, 3], from the crop's coordinates to pixels of the image.
+      weight: float32 [B], 0 for padding and unreadable images, otherwise 1.
+      readable: bool [B], False where the image could not be decoded: black, weight 0, nothing
+        labeled or known.
+      index: int64 [B], index in the concatenated splits (see ``example_name``), -1 for padding.
+        ``index`` and ``crop_to_image`` are None in the batches passed to the training step.
+      crop_to_image: float64 [B, 2, 3], affine map from the crop's coordinates to pixels of the
+        image.
     """
 
     image: Any
@@ -75,25 +76,25 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> "Batches[Batch]":
-    """Endless batches of augmented crops.
+    """Make endless batches of augmented crops.
 
     An epoch draws each person of a split ``floor(weight)`` times, and a random subset of its
     persons once more, so that the mean is ``weight``; all draws of an epoch are shuffled together.
-    What does not fill a batch at an epoch's end is dropped.
+    The incomplete batch at the end of an epoch is dropped.
 
     Args:
       splits: (split, weight) pairs.
       joints: J names, the network's order. Joints are matched by name; those that a data set does
         not annotate are not ``known``.
       image_size: S, pixels of a crop's side.
-      batch_size: of all processes together.
-      rule: how a person's crop is found, for all splits alike or one rule a split.
-      augmentation: how far it is changed at random.
-      seed: of order and augmentation, 0 to 2**32 - 1.
-      start_step: number of the first batch; ``steps_per_epoch`` of them make an epoch.
+      batch_size: rows of a batch, over all processes.
+      rule: crop rule for all splits, or one rule per split.
+      augmentation: strengths of the random augmentations.
+      seed: seed of the order and the augmentation, 0 to 2**32 - 1.
+      start_step: number of the first batch; ``steps_per_epoch`` batches make an epoch.
       workers: processes that make batches; 0 uses threads of this process.
-      process_index: which contiguous share of every batch this process makes ...
-      process_count: ... of how many.
+      process_index: index of this process, which makes a contiguous part of every batch.
+      process_count: number of processes.
 
     Returns:
       An iterator of ``Batch`` of NumPy arrays, B = batch_size / process_count rows each. Close it
@@ -128,22 +129,21 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> "Batches[Batch]":
-    """Every person of a split once, in order, nothing random.
+    """Iterate over the persons of a split, each once and in order, without augmentation.
 
     Args:
       split: the split.
       joints: as in ``train_batches``.
       image_size: as in ``train_batches``.
       batch_size: as in ``train_batches``.
-      rule: how a crop is cut.
+      rule: crop rule.
       workers: as in ``train_batches``.
       process_index: as in ``train_batches``.
       process_count: as in ``train_batches``.
 
     Returns:
-      An iterator of ceil(N / batch_size) ``Batch``; the same number in
-      every process. Rows beyond the last person are padding: black, ``index`` -1, weight 0,
-      nothing known, ``readable``.
+      An iterator of ceil(N / batch_size) ``Batch``, the same number in every process. Rows beyond
+      the last person are padding: black, ``index`` -1, weight 0, nothing known, ``readable``.
 
     Raises:
       JaxposeError: the batch does not divide among the processes.
@@ -158,15 +158,14 @@ def evaluation_batches(
 
 
 def example_name(splits: WeightedSplits, index: int) -> str:
-    """Human-readable name of an example, by the ``index`` of a batch's row.
+    """Return a human-readable name of an example.
 
     Args:
-      splits: those that ``train_batches`` was given; ``[(split, 1.0)]`` for
-        ``evaluation_batches``.
-      index: of a row.
+      splits: as passed to ``train_batches``; ``[(split, 1.0)]`` for ``evaluation_batches``.
+      index: ``index`` of a batch row.
 
     Returns:
-      Such as ``"im0001.jpg (person 0 of lspet train)"``.
+      A name such as ``"im0001.jpg (person 0 of lspet train)"``.
     """
     for split, _ in splits:
         if index < len(split.source):
@@ -179,14 +178,14 @@ def example_name(splits: WeightedSplits, index: int) -> str:
 
 
 class Reader(NamedTuple):
-    """A split, and where the network's J joints stand among its own.
+    """A split and the mapping from the network's J joints to the split's joints.
 
     Attributes:
       split: the split.
-      rule: how its persons' crops are found.
-      order: int [J], indices into the split's joints; -1 where it has none.
-      mirrored: int [J], the same for a mirrored person.
-      annotated: bool, of the split's joints.
+      rule: crop rule of its persons.
+      order: int [J], indices into the split's joints; -1 for joints that it does not have.
+      mirrored: int [J], like ``order``, for horizontally flipped crops.
+      annotated: bool, whether the data set annotates each of the split's joints.
     """
 
     split: PreparedSplit
@@ -211,7 +210,7 @@ def readers_of(
 
 
 class BatchMaker(NamedTuple):
-    """Makes the batch of a step; a value that travels to the workers."""
+    """Make the batch of a step; picklable, so that it can be sent to worker processes."""
 
     plan: TrainPlan | EvaluationPlan
     readers: list[Reader]
@@ -222,8 +221,8 @@ class BatchMaker(NamedTuple):
     def __call__(self, step: int) -> Batch:
         rows = self.plan.rows(step)
         batch = _empty_batch(len(rows), self.image_size, self.num_joints)
-        # One stage after the other, not one person after the other: a stage's code and tables
-        # stay in the processor's caches.
+        # Process stage by stage, not person by person, so that a stage's code and tables stay in
+        # the CPU caches.
         persons = [self._read(place, row) for place, row in enumerate(rows) if row.index >= 0]
         for person in persons:
             _place_joints(batch, person)
@@ -236,7 +235,7 @@ class BatchMaker(NamedTuple):
         return batch
 
     def _read(self, place: int, row: Row) -> "_Person":
-        """Fetch one person, image still encoded, and find the crop."""
+        """Read one person, image still encoded, and compute the crop."""
         index = row.index
         for reader in self.readers:
             if index < len(reader.split.source):
@@ -249,7 +248,7 @@ class BatchMaker(NamedTuple):
         return _Person(place, row.index, row.rng, reader, example, crop)
 
     def _show(self, batch: Batch, person: "_Person") -> bool:
-        """Write the crop's image; an unreadable one leaves its row as padding is."""
+        """Write the crop's image; the row of an unreadable image is left as padding."""
         place, crop = person.place, person.crop
         decoded = decode(person.example["image"], reduction=reduction(crop.side, self.image_size))
         if decoded is None:
@@ -264,7 +263,7 @@ class BatchMaker(NamedTuple):
 
 
 class _Person(NamedTuple):
-    """One person on the way into row ``place`` of a batch."""
+    """A person to be written to row ``place`` of a batch."""
 
     place: int
     index: int
@@ -275,7 +274,7 @@ class _Person(NamedTuple):
 
 
 def _place_joints(batch: Batch, person: _Person) -> None:
-    """Write everything but the image: joints and masks by the network's names."""
+    """Write everything except the image: joints and masks, in the network's joint order."""
     place, reader, example = person.place, person.reader, person.example
     order = reader.mirrored if person.crop.flip else reader.order
     matrix = crop_to_image(person.crop)
@@ -291,7 +290,7 @@ def _place_joints(batch: Batch, person: _Person) -> None:
 
 
 def _empty_batch(rows: int, size: int, joints: int) -> Batch:
-    """A batch of nothing but padding."""
+    """Return a batch that consists of padding only."""
     return Batch(
         image=np.zeros((rows, size, size, 3), np.uint8),
         keypoints=np.zeros((rows, joints, 2), np.float32),

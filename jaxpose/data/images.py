@@ -1,10 +1,10 @@
-"""JPEG and PNG bytes to pixels, reduced while decoding where JPEG allows it.
+"""Decode JPEG and PNG images, at a reduced size where JPEG allows it.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work: each 8x8 block
 becomes 4x4, 2x2 or 1 pixel. Pixel c of the result covers [c * k, (c + 1) * k) of the full image,
-the last one perhaps in part: the geometry of ``geometry.reduce_by_area``. (Checked on odd sizes; in
-images whose chroma is reduced along one axis only, libjpeg moves the colors: those are decoded
-in full.)
+the last one possibly only partly: the geometry of ``geometry.reduce_by_area``. (Verified for odd
+sizes. If chroma is subsampled along one axis only, libjpeg shifts the colors, so those images are
+decoded at full size.)
 """
 
 from typing import NamedTuple
@@ -13,14 +13,14 @@ import numpy as np
 
 from jaxpose.optional import import_optional
 
-PNG = b"\x89PNG\r\n\x1a\n"  # its first bytes
-DEPTHS = (8, 10, 12, 14, 16)  # bits of a level
+PNG = b"\x89PNG\r\n\x1a\n"  # first bytes of the format
+DEPTHS = (8, 10, 12, 14, 16)  # bits per channel
 MAX_PIXELS = 2**27
 """Larger images are not decoded (400 MB as uint8 RGB)."""
 
 
 class Header(NamedTuple):
-    """What the first bytes of an image say.
+    """Information from the header of an image.
 
     Attributes:
       width, height: pixels.
@@ -33,10 +33,13 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """Size of a JPEG or PNG from its bytes; None where they are neither, or broken, or too large.
+    """Read the size of a JPEG or PNG from its header.
 
     Args:
       data: the file's bytes.
+
+    Returns:
+      The header; None if the data is not a JPEG or PNG, is corrupt, or is too large.
     """
     if data[:2] == b"\xff\xd8":
         header = _jpeg_header(data)
@@ -50,9 +53,9 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _png_header(data: bytes) -> Header | None:
-    """Size of a PNG whose chunks all end within the data.
+    """Read the size of a PNG; None unless all of its chunks end within the data.
 
-    OpenCV allocates what a chunk says it is long, 4 GB of a corrupt file of 300 bytes.
+    OpenCV allocates the length that a chunk declares, up to 4 GB for a corrupt file of 300 bytes.
     """
     if len(data) < 24:
         return None
@@ -99,15 +102,15 @@ def _jpeg_header(data: bytes) -> Header | None:
 def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
     """Decode a JPEG or PNG; EXIF orientation is not applied (prepared data sets have none).
 
-    A PNG of 16 bits is reduced to 8 by `to_8_bits`.
+    A PNG of 16 bits is reduced to 8 by ``to_8_bits``.
 
     Args:
       data: the file's bytes.
-      reduction: power of two; the result is reduced by at most that.
+      reduction: maximum reduction factor, a power of two.
 
     Returns:
       ``(image, reduced)``: uint8 [ceil(H / reduced), ceil(W / reduced), 3] RGB, and the power of
-      two by which it is reduced; None where the bytes are no whole image.
+      two by which it is reduced; None if the image is corrupt.
     """
     header = read_header(data)
     if header is None:
@@ -119,7 +122,7 @@ def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
         2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
         4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
         8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    }[reduced]  # the scale's bit alone: RGB comes from the other flag
+    }[reduced]  # only the bit of the scale; RGB comes from the other flag
     flags = scaled | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -134,14 +137,14 @@ def decode(data: bytes, *, reduction: int = 1) -> tuple[np.ndarray, int] | None:
 def to_8_bits(levels: np.ndarray) -> np.ndarray:
     """Reduce levels of up to 16 bits to 8.
 
-    Cameras save 10, 12 or 14 bits in 16, and no file says so: the highest level decides.
+    Cameras store 10, 12 or 14 bits in 16 without recording it in the file, so the depth is inferred
+    from the highest level.
 
     Args:
       levels: [...], integers from 0 to 65535.
 
     Returns:
-      uint8 [...]: the upper 8 of the lowest number of bits in `DEPTHS` that holds every
-      level.
+      uint8 [...]: the upper 8 bits of the smallest depth in ``DEPTHS`` that holds every level.
 
     Example:
       >>> to_8_bits(np.array([0, 2048, 4095], np.uint16)).tolist()

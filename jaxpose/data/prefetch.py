@@ -1,5 +1,6 @@
-"""Batches made ahead of their use, by Grain: in threads, or in worker processes."""
+"""Prefetch batches with Grain, in threads or in worker processes."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -12,24 +13,25 @@ from typing import Generic, TypeVar
 from jaxpose import _compat
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.storage import use_gcsfs, uses_gcsfs
 
 T = TypeVar("T")
-_ENDLESS = 2**40  # steps; Grain wants a length
-_RESTARTS = 3  # of workers that were killed, before we give up
+_ENDLESS = 2**40  # steps; Grain needs a length
+_RESTARTS = 3  # restarts of killed workers before an error is raised
 
 
 class Batches(Generic[T]):
-    """Iterator of batches that are made ahead, in threads or worker processes.
+    """Iterator of batches that are prefetched in threads or worker processes.
 
-    Workers that are killed (out of memory, say) are started again where they stopped, with a
-    warning; the fourth time it is an error. ``close`` ends them; the iterator does so itself at
-    its end, when it is collected and when the program ends.
+    Workers that are killed (for example, out of memory) are restarted where they stopped, with a
+    warning; the fourth time raises an error. ``close`` stops threads and workers; this also happens
+    when the iterator is exhausted or garbage-collected and when the program exits.
 
     Args:
-      maker: makes the batch of a number; it travels to the workers.
+      maker: makes the batch of a number; picklable, so that it can be sent to worker processes.
       start: number of the first batch.
-      stop: number after the last one; None: there is no last one.
-      workers: processes; 0 makes batches in threads of this one.
+      stop: number after the last batch, or None for an endless iterator.
+      workers: number of worker processes; 0 makes batches in threads of this process.
     """
 
     def __init__(self, maker: Callable[[int], T], *, start: int, stop: int | None, workers: int):
@@ -53,12 +55,12 @@ class Batches(Generic[T]):
             options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
             dataset = dataset.to_iter_dataset(options).mp_prefetch(
                 grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2),
-                worker_init_fn=_start_worker,
+                worker_init_fn=functools.partial(_start_worker, uses_gcsfs()),
             )
             iterator = iter(dataset)
         iterator.start_prefetch()
         self._iterator = iterator
-        # Not __del__: at the interpreter's end it would come after what it needs is gone.
+        # Not __del__: at interpreter shutdown it would run after the modules it needs are gone.
         self._end = weakref.finalize(self, _end, iterator, self._workers > 0)
 
     def __iter__(self) -> "Batches[T]":
@@ -81,35 +83,35 @@ class Batches(Generic[T]):
                 return batch
 
     def _start_again(self, error: Exception) -> None:
-        """Deterministic batches make this exact: the new workers begin with the missing one."""
+        """Restart the workers at the missing batch; batches are deterministic, so this is exact."""
         if self._restarts == _RESTARTS:
             raise JaxposeError(
-                f"input workers were killed {_RESTARTS + 1} times; is memory or /dev/shm "
-                "short? use fewer workers, smaller batches, or workers=0"
+                f"input workers were killed {_RESTARTS + 1} times; memory or /dev/shm may be "
+                "exhausted: use fewer workers, smaller batches, or workers=0"
             ) from error
         self._restarts += 1
         warnings.warn(
-            f"an input worker was killed; starting the workers again at batch {self._next}",
+            f"an input worker was killed; restarting the workers at batch {self._next}",
             RuntimeWarning,
             stacklevel=3,
         )
         self._start()
 
     def close(self) -> None:
-        """End threads and workers; closing twice does nothing more."""
+        """Stop threads and workers. Calling it again has no effect."""
         self._iterator = None
         self._end()
 
 
 def _end(iterator, workers: bool) -> None:
-    """End the threads or workers of an iterator."""
+    """Stop the threads or workers of an iterator."""
     iterator.close()
     if workers:
         _compat.end_grain_threads()
 
 
 def _mark_flags_as_parsed() -> None:
-    """Grain's workers read absl flags, which only programs that absl started have parsed."""
+    """Mark absl flags as parsed: Grain's workers read them, and only absl programs parse them."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
@@ -117,22 +119,24 @@ def _mark_flags_as_parsed() -> None:
 
 
 def _one_thread_per_call() -> None:
-    """Workers are our parallelism: OpenCV's own threads would only fight them."""
+    """Disable OpenCV's threads, which would compete with the workers."""
     import_optional("cv2", extra="train").setNumThreads(1)
 
 
-def _start_worker(worker: int, count: int) -> None:
-    """Run first in every worker process."""
+def _start_worker(remote: bool, worker: int, count: int) -> None:
+    """Run first in every worker process, before the maker is unpickled there."""
     del worker, count
     _one_thread_per_call()
-    # Ctrl-C and a cluster's SIGTERM reach the whole process group: the main process decides.
+    if remote:
+        use_gcsfs()
+    # Ctrl-C and a cluster's SIGTERM reach the whole process group; only the main process acts.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """A main process that was killed cannot end its workers."""
+    """Exit when the main process has been killed and cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

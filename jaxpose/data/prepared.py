@@ -15,33 +15,34 @@ from jaxpose.storage import open_path
 
 # In data sets prepared before 0.1.0. Remove in 1.0.
 _OLD_LABELED = "labelled"  # old spelling
-# The builders are not known here: this has to be true for those of users too.
+# This module does not know the builders, so the advice must also hold for user-defined ones.
 _ADVICE = (
-    "prepare it with its builder (`python -m tfds_builders` for those that come with jaxpose; "
-    "docs/own_data.md has the others)"
+    "prepare it with its builder (`python -m tfds_builders` for the data sets supported by "
+    "jaxpose; see docs/own_data.md for your own data)"
 )
 
 
 class PreparedSplit(NamedTuple):
-    """One split of a prepared data set: its examples by number, and what its metadata say.
+    """One split of a prepared data set: its examples by index, and its metadata.
 
     Attributes:
-      name: of the data set, such as ``"lsp/person_centric"``.
-      split: such as ``"train"``.
+      name: name of the data set, such as ``"lsp/person_centric"``.
+      split: name of the split, such as ``"train"``.
       source: ``len(source)`` examples; ``source[i]`` is a dict of the schema's features, its
-        ``image`` still encoded. Any sequence of such dicts will do.
+        ``image`` still encoded. Any sequence of such dicts works.
       joints: names of the data set's own J joints.
-      flip_pairs: pairs of names that a mirror exchanges.
+      flip_pairs: pairs of names that a horizontal flip exchanges.
       limbs: pairs of names that a drawing connects.
-      annotated: [J] whether the data set annotates the joint at all.
-      release: of the data.
-      test_images: of MPII, every image of the release's test part in its order: name, and of each
-        rectangle its position (x, y) in the release's pixels, or None. Empty elsewhere.
-      sigmas: of OKS, one a joint; () where they are not known.
-      category: id and name of what an example is in COCO's files.
-      ignored: of COCO's data sets, persons and crowds in the split's images that are no examples:
-        ``image_id``, ``box`` (x, y, width, height), ``area`` and ``keypoints`` (J times x, y, v as
-        in the file, or empty). A prediction for one of them is neither right nor wrong.
+      annotated: [J], whether the data set annotates the joint at all.
+      release: description of the release.
+      test_images: for MPII, (name, positions) of every test image in the release's order, with the
+        position (x, y) of each annotated rectangle in release pixels, or None. Empty for other
+        data sets.
+      sigmas: OKS sigmas, one per joint; () if unknown.
+      category: id and name of the COCO category of the examples.
+      ignored: for COCO data sets, persons and crowds in the split's images that are not used as
+        examples: ``image_id``, ``box`` (x, y, width, height), ``area`` and ``keypoints`` (J times
+        x, y, v as in the file, or empty). Predictions for them are ignored in the evaluation.
     """
 
     name: str
@@ -59,10 +60,10 @@ class PreparedSplit(NamedTuple):
 
 
 def default_data_dir() -> pathlib.Path:
-    """The folder of prepared data sets where none is named: TFDS's own.
+    """Return the default folder of prepared data sets, which is TFDS's.
 
-    That is ``$TFDS_DATA_DIR``, else ``~/tensorflow_datasets``, so that what
-    ``python -m tfds_builders`` prepares is found without naming a folder.
+    It is ``$TFDS_DATA_DIR`` if set, otherwise ``~/tensorflow_datasets``, so that data sets prepared
+    by ``python -m tfds_builders`` are found without naming a folder.
     """
     return open_path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "TFDS_DATA_DIR")
 
@@ -71,17 +72,18 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
     """Open one split of a prepared data set.
 
     Args:
-      name: the data set, with its configuration where it has several: ``"lsp/person_centric"``,
+      name: the data set, with its configuration if it has several: ``"lsp/person_centric"``,
         ``"lspet"``, ``"mpii/full"``.
       split: ``"train"``, ``"validation"`` or ``"test"``.
       data_dir: the folder that the data sets were prepared in, or were copied to (``gs://``);
         ``""`` for the default one.
 
     Returns:
-      The split of the newest version there.
+      The split of the newest version in that folder.
 
     Raises:
-      JaxposeError: it is not there (the message says how to prepare it), or not readable.
+      JaxposeError: the data set is not prepared (the message says how to prepare it) or cannot be
+        read.
     """
     folder = _newest_version(name, data_dir)
     tfds = import_optional("tensorflow_datasets", extra="train")
@@ -140,32 +142,33 @@ def _newest_version(name: str, data_dir: str) -> pathlib.Path:
     if configs:
         named = ", ".join(f"{name}/{config}" for config in configs)
         raise JaxposeError(f"data set {name!r} has several configurations; name one: {named}")
-    elsewhere = "" if data_dir else "name the folder that holds it by --config.data_dir, or "
+    elsewhere = "" if data_dir else "set --config.data_dir to the folder that contains it, or "
     raise JaxposeError(f"data set {name!r} is not prepared in {place}; {elsewhere}{_ADVICE}")
 
 
 def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
-    """One example of a split, its image still encoded.
+    """Read one example of a split, its image still encoded.
 
     Args:
       split: the split.
-      index: of the example.
+      index: index of the example.
 
     Returns:
-      The schema's features, and ``stored_size``: (width, height) of the image by its header,
-      (0, 0) where it has none that can be read.
+      The schema's features, and ``stored_size``: (width, height) of the image according to its
+      header, (0, 0) if the header cannot be read.
 
     Raises:
-      JaxposeError: the split's files are gone or broken.
+      JaxposeError: the split's files are missing or corrupt.
     """
     try:
         example = split.source[index]
-        if example["image"] is None:  # what TFDS makes of a file that was cut short
+        if example["image"] is None:  # TFDS returns this for a truncated file
             raise ValueError("the record is empty")
-    except Exception as error:  # readers raise whatever their C++ sides make of a missing file
+    except Exception as error:  # readers raise various exceptions for a missing file
         raise JaxposeError(
             f"example {index} of {split.name} {split.split} cannot be read "
-            f"({first_line(error)}); are its files still there? else prepare the data set again"
+            f"({first_line(error)}); check that its files still exist, or prepare the data set "
+            "again"
         ) from error
     if _OLD_LABELED in example:
         example = {"labeled" if n == _OLD_LABELED else n: v for n, v in example.items()}
@@ -174,7 +177,7 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
 
 
 class Annotations(NamedTuple):
-    """What a split says about its N persons, in pixels of the stored images.
+    """Annotations of the N persons of a split, in pixels of the stored images.
 
     Attributes:
       keypoints: [N, J, 2], (x, y); 0 where not labeled.
@@ -188,12 +191,12 @@ class Annotations(NamedTuple):
       image_name: str [N], file name in the release.
       person: int [N], index of the person in the image.
       stored_size: int [N, 2], (width, height) of the image; 0 where it cannot be read.
-      annolist_index: int [N], of MPII.
-      origin: [N, 2], of MPII: release pixels are origin + stored pixels / zoom.
-      zoom: [N], of MPII.
-      area: [N], of COCO, square pixels.
-      annotation_id: str [N], of COCO.
-      image_id: str [N], of COCO.
+      annolist_index: int [N], MPII only: index of the image in the release.
+      origin: [N, 2], MPII only: release pixels are origin + stored pixels / zoom.
+      zoom: [N], MPII only.
+      area: [N], COCO only, square pixels.
+      annotation_id: str [N], COCO only.
+      image_id: str [N], COCO only.
     """
 
     keypoints: np.ndarray
@@ -215,11 +218,11 @@ class Annotations(NamedTuple):
     image_id: np.ndarray | None = None
 
     def select(self, index: Any) -> "Annotations":
-        """The annotations of some persons; ``index`` is anything that indexes their axis."""
+        """Select the annotations of some persons; ``index`` is anything that indexes their axis."""
         return Annotations(**{name: values[index] for name, values in self._present().items()})
 
     def example(self, index: int) -> dict[str, Any]:
-        """One person's annotations by name, as `geometry.example_crop` reads them."""
+        """Return one person's annotations by name, as ``geometry.example_crop`` expects them."""
         return {name: values[index] for name, values in self._present().items()}
 
     def _present(self) -> dict[str, np.ndarray]:
@@ -227,16 +230,16 @@ class Annotations(NamedTuple):
 
 
 def annotations(split: PreparedSplit) -> Annotations:
-    """Read everything that a split says about its N persons, but for the images.
+    """Read the annotations of all N persons of a split, without the images.
 
     Args:
-      split: of a prepared data set.
+      split: the split.
 
     Returns:
-      The schema's features, stacked; other features are left out.
+      The features of the schema, stacked; other features are omitted.
 
     Raises:
-      JaxposeError: the split's files are gone or broken.
+      JaxposeError: the split's files are missing or corrupt.
     """
     columns: dict[str, list] = {}
     for index in range(len(split.source)):

@@ -1,7 +1,7 @@
-"""Who is in which batch: a pure function of the seed and the batch's number.
+"""Which examples are in which batch: a pure function of the seed and the batch number.
 
-An epoch's draws are shuffled together, then cut into batches; a process takes the same contiguous
-share of each. Random numbers come from (seed, epoch, person, draw) and from nothing else.
+The draws of an epoch are shuffled together and divided into batches; each process takes the same
+contiguous part of every batch. Random numbers depend only on (seed, epoch, person, draw).
 """
 
 import functools
@@ -15,22 +15,23 @@ from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 
 WeightedSplits = Sequence[tuple[PreparedSplit, float]]
-"""Splits and their weights; a person is drawn ``weight`` times an epoch on average."""
+"""Splits and their weights; a person is drawn ``weight`` times per epoch on average."""
 
-_ORDER, _SUBSET, _EXAMPLE = range(3)  # what a random key is for: no two purposes share numbers
+# Purposes of random keys; keys of different purposes never collide.
+_ORDER, _SUBSET, _EXAMPLE = range(3)
 
 
 def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
-    """Full batches of an epoch of ``train_batches``, all processes together.
+    """Return the number of full batches in an epoch of ``train_batches``, over all processes.
 
     Raises:
-      JaxposeError: a weight is not a positive number, or an epoch has no full batch.
+      JaxposeError: a weight is not positive and finite, or an epoch has no full batch.
     """
     for split, weight in splits:
         if not (math.isfinite(weight) and weight > 0):
             raise JaxposeError(
-                f"weight {weight} of {split.name} {split.split} is not a positive number; "
-                "leave the data set out instead"
+                f"weight {weight} of {split.name} {split.split} must be positive and finite; to "
+                "skip the data set, remove its row"
             )
     draws = 0
     for split, weight in splits:
@@ -45,13 +46,13 @@ def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
 
 
 def _copies(size: int, weight: float) -> tuple[int, int]:
-    """How often everyone is drawn, and how many persons once more."""
+    """Return how often each person is drawn, and how many persons are drawn once more."""
     whole = math.floor(weight)
     return whole, round((weight - whole) * size)
 
 
 def _rng(purpose: int, *key: int) -> np.random.Generator:
-    """Random numbers of a purpose and up to four numbers below 2**32."""
+    """Return the generator of a purpose and up to four numbers below 2**32."""
     # Always five words below 2**32: shorter entropy is padded, and keys would collide.
     words = (purpose, *key, *(0,) * (4 - len(key)))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
@@ -61,17 +62,17 @@ def _rng(purpose: int, *key: int) -> np.random.Generator:
 def epoch_draws(
     sizes: tuple[int, ...], weights: tuple[float, ...], seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Who is drawn in an epoch, in which order.
+    """Return the draws of an epoch in order.
 
     Args:
-      sizes: persons of each split.
-      weights: of each split.
-      seed: of the run.
-      epoch: from 0.
+      sizes: number of persons in each split.
+      weights: weight of each split.
+      seed: seed of the run.
+      epoch: number of the epoch, from 0.
 
     Returns:
-      ``(index, draw)``, int64 [D] each: position in the concatenation of the splits, and which
-      time of the epoch this is for that person, from 0.
+      ``(index, draw)``, int64 [D] each: index in the concatenated splits, and how often the person
+      has already been drawn in this epoch.
     """
     indices, draws = [], []
     first = 0
@@ -93,12 +94,12 @@ class Row(NamedTuple):
 
 
 class TrainPlan(NamedTuple):
-    """The rows of each batch of training that this process makes.
+    """The rows of every training batch that belong to this process.
 
     Attributes:
       sizes, weights, seed: see ``epoch_draws``.
-      steps: batches of an epoch.
-      batch_size: of all processes together.
+      steps: batches per epoch.
+      batch_size: rows of a batch, over all processes.
       share: (first, end) of this process's rows in a batch.
     """
 
@@ -128,14 +129,14 @@ def train_plan(
     process_index: int = 0,
     process_count: int = 1,
 ) -> TrainPlan:
-    """The plan of one process; the arguments are those of ``train_batches``.
+    """Make the training plan of one process; arguments as in ``train_batches``.
 
     Raises:
-      JaxposeError: as ``train_batches`` does.
+      JaxposeError: for the same reasons as ``train_batches``.
     """
     share = _share(batch_size, process_index, process_count)
     if not 0 <= seed < 2**32:
-        raise JaxposeError(f"seed {seed} does not fit; use 0 to 2**32 - 1")
+        raise JaxposeError(f"seed {seed} is out of range; use 0 to 2**32 - 1")
     return TrainPlan(
         sizes=tuple(len(split.source) for split, _ in splits),
         weights=tuple(float(weight) for _, weight in splits),
@@ -147,10 +148,12 @@ def train_plan(
 
 
 class EvaluationPlan(NamedTuple):
-    """The rows of each batch of evaluation that this process makes: everyone once, -1 pads.
+    """The rows of every evaluation batch that belong to this process: each person once.
+
+    Rows beyond the last person have index -1.
 
     Attributes:
-      size: persons of the split.
+      size: number of persons in the split.
       batch_size, share: as in ``TrainPlan``.
     """
 
@@ -167,7 +170,7 @@ class EvaluationPlan(NamedTuple):
 def evaluation_plan(
     size: int, *, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> EvaluationPlan:
-    """The plan of one process for a split of ``size`` persons.
+    """Make the plan of one process for a split of ``size`` persons.
 
     Raises:
       JaxposeError: the batch does not divide among the processes.
@@ -176,13 +179,16 @@ def evaluation_plan(
 
 
 def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
-    """The rows of a batch that a process makes: from the first on, up to the end."""
+    """Return the range (first, end) of the batch rows that a process makes."""
     if batch_size < 1 or batch_size % process_count:
         raise JaxposeError(
             f"batch size {batch_size} does not divide among {process_count} processes; "
             f"use a multiple of {process_count}"
         )
     if not 0 <= process_index < process_count:
-        raise JaxposeError(f"process {process_index} is none of {process_count}; count from 0")
+        raise JaxposeError(
+            f"process_index {process_index} is out of range for {process_count} processes; indices "
+            "start at 0"
+        )
     rows = batch_size // process_count
     return process_index * rows, (process_index + 1) * rows

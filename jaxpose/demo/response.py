@@ -1,63 +1,127 @@
-"""One photo's answer for the page: positions, probabilities and images of the maps, as JSON."""
+"""The answers that the page gets for a photo: persons with their maps, and a file of keypoints."""
 
 import base64
 import io
+import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxpose import coco
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
-from jaxpose.predict import PoseEstimator, as_image, panels
+from jaxpose.predict import PoseEstimator, Prediction, as_image, panels
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.images import is_heic_data, warnings_of_pillow_ignored
 from jaxpose.visualize import heat_map, joint_colors
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
 QUALITY = 80  # of WebP
+MAX_PERSONS = 10  # that the page asks for at first
 
 
 def about(estimator: PoseEstimator) -> dict[str, Any]:
-    """What the page says of the network before it saw a photo."""
+    """What the page tells about the network before there is a photo."""
     return {
         "checkpoint": str(estimator.source or ""),
         "image_size": estimator.image_size,
         "joints": len(estimator.joints),
         "threshold": MIN_CONFIDENCE,
+        "max_persons": MAX_PERSONS,
     }
 
 
 def predict_photo(
-    estimator: PoseEstimator, data: bytes, box: Sequence[float] | None = None
+    estimator: PoseEstimator,
+    data: bytes,
+    boxes: Sequence[Sequence[float]] | None = None,
+    *,
+    max_persons: int | None = None,
 ) -> dict[str, Any]:
-    """Everything that the page shows of one person.
+    """Everything that the page shows of the persons in a photo.
 
     Args:
       estimator: the network.
       data: the photo's file.
-      box: (x, y, width, height) in pixels of the upright photo; None finds the person, as
-        `PoseEstimator.predict` does.
+      boxes: (x, y, width, height) in pixels of the upright photo, one a person; None finds the
+        persons, as `PoseEstimator.predict` does.
+      max_persons: the most persons that are found.
 
     Returns:
-      Plain and JSON-serializable: ``size`` of the photo, ``box`` and ``crop`` that were looked at
+      Plain and JSON-serializable: ``size`` of the photo, ``limbs`` as pairs of indices into the
+      joints, and ``persons``, each with ``score``, ``box`` and ``crop`` that were looked at
       (x, y, width, height), ``joints`` (name, x, y in pixels of the photo, confidence, color and
-      the image of its part map over the crop), ``limbs`` as pairs of indices, and ``part_maps``,
-      the image of all of them.
+      the image of its part map over the crop) and ``part_maps``, the image of all of them.
 
     Raises:
-      JaxposeError: the data are no image, or the box has no area or lies outside of it.
+      JaxposeError: the data are no image, or a box has no area or lies outside of it.
     """
-    image = as_image(_opened(data))
-    found = estimator.predict(image, None if box is None else [box], max_persons=1, min_score=0.0)
-    person = panels.predict_person(estimator, image, found.boxes[0])
+    found = _found(estimator, data, boxes, max_persons)
+    place = {name: index for index, name in enumerate(estimator.joints)}
+    return {
+        "size": [found.image.shape[1], found.image.shape[0]],
+        "limbs": [[place[a], place[b]] for a, b in estimator.limbs],
+        "persons": [_person(estimator, found, index) for index in range(len(found.boxes))],
+    }
+
+
+def keypoints_file(
+    estimator: PoseEstimator,
+    data: bytes,
+    boxes: Sequence[Sequence[float]] | None = None,
+    *,
+    max_persons: int | None = None,
+    min_confidence: float = MIN_CONFIDENCE,
+    file_name: str = "photo",
+) -> bytes:
+    """The persons in a photo as ``jaxpose predict --json`` writes them.
+
+    Args:
+      estimator: the network.
+      data: the photo's file.
+      boxes: as `predict_photo` takes them.
+      max_persons: likewise.
+      min_confidence: from which a joint has v = 2.
+      file_name: of the photo.
+
+    Raises:
+      JaxposeError: as `predict_photo`.
+    """
+    found = _found(estimator, data, boxes, max_persons)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "keypoints.json"
+        with coco.CocoWriter(
+            path,
+            joints=estimator.joints,
+            limbs=estimator.limbs,
+            checkpoint=str(estimator.source or ""),
+            threshold=min_confidence,
+            category=(1, estimator.category),
+        ) as writer:
+            found.add_to(writer, file_name=file_name)
+        return path.read_bytes()
+
+
+def _found(
+    estimator: PoseEstimator,
+    data: bytes,
+    boxes: Sequence[Sequence[float]] | None,
+    max_persons: int | None,
+) -> Prediction:
+    return estimator.predict(as_image(_opened(data)), boxes, max_persons=max_persons)
+
+
+def _person(estimator: PoseEstimator, found: Prediction, index: int) -> dict[str, Any]:
+    """One person of an answer."""
+    person = panels.predict_person(estimator, found.image, found.boxes[index])
     crop = person.maps.crop
     heatmaps, temperature = panels.part_maps_of(estimator, person), estimator.net.temperature
-    place = {name: index for index, name in enumerate(estimator.joints)}
     (left, top), side = np.subtract(crop.center, crop.side / 2), crop.side
     return {
-        "size": [image.shape[1], image.shape[0]],
-        "box": found.boxes[0].tolist(),
+        "score": float(found.scores[index]),
+        "box": found.boxes[index].tolist(),
         "crop": [float(left), float(top), float(side), float(side)],
         "joints": [
             {
@@ -67,20 +131,19 @@ def predict_photo(
                 "confidence": float(confidence),
                 "color": "#" + bytes(color).hex(),
                 "map": _as_url(
-                    heat_map(heatmaps[..., index], temperature=temperature, image=person.crop)
+                    heat_map(heatmaps[..., joint], temperature=temperature, image=person.crop)
                 ),
             }
-            for index, (name, (x, y), confidence, color) in enumerate(
+            for joint, (name, (x, y), confidence, color) in enumerate(
                 zip(
                     estimator.joints,
-                    found.keypoints[0],
-                    found.confidence[0],
+                    found.keypoints[index],
+                    found.confidence[index],
                     joint_colors(estimator.joints),
                     strict=True,
                 )
             )
         ],
-        "limbs": [[place[a], place[b]] for a, b in estimator.limbs],
         "part_maps": _as_url(panels.part_maps_on_crop(estimator, person)),
     }
 

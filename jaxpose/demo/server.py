@@ -1,23 +1,31 @@
-"""The demo's server: one page, and one address that answers photos. Nothing leaves the computer."""
+"""The demo's server: a page, and two addresses that answer photos. Nothing leaves the computer."""
 
 import contextlib
+import functools
 import importlib.resources
 import ipaddress
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from jaxpose.demo.response import about, predict_photo
+from jaxpose.demo.response import about, keypoints_file, predict_photo
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.predict import PoseEstimator
+from jaxpose.predict.boxes import MIN_CONFIDENCE
 
 MAX_BYTES = 40_000_000  # of a photo's file
 # what is read, and forgotten, of a larger one, so that a message arrives
 DISCARD_BYTES = 10 * MAX_BYTES
-PAGE = {"": "text/html", "style.css": "text/css", "script.js": "text/javascript"}
+PAGE = {
+    "": "text/html",
+    "style.css": "text/css",
+    "script.js": "text/javascript",
+    "sample.jpg": "image/jpeg",
+}
 # The page loads from its own server, or from itself, and nothing else.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -91,19 +99,21 @@ def _hosts(host: str) -> list[str]:
 def _warm_up(estimator: PoseEstimator, turn: threading.Lock) -> None:
     blank = np.zeros((64, 64, 3), np.uint8)
     with turn:
-        found = estimator.predict(blank, max_persons=1, min_score=0.0)
-        estimator.maps(blank, found.boxes[0])
+        estimator.predict(blank)
+        estimator.predict(blank, [(0, 0, 64, 64)])
+        estimator.maps(blank, (0, 0, 64, 64))
 
 
 def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str], life):
     """The Starlette application.
 
-    ``GET /`` is the page, ``GET /about`` what it says of the network, ``POST /predict`` takes a
-    photo's file as its body, and ``?box=x,y,width,height``; it returns `answer`, or a message
-    ``{"error": ...}`` with status 400 (no image, a bad box), 413 (too large) or 415 (a form or JSON
-    in place of the file). Who answers holds
-    ``turn``: a second photo waits, instead of taking memory as well. ``life`` is Starlette's
-    lifespan.
+    ``GET /`` is the page, ``GET /about`` what it tells about the network. ``POST /predict`` and
+    ``POST /keypoints`` take a photo's file as their body, and in the address any number of
+    ``box=x,y,width,height`` or ``max_persons``; the latter takes ``min_confidence`` and
+    ``file_name``, too. They return what `predict_photo` and `keypoints_file` do, or a message
+    ``{"error": ...}`` with status 400 (no image, a bad box or number), 413 (too large) or 415 (a
+    form or JSON in place of the file). Each holds ``turn`` while it computes: a second photo waits,
+    instead of taking memory as well. ``life`` is Starlette's lifespan.
     """
     applications = import_optional("starlette.applications", extra="demo")
     middleware = import_optional("starlette.middleware", extra="demo")
@@ -113,16 +123,23 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     concurrency = import_optional("starlette.concurrency", extra="demo")
     requests = import_optional("starlette.requests", extra="demo")
 
-    def in_turn(data, box):
+    def in_turn(function, data, options):
         with turn:
-            return predict_photo(estimator, data, box)
+            return function(estimator, data, **options)
 
     async def predict(request):
+        return await answer(request, predict_photo, responses.JSONResponse)
+
+    async def keypoints(request):
+        as_json = functools.partial(responses.Response, media_type="application/json")
+        return await answer(request, keypoints_file, as_json)
+
+    async def answer(request, function, response):
         try:
             data = await _body(request.stream())
             _check_type(request.headers.get("content-type", ""))
-            box = _box(request.query_params.get("box"))
-            return responses.JSONResponse(await concurrency.run_in_threadpool(in_turn, data, box))
+            options = _options(request.query_params, file=function is keypoints_file)
+            return response(await concurrency.run_in_threadpool(in_turn, function, data, options))
         except TooLarge as error:
             return responses.JSONResponse({"error": str(error)}, 413)
         except WrongType as error:
@@ -147,6 +164,7 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     return applications.Starlette(
         routes=[
             routing.Route("/predict", predict, methods=["POST"]),
+            routing.Route("/keypoints", keypoints, methods=["POST"]),
             routing.Route("/about", describe),
             routing.Route("/", page),
             routing.Route("/{name}", page),
@@ -193,10 +211,31 @@ async def _body(stream) -> bytes:
     return b"".join(parts)
 
 
-def _box(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
+def _options(query, *, file: bool) -> dict[str, Any]:
+    """The arguments that a request's address gives; those of a file of keypoints if it is one."""
+    boxes = [_box(text) for text in query.getlist("box")]
+    options = {
+        "boxes": boxes or None,
+        "max_persons": _number(query, "max_persons", int, None),
+    }
+    if file:
+        options["min_confidence"] = _number(query, "min_confidence", float, MIN_CONFIDENCE)
+        options["file_name"] = query.get("file_name", "photo")
+    return options
+
+
+def _box(text: str) -> list[float]:
     try:
         return [float(value) for value in text.split(",")]
     except ValueError:
         raise JaxposeError(f"box {text!r} is none; give x,y,width,height in pixels") from None
+
+
+def _number(query, name: str, kind: Callable[[str], Any], default: Any) -> Any:
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        return kind(text)
+    except ValueError:
+        raise JaxposeError(f"{name} {text!r} is not a number; give one or leave it out") from None

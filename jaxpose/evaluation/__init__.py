@@ -1,1 +1,1 @@
-"""Predictions for a split, and their scores by the paper's protocols."""
+"""Predictions for a split, and their metrics by the paper's protocols."""

@@ -71,7 +71,7 @@ def unit_named(name: str) -> Unit:
 
 
 def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUTO) -> Unit | None:
-    """The unit by which the persons of a truth can be scored.
+    """The unit by which the persons of a truth can be evaluated.
 
     Args:
       truth: of N persons with J joints; ``keypoints``, ``labeled``, ``head_size`` and ``box`` are

@@ -1,4 +1,4 @@
-"""Checks of a config before its test rows are scored, and the splits that they name."""
+"""Checks of a config before its test rows are evaluated, and the splits that they name."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints import KINDS
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import inference, score_choice
+from jaxpose.evaluation import inference, metric_choice
 
 if TYPE_CHECKING:
     import ml_collections
@@ -28,11 +28,11 @@ def open_tests(
 
 
 def check_evaluation(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for values with which nothing can be scored."""
+    """Raise a JaxposeError for values with which nothing can be evaluated."""
     check_rows(config, "test", TEST_ROW)
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
-    score_choice.check_score(config.score)
+    metric_choice.check_metric(config.metric)
     if config.eval.batch_size < 1:
         raise JaxposeError(f"eval.batch_size is {config.eval.batch_size}; it must be 1 or more")
     if config.eval.checkpoint not in KINDS:

@@ -15,13 +15,13 @@ class EvaluationSet(NamedTuple):
 
     Attributes:
       joints: the network's joint names, in channel order.
-      trained_joints: those of them that had a label in training; the others are not scored.
+      trained_joints: those of them that had a label in training; the others are not evaluated.
       truth_joints: names of the truth's J joints.
       truth: of the N persons, in pixels of the stored images.
       flip_pairs: pairs of the truth's joints that a mirror exchanges.
       sigmas: of OKS, one for each of the truth's joints; () where they are not known.
       ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
-      score: that is wanted in any case, as a config has it; "" for none.
+      metric: that is wanted in any case, as a config has it; "" for none.
     """
 
     joints: tuple[str, ...]
@@ -31,7 +31,7 @@ class EvaluationSet(NamedTuple):
     flip_pairs: tuple[tuple[str, str], ...] = ()
     sigmas: tuple[float, ...] = ()
     ignored: tuple[Mapping[str, Any], ...] = ()
-    score: str = ""
+    metric: str = ""
 
 
 def evaluation_set_of(
@@ -39,15 +39,15 @@ def evaluation_set_of(
     joints: Sequence[str],
     trained_joints: Sequence[str] | None = None,
     *,
-    score: str = "",
+    metric: str = "",
 ) -> EvaluationSet:
     """Read the annotations of a prepared split.
 
     Args:
       split: from `prepared.open_split`.
       joints: the network's joint names, in channel order.
-      trained_joints: those of them to score; all by default.
-      score: that is wanted in any case, as a config has it; "" for none.
+      trained_joints: those of them to evaluate; all by default.
+      metric: that is wanted in any case, as a config has it; "" for none.
 
     Raises:
       JaxposeError: the split's files are missing or corrupt.
@@ -60,7 +60,7 @@ def evaluation_set_of(
         flip_pairs=split.flip_pairs,
         sigmas=split.sigmas,
         ignored=split.ignored,
-        score=score,
+        metric=metric,
     )
 
 

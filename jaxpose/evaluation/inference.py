@@ -4,7 +4,7 @@ import functools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import soft_argmax, soft_argmax_with_covariance
+from jaxpose.heatmaps import soft_argmax
 from jaxpose.network import PoseNet, normalize
 from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
@@ -28,7 +28,6 @@ CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain on
 PARTS_ALONE = "part maps alone, contexts off"
 WITHOUT_OFFSET = "part maps alone, each joint's mean offset removed"
 MAXIMUM = "maximum of the part maps"
-SPREAD_FLOOR = 1e-4  # of the crop's side; a map that is a single cell has spread 0
 
 
 class Predictions(NamedTuple):
@@ -49,27 +48,10 @@ class Predictions(NamedTuple):
     decodings: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
-class CropPoses(NamedTuple):
-    """Poses in B crops, and what the confidence of their joints follows from.
-
-    Arrays of JAX inside of a program, of NumPy outside.
-
-    Attributes:
-      keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
-      logits: [B, J], of the joints' presence.
-      log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
-        (the root of its covariance's trace), in sides of the crop.
-    """
-
-    keypoints: Any
-    logits: Any
-    log_spread: Any
-
-
-def predict_crops(
+def predict_blocks(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict the keypoints of a batch of crops.
+    """Predict the keypoints of a batch of crops by every block.
 
     Args:
       net: the network.
@@ -79,94 +61,56 @@ def predict_crops(
         averaged with the mirrored prediction for the mirrored crops.
 
     Returns:
-      keypoints [K, B, J, 2] in [0, 1] and probabilities [K, B, J], both at least float32.
+      keypoints [K, B, J, 2] in [0, 1] and presence [K, B, J], both at least float32.
     """
 
     def predict(images):
         output = net.apply(variables, normalize(images, net.dtype), train=False)
         return output.keypoints, output.presence_logits
 
-    return _with_mirror(predict, images, flipped)
-
-
-def predict_poses(
-    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
-) -> CropPoses:
-    """Predict a batch of crops by the last block, with what the joints' confidence follows from.
-
-    Args:
-      net: the network.
-      variables: its {"params", "batch_stats"}.
-      images: uint8 [B, S, S, 3].
-      flipped: as in `predict_crops`; all three results are averaged.
-    """
-    poses, _ = _last_block(net, variables, images)
-    if flipped is not None:
-        mirrored, _ = _last_block(net, variables, images[:, :, ::-1])
-        keypoints, logits = mirror_predictions(mirrored.keypoints, mirrored.logits, flipped)
-        back = CropPoses(keypoints, logits, mirrored.log_spread[..., np.asarray(flipped)])
-        poses = jax.tree.map(lambda a, b: (a + b) / 2, poses, back)
-    return poses
-
-
-def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
-    """Predict the keypoints of a batch of crops by the last block, with the maps behind them.
-
-    Args:
-      net: the network.
-      variables: its {"params", "batch_stats"}.
-      images: uint8 [B, S, S, 3].
-
-    Returns:
-      The poses, and raw heat maps [B, H, W, M] (part maps, then context maps grouped by joint), at
-      least float32.
-    """
-    poses, heatmaps = _last_block(net, variables, images)
-    return poses, heatmaps.astype(jnp.float32)
-
-
-def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
-    """The last block's poses and raw heat maps [B, H, W, M]."""
-    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
-    heatmaps = output.heatmaps[-1]
-    parts = jnp.moveaxis(heatmaps[..., : net.num_joints], -1, -3)
-    _, covariance = soft_argmax_with_covariance(parts, temperature=net.temperature, grid=net.grid)
-    variance = jnp.trace(covariance, axis1=-2, axis2=-1)
-    log_spread = jnp.log(variance + SPREAD_FLOOR**2) / 2
-    logits = output.presence_logits[-1].astype(jnp.float32)
-    return CropPoses(output.keypoints[-1], logits, log_spread), heatmaps
-
-
-def _with_mirror(
-    predict: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
-    images: jax.Array,
-    flipped: Sequence[int] | None,
-) -> tuple[jax.Array, jax.Array]:
-    """The function's keypoints [..., J, 2] and logits [..., J], as `predict_crops` returns them."""
-    keypoints, logits = predict(images)
-    if flipped is not None:
-        mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped)
-        keypoints = (keypoints + mirrored[0]) / 2
-        logits = (logits + mirrored[1]) / 2
+    keypoints, logits = average_with_mirror(predict, images, flipped)
     return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
+def average_with_mirror(
+    predict: Callable[[jax.Array], tuple[jax.Array, ...]],
+    images: jax.Array,
+    flipped: Sequence[int] | None,
+) -> tuple[jax.Array, ...]:
+    """Average predictions for crops with the mirrored predictions for the mirrored crops.
+
+    Args:
+      predict: from images to keypoints [..., J, 2] in [0, 1] and any number of arrays [..., J].
+      images: uint8 [B, S, S, 3].
+      flipped: the order of joints in a mirror (`flip_permutation`); None to predict the images
+        alone.
+
+    Returns:
+      What `predict` returns, in the same shapes.
+    """
+    found = predict(images)
+    if flipped is None:
+        return found
+    mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped=flipped)
+    return tuple((a + b) / 2 for a, b in zip(found, mirrored, strict=True))
+
+
 def mirror_predictions(
-    keypoints: jax.Array, confidence: jax.Array, flipped: Sequence[int]
-) -> tuple[jax.Array, jax.Array]:
+    keypoints: jax.Array, *values: jax.Array, flipped: Sequence[int]
+) -> tuple[jax.Array, ...]:
     """Turn predictions for mirrored crops into predictions for the crops, or the reverse.
 
     Args:
       keypoints: [..., J, 2] in [0, 1].
-      confidence: [..., J], probabilities or logits.
+      *values: further arrays [..., J], such as probabilities or logits.
       flipped: the order of joints in a mirror (`flip_permutation`).
 
     Returns:
-      Both, in the same shapes.
+      The keypoints and the further arrays, in the same shapes.
     """
     order = np.asarray(flipped)
     keypoints = keypoints[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-    return keypoints, confidence[..., order]
+    return keypoints, *(value[..., order] for value in values)
 
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
@@ -177,10 +121,10 @@ def decoding_names(net: PoseNet) -> tuple[str, ...]:
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict images [B, S, S, 3] as `predict_crops`, and decode the maps in other ways.
+    """Predict images [B, S, S, 3] as `predict_blocks`, and decode the maps in other ways.
 
     Returns:
-      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and probabilities
+      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and presence
       [K, B, J].
     """
     decoders = {
@@ -196,15 +140,16 @@ def decode_crops(
         ]
         return jnp.stack([output.keypoints, *others]), output.presence_logits
 
-    return _with_mirror(predict, images, flipped)
+    keypoints, logits = average_with_mirror(predict, images, flipped)
+    return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
 
 
 @functools.lru_cache(maxsize=16)
 def make_forward(
     net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False
 ) -> Callable:
-    """`predict_crops` (or `decode_crops`) on all local devices, compiled once for a network."""
-    predict = decode_crops if decodings else predict_crops
+    """`predict_blocks` (or `decode_crops`) on all local devices, compiled once for a network."""
+    predict = decode_crops if decodings else predict_blocks
     return parallel(functools.partial(predict, net, flipped=flipped))
 
 

@@ -1,19 +1,27 @@
-"""PCK, PCKh and strict PCP as integer counts, which add up exactly over parts of a data set; NME.
+"""The figures of a protocol: `evaluate`, and PCK, PCKh, strict PCP and NME by themselves.
 
 PCK (with another normalizer PCKh): a joint is right if its distance to the truth, divided by the
 person's normalizer, is at most the threshold. Strict PCP: a stick is right if each of its two ends
-lies within a fraction of the true stick's length from its true end. Rates are in percent, distances
-are taken in float64, and every comparison is ``<=``, as the toolkits of MPII and LSP have it.
+lies within a fraction of the true stick's length from its true end. They are
+integer counts, which add up exactly over parts of a data set. Rates are in percent, distances are
+taken in float64, and every comparison is ``<=``, as the toolkits of MPII and LSP have it.
 
 Protocols (which joints, groups, thresholds) are in ``jaxpose.evaluation.protocols``.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.labeled_predictions import (
+    LabeledPredictions,
+    check_predictions,
+    select_persons,
+)
+from jaxpose.evaluation.protocols import STICKS, TORSO_ENDS, Protocol
 from jaxpose.skeleton import joint_index
 
 
@@ -35,6 +43,236 @@ class Counts(NamedTuple):
     not_labeled: np.ndarray
     persons: np.int64
     persons_left_out: np.int64
+
+
+class PartResult(NamedTuple):
+    """How one joint or stick did.
+
+    Attributes:
+      rate: percent right of those counted, None if there are none.
+      correct: how many are right.
+      counted: how many are counted.
+      not_labeled: how many are left out because they have no label.
+    """
+
+    rate: float | None
+    correct: int
+    counted: int
+    not_labeled: int
+
+
+class ProtocolResult(NamedTuple):
+    """The figures of one protocol for a set of persons. Rates are percentages, None where empty.
+
+    Attributes:
+      protocol: what was computed.
+      persons: number of persons.
+      persons_left_out: those without the protocol's normalizer; none of their parts is counted.
+      not_labeled: parts of the other persons that have no label.
+      columns: rate of each of the paper's columns, by key.
+      total: the paper's last column.
+      pooled: percent right of all entries of the columns' parts.
+      mean_of_rates: mean rate of the columns' parts. The total is this or `pooled`.
+      at_threshold: the total at each of the protocol's reported thresholds.
+      parts: figures of each joint or stick, by name.
+      area_under_curve: mean height of the total over the thresholds, if the protocol has a curve.
+      extras: further pooled rates, by the protocol's keys.
+      errors: if the protocol has an error, the NME of each part in percent of the normalizer.
+      mean_error: the NME of all counted entries, if the protocol has an error.
+    """
+
+    protocol: Protocol
+    persons: int
+    persons_left_out: int
+    not_labeled: int
+    columns: dict[str, float | None]
+    total: float | None
+    pooled: float | None
+    mean_of_rates: float | None
+    at_threshold: dict[float, float | None]
+    parts: dict[str, PartResult]
+    area_under_curve: float | None
+    extras: dict[str, float | None]
+    errors: dict[str, float | None] | None = None
+    mean_error: float | None = None
+
+    @property
+    def parts_left_out(self) -> list[str]:
+        """Names of the parts of which none was counted."""
+        return [name for name, part in self.parts.items() if part.counted == 0]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as plain JSON values, the extras beside the rest."""
+        record = {
+            "protocol": self.protocol.name,
+            "metric": self.protocol.metric,
+            "threshold": self.protocol.threshold,
+            "persons": self.persons,
+            "persons_left_out": self.persons_left_out,
+            "not_labeled": self.not_labeled,
+            "columns": dict(self.columns),
+            "total": self.total,
+            "pooled": self.pooled,
+            "mean_of_rates": self.mean_of_rates,
+            "at_threshold": {f"{t:g}": rate for t, rate in self.at_threshold.items()},
+            "parts": {name: part._asdict() for name, part in self.parts.items()},
+            "parts_left_out": self.parts_left_out,
+        }
+        if self.protocol.has_curve:
+            record["area_under_curve"] = self.area_under_curve
+        if self.errors is not None:
+            record |= {"mean_error": self.mean_error, "errors": dict(self.errors)}
+        return record | self.extras
+
+
+def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolResult:
+    """All figures of a protocol for some predictions: `count` and `result`, with the NME if any.
+
+    Args:
+      protocol: of `PROTOCOLS`, or another one.
+      predictions: of N persons, with their truth.
+
+    Raises:
+      JaxposeError: as `count`.
+    """
+    found = result(protocol, count(protocol, predictions))
+    if not protocol.has_error:
+        return found
+    predictions = check_predictions(predictions)
+    errors = normalized_mean_error(
+        *_matched(protocol, predictions), normalizers(protocol, predictions)
+    )
+    counted = np.array([part.counted for part in found.parts.values()])
+    total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
+    return found._replace(
+        errors={part: _number(error) for part, error in zip(found.parts, errors, strict=True)},
+        mean_error=_number(total) if counted.any() else None,
+    )
+
+
+def count(
+    protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
+) -> Counts:
+    """Counts of the protocol's parts, joints matched by name.
+
+    A joint that the truth does not annotate or that the prediction lacks is left out.
+
+    Args:
+      protocol: of `PROTOCOLS`.
+      predictions: of N persons, with their truth.
+      separated_only: count only the sufficiently separated persons, MPII's single-person subset.
+
+    Raises:
+      JaxposeError: arrays disagree, or the protocol's normalizer or ``separated`` is missing.
+    """
+    predictions = check_predictions(predictions)
+    if separated_only:
+        if predictions.separated is None:
+            raise JaxposeError("there is no array 'separated' (bool, one a person); add it")
+        predictions = select_persons(predictions, predictions.separated)
+    arrays = _matched(protocol, predictions)
+    if protocol.normalizer == "stick":
+        return strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
+    normalizer = normalizers(protocol, predictions)
+    return pck(*arrays, normalizer, thresholds=protocol.thresholds)
+
+
+def _matched(
+    protocol: Protocol, predictions: LabeledPredictions
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions, truth and which of it counts, in the order of the protocol's joints."""
+    prediction, truth, labeled, joints, names, *_ = predictions
+    in_truth = joint_index(joints, protocol.joints)
+    in_prediction = joint_index(names, protocol.joints)
+    present = labeled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
+    # Index -1 takes a wrong joint, which `present` leaves out.
+    return prediction[:, in_prediction], truth[:, in_truth], present
+
+
+def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
+    """What the distances of each person's joints are divided by.
+
+    Args:
+      protocol: of `PROTOCOLS`, or another one; not one that counts sticks.
+      predictions: of N persons, with their truth.
+
+    Returns:
+      float64 [N] in pixels of the release; 0 for persons who have no normalizer.
+
+    Raises:
+      JaxposeError: ``predictions`` lack the field that the normalizer is.
+    """
+    joints = predictions.joints
+    arrays = predictions.ground_truth, predictions.labeled
+    if isinstance(protocol.normalizer, tuple):
+        return joint_distance(*arrays, joints=joints, ends=protocol.normalizer)
+    if protocol.normalizer == "torso_diagonal":
+        return torso_diagonal(*arrays, joints=joints)
+    field = "box" if protocol.normalizer == "box_diagonal" else "head_size"
+    values = getattr(predictions, field)
+    if values is None:
+        raise JaxposeError(f"{protocol.name} needs {field} (pixels, one a person); add it")
+    return box_diagonal(values) if field == "box" else values
+
+
+def result(protocol: Protocol, counts: Counts) -> ProtocolResult:
+    """All figures of a protocol, from the counts of its parts.
+
+    Args:
+      protocol: of `PROTOCOLS`.
+      counts: what `count` returns for it.
+
+    Returns:
+      Rates in percent, None where nothing was counted.
+    """
+    place = {part: index for index, part in enumerate(protocol.parts)}
+    at = protocol.thresholds.index(protocol.threshold)
+    rate = rates(counts)
+    averaged = [place[part] for part in protocol.averaged]
+    pooled = pooled_rate(counts, averaged)
+    mean = np.array([_mean(row[averaged]) for row in rate])
+    total = pooled if protocol.pooled else mean
+    area = math.nan
+    if protocol.has_curve:
+        area = area_under_curve(total, protocol.thresholds)
+    return ProtocolResult(
+        protocol=protocol,
+        persons=int(counts.persons),
+        persons_left_out=int(counts.persons_left_out),
+        not_labeled=int(counts.not_labeled.sum()),
+        columns={
+            key: _number(_mean(rate[at, [place[part] for part in parts]]))
+            for key, _, parts in protocol.columns
+        },
+        total=_number(total[at]),
+        pooled=_number(pooled[at]),
+        mean_of_rates=_number(mean[at]),
+        at_threshold={t: _number(total[protocol.thresholds.index(t)]) for t in protocol.reported},
+        parts={
+            part: PartResult(
+                rate=_number(rate[at, index]),
+                correct=int(counts.correct[at, index]),
+                counted=int(counts.counted[index]),
+                not_labeled=int(counts.not_labeled[index]),
+            )
+            for part, index in place.items()
+        },
+        area_under_curve=_number(area),
+        extras={
+            key: _number(pooled_rate(counts, [place[p] for p in parts])[at])
+            for key, parts in protocol.extras
+        },
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of those that are not NaN; NaN where all are."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else math.nan
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 # Predictions may be infinite or NaN, which is wrong and no reason to warn.
@@ -139,9 +377,6 @@ def joint_distance(
     return np.where(np.asarray(labeled, bool)[:, index].all(axis=1), length, 0.0)
 
 
-TORSO_ENDS = ("left_shoulder", "right_hip")
-
-
 def torso_diagonal(
     ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str]
 ) -> np.ndarray:
@@ -159,21 +394,6 @@ def torso_diagonal(
       JaxposeError: the joint set has no such joint at all.
     """
     return joint_distance(ground_truth, labeled, joints=joints, ends=TORSO_ENDS)
-
-
-# Each end is one joint, or the middle of two.
-STICKS = {
-    "right_lower_leg": (("right_ankle",), ("right_knee",)),
-    "right_upper_leg": (("right_knee",), ("right_hip",)),
-    "left_upper_leg": (("left_hip",), ("left_knee",)),
-    "left_lower_leg": (("left_knee",), ("left_ankle",)),
-    "right_forearm": (("right_wrist",), ("right_elbow",)),
-    "right_upper_arm": (("right_elbow",), ("right_shoulder",)),
-    "left_upper_arm": (("left_shoulder",), ("left_elbow",)),
-    "left_forearm": (("left_elbow",), ("left_wrist",)),
-    "head": (("neck",), ("head_top",)),
-    "torso": (("right_hip", "left_hip"), ("right_shoulder", "left_shoulder")),
-}
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -1,4 +1,4 @@
-"""OKS-AP, COCO's score of keypoints, by pycocotools.
+"""OKS-AP, COCO's metric of keypoints, by pycocotools.
 
 The object keypoint similarity of a prediction is the mean of exp(-d^2 / (2 s^2 k^2)) over the
 labeled joints: d is the distance in pixels, s^2 the area of the person, and k twice the joint's
@@ -17,7 +17,8 @@ import numpy as np
 from jaxpose.coco import HALF_PIXEL
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.protocols import Protocol, ProtocolResult
+from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocols import Protocol
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
@@ -72,7 +73,7 @@ def installed() -> bool:
 def oks_ap(
     keypoints: np.ndarray, confidence: np.ndarray, evaluation_set: EvaluationSet
 ) -> ProtocolResult:
-    """Score the predictions for a split by OKS-AP.
+    """Evaluate the predictions for a split by OKS-AP.
 
     Joints that the network was not trained on are left out of the similarities.
 
@@ -90,7 +91,7 @@ def oks_ap(
     missing = lacks(evaluation_set)
     if missing:
         raise JaxposeError(
-            f"oks-ap needs {missing}, which the data set does not have; choose another score"
+            f"oks-ap needs {missing}, which the data set does not have; choose another metric"
         )
     entries = coco_entries(keypoints, confidence, evaluation_set)
     stats = np.full(len(COLUMNS) + 1, -1.0)

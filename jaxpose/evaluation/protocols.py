@@ -1,23 +1,14 @@
-"""The three protocols of the paper's tables: what is scored, and the tables in its column order.
+"""The three protocols of the paper's tables: what is counted, and the tables in its column order.
 
 ``mpii-pckh`` is Table 5, ``lsp-pck`` Tables 1 and 3, ``lsp-pcp`` Tables 2 and 4; the observer- and
 person-centric tables differ in the annotation alone, so they share a protocol.
 """
 
-import math
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import metrics
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.labeled_predictions import (
-    LabeledPredictions,
-    check_predictions,
-    select_persons,
-)
-from jaxpose.skeleton import LSP, MPII, joint_index
+from jaxpose.skeleton import LSP, MPII
 
 
 def _sides(part: str) -> tuple[str, str]:
@@ -39,7 +30,7 @@ class Protocol(NamedTuple):
         ``"stick"`` for the length of each true stick.
       pooled: the last column pools all entries of the columns' parts; else it averages the rates.
       threshold: the one that the table is for.
-      thresholds: all that are counted, rising; () for a score that averages over thresholds.
+      thresholds: all that are counted, rising; () for a metric that averages over thresholds.
       reported: those of them whose total is reported beside the table.
       has_curve: the area under the curve over ``thresholds`` is reported.
       extras: (key, parts whose entries are pooled), reported beside the table.
@@ -85,85 +76,21 @@ class Protocol(NamedTuple):
         return "stick" if self.normalizer == "stick" else "joint"
 
 
-class PartResult(NamedTuple):
-    """How one joint or stick did.
+TORSO_ENDS = ("left_shoulder", "right_hip")
 
-    Attributes:
-      rate: percent right of those counted, None if there are none.
-      correct: how many are right.
-      counted: how many are counted.
-      not_labeled: how many are left out because they have no label.
-    """
-
-    rate: float | None
-    correct: int
-    counted: int
-    not_labeled: int
-
-
-class ProtocolResult(NamedTuple):
-    """The figures of one protocol for a set of persons. Rates are percentages, None where empty.
-
-    Attributes:
-      protocol: what was computed.
-      persons: number of persons.
-      persons_left_out: those without the protocol's normalizer; none of their parts is counted.
-      not_labeled: parts of the other persons that have no label.
-      columns: rate of each of the paper's columns, by key.
-      total: the paper's last column.
-      pooled: percent right of all entries of the columns' parts.
-      mean_of_rates: mean rate of the columns' parts. The total is this or `pooled`.
-      at_threshold: the total at each of the protocol's reported thresholds.
-      parts: figures of each joint or stick, by name.
-      area_under_curve: mean height of the total over the thresholds, if the protocol has a curve.
-      extras: further pooled rates, by the protocol's keys.
-      errors: if the protocol has an error, the NME of each part in percent of the normalizer.
-      mean_error: the NME of all counted entries, if the protocol has an error.
-    """
-
-    protocol: Protocol
-    persons: int
-    persons_left_out: int
-    not_labeled: int
-    columns: dict[str, float | None]
-    total: float | None
-    pooled: float | None
-    mean_of_rates: float | None
-    at_threshold: dict[float, float | None]
-    parts: dict[str, PartResult]
-    area_under_curve: float | None
-    extras: dict[str, float | None]
-    errors: dict[str, float | None] | None = None
-    mean_error: float | None = None
-
-    @property
-    def parts_left_out(self) -> list[str]:
-        """Names of the parts of which none was counted."""
-        return [name for name, part in self.parts.items() if part.counted == 0]
-
-    def to_json(self) -> dict[str, Any]:
-        """The figures as plain JSON values, the extras beside the rest."""
-        record = {
-            "protocol": self.protocol.name,
-            "metric": self.protocol.metric,
-            "threshold": self.protocol.threshold,
-            "persons": self.persons,
-            "persons_left_out": self.persons_left_out,
-            "not_labeled": self.not_labeled,
-            "columns": dict(self.columns),
-            "total": self.total,
-            "pooled": self.pooled,
-            "mean_of_rates": self.mean_of_rates,
-            "at_threshold": {f"{t:g}": rate for t, rate in self.at_threshold.items()},
-            "parts": {name: part._asdict() for name, part in self.parts.items()},
-            "parts_left_out": self.parts_left_out,
-        }
-        if self.protocol.has_curve:
-            record["area_under_curve"] = self.area_under_curve
-        if self.errors is not None:
-            record |= {"mean_error": self.mean_error, "errors": dict(self.errors)}
-        return record | self.extras
-
+# Each end is one joint, or the middle of two.
+STICKS = {
+    "right_lower_leg": (("right_ankle",), ("right_knee",)),
+    "right_upper_leg": (("right_knee",), ("right_hip",)),
+    "left_upper_leg": (("left_hip",), ("left_knee",)),
+    "left_lower_leg": (("left_knee",), ("left_ankle",)),
+    "right_forearm": (("right_wrist",), ("right_elbow",)),
+    "right_upper_arm": (("right_elbow",), ("right_shoulder",)),
+    "left_upper_arm": (("left_shoulder",), ("left_elbow",)),
+    "left_forearm": (("left_elbow",), ("left_wrist",)),
+    "head": (("neck",), ("head_top",)),
+    "torso": (("right_hip", "left_hip"), ("right_shoulder", "left_shoulder")),
+}
 
 MPII_PCKH = Protocol(
     name="mpii-pckh",
@@ -212,13 +139,13 @@ LSP_PCK = Protocol(
     thresholds=(0.05, 0.1, 0.15, 0.2),
     reported=(0.05, 0.1, 0.15, 0.2),
     lacking="left shoulder or right hip",
-    required_joints=metrics.TORSO_ENDS,
+    required_joints=TORSO_ENDS,
 )
 
 LSP_PCP = Protocol(
     name="lsp-pcp",
     metric="strict PCP",
-    parts=tuple(metrics.STICKS),
+    parts=tuple(STICKS),
     joints=LSP.joints,
     columns=(
         ("torso", "Torso", ("torso",)),
@@ -234,7 +161,7 @@ LSP_PCP = Protocol(
     threshold=0.5,
     thresholds=(0.5,),
     reported=(0.5,),
-    required_joints=metrics.TORSO_ENDS,
+    required_joints=TORSO_ENDS,
 )
 
 PROTOCOLS = {protocol.name: protocol for protocol in (MPII_PCKH, LSP_PCK, LSP_PCP)}
@@ -247,147 +174,8 @@ def named(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-def score(
-    protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
-) -> metrics.Counts:
-    """Counts of the protocol's parts, joints matched by name.
-
-    A joint that the truth does not annotate or that the prediction lacks is left out.
-
-    Args:
-      protocol: of `PROTOCOLS`.
-      predictions: of N persons, with their truth.
-      separated_only: count only the sufficiently separated persons, MPII's single-person subset.
-
-    Raises:
-      JaxposeError: arrays disagree, or the protocol's normalizer or ``separated`` is missing.
-    """
-    predictions = check_predictions(predictions)
-    if separated_only:
-        if predictions.separated is None:
-            raise JaxposeError("there is no array 'separated' (bool, one a person); add it")
-        predictions = select_persons(predictions, predictions.separated)
-    arrays = _matched(protocol, predictions)
-    if protocol.normalizer == "stick":
-        return metrics.strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
-    normalizer = _normalizer(protocol, predictions)
-    return metrics.pck(*arrays, normalizer, thresholds=protocol.thresholds)
-
-
-def _matched(
-    protocol: Protocol, predictions: LabeledPredictions
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions, truth and which of it counts, in the order of the protocol's joints."""
-    prediction, truth, labeled, joints, names, *_ = predictions
-    in_truth = joint_index(joints, protocol.joints)
-    in_prediction = joint_index(names, protocol.joints)
-    present = labeled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
-    # Index -1 takes a wrong joint, which `present` leaves out.
-    return prediction[:, in_prediction], truth[:, in_truth], present
-
-
-def _normalizer(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
-    """What the distances of each of the N persons are divided by; 0 where there is none."""
-    joints = predictions.joints
-    arrays = predictions.ground_truth, predictions.labeled
-    if isinstance(protocol.normalizer, tuple):
-        return metrics.joint_distance(*arrays, joints=joints, ends=protocol.normalizer)
-    if protocol.normalizer == "torso_diagonal":
-        return metrics.torso_diagonal(*arrays, joints=joints)
-    field = "box" if protocol.normalizer == "box_diagonal" else "head_size"
-    values = getattr(predictions, field)
-    if values is None:
-        raise JaxposeError(f"{protocol.name} needs {field} (pixels, one a person); add it")
-    return metrics.box_diagonal(values) if field == "box" else values
-
-
-def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolResult:
-    """All figures of a protocol for some predictions: `score` and `result`, with the NME if any.
-
-    Args:
-      protocol: of `PROTOCOLS`, or another one.
-      predictions: of N persons, with their truth.
-
-    Raises:
-      JaxposeError: as `score`.
-    """
-    found = result(protocol, score(protocol, predictions))
-    if not protocol.has_error:
-        return found
-    predictions = check_predictions(predictions)
-    errors = metrics.normalized_mean_error(
-        *_matched(protocol, predictions), _normalizer(protocol, predictions)
-    )
-    counted = np.array([part.counted for part in found.parts.values()])
-    total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
-    return found._replace(
-        errors={part: _number(error) for part, error in zip(found.parts, errors, strict=True)},
-        mean_error=_number(total) if counted.any() else None,
-    )
-
-
-def result(protocol: Protocol, counts: metrics.Counts) -> ProtocolResult:
-    """All figures of a protocol, from the counts of its parts.
-
-    Args:
-      protocol: of `PROTOCOLS`.
-      counts: what `score` returns for it.
-
-    Returns:
-      Rates in percent, None where nothing was counted.
-    """
-    place = {part: index for index, part in enumerate(protocol.parts)}
-    at = protocol.thresholds.index(protocol.threshold)
-    rate = metrics.rates(counts)
-    averaged = [place[part] for part in protocol.averaged]
-    pooled = metrics.pooled_rate(counts, averaged)
-    mean = np.array([_mean(row[averaged]) for row in rate])
-    total = pooled if protocol.pooled else mean
-    area = math.nan
-    if protocol.has_curve:
-        area = metrics.area_under_curve(total, protocol.thresholds)
-    return ProtocolResult(
-        protocol=protocol,
-        persons=int(counts.persons),
-        persons_left_out=int(counts.persons_left_out),
-        not_labeled=int(counts.not_labeled.sum()),
-        columns={
-            key: _number(_mean(rate[at, [place[part] for part in parts]]))
-            for key, _, parts in protocol.columns
-        },
-        total=_number(total[at]),
-        pooled=_number(pooled[at]),
-        mean_of_rates=_number(mean[at]),
-        at_threshold={t: _number(total[protocol.thresholds.index(t)]) for t in protocol.reported},
-        parts={
-            part: PartResult(
-                rate=_number(rate[at, index]),
-                correct=int(counts.correct[at, index]),
-                counted=int(counts.counted[index]),
-                not_labeled=int(counts.not_labeled[index]),
-            )
-            for part, index in place.items()
-        },
-        area_under_curve=_number(area),
-        extras={
-            key: _number(metrics.pooled_rate(counts, [place[p] for p in parts])[at])
-            for key, parts in protocol.extras
-        },
-    )
-
-
-def _mean(values: np.ndarray) -> float:
-    """Mean of those that are not NaN; NaN where all are."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else math.nan
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:
-    """Names of the protocols that a truth can be scored by; none if nothing is labeled."""
+    """Names of the protocols that a truth can be evaluated by; none if nothing is labeled."""
     truth = evaluation_set.truth
     if not truth.labeled.any():
         return []

@@ -1,9 +1,10 @@
-"""Scores as aligned text, in the columns and the order of the paper's tables, beside its rows."""
+"""Results as aligned text, in the columns and the order of the paper's tables, beside its rows."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxpose.evaluation.protocols import Protocol, ProtocolResult
+from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocols import Protocol
 
 
 class PaperTable(NamedTuple):

@@ -85,10 +85,22 @@ class BoxFile:
             for frame in frames
         }
 
-    def image(self, path: str | os.PathLike, frame: int = 0) -> coco.Image | None:
-        """COCO's entry of an image or of one frame of a video, None if the file has none."""
-        found = (entry.images.get(frame) for entry in self._of(path))
-        return next((image for image in found if image is not None), None)
+    def of_photo(self, path: str | os.PathLike) -> np.ndarray:
+        """Boxes [N, 4] of a photo, whatever frame its entry gives; none if the file omits it."""
+        return np.concatenate([np.zeros((0, 4)), *(self.of(path) or {}).values()])
+
+    def image(self, path: str | os.PathLike, frame: int | None = None) -> coco.Image | None:
+        """COCO's entry of a photo or of one frame of a video, None if the file has none.
+
+        Args:
+          path: whose last parts are the file's name for it.
+          frame: of a video; None for a photo, whose entry may give any.
+        """
+        for entry in self._of(path):
+            for number, image in entry.images.items():
+                if frame in (None, number):
+                    return image
+        return None
 
     def unmatched(self, paths: Sequence[str | os.PathLike]) -> str:
         """One line that names the inputs without an entry in the file, "" if there are none."""

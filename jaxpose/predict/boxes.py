@@ -20,6 +20,13 @@ def check_boxes(
     Args:
       boxes: [N, 4] (x, y, width, height) in pixels.
       size: (width, height) of the image, if a box that lies outside of it is to be refused.
+
+    Raises:
+      JaxposeError: the boxes have another shape, or one has no area, is not finite or lies outside.
+
+    Example:
+      >>> check_boxes([[10, 20, 30, 40]], (100, 100))
+      array([[10., 20., 30., 40.]])
     """
     try:
         array = np.asarray(boxes, np.float64)

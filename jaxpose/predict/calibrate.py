@@ -1,6 +1,8 @@
 """The command `jaxpose calibrate`: the confidence of a checkpoint, fitted to a prepared split."""
 
-from typing import NamedTuple
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -11,14 +13,15 @@ from jaxpose.checkpoints import packed, store
 from jaxpose.data import prepared
 from jaxpose.data.images import decode as decode_image
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import calibration
+from jaxpose.evaluation import calibration, probabilities
 from jaxpose.evaluation.calibration import JointEvidence
 from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.skeleton import joint_index
 
-RIGHT = 0.5  # head sizes from the truth
+CORRECT_WITHIN = 0.5  # head sizes from the truth
 CHUNK = 64  # crops held at once
+TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
 MIN_IMAGES = 20  # with fewer a fit means nothing
 
 
@@ -30,14 +33,27 @@ class Rate(NamedTuple):
     high: float
 
 
+def joints_crop(estimator: PoseEstimator, example: Mapping[str, Any]) -> geometry.Crop:
+    """The checkpoint's crop rule, applied to the box of a person's true joints."""
+    tight = geometry.example_crop(example, TIGHT_RULE)
+    corner = np.subtract(tight.center, tight.side / 2)
+    return estimator.crop_of(np.array([*corner, tight.side, tight.side]))
+
+
 def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvidence:
-    """Predict every person of a split, cropped by the true joints' box.
+    """Predict every person of a split, in the crop that the checkpoint gives for its true joints.
 
     Raises:
-      JaxposeError: too few persons have a head size.
+      JaxposeError: no joint of the data set is the network's, or too few images show a person with
+        a head size and a labeled joint of the network.
     """
     truth = prepared.annotations(split)
     places = joint_index(split.joints, estimator.joints)
+    if (places < 0).all():
+        raise JaxposeError(
+            f"{split.name}:{split.split} shares no joint with the network, whose joints are "
+            f"{', '.join(estimator.joints)}"
+        )
     found, rows = [], []
     crops: list[np.ndarray] = []
     matrices: list[np.ndarray] = []
@@ -50,11 +66,12 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
         crops.clear()
         matrices.clear()
 
-    for index in np.flatnonzero(truth.head_size > 0).tolist():
-        decoded = decode_image(split.source[index]["image"])
+    known = truth.labeled[:, places] & (places >= 0)
+    for index in np.flatnonzero((truth.head_size > 0) & known.any(axis=1)).tolist():
+        decoded = decode_image(prepared.read_example(split, index)["image"])
         if decoded is None:
             continue
-        crop = geometry.example_crop(truth.example(index), geometry.LSP_RULE)
+        crop = joints_crop(estimator, truth.example(index))
         crops.append(geometry.crop_image(decoded[0], crop, estimator.image_size))
         matrices.append(geometry.crop_to_image(crop))
         rows.append(index)
@@ -68,41 +85,41 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
             f"calibration needs {MIN_IMAGES} or more, such as those of mpii/crops:validation"
         )
     points, logits, log_spread = (np.concatenate(values) for values in zip(*found, strict=True))
-    known = truth.labeled[rows][:, places] & (places >= 0)
+    known = known[rows]
     distance = np.linalg.norm(points - truth.keypoints[rows][:, places], axis=-1)
-    right = known & (distance <= RIGHT * truth.head_size[rows][:, None])
-    return JointEvidence(logits, log_spread, right, known, groups)
+    correct = known & (distance <= CORRECT_WITHIN * truth.head_size[rows][:, None])
+    return JointEvidence(logits, log_spread, correct, known, groups)
 
 
 def report(evidence: JointEvidence) -> str:
     """The calibrated confidence, cross-validated, beside presence, as a table."""
-    known, right, groups = evidence.known, evidence.right, evidence.groups
+    known, correct, groups = evidence.known, evidence.correct, evidence.groups
     columns = {
         "confidence": calibration.cross_validated(evidence),
         "presence": expit(evidence.logits),
     }
-    correct = (right & known).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    fraction = correct.sum(axis=1) / known.sum(axis=1)
 
     def area(values, rows):
-        return calibration.pooled_roc_area(values[rows], right[rows], known[rows])
+        return probabilities.pooled_roc_area(values[rows], correct[rows], known[rows])
 
     def error(values, rows):
         kept = known[rows]
-        return calibration.calibration_error(values[rows][kept], right[rows][kept])
+        return probabilities.calibration_error(values[rows][kept], correct[rows][kept])
 
     def ranks(values, rows):
-        return scipy.stats.spearmanr(values[rows].mean(axis=1), correct[rows]).statistic
+        return scipy.stats.spearmanr(values[rows].mean(axis=1), fraction[rows]).statistic
 
     statistics = {
         "area under the ROC curve": area,
         "expected calibration error": error,
-        "person score against the fraction of right joints, rank correlation": ranks,
+        "person score against the fraction of correct joints, rank correlation": ranks,
     }
     lines = [
-        f"{len(right)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
-        f"{100 * right[known].mean():.1f} % within {RIGHT} head sizes; {calibration.FOLDS}-fold "
-        f"cross-validation by image, {calibration.EQUAL_BINS} bins of equal count, 95 % bootstrap "
-        "intervals over images"
+        f"{len(correct)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
+        f"{100 * correct[known].mean():.1f} % within {CORRECT_WITHIN} head sizes; "
+        f"{calibration.FOLDS}-fold cross-validation by image, {probabilities.EQUAL_BINS} bins of "
+        f"equal count, {100 * probabilities.LEVEL:.0f} % bootstrap intervals over images"
     ]
     for name, statistic in statistics.items():
         for column, values in columns.items():
@@ -112,7 +129,7 @@ def report(evidence: JointEvidence) -> str:
 
 
 def _rate(statistic, groups: np.ndarray) -> Rate:
-    return Rate(statistic(np.arange(len(groups))), *calibration.interval(statistic, groups))
+    return Rate(statistic(np.arange(len(groups))), *probabilities.interval(statistic, groups))
 
 
 def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
@@ -130,6 +147,11 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     name, colon, part = data.partition(":")
     if not colon:
         raise JaxposeError(f"data {data!r} names no split; give NAME:SPLIT")
+    target = pathlib.Path(file)
+    if target.suffix != ".npz":
+        raise JaxposeError(f"a packed checkpoint is called NAME.npz, not {target.name}")
+    if not target.parent.is_dir():
+        raise JaxposeError(f"no folder {target.parent}; create it first")
     use_compilation_cache()
     _, variables, metadata, source = store.load_network(checkpoint)
     split = prepared.open_split(name, part, data_dir=data_dir)

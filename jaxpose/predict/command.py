@@ -4,14 +4,15 @@ import contextlib
 import importlib
 import pathlib
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxpose import coco
 from jaxpose.checkpoints import packed
-from jaxpose.errors import JaxposeError, UsageError
+from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.evaluation.inference import crop_sizes
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
@@ -21,7 +22,6 @@ from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.jobs import FOLDER, Job, Plan, make_folder, plan
 from jaxpose.predict.prediction import Prediction
-from jaxpose.predict.search import MIN_SCORE
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.predict.webcam import Camera, Window
@@ -43,6 +43,7 @@ class Call(NamedTuple):
       smooth: cutoff of the filter of videos in Hz, None for none.
       min_confidence: from which a joint is drawn.
       options: of `PoseEstimator.predict`.
+      taken: names of the images that are written, which no other one gets.
     """
 
     estimator: PoseEstimator
@@ -53,26 +54,48 @@ class Call(NamedTuple):
     smooth: float | None
     min_confidence: float
     options: dict[str, Any]
+    taken: set[str]
 
 
 def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
-    """The function that ``MODULE:FUNCTION`` names; modules beside the command are found too.
+    """The function that ``MODULE:FUNCTION`` names; modules in the working directory are found too.
+
+    Returns:
+      The function; what it raises becomes a JaxposeError that gives the line of code.
 
     Raises:
-      JaxposeError: there is none, or its module cannot be imported.
+      JaxposeError: there is no such function, or importing its module raises an exception.
     """
     module, colon, function = name.partition(":")
-    if not (module and colon and function):
+    if not (module and colon and function) or module.startswith("."):
         raise JaxposeError(f"--detector {name!r} names no function; give MODULE:FUNCTION")
     if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
         sys.path.append(str(pathlib.Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise JaxposeError(f"--detector {name} cannot be loaded ({error})") from error
-    if not callable(found):
+    with _user_code(f"--detector {name} cannot be loaded"):
+        detect = getattr(importlib.import_module(module), function)
+    if not callable(detect):
         raise JaxposeError(f"--detector {name} is no function; give one from an image to boxes")
-    return found
+
+    def find(image: np.ndarray) -> Sequence[Sequence[float]]:
+        with _user_code(f"--detector {name} failed"):
+            return detect(image)
+
+    return find
+
+
+@contextlib.contextmanager
+def _user_code(what: str) -> Iterator[None]:
+    """Exceptions of the user's own code as a JaxposeError with their type, message and place."""
+    try:
+        yield
+    except JaxposeError:
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise JaxposeError(
+            f"{what} ({type(error).__name__}: {first_line(error)}; {place.filename}, line "
+            f"{place.lineno})"
+        ) from error
 
 
 def open_estimator(path: str | None) -> PoseEstimator:
@@ -113,11 +136,13 @@ def run(
     """Predict every input; arguments as `jaxpose predict --help` has them.
 
     Raises:
-      UsageError: neither inputs nor a camera, or both.
+      UsageError: neither inputs nor a camera, or both; or boxes and a limit of those to be found.
       JaxposeError: nothing could be done, or an input could not be read; the others are done then.
     """
     if (webcam is None) == (not inputs):
         raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
+    if max_persons is not None and (boxes or box_file):
+        raise UsageError("--max_persons limits the persons that are found; leave it out with boxes")
     min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
     crop_sizes(num_crops)  # says what is wrong before anything is loaded
     planned = plan(inputs, output=output, json=json)
@@ -136,6 +161,8 @@ def run(
     find = load_detector(detector) if detector else None
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
+    if context and not estimator.net.num_context_maps:
+        raise JaxposeError("this network has no context maps to show; leave --context out")
     with contextlib.ExitStack() as stack:
         category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
         shared: dict[str, Any] = {
@@ -159,11 +186,14 @@ def run(
             "flip_test": flip_test,
             "num_crops": num_crops,
             "max_persons": max_persons,
-            "min_score": MIN_SCORE if min_score is None else min_score,
+            "min_score": min_score,
         }
         if find:
             options["detector"] = find
-        call = Call(estimator, given, writers, heatmaps, context, smooth, min_confidence, options)
+        taken = {job.out.name.lower() for job in jobs if job.out}
+        call = Call(
+            estimator, given, writers, heatmaps, context, smooth, min_confidence, options, taken
+        )
         if webcam is not None:
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
@@ -178,10 +208,14 @@ def run(
 
 
 def _check_results(results: str, planned: Plan, box_file: str | None) -> None:
-    """Raise a JaxposeError for a file of results that would overwrite another file of the call."""
-    path = pathlib.Path(results).resolve()
+    """Raise a JaxposeError for results that would overwrite another file, or are no .json file."""
+    path = pathlib.Path(results)
+    if path.is_dir():
+        raise JaxposeError(f"--results {results} is a folder; name a .json file in it")
+    if path.suffix.lower() != ".json":
+        raise JaxposeError(f"--results {results} is not a .json file; name one")
     others = [planned.json, box_file and pathlib.Path(box_file)]
-    if any(other and other.resolve() == path for other in others):
+    if any(other and other.resolve() == path.resolve() for other in others):
         raise JaxposeError(f"--results {results} is the file of boxes or keypoints; name another")
     make_folder(path.parent)
 
@@ -205,6 +239,8 @@ def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
             except JaxposeError as error:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
+    if failed == len(jobs):  # while the files of an earlier call can be kept
+        raise JaxposeError(f"all {failed} inputs failed, see above")
     folder = jobs[0].out and jobs[0].out.parent
     return f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""), failed
 
@@ -215,18 +251,23 @@ def _bar(*arguments, **options):
 
 
 def _one(call: Call, job: Job) -> tuple[str, bool]:
-    """One input; the line that says what came out, and whether nothing of it was left out."""
-    if job.video:
-        with VideoReader(job.path) as reader:
-            return _video(call, job, reader)
-    return _photo(call, job), True
+    """One input; the line that says what came out, and whether nothing of it was left out.
+
+    An input that fails has nothing in the JSON files.
+    """
+    with contextlib.ExitStack() as stack:
+        for writer in call.writers:
+            stack.enter_context(writer.all_or_nothing())
+        if not job.video:
+            return _photo(call, job), True
+        return _video(call, job, stack.enter_context(VideoReader(job.path)))
 
 
 def _photo(call: Call, job: Job) -> str:
     image = as_image(job.path)
     boxes = call.boxes
     if isinstance(boxes, BoxFile):
-        boxes = (boxes.of(job.path) or {}).get(0, [])
+        boxes = boxes.of_photo(job.path)
     found = call.estimator.predict(image, boxes, **call.options)
     for writer in call.writers:
         found.add_to(writer, **_image_entry(call, job))
@@ -239,9 +280,19 @@ def _photo(call: Call, job: Job) -> str:
         person = panels.predict_person(call.estimator, image, box)
         label = f"_{number}" if len(found.boxes) > 1 else ""
         for kind, sheet in _sheets(call, person):
-            written.append(job.out.with_name(f"{job.out.stem}{label}_{kind}.png"))
+            written.append(job.out.with_name(_free(f"{job.out.stem}{label}_{kind}", call.taken)))
             save_image(sheet, written[-1])
     return f"{job.path}: {persons}: {', '.join(map(str, written))}"
+
+
+def _free(stem: str, taken: set[str]) -> str:
+    """The name of a PNG that no other image of the call has, which is taken then."""
+    name, number = f"{stem}.png", 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{stem}_{number}.png"
+    taken.add(name.lower())
+    return name
 
 
 def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
@@ -259,7 +310,7 @@ def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
     return given
 
 
-def _image_entry(call: Call, job: Job, frame: int = 0) -> dict[str, Any]:
+def _image_entry(call: Call, job: Job, frame: int | None = None) -> dict[str, Any]:
     """File name and id of an image in COCO's JSON; those of a file of boxes are kept."""
     if isinstance(call.boxes, BoxFile):
         image = call.boxes.image(job.path, frame)
@@ -278,8 +329,7 @@ def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
         sheets.append(("heatmaps", panels.stacked(both)))
     if call.context:
         sheet = panels.context(call.estimator, person)
-        if sheet is None:
-            raise JaxposeError("this network has no context maps to show; leave --context out")
+        assert sheet is not None  # `run` has checked the network
         sheets.append(("context", sheet))
     return sheets
 
@@ -303,22 +353,30 @@ def _video(
         bar = stack.enter_context(
             _bar(total=reader.count, unit="frame", desc=job.path.name, leave=False)
         )
-        for frame in reader.frames(writer):
-            if by_frame is not None and number in by_frame:
-                tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
-            tracks, found = follow(
-                call.estimator,
-                frame.image,
-                tracks,
-                float(frame.time),
-                smooth=call.smooth,
-                **call.options,
-            )
-            _write_frame(call, job, writer, window, frame, number, found)
-            number += 1
-            bar.update()
-            if window is not None and not window.open:
-                break
+        try:
+            for frame in reader.frames(writer):
+                if by_frame is not None and number in by_frame:
+                    tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
+                tracks, found = follow(
+                    call.estimator,
+                    frame.image,
+                    tracks,
+                    float(frame.time),
+                    smooth=call.smooth,
+                    **call.options,
+                )
+                _write_frame(call, job, writer, window, frame, number, found)
+                number += 1
+                bar.update()
+                if window is not None and not window.open:
+                    break
+        except KeyboardInterrupt:
+            if window is None:
+                raise
+            if number == 0:
+                raise JaxposeError(
+                    "interrupted before the first frame; nothing is recorded"
+                ) from None
     lost = [f"{reader.damaged} damaged parts left out"] if reader.damaged else []
     if writer is not None and reader.lost_sound:
         lost.append(f"sound left out: {reader.lost_sound}")
@@ -345,15 +403,9 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
 
 def _webcam(call: Call, job: Job, number: int) -> str:
     """Record until the window is closed or Ctrl-C is pressed; return the line that describes it."""
-    with Camera(number) as camera:
-        window = Window("jaxpose")
+    with Camera(number) as camera, contextlib.closing(Window("jaxpose")) as window:
         print("recording; Ctrl-C ends it")
-        try:
-            return _video(call, job, camera, window)[0]
-        except KeyboardInterrupt:
-            return f"recorded: {job.out}" if job.out else "ended"
-        finally:
-            window.close()
+        return _video(call, job, camera, window)[0]
 
 
 def visualize(

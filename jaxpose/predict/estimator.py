@@ -16,8 +16,14 @@ from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import CropPoses, crop_sizes, predict_maps, predict_poses
-from jaxpose.network import PoseNet, make_net
+from jaxpose.evaluation.inference import average_with_mirror, crop_sizes
+from jaxpose.heatmaps import (
+    convert_grid,
+    soft_argmax_with_covariance,
+    spatial_expectation,
+    spatial_softmax,
+)
+from jaxpose.network import PoseNet, make_net, normalize
 from jaxpose.predict import finder, search
 from jaxpose.predict.boxes import box_around, check_boxes, scaled_boxes
 from jaxpose.predict.images import as_image
@@ -26,8 +32,26 @@ from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
 LARGEST_BATCH = 32  # crops that go through the network at once
+SPREAD_FLOOR = 1e-4  # of the crop's side; a map that is a single cell has spread 0
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
+
+
+class CropPoses(NamedTuple):
+    """Poses in B crops, and what the confidence of their joints follows from.
+
+    Arrays of JAX inside of a program, of NumPy outside.
+
+    Attributes:
+      keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
+      logits: [B, J], of the joints' presence.
+      log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
+        (the root of its covariance's trace), in sides of the crop.
+    """
+
+    keypoints: Any
+    logits: Any
+    log_spread: Any
 
 
 class Maps(NamedTuple):
@@ -106,11 +130,17 @@ class PoseEstimator:
     def from_checkpoint(
         cls, path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
     ) -> "PoseEstimator":
-        """The estimator of a workdir ("best" or "latest"), a checkpoint folder or a packed file.
+        """The estimator of a workdir, a checkpoint folder or a packed file.
+
+        Args:
+          path: of it, or the name of a network that comes with this package.
+          which: of a workdir: ``"best"`` (by validation) or ``"latest"``.
+          dtype: of the network's computation: ``"float32"`` or ``"bfloat16"``.
 
         Raises:
           JaxposeError: no checkpoint is there, or it cannot be read.
         """
+        _check_process()
         _, variables, metadata, source = store.load_network(path, which=which, dtype=dtype)
         estimator = cls(variables, metadata, dtype=dtype)
         estimator.source = source
@@ -118,7 +148,11 @@ class PoseEstimator:
 
     @classmethod
     def from_pretrained(cls, name: str = "small", *, dtype: str = "float32") -> "PoseEstimator":
-        """The estimator of a network that this package ships.
+        """The estimator of a network that comes with this package.
+
+        Args:
+          name: of the network.
+          dtype: as in `from_checkpoint`.
 
         Raises:
           JaxposeError: there is none of that name; the message lists those that are there.
@@ -132,7 +166,7 @@ class PoseEstimator:
         *,
         detector: Callable[[np.ndarray], Sequence[Sequence[float]]] | None = None,
         max_persons: int | None = None,
-        min_score: float = search.MIN_SCORE,
+        min_score: float | None = None,
         flip_test: bool = False,
         num_crops: int = 1,
     ) -> Prediction:
@@ -146,12 +180,15 @@ class PoseEstimator:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
           boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
-          detector: takes RGB uint8 [H, W, 3] and returns such boxes.
-          max_persons: the most persons that are found; 1 for the main subject. None: no limit.
-          min_score: persons that are found, without boxes or a detector, have at least this mean
-            confidence. 0: at least one is returned.
-          flip_test: average with the answer for the mirrored crop.
-          num_crops: crops of different size to average.
+          detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list where it
+            finds nobody.
+          max_persons: the most persons that are returned, those of the highest scores; 1 for the
+            main subject. None: no limit.
+          min_score: persons of a lower score are left out. None: of those that are found without
+            boxes or a detector, the ones below 0.45; of those in boxes nobody. With 0 at least one
+            person is found.
+          flip_test: average with the prediction for the mirrored crop.
+          num_crops: crops of different size to average, 1 to 9.
 
         Raises:
           JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, or
@@ -164,18 +201,21 @@ class PoseEstimator:
         pixels = as_image(image)
         size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
-        if detector is not None:
-            boxes = detector(pixels)
-        if boxes is None:
+        if boxes is None and detector is None:
+            min_score = search.MIN_SCORE if min_score is None else min_score
             if self.category == finder.CATEGORY:
                 found = self._find_persons(pixels, always=min_score <= 0, **options)
             else:
                 found = self._search(pixels, at_least=max_persons or 1, **options)
-            found = found.select(np.flatnonzero(found.scores >= min_score)[:max_persons])
         else:
-            found = self._predict_boxes(pixels, check_boxes(boxes, size), **options)
-        if detector is not None:
-            found = found.select(np.argsort(-found.scores, kind="stable")[:max_persons])
+            given = boxes if detector is None else detector(pixels)
+            checked = check_boxes([] if given is None else given, size)
+            found = self._predict_boxes(pixels, checked, **options)
+        best = np.argsort(-found.scores, kind="stable")
+        if min_score is not None:
+            best = best[found.scores[best] >= min_score]
+        best = best[:max_persons]
+        found = found.select(best if boxes is None else np.sort(best))
         is_path = isinstance(image, str | os.PathLike)
         return found._replace(source=os.fspath(image) if is_path else None)
 
@@ -268,6 +308,7 @@ class PoseEstimator:
             confidence.mean(axis=1),
             self.limbs,
             image,
+            category=self.category,
         )
 
     def predict_crops(
@@ -286,7 +327,7 @@ class PoseEstimator:
         return poses.keypoints, self._confidence(poses)
 
     def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
-        """What `predict_crops` predicts, with what its confidence follows from.
+        """Predict crops, and the quantities that the confidence is computed from.
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
@@ -370,3 +411,65 @@ def _check_process() -> None:
             "this process was forked after JAX was used, and JAX does not work after a fork; start "
             "it with multiprocessing.get_context('spawn') or make no estimator before the fork"
         )
+
+
+def predict_poses(
+    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
+) -> CropPoses:
+    """Predict a batch of crops by the last block, with what the joints' confidence follows from.
+
+    Args:
+      net: the network.
+      variables: its {"params", "batch_stats"}.
+      images: uint8 [B, S, S, 3].
+      flipped: the order of joints in a mirror (`flip_permutation`); with it all three results are
+        averaged with the mirrored ones of the mirrored crops.
+    """
+    return CropPoses(
+        *average_with_mirror(lambda crops: _last_block(net, variables, crops)[0], images, flipped)
+    )
+
+
+def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
+    """Predict the keypoints of a batch of crops by the last block, with the maps behind them.
+
+    Args:
+      net: the network.
+      variables: its {"params", "batch_stats"}.
+      images: uint8 [B, S, S, 3].
+
+    Returns:
+      The poses, and raw heat maps [B, H, W, M] (part maps, then context maps grouped by joint), at
+      least float32.
+    """
+    poses, heatmaps = _last_block(net, variables, images)
+    return poses, heatmaps.astype(jnp.float32)
+
+
+def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
+    """The last block's poses and raw heat maps [B, H, W, M]."""
+    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
+    heatmaps = output.heatmaps[-1]
+    parts = jnp.moveaxis(heatmaps[..., : net.num_joints], -1, -3)
+    log_spread = jnp.log(_variance(net, parts) + SPREAD_FLOOR**2) / 2
+    logits = output.presence_logits[-1].astype(jnp.float32)
+    return CropPoses(output.keypoints[-1], logits, log_spread), heatmaps
+
+
+def _variance(net: PoseNet, parts: jax.Array) -> jax.Array:
+    """Trace [B, J] of the covariance of the softmax of part maps [B, J, H, W]."""
+    options: Any = {"temperature": net.temperature}
+    if not net.portable:
+        _, covariance = soft_argmax_with_covariance(parts, grid=net.grid, **options)
+        return jnp.trace(covariance, axis1=-2, axis2=-1)
+    # Converters know sums of one array at a time.
+    probability = spatial_softmax(parts, **options)
+    position = spatial_expectation(probability, grid=net.grid)
+    variance = jnp.zeros(())
+    for coordinate, others in enumerate((-2, -1)):
+        line = probability.sum(axis=others)
+        index = np.arange(line.shape[-1])[:, None]
+        cells = convert_grid(index, index.shape[:1], source="index", target=net.grid)[:, 0]
+        apart = cells - position[..., coordinate, None]
+        variance += jnp.sum(line * jnp.square(apart), axis=-1)
+    return variance

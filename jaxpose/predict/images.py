@@ -13,8 +13,10 @@ from jaxpose.data.images import to_8_bits
 from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
+from jaxpose.storage import written_file
 
 JPEG_QUALITY = 92
+WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the images that are written
 MAX_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
 ORIENTATION = 0x0112  # EXIF's tag
 HEIC_BRANDS = frozenset(
@@ -33,6 +35,10 @@ def as_image(image: Any) -> np.ndarray:
 
     Raises:
       JaxposeError: it cannot be read, is too large, or has another shape or type.
+
+    Example:
+      >>> as_image(np.zeros((48, 64), np.uint8)).shape
+      (48, 64, 3)
     """
     image = _as_array(image)
     if isinstance(image, np.ndarray):
@@ -184,9 +190,18 @@ warnings_of_pillow_ignored = _Ignored()
 
 
 def save_image(image: np.ndarray, path: pathlib.Path) -> None:
-    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says."""
+    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says, in one move.
+
+    Raises:
+      JaxposeError: the file cannot be written; one that was there stays as it is.
+    """
     pil = import_optional("PIL.Image", extra="predict")
-    pil.fromarray(image).save(path, quality=JPEG_QUALITY)
+    try:
+        with written_file(path) as local:
+            pil.fromarray(image).save(local, quality=JPEG_QUALITY)
+    except OSError as error:  # Pillow's encoders give no reason of the system
+        reason = error.strerror or first_line(error)
+        raise JaxposeError(f"{path} cannot be written ({reason})") from error
 
 
 def _as_array(image: Any) -> Any:

@@ -1,17 +1,18 @@
 """Many inputs in one call: lists, folders, wildcards, videos, and frames from anywhere."""
 
 import glob
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 from jaxpose.predict.estimator import PoseEstimator
-from jaxpose.predict.jobs import FOLDER, find_inputs, is_video
+from jaxpose.predict.jobs import find_inputs, is_video
 from jaxpose.predict.prediction import Prediction
 from jaxpose.predict.tracking import follow, tracks_of
 from jaxpose.predict.video import VideoReader
@@ -29,16 +30,18 @@ def predict_each(
 
     Args:
       estimator: finds the keypoints.
-      inputs: a path of a photo, video or folder, or one with wildcards; a list or tuple of photos
-        (paths or images, as `PoseEstimator.predict` has them) and such paths; or any other iterable
-        of images, which are the frames of one video.
+      inputs: a photo, as `PoseEstimator.predict` has it; a path of a photo, video or folder, or one
+        with wildcards; a list or tuple of these, or any iterable that begins with a path, such as
+        ``pathlib.Path.glob`` returns. Any other iterable of images, and an array [N, H, W, 3], are
+        the frames of one video.
       smooth: of videos: cutoff of the filter against jitter, in Hz; None: no filter.
       rate: frames a second of an iterable's frames.
-      options: of `PoseEstimator.predict`: `detector`, `max_persons`, `flip_test`, `num_crops`.
+      options: of `PoseEstimator.predict`: `detector`, `max_persons`, `min_score`, `flip_test`,
+        `num_crops`.
 
     Yields:
-      One `Prediction` for each photo and for each frame; those of a video have `ids`. `source` is
-      the path.
+      One `Prediction` for each photo and for each frame; those of a video have `ids` and `frame`.
+      `source` is the path.
 
     Raises:
       JaxposeError: an input cannot be found or read.
@@ -49,14 +52,18 @@ def predict_each(
       >>> [found.image.shape for found in predict_each(estimator, photos)]
       [(64, 48, 3), (48, 64, 3)]
     """
-    if isinstance(inputs, str | os.PathLike):
+    if _is_path(inputs) or _is_image(inputs):
         inputs = [inputs]
     elif not isinstance(inputs, list | tuple):
-        timed = ((frame, number / rate) for number, frame in enumerate(inputs))
-        yield from _track(estimator, timed, None, smooth, options)
-        return
+        items: Iterator[Any] = iter(cast("Iterable[Any]", inputs))
+        first = list(itertools.islice(items, 1))
+        inputs = itertools.chain(first, items)
+        if not any(map(_is_path, first)):
+            timed = ((frame, number / rate) for number, frame in enumerate(inputs))
+            yield from _track(estimator, timed, None, smooth, options)
+            return
     for item in inputs:
-        if not isinstance(item, str | os.PathLike):
+        if not _is_path(item):
             yield estimator.predict(item, **options)
             continue
         for path in _paths(local_path(item)):
@@ -68,6 +75,15 @@ def predict_each(
                 yield from _track(estimator, timed, str(path), smooth, options)
 
 
+def _is_path(item: Any) -> bool:
+    return isinstance(item, str | os.PathLike)
+
+
+def _is_image(item: Any) -> bool:
+    """Whether it is one image: Pillow's, or an array of any library with up to three axes."""
+    return hasattr(item, "getexif") or (hasattr(item, "__array__") and np.ndim(item) <= 3)
+
+
 def _paths(text: str) -> list[pathlib.Path]:
     """The photos and videos that a path, or one with wildcards, names."""
     names = [text]
@@ -75,7 +91,7 @@ def _paths(text: str) -> list[pathlib.Path]:
         names = sorted(glob.glob(text))
         if not names:
             raise JaxposeError(f"no file matches {text}; give a photo, a video or a folder of them")
-    return find_inputs(names, pathlib.Path(FOLDER))[0]
+    return find_inputs(names)[0]
 
 
 def _track(
@@ -86,6 +102,6 @@ def _track(
     options: dict[str, Any],
 ) -> Iterator[Prediction]:
     tracks = tracks_of(None)
-    for image, time in frames:
+    for number, (image, time) in enumerate(frames):
         tracks, found = follow(estimator, image, tracks, time, smooth=smooth, **options)
-        yield found._replace(source=source)
+        yield found._replace(source=source, frame=number)

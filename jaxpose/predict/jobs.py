@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
-from jaxpose.predict.images import is_heic, warnings_of_pillow_ignored
+from jaxpose.predict.images import WRITTEN, is_heic, warnings_of_pillow_ignored
 
 FOLDER = "predictions"  # where nothing else is said
 PHOTOS = frozenset(
@@ -18,7 +18,6 @@ VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
 CAMERA = pathlib.Path("webcam.mp4")  # a camera's name, and what is made of it
-WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the images that are written
 MAX_NAMES_SHOWN = 5  # names of skipped files and folders
 
 
@@ -94,8 +93,14 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
     return plan
 
 
-def find_inputs(inputs: Sequence[str], out: pathlib.Path) -> tuple[list[pathlib.Path], list[str]]:
+def find_inputs(
+    inputs: Sequence[str], out: pathlib.Path | None = None
+) -> tuple[list[pathlib.Path], list[str]]:
     """Photos and videos of the inputs, and a line for each folder in which something is skipped.
+
+    Args:
+      inputs: photos, videos and folders of them.
+      out: the folder of the results, which is not an input; None where none are written.
 
     Raises:
       JaxposeError: an input is missing, or a folder holds no photo or video.
@@ -117,14 +122,14 @@ def find_inputs(inputs: Sequence[str], out: pathlib.Path) -> tuple[list[pathlib.
     return found, skipped
 
 
-def _in_folder(folder: pathlib.Path, out: pathlib.Path) -> tuple[list[pathlib.Path], str]:
+def _in_folder(folder: pathlib.Path, out: pathlib.Path | None) -> tuple[list[pathlib.Path], str]:
     """Photos and videos in a folder, and a description of what else is in there.
 
     Hidden files are left out, and so is the folder `out`, where results of the last call may be.
     """
     inside, folders, others = [], [], set()
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.resolve() == out.resolve():
+        if path.name.startswith(".") or (out and path.resolve() == out.resolve()):
             continue
         if path.is_dir():
             folders.append(path.name)

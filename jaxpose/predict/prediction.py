@@ -11,13 +11,15 @@ from jaxpose import coco
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 from jaxpose.predict.boxes import MIN_CONFIDENCE
-from jaxpose.predict.images import save_image
-from jaxpose.predict.jobs import WRITTEN
+from jaxpose.predict.images import WRITTEN, save_image
 from jaxpose.visualize import draw_number, draw_skeleton
 
 
 class Prediction(NamedTuple):
-    """Keypoints of N persons in one image, as `PoseEstimator.predict` returns them, best first.
+    """Keypoints of N persons in one image.
+
+    Persons that were found have the order of their scores, the highest first; those in given boxes
+    have the boxes' order, and those that are tracked through a video that of their ids.
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
@@ -31,6 +33,20 @@ class Prediction(NamedTuple):
       image: uint8 [H, W, 3], what was looked at.
       ids: int [N], of persons that are tracked through a video; None for a photo.
       source: path of the photo or video; None where it was given as an array.
+      category: name of what has the joints, for COCO's files.
+      frame: number of a video's frame, from 0; None for a photo.
+
+    Example:
+      >>> found = Prediction(
+      ...     keypoints=np.array([[[20.0, 10.0], [21.0, 30.0]]]), confidence=np.array([[0.9, 0.7]]),
+      ...     boxes=np.array([[15.0, 5.0, 12.0, 30.0]]), joints=("head", "neck"),
+      ...     presence=np.array([[1.0, 0.9]]), scores=np.array([0.8]), limbs=(("head", "neck"),),
+      ...     image=np.zeros((48, 64, 3), np.uint8),
+      ... )
+      >>> found.draw().shape
+      (48, 64, 3)
+      >>> found.to_coco(image_id=7)[0]["keypoints"]  # COCO's pixel indices
+      [19.5, 9.5, 2, 20.5, 29.5, 2]
     """
 
     keypoints: np.ndarray
@@ -43,6 +59,8 @@ class Prediction(NamedTuple):
     image: np.ndarray
     ids: np.ndarray | None = None
     source: str | None = None
+    category: str = "person"
+    frame: int | None = None
 
     def select(self, persons: Sequence[int] | np.ndarray) -> "Prediction":
         """The persons at these places, in this order."""
@@ -65,14 +83,14 @@ class Prediction(NamedTuple):
         return self._replace(**both, ids=None)
 
     def draw(self, *, min_confidence: float = MIN_CONFIDENCE) -> np.ndarray:
-        """The image with every person's skeleton, uint8 [H, W, 3].
+        """A copy of the image with every person's skeleton, uint8 [H, W, 3].
 
         Persons who are tracked, and several persons of a photo, are numbered.
 
         Args:
           min_confidence: joints below it are not drawn.
         """
-        image = self.image
+        image = self.image.copy()
         for points, confidence in zip(self.keypoints, self.confidence, strict=True):
             image = draw_skeleton(
                 image,
@@ -93,28 +111,31 @@ class Prediction(NamedTuple):
                 image = draw_number(image, number, shown[shown[:, 1].argmin()])
         return image
 
-    def to_coco(self, *, image_id: int | str = 1, min_confidence: float = MIN_CONFIDENCE) -> list:
-        """The persons as COCO's results, one dict each, best first.
+    def to_coco(
+        self,
+        *,
+        image_id: int | str = 1,
+        category_id: int | str = 1,
+        min_confidence: float = MIN_CONFIDENCE,
+    ) -> list[dict[str, Any]]:
+        """The persons as COCO's results, in their order.
 
         Args:
-          image_id: of the image.
+          image_id: of the image, as the annotation file has it.
+          category_id: likewise, of what has the joints.
           min_confidence: v is 2 from there, else 0.
+
+        Returns:
+          One dict for each person: ``image_id``, ``category_id``, ``keypoints`` and ``score``, as
+          `jaxpose predict --results` writes them.
         """
-        return [
-            {
-                **coco.result_entry(
-                    points,
-                    confidence,
-                    image_id=image_id,
-                    category_id=1,
-                    threshold=min_confidence,
-                ),
-                "bbox": box.round(3).tolist(),
-            }
-            for points, confidence, box in zip(
-                self.keypoints, self.confidence, self.boxes, strict=True
-            )
-        ]
+        return coco.results_of(
+            self.keypoints,
+            self.confidence,
+            image_id=image_id,
+            category_id=category_id,
+            threshold=min_confidence,
+        )
 
     def save(self, path: str | os.PathLike, *, min_confidence: float = MIN_CONFIDENCE) -> None:
         """Write the drawing as a .jpg or .png, or the keypoints as COCO's .json.
@@ -141,22 +162,28 @@ class Prediction(NamedTuple):
             limbs=self.limbs,
             checkpoint="",
             threshold=min_confidence,
+            category=(1, self.category),
         ) as writer:
-            self.add_to(writer, file_name=self.source or file.stem)
+            self.add_to(writer, file_name=self.source or file.stem, frame=self.frame)
 
-    def add_to(self, writer: Any, **entry: Any) -> None:
+    def add_to(
+        self,
+        writer: coco.CocoWriter | coco.ResultWriter,
+        *,
+        file_name: str,
+        image_id: int | str | None = None,
+        frame: int | None = None,
+        time: float | None = None,
+    ) -> None:
         """Append the persons to a `coco.CocoWriter` or `coco.ResultWriter`.
 
         Args:
           writer: the file.
-          entry: fields of the image's entry: ``file_name``, and ``image_id``, ``frame``, ``time``
-            where there are.
+          file_name: of the photo or video.
+          image_id: of the image, as another file has it; None for the next free one.
+          frame: number of a video's frame, from 0.
+          time: seconds from the start of the video.
         """
-        writer.add(
-            self.keypoints,
-            self.confidence,
-            self.boxes,
-            size=self.image.shape[1::-1],
-            track_ids=self.ids,
-            **entry,
-        )
+        height, width = self.image.shape[:2]
+        image = coco.WrittenImage(file_name, (width, height), image_id, frame, time)
+        writer.add(image, self.keypoints, self.confidence, self.boxes, track_ids=self.ids)

@@ -5,6 +5,9 @@ person is lost, the whole frame is searched: poses that are like those of a trac
 start a track, and a track that is lost for `MAX_MISSING` frames ends. With given boxes nobody is
 looked for elsewhere: a lost box waits where it is, and its surroundings are looked at.
 
+Persons do not flicker: a person who is found after the first frame gets an id, and is shown, when
+the next frame confirms it, and a person who has an id is kept down to a lower score.
+
 The filter is the One-Euro filter (Casiez, Roussel, Vogel 2012): a low pass whose cutoff rises with
 the speed, so that a joint at rest does not tremble and a fast one does not lag.
 """
@@ -29,6 +32,8 @@ from jaxpose.predict.prediction import Prediction
 MAX_SIDE_CHANGE = 0.1  # of a box's side from one frame to the next
 SEARCH_INTERVAL = 10  # frames
 MAX_MISSING = 15  # frames after which a lost person's id is given up
+DETECTED_SCORE = 0.3  # of a person in a detector's box, at least; others: search.MIN_SCORE
+KEEP_FRACTION = 2 / 3  # of that score, at least, for a person who has an id
 SAME_TRACK = 0.2  # similarity of poses from which a person who was found is the tracked one
 SAME_PLACE = 0.3  # overlap (IoU) of boxes from which a person who was found is the lost one
 REDETECT_BELOW = 0.5  # mean confidence of the joints, and as a fraction of the best one so far:
@@ -58,7 +63,7 @@ class Track(NamedTuple):
     """A person that is tracked.
 
     Attributes:
-      id: of the person, from 1; never given twice.
+      id: of the person, from 1; never given twice. 0 until a second frame confirms the person.
       box: float64 [4], where to look in the next frame.
       best: the highest score so far, slowly forgotten.
       missing: frames since the person was last seen.
@@ -109,7 +114,7 @@ def follow(
     *,
     smooth: float | None = None,
     max_persons: int | None = None,
-    min_score: float = search.MIN_SCORE,
+    min_score: float | None = None,
     **options: Any,
 ) -> tuple[Tracks, Prediction]:
     """The next frame of a video.
@@ -122,50 +127,72 @@ def follow(
       smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       max_persons: the most persons that are tracked at once.
-      min_score: persons who are found have at least this score; below it a person is lost.
+      min_score: of a person who is found; a tracked one needs two thirds of it. None: 0.45, in a
+        detector's box 0.3.
       options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.
 
     Returns:
       (the tracks for the next frame, the frame's persons with their `ids`). Given boxes keep their
-      order and are all in the prediction; of others those who are seen in this frame, in the order
-      of their ids.
+      order and are all in the prediction; of others those who are seen in this frame and have an
+      id, in the order of their ids.
     """
     detector = options.pop("detector", None)
     boxes = np.array([track.box for track in tracks.persons]).reshape(-1, 4)
     found = estimator.predict(frame, boxes, **options)
     if tracks.given:
         return _follow_given(estimator, found, tracks, time, smooth, options)
-    persons, found = _without_duplicates(list(tracks.persons), found)
-    seen = found.scores >= min_score
-    newly_lost = any(not s and not t.missing for s, t in zip(seen, persons, strict=True))
+    persons = list(tracks.persons)
+    if min_score is None:
+        min_score = search.MIN_SCORE if detector is None else DETECTED_SCORE
+    least = np.array([KEEP_FRACTION * min_score if track.id else min_score for track in persons])
+    seen = _has_its_person(persons, found) & (found.scores >= least)
+    newly_lost = any(
+        track.id and not track.missing and not visible
+        for track, visible in zip(persons, seen, strict=True)
+    )
     if not seen.any() or newly_lost or tracks.age % SEARCH_INTERVAL == 0:
-        detected = estimator.predict(
-            frame, detector=detector, max_persons=max_persons, min_score=min_score, **options
-        )
-        persons, found, seen, last_id = _matched(
-            persons, found, seen, detected, tracks.last_id, max_persons
-        )
-    else:
-        last_id = tracks.last_id
-    kept, rows = [], []
+        limits = {"max_persons": max_persons, "min_score": min_score}
+        detected = estimator.predict(frame, detector=detector, **limits, **options)
+        persons, found, seen = _matched(persons, found, seen, detected, max_persons)
+    kept, shown, last_id = [], [], tracks.last_id
     points = found.keypoints.copy()
     for row, (track, visible) in enumerate(zip(persons, seen, strict=True)):
         if visible:
+            if not track.id and (row < len(tracks.persons) or tracks.age == 0):
+                last_id += 1
+                track = track._replace(id=last_id)
             track, points[row] = _next(track, found, row, time, smooth)
-            rows.append(row)
+            if track.id:
+                shown.append((row, track.id))
         else:
             track = track._replace(missing=track.missing + 1, filtered=None)
-        if track.missing <= MAX_MISSING:
+        if track.missing <= (MAX_MISSING if track.id else 0):
             kept.append(track)
-    ids = np.array([track.id for track in persons], int)
-    prediction = found._replace(keypoints=points, ids=ids).select(rows)
+    prediction = found._replace(keypoints=points).select([row for row, _ in shown])
+    prediction = prediction._replace(ids=np.array([number for _, number in shown], int))
     return Tracks(tuple(kept), False, tracks.age + 1, last_id), prediction
 
 
-def _without_duplicates(persons: list[Track], found: Prediction) -> tuple[list[Track], Prediction]:
-    """Tracks that met on one person: the better one stays."""
-    kept = sorted(search.distinct(found.keypoints, found.confidence))
-    return [persons[i] for i in kept], found.select(kept)
+def _has_its_person(persons: list[Track], found: Prediction) -> np.ndarray:
+    """Whether each track has a person of its own, bool [N].
+
+    Of tracks that meet on one person it is the one that was closest to this person and not lost.
+    The others count as lost, so that somebody who is hidden by a passer-by keeps the id.
+    """
+
+    def distance(i: int) -> tuple[bool, float]:
+        box = box_around(found.keypoints[i], found.confidence[i], found.image.shape[1::-1])
+        shared = 0.0 if box is None else overlap(box, persons[i].box)
+        return persons[i].missing > 0, -shared
+
+    order = sorted(range(len(persons)), key=distance)
+    kept: list[int] = []
+    for i in order:
+        weights = np.minimum(found.confidence[i], found.confidence[kept])
+        alike = search.similarity(found.keypoints[i], found.keypoints[kept], weights)
+        if not (alike >= search.SAME_PERSON).any():
+            kept.append(i)
+    return np.isin(np.arange(len(persons)), kept)
 
 
 def _matched(
@@ -173,9 +200,8 @@ def _matched(
     found: Prediction,
     seen: np.ndarray,
     detected: Prediction,
-    last_id: int,
     max_persons: int | None,
-) -> tuple[list[Track], Prediction, np.ndarray, int]:
+) -> tuple[list[Track], Prediction, np.ndarray]:
     """Persons who were found in the whole frame, joined to the tracks or starting new ones."""
     merged, seen, taken = found.joined(detected), seen.tolist(), set()
     rows = list(range(len(persons)))
@@ -188,12 +214,11 @@ def _matched(
                 rows[match] = place
             seen[match] = True
         elif max_persons is None or sum(seen) < max_persons:
-            last_id += 1
-            persons = [*persons, Track(last_id, detected.boxes[n])]
+            persons = [*persons, Track(0, detected.boxes[n])]
             rows.append(place)
             seen.append(True)
             taken.add(len(persons) - 1)
-    return persons, merged.select(rows), np.array(seen, bool), last_id
+    return persons, merged.select(rows), np.array(seen, bool)
 
 
 def _best_match(n, persons, found, seen, detected, taken) -> int | None:

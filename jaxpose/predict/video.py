@@ -259,8 +259,8 @@ class VideoWriter:
                     if self._encoder is not None:
                         self._container.mux(self._encoder.end())
                 self._container.close()
-            if kept and self._stream is not None:
-                os.replace(self._part, self._path)
+                if kept and self._stream is not None:
+                    os.replace(self._part, self._path)
         finally:
             self._part.unlink(missing_ok=True)
 
@@ -364,8 +364,8 @@ class _SoundEncoder:
 
 @contextlib.contextmanager
 def _as_ours(av: Any, what: str):
-    """FFmpeg's errors as ours."""
+    """Errors of FFmpeg and of the system as ours."""
     try:
         yield
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise JaxposeError(f"{what} ({error.strerror or error})") from error

@@ -1,4 +1,4 @@
-"""The HTML page of a run: scores, curves, images, in one file that needs no network.
+"""The HTML page of a run: metrics, curves, images, in one file that needs no network.
 
 `write_report` makes a page of what it is given; `report_run` gathers that from a workdir.
 """

@@ -1,19 +1,20 @@
-"""A self-contained HTML page of scores, curves and images; well-formed XML, no script."""
+"""A self-contained HTML page of metrics, curves and images; well-formed XML, no script."""
 
 import base64
 import html
 import importlib.resources
 import io
+import itertools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.protocols import ProtocolResult
-from jaxpose.evaluation.score_choice import LOSS
+from jaxpose.evaluation.metric_choice import LOSS
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.storage import open_path, replace_file
@@ -29,14 +30,16 @@ class PanelImage(NamedTuple):
     """One image of a panel.
 
     Attributes:
-      image: uint8 [H, W, 3] RGB.
+      image: uint8 [H, W, 3] RGB; an array that several images have is stored once.
       label: a word or two beneath it.
-      alt: what a person who does not see it is told.
+      alt: text for those who cannot see the image.
+      overlay: SVG elements that are drawn over it, in its pixels.
     """
 
     image: np.ndarray
     label: str
     alt: str
+    overlay: str = ""
 
 
 class Panel(NamedTuple):
@@ -50,13 +53,16 @@ class Section(NamedTuple):
     """A heading, a text and panels.
 
     Attributes:
+      text: of the paragraph beneath the heading; "" for none.
       width: of a panel on a large screen, in pixels; as many stand side by side as there is room.
+      has_main_image: whether a panel's first image is shown larger than its others.
     """
 
     title: str
     text: str
     panels: Sequence[Panel]
     width: int = 500
+    has_main_image: bool = False
 
 
 def write_report(
@@ -67,6 +73,7 @@ def write_report(
     rows: Mapping[str, Mapping[str, ProtocolResult]],
     history: Sequence[Mapping[str, Any]],
     images: Sequence[Section],
+    maps: Sequence[Section] = (),
     blocks: Mapping[str, Mapping[str, ProtocolResult]] | None = None,
     beside: Mapping[str, Mapping[str, Mapping[str, ProtocolResult]]] | None = None,
     notes: Sequence[tuple[str, str]] = (),
@@ -79,7 +86,9 @@ def write_report(
       description: one paragraph beneath it.
       rows: results by row name (data set, split, crop) and protocol name.
       history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
-      images: sections; all images together are compressed to at most 1.8 MB of text.
+      images: sections at the top of the page; all images together are compressed to at most
+        1.8 MB of text.
+      maps: sections below the tables, likewise.
       blocks: by row name, the results of one protocol by prediction block or decoding.
       beside: results of baselines by name, such as "mean pose alone", each like `rows`.
       notes: (term, text) pairs at the page's end.
@@ -92,6 +101,7 @@ def write_report(
     """
     beside, blocks = beside or {}, blocks or {}
     rows = {name: results for name, results in rows.items() if results}
+    first, last = _sections(images, maps)
     style = importlib.resources.files("jaxpose.report").joinpath("style.css")
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>',
@@ -100,9 +110,10 @@ def write_report(
         f"<style>\n{style.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>",
         f"<h1>{_text(title)}</h1>\n<p>{_text(description)}</p>",
         _headline(rows, beside),
-        *(_row(name, results, beside, blocks.get(name, {})) for name, results in rows.items()),
+        first,
         _curves(history),
-        *_sections(images),
+        *(_row(name, results, beside, blocks.get(name, {})) for name, results in rows.items()),
+        last,
         _notes(notes),
         "</main>\n</body>\n</html>\n",
     ]
@@ -138,7 +149,7 @@ def _headline(rows, beside) -> str:
                 f"<li><span>{_text(result.protocol.label)}</span><b>{_rate(result.total)}</b>"
                 f"{others}</li>"
             )
-    return "\n".join(['<ul class="scores">', *items, "</ul>"]) if items else ""
+    return "\n".join(['<ul class="results">', *items, "</ul>"]) if items else ""
 
 
 def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
@@ -148,11 +159,11 @@ def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
 
 
 def _row(row: str, results, beside, blocks) -> str:
-    """Everything that was scored on one test row."""
+    """Everything that was evaluated on one test row."""
     others = {protocol: _beside(beside, row, protocol) for protocol in results}
     return "\n".join(
         [
-            f"<section>\n<h2>Scores on {_text(row)}</h2>",
+            f"<section>\n<h2>Results on {_text(row)}</h2>",
             *(
                 _columns({"this network": result, **others[protocol]})
                 for protocol, result in results.items()
@@ -175,7 +186,7 @@ def _columns(
     """The paper's columns, a line a result; the persons counted are those of the first."""
     first = next(iter(results.values()))
     protocol = first.protocol
-    headers = [header for _, header, _ in protocol.columns] + [protocol.total]
+    headers = [_text(header) for _, header, _ in protocol.columns] + [_text(protocol.total)]
     left_out = f", {first.persons_left_out} left out" if first.persons_left_out else ""
     note = (
         f"Percent right; {first.persons} persons{left_out}, {first.not_labeled} "
@@ -235,10 +246,18 @@ def _table(
     kind: str,
     note: str = "",
 ) -> str:
-    """A table of markup cells; the first of a row is its header. It scrolls where it is narrow."""
+    """A table of markup cells; the first of a row is its header.
+
+    On a phone a row of `columns` is a small grid, in which each cell shows its own header.
+    """
     head = "".join(f'<th scope="col">{text}</th>' if text else "<td></td>" for text in headers)
     rows = [
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        f'<tr><th scope="row">{first}</th>'
+        + "".join(
+            f'<td data-header="{header}">{cell}</td>'
+            for header, cell in zip(headers[1:], cells, strict=True)
+        )
+        + "</tr>"
         for first, *cells in body
     ]
     return "\n".join(
@@ -259,7 +278,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
     charts = [
         ("Training loss", [_curve(history, "train", "loss", "loss")]),
         ("Validation loss", [_curve(history, "validation", "loss", "loss")]),
-        ("Validation score, percent", _validation_curves(history)),
+        ("Validation metric, percent", _validation_curves(history)),
         ("Learning rate", [_curve(history, "train", "learning_rate", "learning rate")]),
     ]
     lines, last_step = [], max((record["step"] for record in history), default=0)
@@ -293,14 +312,14 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 
 
 def _validation_curves(history) -> list[Curve]:
-    """The score that steers the run, and the totals of the rows where there are several.
+    """The metric that steers the run, and the totals of the rows where there are several.
 
     None if the loss steers it, which has a chart of its own.
     """
     records = [r for r in history if r.get("kind") == "validation"]
     if any(r.get("steered_by") == LOSS for r in records):
         return []
-    curves = [_curve(history, "validation", "score", "score of the run")]
+    curves = [_curve(history, "validation", "metric", "metric of the run")]
     names = list(dict.fromkeys(name for r in records for name in r.get("rows", {})))
     protocols = [p for r in records[-1:] for found in r.get("rows", {}).values() for p in found]
     if len(names) < 2 or not protocols:
@@ -324,28 +343,74 @@ def _ends(curves: Sequence[Curve]) -> str:
     return "; ".join(said)
 
 
-def _sections(sections: Sequence[Section]) -> list[str]:
-    """The sections with their images inlined."""
-    images = [p.image for section in sections for panel in section.panels for p in panel.images]
-    encoded = iter(_encoded(images))
-    found = []
-    for section in sections:
-        lines = [
-            f"<section>\n<h2>{_text(section.title)}</h2>\n<p>{_text(section.text)}</p>",
-            f'<div class="{"panels small" if section.width < SMALL_PANEL_WIDTH else "panels"}"'
-            f' style="--panel: {section.width}px">',
+def _sections(*groups: Sequence[Section]) -> list[str]:
+    """Each group of sections as markup, with all images inlined."""
+    panels = [panel for sections in groups for section in sections for panel in section.panels]
+    photos = iter(_photos([image.image for panel in panels for image in panel.images]))
+    numbers = itertools.count()
+    return [
+        "\n".join(_section(section, photos, numbers) for section in sections) for sections in groups
+    ]
+
+
+def _section(section: Section, photos: Iterator[str], numbers: Iterator[int]) -> str:
+    kind = "panels small" if section.width < SMALL_PANEL_WIDTH else "panels"
+    lines = [f"<section>\n<h2>{_text(section.title)}</h2>"]
+    if section.text:
+        lines.append(f"<p>{_text(section.text)}</p>")
+    lines.append(f'<div class="{kind}" style="--panel: {section.width}px">')
+    for panel in section.panels:
+        lines.append(_panel(panel, section.has_main_image, photos, next(numbers)))
+    return "\n".join([*lines, "</div>\n</section>"])
+
+
+def _panel(panel: Panel, has_main_image: bool, photos: Iterator[str], number: int) -> str:
+    """A figure, and the popover that shows it enlarged, whose images refer to the figure's."""
+    shown, enlarged = [], []
+    for place, image in enumerate(panel.images):
+        height, width = image.image.shape[:2]
+        start = (
+            f'<span><svg viewBox="0 0 {width} {height}" role="img" aria-label="{_text(image.alt)}">'
+        )
+        name, end = f"image{number}_{place}", f"</svg>{_text(image.label)}</span>"
+        shown.append(f'{start}<g id="{name}">{next(photos)}{image.overlay}</g>{end}')
+        enlarged.append(f'{start}<use href="#{name}"/>{end}')
+    kind = "images" + " main" * has_main_image + " many" * (len(panel.images) >= MANY)
+    caption = _text(panel.caption)
+    return "\n".join(
+        [
+            f'<figure class="card panel">\n<div class="{kind}">',
+            *shown,
+            f"</div>\n<figcaption>{caption}</figcaption>",
+            f'<button type="button" class="enlarge" popovertarget="large{number}" '
+            f'aria-label="Enlarge {caption}"></button>',
+            f'<div popover="auto" class="large" id="large{number}" role="dialog" '
+            f'aria-label="{caption}">\n<p>{caption} <button type="button" '
+            f'popovertarget="large{number}" popovertargetaction="hide">Close</button></p>',
+            f'<div class="{kind}">',
+            *enlarged,
+            "</div>\n</div>\n</figure>",
         ]
-        for panel in section.panels:
-            many = ' class="many"' if len(panel.images) >= MANY else ""
-            lines.append(f'<figure class="card panel">\n<div{many}>')
-            for image, label, alt in panel.images:
-                lines.append(
-                    f'<span><img src="{next(encoded)}" alt="{_text(alt)}" '
-                    f'width="{image.shape[1]}" height="{image.shape[0]}"/>{_text(label)}</span>'
-                )
-            lines.append(f"</div>\n<figcaption>{_text(panel.caption)}</figcaption>\n</figure>")
-        found.append("\n".join([*lines, "</div>\n</section>"]))
-    return found
+    )
+
+
+def _photos(images: Sequence[np.ndarray]) -> list[str]:
+    """An SVG element for each image; an array that came before is referred to."""
+    distinct = {id(image): image for image in images}
+    encoded = dict(zip(distinct, _encoded(list(distinct.values())), strict=True))
+    number = {key: place for place, key in enumerate(distinct)}
+    elements, seen = [], set()
+    for image in images:
+        name = f"photo{number[id(image)]}"
+        if name in seen:
+            elements.append(f'<use href="#{name}"/>')
+            continue
+        seen.add(name)
+        height, width = image.shape[:2]
+        elements.append(
+            f'<image id="{name}" width="{width}" height="{height}" href="{encoded[id(image)]}"/>'
+        )
+    return elements
 
 
 def _encoded(images: Sequence[np.ndarray]) -> list[str]:

@@ -7,162 +7,282 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.checkpoints.store import Network
 from jaxpose.data.images import decode as decode_image
-from jaxpose.data.prepared import PreparedSplit
-from jaxpose.evaluation import inference, protocols, scoring
+from jaxpose.evaluation import evaluate, metrics
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
+from jaxpose.evaluation.protocols import Protocol
 from jaxpose.predict import PoseEstimator, panels
 from jaxpose.predict.boxes import MIN_CONFIDENCE
+from jaxpose.report import overlay
 from jaxpose.report.page import Panel, PanelImage, Section
-from jaxpose.visualize import draw_skeleton
+from jaxpose.skeleton import joint_index
 
-PERSONS = 12
-SIZE = panels.SIZE  # pixels of a shown crop's side
+PERSONS_PER_GROUP = 3  # of the worst, the median and the best predictions
+SIZE = panels.SIZE  # pixels of the side of an image of maps
+PHOTO_SIZE = 400  # pixels of the side of a crop with a skeleton
+NORMALIZERS = {
+    "head_size": "the head size",
+    "torso_diagonal": "the distance from left shoulder to right hip",
+    "box_diagonal": "the diagonal of the person's box",
+}
+
+
+class Correctness(NamedTuple):
+    """How right the predictions for N persons are.
+
+    Attributes:
+      right: int [N], joints or sticks that the protocol counts as right.
+      counted: int [N], joints or sticks that it counts.
+      error: float64 [N], mean distance to the truth over the longer side of the true pose.
+    """
+
+    right: np.ndarray
+    counted: np.ndarray
+    error: np.ndarray
 
 
 class ShownPerson(NamedTuple):
-    """One test person with its prediction.
+    """One test person with its prediction; points are in pixels of the crop.
 
     Attributes:
       name: of the image.
+      photo: uint8 [PHOTO_SIZE, PHOTO_SIZE, 3], the crop.
       view: crop and maps.
-      truth: [J, 2] in pixels of the crop, NaN where not labeled.
-      right, counted: joints that the run's protocol counts as right, and those it counts.
+      prediction: [J, 2], as it was scored.
+      truth: [J, 2], NaN where not labeled.
+      compared: bool [J], joints that the protocol compares with the truth.
+      radius: within which of its true position a joint is right; None if there is none.
+      right, counted: as in `Correctness`.
     """
 
     name: str
+    photo: np.ndarray
     view: panels.Person
+    prediction: np.ndarray
     truth: np.ndarray
+    compared: np.ndarray
+    radius: float | None
     right: int
     counted: int
 
 
-def person_sections(network: Network, row: scoring.RowEvaluation, *, seed: int) -> list[Section]:
+def person_sections(
+    network: Network, row: evaluate.RowEvaluation
+) -> tuple[list[Section], list[Section]]:
     """The page's images of some persons of a test row.
 
     Args:
       network: as it was evaluated.
       row: with the persons.
-      seed: draws the persons.
+
+    Returns:
+      (the worst, median and best predictions; the maps of the best one).
     """
-    images = _choose(row.split, seed)
-    if not images:
-        return []
+    protocol = _counting_protocol(row)
+    labeled = evaluate.labeled_predictions(row.predictions, row.evaluation_set)
+    found = correctness(labeled, protocol)
+    groups = choose_persons(found, np.flatnonzero(row.predictions.readable))
     estimator = PoseEstimator(
         network.variables, network.metadata, dtype=np.dtype(network.net.dtype).name
     )
-    protocol = _counting_protocol(row)
-    persons = _predict_persons(estimator, row, images, protocol)
-    clearest = max(persons, key=lambda person: person.right)
-    sections = [_person_section(estimator, persons, protocol), _fig_5(estimator, clearest)]
+    shown = {
+        title: _show_persons(estimator, row, indices, labeled, found, protocol)
+        for title, indices in groups.items()
+    }
+    if not any(shown.values()):
+        return [], []
+    explanation = _explanation(row, protocol)
+    sections = []
+    for title, persons in shown.items():
+        shown_panels = [_person_panel(estimator, person, protocol) for person in persons]
+        sections.append(Section(title, explanation, shown_panels, width=330, has_main_image=True))
+        explanation = ""
+    best = list(shown.values())[-1][0]
+    maps = [_fig_5(estimator, best)]
     if network.net.num_context_maps:
-        sections.append(_fig_6(estimator, clearest))
-    return sections
+        maps.append(_fig_6(estimator, best))
+    return sections, maps
 
 
-def _counting_protocol(row: scoring.RowEvaluation) -> protocols.Protocol | None:
+def _counting_protocol(row: evaluate.RowEvaluation) -> Protocol | None:
     """The row's protocol, or the first by which single joints are right or wrong."""
     candidates = [row.protocol, *(result.protocol for result in row.results.values())]
     return next((found for found in candidates if found and found.thresholds), None)
 
 
-def _choose(split: PreparedSplit, seed: int) -> dict[int, np.ndarray]:
-    """Images of persons drawn by the seed, of those whose image decodes, by the person's index."""
-    images = {}
-    for index in np.random.default_rng(seed).permutation(len(split.source)).tolist():
-        decoded = decode_image(split.source[index]["image"])
-        if decoded is not None:
-            images[index] = decoded[0]
-        if len(images) == PERSONS:
-            break
-    return images
+def correctness(predictions: LabeledPredictions, protocol: Protocol | None) -> Correctness:
+    """Compare the prediction for each person with the truth.
+
+    Args:
+      predictions: for N persons.
+      protocol: counts joints or sticks as right; None counts nothing.
+    """
+    persons = len(predictions.labeled)
+    right, counted = np.zeros(persons, int), np.zeros(persons, int)
+    if protocol is not None:
+        at = protocol.thresholds.index(protocol.threshold)
+        for i in range(persons):
+            counts = metrics.count(protocol, select_persons(predictions, slice(i, i + 1)))
+            right[i], counted[i] = counts.correct[at].sum(), counts.counted.sum()
+    order = joint_index(predictions.prediction_joints, predictions.joints)
+    used = predictions.labeled & (order >= 0)
+    truth = predictions.ground_truth
+    distance = np.linalg.norm(predictions.prediction[:, order] - truth, axis=-1)
+    low = np.where(used[..., None], truth, np.inf).min(axis=1)
+    high = np.where(used[..., None], truth, -np.inf).max(axis=1)
+    extent = np.maximum((high - low).max(axis=-1), 1.0)
+    mean = np.where(used, distance, 0.0).sum(axis=1) / np.maximum(used.sum(axis=1), 1)
+    return Correctness(right, counted, mean / extent)
 
 
-def _predict_persons(
+def choose_persons(found: Correctness, readable: np.ndarray) -> dict[str, list[int]]:
+    """The persons to show, by the title of their section.
+
+    Persons are ordered by the fraction of their joints that are right, then by their mean error.
+
+    Args:
+      found: for N persons.
+      readable: int [R], places of the persons whose image decodes.
+
+    Returns:
+      Places of the worst persons, the very worst first, of those around the median, and of the
+      best, the very best first. Where fewer than three persons are scored, places of any persons.
+
+    Example:
+      >>> found = Correctness(np.array([9, 2, 5]), np.array([10, 10, 10]), np.zeros(3))
+      >>> choose_persons(found, np.arange(3))
+      {'Worst predictions': [1], 'Median predictions': [2], 'Best predictions': [0]}
+    """
+    scored = readable[found.counted[readable] > 0]
+    if len(scored) < 3:
+        places = np.linspace(0, len(readable) - 1, min(3 * PERSONS_PER_GROUP, len(readable)))
+        return {"Predictions": readable[places.astype(int)].tolist()}
+    fraction = found.right[scored] / found.counted[scored]
+    order = scored[np.lexsort((-found.error[scored], fraction))].tolist()
+    count = min(PERSONS_PER_GROUP, len(order) // 3)
+    middle = (len(order) - count) // 2
+    return {
+        "Worst predictions": order[:count],
+        "Median predictions": order[middle : middle + count],
+        "Best predictions": order[: -count - 1 : -1],
+    }
+
+
+def _show_persons(
     estimator: PoseEstimator,
-    row: scoring.RowEvaluation,
-    images: dict[int, np.ndarray],
-    protocol: protocols.Protocol | None,
+    row: evaluate.RowEvaluation,
+    indices: list[int],
+    labeled: LabeledPredictions,
+    found: Correctness,
+    protocol: Protocol | None,
 ) -> list[ShownPerson]:
-    """The chosen persons with their predictions, in the row's own crops."""
-    truth = row.evaluation_set.truth.select(list(images))
+    """Some persons of a row, in the row's own crops, with the predictions that were scored."""
+    truth = row.evaluation_set.truth.select(indices)
     chosen = row.evaluation_set._replace(joints=estimator.joints, truth=truth)
     places = joints_in_crops(chosen, geometry.crop_rule(row.crop))
-    views = [
-        panels.predict_person(estimator, image, crop)
-        for image, crop in zip(images.values(), places.crops, strict=True)
-    ]
-    found = np.stack([view.maps.keypoints for view in views])
-    predictions = inference.Predictions(
-        keypoints=geometry.apply_affine(places.to_image, found)[None],
-        confidence=np.stack([view.maps.confidence for view in views])[None],
-        in_crop=places.inside,
-        readable=np.ones(len(views), bool),
-    )
-    counts = _counts(scoring.labeled_predictions(predictions, chosen), protocol)
-    points = SIZE * np.where(places.labeled[..., None], places.points, np.nan)
-    names = truth.image_name.tolist()
-    return [
-        ShownPerson(*shown, *count)
-        for *shown, count in zip(names, views, points, counts, strict=True)
-    ]
-
-
-def _counts(
-    predictions: LabeledPredictions, protocol: protocols.Protocol | None
-) -> list[tuple[int, int]]:
-    """Per person how many parts of the protocol are right, and of how many."""
-    if protocol is None:
-        return [(0, 0)] * len(predictions.prediction)
-    at = protocol.thresholds.index(protocol.threshold)
-    found = []
-    for i in range(len(predictions.prediction)):
-        counts = protocols.score(protocol, select_persons(predictions, slice(i, i + 1)))
-        found.append((int(counts.correct[at].sum()), int(counts.counted.sum())))
-    return found
-
-
-def _person_section(
-    estimator: PoseEstimator, persons: list[ShownPerson], protocol: protocols.Protocol | None
-) -> Section:
-    panels_of_persons = []
-    for name, view, truth, right, counted in persons:
-        found = "not scored"
-        if protocol is not None:
-            found = f"{right} of {counted} {protocol.part_kind}s right"
-        images = (
-            PanelImage(
-                draw_skeleton(view.crop, truth, joints=estimator.joints, limbs=estimator.limbs),
-                "truth",
-                f"{name} with its true skeleton",
-            ),
-            PanelImage(
-                panels.skeleton_on_crop(estimator, view),
-                "prediction",
-                f"{name} with the predicted skeleton, {found}",
-            ),
-            PanelImage(
-                panels.part_maps_on_crop(estimator, view),
-                "part maps",
-                f"{name} with the part maps of all joints",
-            ),
+    keypoints = row.predictions.keypoints[-1, indices][:, estimator.channels]
+    predictions = geometry.apply_affine(geometry.invert_affine(places.to_image), keypoints)
+    radii = _radii(select_persons(labeled, np.array(indices, int)), truth.zoom, protocol)
+    compared = places.labeled
+    if protocol is not None:
+        compared = compared & (joint_index(protocol.joints, estimator.joints) >= 0)
+    shown = []
+    for i, (index, crop) in enumerate(zip(indices, places.crops, strict=True)):
+        decoded = decode_image(row.split.source[index]["image"])
+        if decoded is None:
+            continue
+        shown.append(
+            ShownPerson(
+                name=str(truth.image_name[i]),
+                photo=geometry.crop_image(decoded[0], crop, PHOTO_SIZE),
+                view=panels.predict_person(estimator, decoded[0], crop),
+                prediction=PHOTO_SIZE * predictions[i],
+                truth=PHOTO_SIZE * np.where(places.labeled[i, :, None], places.points[i], np.nan),
+                compared=compared[i],
+                radius=None if radii is None else PHOTO_SIZE * radii[i] / crop.side,
+                right=int(found.right[index]),
+                counted=int(found.counted[index]),
+            )
         )
-        panels_of_persons.append(Panel(f"{name}: {found}", images))
-    counted_by = "" if protocol is None else f"; right is counted by {protocol.label}"
-    return Section(
-        f"{len(persons)} test persons",
-        "Drawn by the run's seed, not chosen. Left limbs are warm, right ones cool, a joint has "
-        f"the same color everywhere{counted_by}. A joint that the "
-        f"network gives a confidence below {MIN_CONFIDENCE} is not "
-        "drawn.",
-        panels_of_persons,
+    return shown
+
+
+def _radii(
+    labeled: LabeledPredictions, zoom: np.ndarray | None, protocol: Protocol | None
+) -> np.ndarray | None:
+    """Distance [N] up to which a person's joint is right, in pixels of the stored images."""
+    if protocol is None or protocol.part_kind == "stick":
+        return None
+    radii = protocol.threshold * metrics.normalizers(protocol, labeled)
+    return radii if zoom is None else radii * zoom
+
+
+def _person_panel(
+    estimator: PoseEstimator, person: ShownPerson, protocol: Protocol | None
+) -> Panel:
+    found = "not evaluated"
+    if protocol is not None and person.counted:
+        found = f"{person.right} of {person.counted} {protocol.part_kind}s right"
+    confident = person.view.maps.confidence >= MIN_CONFIDENCE
+    drawing = {"joints": estimator.joints, "limbs": estimator.limbs}
+    compared = np.where(person.compared[:, None], person.truth, np.nan)
+    images = (
+        PanelImage(
+            person.photo,
+            "prediction and errors",
+            f"{person.name} with the predicted skeleton and its distances to the truth, {found}",
+            overlay.skeleton(person.prediction, drawn=confident, **drawing)
+            + overlay.errors(person.prediction, compared, radius=person.radius),
+        ),
+        PanelImage(
+            person.photo,
+            "truth",
+            f"{person.name} with the true skeleton",
+            overlay.skeleton(person.truth, drawn=np.isfinite(person.truth[:, 0]), **drawing),
+        ),
+        PanelImage(
+            panels.part_maps_on_crop(estimator, person.view),
+            "part maps",
+            f"{person.name} with the part maps of all joints",
+        ),
+    )
+    return Panel(f"{person.name}: {found}", images)
+
+
+def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
+    """What the images of persons show, and when a joint counts as right."""
+    drawn = (
+        f"Joints with a confidence below {MIN_CONFIDENCE} have no dot or limb; left limbs are "
+        "warm, right ones cool. Select an image to enlarge it."
+    )
+    if protocol is None:
+        return drawn
+    kind, limit = protocol.part_kind, f"{protocol.threshold:g} times"
+    order = (
+        f"The {len(row.predictions.readable):,} persons of {row.split.name}:{row.split.split}, "
+        f"ordered by the fraction of {kind}s that are right. "
+    )
+    lines = "lines lead from the predictions to the true positions. "
+    if kind == "stick":
+        return (
+            f"{order}A stick is right ({protocol.label}) if both of its ends lie within {limit} "
+            f"its true length of their true positions; {lines}{drawn}"
+        )
+    if isinstance(protocol.normalizer, tuple):
+        length = f"the distance from {' to '.join(protocol.normalizer).replace('_', ' ')}"
+    else:
+        length = NORMALIZERS[protocol.normalizer]
+    return (
+        f"{order}A joint is right ({protocol.label}) if it lies within {limit} {length} of its "
+        "true position, the circle's radius. Circles are green where the joint is right, "
+        f"dashed red where it is wrong; {lines}{drawn}"
     )
 
 
 def _fig_5(estimator: PoseEstimator, person: ShownPerson) -> Section:
     return Section(
         "Part maps before and after the softmax",
-        f"Of {person.name}, of the persons above the one with the most right. Nobody told the "
+        f"Of {person.name}, the best prediction. Nobody told the "
         "network what a map has to look like: it was trained on the coordinates, and on whether a "
         "joint is there (the paper's Fig. 5).",
         [

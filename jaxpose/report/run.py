@@ -11,10 +11,10 @@ import numpy as np
 from jaxpose import __version__, geometry
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import baselines, scoring
+from jaxpose.evaluation import baselines, evaluate
+from jaxpose.evaluation.evaluate import Evaluation, RowEvaluation
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
-from jaxpose.evaluation.protocols import ProtocolResult
-from jaxpose.evaluation.scoring import Evaluation, RowEvaluation
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.report.page import write_report
 from jaxpose.report.persons import person_sections
 from jaxpose.storage import absolute, open_path
@@ -28,18 +28,16 @@ def report_run(
     data: Sequence[DataRow],
     *,
     data_dir: str,
-    seed: int,
 ) -> pathlib.Path:
-    """Write `workdir`/report.html: scores, curves, and 12 persons of the first test row.
+    """Write `workdir`/report.html: metrics, persons of the first test row, curves, tables, maps.
 
     In a run of several processes one of them calls this.
 
     Args:
       workdir: of the run, or any folder that an evaluation wrote to.
-      evaluation: what `scoring.evaluate_checkpoint` returned.
+      evaluation: what `evaluate.evaluate_checkpoint` returned.
       data: the data sets that the network was trained on.
       data_dir: folder of the prepared data sets; "" for the default one.
-      seed: draws the persons.
 
     Returns:
       The page's path.
@@ -61,11 +59,12 @@ def report_run(
                 "crops of the training persons",
             )
         )
-    except JaxposeError as error:  # a checkpoint is scored where its training data are not
+    except JaxposeError as error:  # a checkpoint is evaluated where its training data are not
         beside = {}
-        notes.append(("mean pose", f"not scored: {error}"))
+        notes.append(("mean pose", f"not evaluated: {error}"))
     size = metadata.image_size
     first = next(iter(rows.values()), None)
+    persons, maps = person_sections(network, first) if first else ([], [])
     return write_report(
         workdir / "report.html",
         title=f"{workdir.name}: human pose regression",
@@ -79,7 +78,8 @@ def report_run(
         blocks={name: row.decodings for name, row in rows.items()},
         beside=beside,
         history=history,
-        images=person_sections(network, first, seed=seed) if first else [],
+        images=persons,
+        maps=maps,
         notes=notes,
     )
 
@@ -113,7 +113,7 @@ def _constant_baselines(
         poses = baselines.constant_poses(sets, rule=rule)
         for results, pose in zip(found.values(), poses, strict=True):
             predictions = baselines.constant_predictions(row.evaluation_set, pose, rule=rule)
-            results[name] = scoring.score_predictions(predictions, row.evaluation_set)
+            results[name] = evaluate.evaluate_predictions(predictions, row.evaluation_set)
     return found
 
 

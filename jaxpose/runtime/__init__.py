@@ -1,1 +1,1 @@
-"""Devices, processes, compilation and host memory: what a program runs on."""
+"""The environment that programs run in: devices, processes, compilation, host memory."""

@@ -9,14 +9,16 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 _FUSIONS, _SUMS_ALONE = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_REDUCE"
-_TESTED = (0, 10)  # the first JAX that these were tried with
+_TESTED = (0, 10)  # first JAX version tested with these options
 
 
 def use_compilation_cache() -> pathlib.Path | None:
-    """Keep compiled programs between runs, unless JAX_COMPILATION_CACHE_DIR says where or "off".
+    """Enable JAX's persistent compilation cache.
+
+    The environment variable JAX_COMPILATION_CACHE_DIR sets its folder; "off" disables the cache.
 
     Returns:
-      The folder, or None where it cannot be written or is switched off.
+      The folder, or None if it cannot be written or the cache is disabled.
     """
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
@@ -26,7 +28,7 @@ def use_compilation_cache() -> pathlib.Path | None:
         with contextlib.suppress(OSError):
             wanted.mkdir(parents=True, exist_ok=True)
             folder = wanted
-    # None too: JAX reads the variable itself, and would make a folder called "off".
+    # Set it even to None: otherwise JAX reads the variable itself and creates a folder named "off".
     jax.config.update("jax_compilation_cache_dir", folder and str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     compilation_cache.reset_cache()  # JAX reads the setting only once otherwise
@@ -35,14 +37,15 @@ def use_compilation_cache() -> pathlib.Path | None:
 
 @functools.cache
 def compiler_options() -> dict[str, str] | None:
-    """Compiler options with which a network runs fastest here: `jax.jit(f, compiler_options=...)`.
+    """Return the compiler options with which a network runs fastest on this platform.
 
-    On CPUs XLA leaves matrix products and convolutions to YNNPACK, although Eigen, which it also
-    has, takes a fifth less time for those of this network. Reductions stay with YNNPACK.
+    Pass them to ``jax.jit(f, compiler_options=...)``. On CPUs, XLA computes matrix products and
+    convolutions with YNNPACK by default; the options select Eigen, which takes a fifth less time
+    for those of this network. Reductions stay with YNNPACK.
 
     Returns:
-      Options by name; None, which `jax.jit` takes too, where there are none to give: on another
-      platform than a CPU, in a JAX older than 0.10, and in one that does not know them.
+      Options by name; None (also accepted by ``jax.jit``) if there are no such options: on
+      platforms other than CPU, with JAX older than 0.10, or if JAX does not support them.
 
     Example:
       >>> import jax

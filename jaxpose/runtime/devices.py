@@ -1,4 +1,4 @@
-"""Run a function on all local devices: the one place with ``jax.pmap``."""
+"""Run a function on all local devices; the only module that uses ``jax.pmap``."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +13,15 @@ DEVICES = "devices"  # the pmap axis
 
 
 def parallel(function: Callable, *, donate: bool = False) -> Callable:
-    """Run a function of (state or variables, batch) on all devices, one share each.
+    """Map a function of (state or variables, batch) over all devices.
 
-    The one place where `jax.pmap` stands. Arguments and results have a leading axis of the
-    devices; `donate` gives the first argument's memory to the result.
+    Arguments and results have a leading device axis; ``donate`` lets the result reuse the first
+    argument's memory. This is the only use of ``jax.pmap``.
     """
     mapped = jax.pmap(function, axis_name=DEVICES, donate_argnums=(0,) if donate else ())
     options = compiler_options()
-    # Across processes pmap puts their shares of an array together; a compiled program does not.
+    # With several processes, pmap assembles their parts into global arrays; a compiled program does
+    # not.
     return _Program(mapped, options) if options and jax.process_count() == 1 else mapped
 
 
@@ -40,7 +41,7 @@ class _Program:
 
 
 def replicate(tree: Any) -> Any:
-    """One copy of every leaf for each local device, along a new leading axis."""
+    """Copy every leaf to each local device, along a new leading axis."""
     devices = jax.local_devices()
     sharding = NamedSharding(Mesh(devices, DEVICES), PartitionSpec(DEVICES))
 
@@ -51,11 +52,11 @@ def replicate(tree: Any) -> Any:
 
 
 def unreplicate(tree: Any) -> Any:
-    """The first device's copy of every leaf, on the host."""
+    """Return the first device's copy of every leaf, on the host."""
     return jax.tree.map(lambda x: np.asarray(x.addressable_shards[0].data)[0], tree)
 
 
 def shard(batch: Any) -> Any:
-    """A process's batch of arrays [B, ...] as [devices, B / devices, ...] (views, no copy)."""
+    """Reshape a process's arrays [B, ...] to [devices, B / devices, ...] (views, no copy)."""
     count = jax.local_device_count()
     return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), batch)

@@ -1,4 +1,4 @@
-"""Which processes take part in a run, what they tell each other, and pre-emption."""
+"""Multi-process runs: initialization, communication, and preemption."""
 
 import itertools
 import os
@@ -12,7 +12,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.optional import import_optional
 
-HEARTBEAT_SECONDS = 100  # JAX's own: networks stall for a minute
+HEARTBEAT_SECONDS = 100  # JAX's default; a computer network may stall for a minute
 _BARRIERS = itertools.count()
 _CLUSTER_VARIABLES = (
     "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES",
@@ -27,20 +27,21 @@ def initialize(
     *,
     heartbeat_seconds: int = HEARTBEAT_SECONDS,
 ) -> None:
-    """Join the run's processes through JAX's own runtime; alone, do nothing.
+    """Initialize ``jax.distributed``; does nothing for a single process.
 
-    Without arguments it looks for SLURM, Open MPI, Kubernetes and Cloud TPU, as
-    `jax.distributed.initialize` knows them.
+    Without arguments, SLURM, Open MPI, Kubernetes and Cloud TPU are detected as in
+    ``jax.distributed.initialize``.
 
     Args:
       coordinator: host:port of process 0.
-      num_processes: of the run.
-      process_id: of this one, from 0.
-      heartbeat_seconds: without a sign of life from one process the runtime ends the others.
+      num_processes: number of processes of the run.
+      process_id: number of this process, from 0.
+      heartbeat_seconds: time without a heartbeat from a process after which the runtime stops the
+        others.
 
     Raises:
-      UsageError: only some of the three arguments, or a heartbeat of no time.
-      JaxposeError: the others cannot be reached.
+      UsageError: only some of the three arguments are given, or ``heartbeat_seconds`` is below 1.
+      JaxposeError: the other processes cannot be reached.
     """
     given = [coordinator is not None, num_processes is not None, process_id is not None]
     if any(given) and not all(given):
@@ -66,7 +67,7 @@ def initialize(
 
 
 def _in_cluster() -> bool:
-    """Whether a launcher says that there are several processes."""
+    """Whether a launcher's environment variables indicate several processes."""
     alone = {"SLURM_NTASKS": "1", "OMPI_COMM_WORLD_SIZE": "1"}
     for name in _CLUSTER_VARIABLES:
         value = os.environ.get(name, "")
@@ -85,33 +86,35 @@ def gather_over_processes(values: np.ndarray) -> np.ndarray:
         return values[None]
     from jax.experimental import multihost_utils
 
-    # As bytes: JAX would make float32 of float64, and evaluation would depend on the processes.
+    # As bytes: JAX would convert float64 to float32, so results would depend on the number of
+    # processes.
     mine = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     gathered = np.ascontiguousarray(multihost_utils.process_allgather(mine)).view(values.dtype)
     return gathered.reshape(len(gathered), *values.shape)
 
 
 def sum_over_processes(values: np.ndarray) -> np.ndarray:
-    """Sum values [...] of all processes in their own precision: [...]; alone, the array itself."""
+    """Sum values [...] over all processes in their own precision; returns an array [...]."""
     if jax.process_count() == 1:
         return values
     return gather_over_processes(values).sum(axis=0, dtype=values.dtype)
 
 
 def barrier() -> None:
-    """Wait for the other processes in the runtime's barrier; alone, do nothing.
+    """Wait for the other processes in the runtime's barrier; does nothing for a single process.
 
-    Before a first sum over the devices, which on CPUs waits for 30 seconds only.
+    Use it before the first collective operation, which times out after 30 seconds on CPUs.
     """
     if jax.process_count() > 1:
         multihost = import_optional("orbax.checkpoint.multihost", extra="train")
-        # Named processes make it the barrier, not a sum over the devices; names serve once.
+        # Passing the processes selects the runtime's barrier instead of a sum over devices; barrier
+        # names cannot be reused.
         everybody = set(range(jax.process_count()))
         multihost.sync_global_processes(f"jaxpose {next(_BARRIERS)}", processes=everybody)
 
 
 def same_everywhere(value: int) -> bool:
-    """Whether every process has the same number; alone, True."""
+    """Whether every process has the same number; True for a single process."""
     if jax.process_count() == 1:
         return True
     from jax.experimental import multihost_utils
@@ -120,11 +123,11 @@ def same_everywhere(value: int) -> bool:
 
 
 def abort(status: int) -> None:
-    """End this process of several at once, where it failed and the others know nothing of it.
+    """Exit immediately after a failure in a multi-process run.
 
-    The interpreter's own end would wait for them in the runtime's barrier, and they for this
-    process in a sum over the devices. Without its heartbeat the runtime ends them. Alone, or
-    before the processes have met, do nothing.
+    A normal exit would deadlock: this process would wait for the others in the runtime's barrier
+    while they wait for it in a collective. When its heartbeat stops, the runtime stops the others.
+    Does nothing for a single process or before initialization.
     """
     if jax.distributed.is_initialized() and jax.process_count() > 1:
         sys.stdout.flush()
@@ -133,11 +136,11 @@ def abort(status: int) -> None:
 
 
 class Preemption:
-    """Tells whether SIGTERM has come, on all processes at the same step.
+    """Detect SIGTERM, on all processes at the same step.
 
-    Used as a context. Alone, the first SIGTERM asks the loop to save and leave; a second one ends
-    the process at once. Of several processes JAX's runtime catches the signal, from their start to
-    their end, and settles on a step.
+    A context manager. With one process, the first SIGTERM asks the loop to save and stop, a second
+    one kills the process. With several processes, JAX's runtime catches the signal, from their
+    start to their end, and agrees on a step.
     """
 
     def __init__(self):
@@ -161,13 +164,13 @@ class Preemption:
         self._asked.set()
 
     def reached(self) -> bool:
-        """Whether to save and leave after this step. Every process asks after every step."""
+        """Whether to save and stop after this step. Every process calls it after every step."""
         if jax.process_count() == 1:
             return self._asked.is_set()
         from jax.experimental import multihost_utils
 
-        # The runtime settles on the number after the largest asked for, and says yes to that one
-        # alone. Counted from the start, not by the steps of a resumed run: a signal that came
-        # before the first question is then answered by it.
+        # The runtime chooses the number after the largest one queried so far and returns True for
+        # that number only. Queries are counted from the start of the process, not by training step,
+        # so that a signal received before the first query is handled by it.
         self._times += 1
         return multihost_utils.reached_preemption_sync_point(self._times)

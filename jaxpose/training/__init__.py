@@ -1,1 +1,1 @@
-"""Training of a config: ``loop.train`` is the entry, ``step`` the mathematics."""
+"""Train a network: ``loop.train`` is the entry point, ``step`` the computation of one step."""

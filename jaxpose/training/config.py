@@ -1,4 +1,4 @@
-"""Checks of a config before a run, and what is read from it as plain values."""
+"""Checks of a config before a run, and conversion of its values."""
 
 import math
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,7 +27,7 @@ COUNTS = (
 
 
 def check_config(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for values that cannot work, alone or together."""
+    """Raise a JaxposeError for values that are invalid on their own or in combination."""
     check_evaluation(config)
     check_rows(config, "data", DATA_ROW)
     check_rows(config, "validation", VALIDATION_ROW)
@@ -39,16 +39,15 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
     parts = devices * config.accumulation_steps
     if config.batch_size % parts:
         several = config.accumulation_steps > 1
-        times = f" times {config.accumulation_steps} accumulation steps" if several else ""
+        times = f" times accumulation_steps ({config.accumulation_steps})" if several else ""
         raise JaxposeError(
-            f"batch_size {config.batch_size} is not divisible by {devices} devices{times}; the "
-            f"next one that is: {math.ceil(config.batch_size / parts) * parts}"
+            f"batch_size {config.batch_size} is not divisible by the number of devices ({devices})"
+            f"{times}; use {math.ceil(config.batch_size / parts) * parts}"
         )
     size, by = config.image_size, SIZE_MULTIPLE
     if size < by or size % by:
         raise JaxposeError(
-            f"image_size {size} is not divisible by {by}; the next one that is: "
-            f"{max(math.ceil(size / by), 1) * by}"
+            f"image_size {size} is not divisible by {by}; use {max(math.ceil(size / by), 1) * by}"
         )
     if not 0.0 <= config.ema < 1.0:
         raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")
@@ -67,7 +66,8 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
             )
     if config.context_weight and not config.network.num_context_maps:
         raise JaxposeError(
-            "context_weight needs context maps, and network.num_context_maps is 0; set one of them"
+            "context_weight needs context maps, but network.num_context_maps is 0; set "
+            "context_weight to 0, or network.num_context_maps to 1 or more"
         )
 
 
@@ -75,8 +75,8 @@ class DataRow(NamedTuple):
     """A data set to train on.
 
     Attributes:
-      name: with its configuration, such as ``"lsp/person_centric"``.
-      weight: how often each person is drawn an epoch, on average.
+      name: name with its configuration, such as ``"lsp/person_centric"``.
+      weight: average number of times each person is drawn per epoch.
       crop: name of the crop rule.
     """
 
@@ -86,13 +86,13 @@ class DataRow(NamedTuple):
 
 
 def data_rows(config: "ml_collections.ConfigDict") -> list[DataRow]:
-    """The rows of `config.data`, checked; `config.crop` where one names no crop."""
+    """Return the checked rows of ``config.data``; a row without a crop gets ``config.crop``."""
     check_rows(config, "data", DATA_ROW)
     rows = ((*row, config.crop)[:3] for row in config.data)
     return [DataRow(name, float(weight), crop) for name, weight, crop in rows]
 
 
 def augmentation_of(config: "ml_collections.ConfigDict") -> Augmentation:
-    """The config's augmentation as plain values."""
+    """Return the config's augmentation as plain values."""
     values = config.augmentation.to_dict()
     return Augmentation(**{**values, "scale": tuple(values["scale"])})

@@ -1,8 +1,8 @@
-"""One launch at a time on object storage, which has no file locks: a lease that is renewed.
+"""Allow only one launch at a time on object storage (no file locks), with a renewed lease.
 
 The holder rewrites the object ``.lease`` every few seconds; the write fails if another process has
-written it. A launch that finds one watches it and takes it over only if it stays unchanged. No
-clocks are compared.
+written it. A launch that finds a lease observes it and takes it over only if it stays unchanged.
+No clocks are compared.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,11 +17,11 @@ from typing import Any
 
 from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
-from jaxpose.runtime.phases import phase
+from jaxpose.runtime.phases import phase, repeated
 
 NAME = ".lease"
 RENEW_SECONDS = 10.0
-RENEWALS_TO_EXPIRE = 5  # after so many that did not come, its holder is taken for dead
+RENEWALS_TO_EXPIRE = 5  # missed renewals after which a lease counts as expired
 
 
 @contextlib.contextmanager
@@ -30,10 +29,10 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
     """Hold the lease of a run's folder while the context lasts.
 
     Args:
-      folder: its address, as TensorStore takes it: ``gs://BUCKET/PATH``.
-      lost: called from another thread with one line, if another launch has taken the lease over,
-        which it does when this process was suspended or cut off from the store for long; by
-        default the process ends, since it may write nothing more.
+      folder: its URL, in the form that TensorStore accepts: ``gs://BUCKET/PATH``.
+      lost: called from another thread with one line if another launch has taken over the lease,
+        which happens after this process was suspended or disconnected from the store for long; by
+        default the process exits, because it must not write anything more.
 
     Raises:
       JaxposeError: another launch holds it, or the folder cannot be written.
@@ -43,33 +42,28 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
         lease.acquire()
     except JaxposeError:
         raise
-    except Exception as error:  # TensorStore raises many kinds, by the status of the request
+    except Exception as error:  # TensorStore's exceptions depend on the status of the request
         raise JaxposeError(
             f"workdir {folder} cannot be written ({first_line(error)}); check your access to it, "
             "or choose another --workdir"
         ) from error
-    over = threading.Event()
 
-    def renew():
-        while not over.wait(RENEW_SECONDS):
-            try:
-                held = lease.renew()
-            except Exception:  # the store does not answer: whoever else wants it cannot see it
-                continue
-            if not held:
-                (lost or _end_process)(
-                    f"another launch has taken over {folder} while this one was suspended or could "
-                    "not reach it; this one ends"
-                )
-                return
+    def renew() -> bool:
+        try:
+            held = lease.renew()
+        except Exception:  # the store is unreachable, so nobody else can take the lease
+            return True
+        if not held:
+            (lost or _end_process)(
+                f"another launch has taken over {folder} while this one was suspended or could "
+                "not reach it; this launch is stopping"
+            )
+        return held
 
-    thread = threading.Thread(target=renew, daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(renew, seconds=RENEW_SECONDS):
+            yield
     finally:
-        over.set()
-        thread.join()
         with contextlib.suppress(Exception):  # it expires by itself
             lease.release()
 
@@ -80,7 +74,7 @@ def _end_process(line: str) -> None:
 
 
 class _Lease:
-    """The object that says who works in a folder; `generation` is the version that is ours."""
+    """The lease object of a folder; ``generation`` is the version that this process wrote."""
 
     def __init__(self, folder: str):
         tensorstore = import_optional("tensorstore", extra="cloud")
@@ -97,8 +91,11 @@ class _Lease:
             raise JaxposeError(_taken(self._folder, self._read()))
 
     def _watch(self, found: Any) -> Any:
-        """Wait until the lease that was found is given back or expires."""
-        with phase(f"{_owner(found)} holds {self._folder}: waiting whether it still runs"):
+        """Wait until the lease that was found is released or expires."""
+        with phase(
+            f"{_owner(found)} holds the lease of {self._folder}; checking whether it is still "
+            "running"
+        ):
             for _ in range(RENEWALS_TO_EXPIRE):
                 time.sleep(RENEW_SECONDS)
                 now = self._read()
@@ -109,10 +106,10 @@ class _Lease:
         return found
 
     def renew(self) -> bool:
-        """Write it anew; False if it is another launch's."""
+        """Renew the lease. Returns False if another launch holds it."""
         if self._write(self._generation):
             return True
-        # A write that was repeated after a network error may have succeeded the first time.
+        # A write that was retried after a network error may have succeeded the first time.
         found = self._read()
         if self._id.encode() not in found.value:
             return False
@@ -126,7 +123,7 @@ class _Lease:
         return self._store.read(NAME).result()
 
     def _write(self, generation: bytes) -> bool:
-        """Write our own over that version; whether it still was that version."""
+        """Overwrite that version of the object. Returns whether it was still current."""
         owner = {"id": self._id, "host": socket.gethostname(), "process": os.getpid()}
         stamp = self._store.write(NAME, json.dumps(owner).encode(), if_equal=generation).result()
         if not stamp.generation:
@@ -144,4 +141,4 @@ def _owner(found: Any) -> str:
 
 
 def _taken(folder: str, found: Any) -> str:
-    return f"{_owner(found)} works in {folder}; wait for it, or choose another --workdir"
+    return f"{_owner(found)} is using {folder}; wait for it to finish, or choose another --workdir"

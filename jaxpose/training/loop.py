@@ -1,7 +1,7 @@
-"""Training of a config: steps, log lines, validation, checkpoints.
+"""The training loop: steps, logging, validation, checkpoints.
 
 ``train(config, workdir)`` starts or resumes a run. The position in the run is the number of
-steps done: data, random numbers and learning rate are pure functions of it, so an interrupted
+completed steps: data, random numbers and learning rate are pure functions of it, so an interrupted
 run resumes bit-exactly.
 """
 
@@ -21,7 +21,7 @@ from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.batches import Batch, example_name, train_batches
 from jaxpose.data.prepared import default_data_dir
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.score_choice import LOSS
+from jaxpose.evaluation.metric_choice import LOSS
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard, unreplicate
 from jaxpose.runtime.phases import phase
@@ -29,47 +29,46 @@ from jaxpose.training.config import augmentation_of, check_config
 from jaxpose.training.metric_log import RunLog
 from jaxpose.training.profiling import StepProfiler
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
-from jaxpose.training.state import empty_sums, evaluation_variables
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import empty_sums, evaluation_variables, make_train_step
 from jaxpose.training.validation import Validator, make_validator
 from jaxpose.training.workdir import prepare_workdir
 
 if TYPE_CHECKING:
     import ml_collections
 
-MAX_UNREADABLE_FRACTION = 0.01  # share of the images drawn so far that may fail to decode
+MAX_UNREADABLE_FRACTION = 0.01  # fraction of the images drawn so far that may be unreadable
 MIN_UNREADABLE = 3  # so that one bad image among the first hundred does not stop a run
-REPORT_WAIT_FRACTION = 0.05  # share of the time, from which on a line says so
+REPORT_WAIT_FRACTION = 0.05  # fraction of the time above which waiting is reported
 
 
 class TrainResult(NamedTuple):
-    """Where a call of `train` ended.
+    """Result of ``train``.
 
     Attributes:
-      step: steps done.
-      num_steps: steps of the whole run.
-      score: best validation score; None before the first.
-      stopped: what ended it before the last epoch: "preemption", "max_minutes" or None.
+      step: number of completed steps.
+      num_steps: number of steps of the whole run.
+      metric: best validation metric; None before the first validation.
+      stopped: why training stopped before the last epoch: "preemption", "max_minutes", or None.
     """
 
     step: int
     num_steps: int
-    score: float | None
+    metric: float | None
     stopped: str | None
 
 
 def train(
     config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, profile_steps: int = 0
 ) -> TrainResult:
-    """Train until the config's last epoch, resuming the run in `workdir` if there is one.
+    """Train until the config's last epoch, resuming the run in ``workdir`` if there is one.
 
     Args:
-      config: of the run.
-      workdir: a folder, or an address on object storage (``gs://``).
-      profile_steps: steps that process 0 writes a trace of, to `workdir`/profile.
+      config: config of the run.
+      workdir: a folder, or a URL on object storage (``gs://``).
+      profile_steps: number of steps that process 0 traces, written to ``workdir``/profile.
 
     Raises:
-      JaxposeError: config, data, workdir or a loss that is not finite.
+      JaxposeError: the config, data or workdir cannot be used, or the loss is not finite.
     """
     check_config(config)
     with prepare_workdir(workdir, config.to_dict()) as folder:
@@ -86,8 +85,8 @@ def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> TrainResult
     processes.barrier()
     if not processes.same_everywhere(step):
         raise JaxposeError(
-            f"process {jax.process_index()} found step {step} in {folder}, others another one; "
-            "give all processes the same workdir on a disk that they share"
+            f"process {jax.process_index()} found step {step} in {folder}, but other processes "
+            "found a different step; give all processes the same workdir on a shared disk"
         )
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
@@ -98,56 +97,55 @@ def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> TrainResult
         for name, keep in (("latest", 2), ("best", 1)):
             managers[name] = store.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(store.finish, managers[name])
-        for note in (*start.notes, f"score: {validator.choice.description}"):
+        for note in (*start.notes, f"metric: {validator.choice.description}"):
             run_log.info(note)
         loop = Loop(run, run_log, managers, start, validator)
         profiler = StepProfiler(folder / "profile", steps=profile_steps if first else 0)
         stack.enter_context(profiler)
         processes.barrier()
         stopped = loop.run_steps(preemption, profiler) if step < run.num_steps else None
-        score = float(unreplicate(loop.state.best_score))
+        best = float(unreplicate(loop.state.best_metric))
         return TrainResult(
             step=loop.step,
             num_steps=run.num_steps,
-            score=score if score > -math.inf else None,
+            metric=best if best > -math.inf else None,
             stopped=stopped,
         )
 
 
 def _phase(text: str) -> contextlib.AbstractContextManager:
-    """`phase` on process 0, nothing on the others."""
+    """Announce a phase on process 0 only."""
     return phase(text) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 def waiting_text(waits: np.ndarray, rate: float) -> str:
-    """What the progress line says about the input, where it is the limit; else nothing.
+    """Return the text for the progress line if the input pipeline is the bottleneck, otherwise "".
 
     Args:
-      waits: [P] fraction of the time for which each process's devices had no batch.
-      rate: images per second of all processes together.
+      waits: [P], fraction of the time that each process's devices waited for a batch.
+      rate: images per second, over all processes.
     """
     if waits.max() < REPORT_WAIT_FRACTION:
         return ""
-    text = f", {waits.max():.0%} of the time waiting for images"
+    text = f", waiting for input {waits.max():.0%} of the time"
     if len(waits) > 1:
         slowest = int(waits.argmax())
-        text += f" of process {slowest} ({rate / len(waits):.0f} images/s)"
+        text += f" (slowest: process {slowest}, {rate / len(waits):.0f} images/s)"
     return text
 
 
 class Loop:
-    """The loop's few moving parts: the state on the devices, the step, and the seconds spent.
+    """The training loop and its mutable state: the device state, the step and the elapsed time.
 
-    A class, since each of its steps (train, log, validate, save) reads some of these parts and
-    changes others. What training resumes from is `TrainState` alone; the rest is clocks and handles
-    of this start.
+    Training resumes from ``TrainState`` only; all other attributes are clocks and handles of the
+    current process.
 
     Args:
-      run: from `open_run`.
-      log: of process 0; the others' writes nothing.
-      managers: of the folders "latest" and "best".
-      start: where the run stands.
-      validator: of the run's validation rows.
+      run: from ``open_run``.
+      log: the run log; active only on process 0.
+      managers: checkpoint managers of the folders "latest" and "best".
+      start: initial or restored state.
+      validator: evaluates the validation rows.
     """
 
     def __init__(
@@ -165,9 +163,9 @@ class Loop:
         now = time.monotonic()
         self.started = now - start.seconds
         self.saved_at, self.saved_step = now, self.step
-        self.window = (self.step, now)  # where images per second are counted from
-        self.waited = 0.0  # seconds of the window for which the devices had no batch, at most
-        self.named: set[int] = set()  # persons whose image was said not to decode
+        self.window = (self.step, now)  # start of the window for images per second
+        self.waited = 0.0  # upper bound of the seconds in the window without a batch on the devices
+        self.named: set[int] = set()  # persons whose unreadable image was logged
         self.train_step = parallel(
             make_train_step(
                 run.net,
@@ -183,11 +181,11 @@ class Loop:
         )
 
     def seconds(self) -> float:
-        """Spent on the run, earlier starts included."""
+        """Return the seconds spent on the run, including earlier starts."""
         return time.monotonic() - self.started
 
     def run_steps(self, preemption: processes.Preemption, profiler: StepProfiler) -> str | None:
-        """Work through the steps that are left; why it ended early, or None."""
+        """Run the remaining steps. Returns why training stopped early, or None."""
         run, config = self.run, self.run.config
         batches = train_batches(
             run.training,
@@ -224,7 +222,7 @@ class Loop:
         return None
 
     def train_first(self, batches: Iterator[Batch]) -> None:
-        """The first step of this start, which compiles the program: phases until it is done."""
+        """Run the first step of this start, which compiles the program and is logged as phases."""
         with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
         with phase("compiling the training step", log=self.log.info):
@@ -232,11 +230,11 @@ class Loop:
             jax.block_until_ready(self.state.step)
 
     def train_next(self, batches: Iterator[Batch]) -> None:
-        """Any further step."""
+        """Run any further step."""
         self.train_on(self.next_batch(batches))
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch. Waiting for it counts where the devices have nothing left to do."""
+        """Return the next batch. Waiting for it is counted only while the devices are idle."""
         asked = time.monotonic()
         with jax.profiler.TraceAnnotation("next_batch"):
             batch = next(batches)
@@ -245,32 +243,32 @@ class Loop:
         return batch
 
     def train_on(self, batch: Batch) -> None:
-        """One step; an image that does not decode is named the first time."""
+        """Run one step; unreadable images are logged once."""
         for index in batch.index[~batch.readable].tolist():
             if index not in self.named:
                 self.named.add(index)
                 name = example_name(self.run.training, index)
-                self.log.info(f"{name} does not decode; left out", everywhere=True)
+                self.log.info(f"{name} could not be decoded; skipped", everywhere=True)
         needed = shard(batch._replace(index=None, crop_to_image=None))
         self.state = self.train_step(self.state, needed)
         self.step += 1
 
     def time_to_save(self) -> bool:
-        """Asked at the log's steps alone, since several processes have to agree."""
+        """Whether to save now. True only at logging steps, since all processes have to agree."""
         config = self.run.config
         if self.step % config.log_every_steps:
             return False
         return self.passed(config.checkpoint_every_minutes, since=self.saved_at)
 
     def passed(self, minutes: float, *, since: float) -> bool:
-        """Whether that many minutes (0: never) are over, by the clock of process 0."""
+        """Whether that many minutes have passed on the clock of process 0 (0: never)."""
         if not minutes:
             return False
         over = time.monotonic() - since > 60 * minutes
         return bool(processes.sum_over_processes(np.int32(over and jax.process_index() == 0)))
 
     def check(self) -> None:
-        """Stop at a loss that is not finite and at too many unreadable images."""
+        """Raise an error if the loss is not finite or too many images are unreadable."""
         bad_step = int(unreplicate(self.state.bad_step))
         if bad_step >= 0:
             raise JaxposeError(
@@ -282,12 +280,12 @@ class Loop:
         drawn = self.step * self.run.config.batch_size
         if unreadable > max(MIN_UNREADABLE, MAX_UNREADABLE_FRACTION * drawn):
             raise JaxposeError(
-                f"{unreadable} of {drawn} images did not decode; check the prepared data set in "
-                f"{self.run.config.data_dir or default_data_dir()} and prepare it again"
+                f"{unreadable} of {drawn} images could not be decoded; check the prepared data set "
+                f"in {self.run.config.data_dir or default_data_dir()} and prepare it again"
             )
 
     def write_losses(self) -> None:
-        """One line of mean losses since the last one."""
+        """Log the mean losses since the last log line."""
         self.check()
         sums = {name: float(x) for name, x in unreplicate(self.state.sums).items()}
         steps = max(sums.pop("steps"), 1.0)
@@ -311,16 +309,16 @@ class Loop:
                 "unreadable": int(unreplicate(self.state.unreadable)),
             },
         )
-        text = f"loss {means['loss']:.4f}, {rate:.0f} images/s, rate {learning_rate:.2e}"
+        text = f"loss {means['loss']:.4f}, {rate:.0f} images/s, learning rate {learning_rate:.2e}"
         self.log.progress(self.step, text + waiting_text(waits, rate))
         self.state = self.state._replace(sums=replicate(empty_sums()))
 
     def start_window(self) -> None:
-        """Images per second and waiting are counted from here."""
+        """Start a new window for images per second and waiting."""
         self.window, self.waited = (self.step, time.monotonic()), 0.0
 
     def end_epoch(self) -> None:
-        """Validation where it is due, plateau, best and latest checkpoint."""
+        """Validate if due, update the plateau, and save the best and latest checkpoints."""
         self.check()
         epoch = self.step // self.run.steps_per_epoch
         due = epoch % self.run.config.validate_every_epochs == 0
@@ -329,34 +327,34 @@ class Loop:
         self.save()
 
     def validate(self, epoch: int) -> None:
-        """Score the validation rows, tell the plateau, keep the variables if they are the best.
+        """Evaluate the validation rows, update the plateau, and save the best variables.
 
-        Where nothing steers the run, the newest variables count as the best.
+        If there is no metric, the newest variables are saved as the best.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)
-        score = validation.score
-        best = float(unreplicate(self.state.best_score))
-        if not math.isnan(score):  # of a run that nothing steers; the plateau would cut its rate
-            plateau = self.run.plateau_update(unreplicate(self.state.plateau), score)
+        metric = validation.metric
+        best = float(unreplicate(self.state.best_metric))
+        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the learning rate
+            plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
         metadata = self.metadata()
-        if np.float32(score) > best:  # as the state holds it; never, for NaN
-            best = score
-            self.state = self.state._replace(best_score=replicate(jnp.float32(score)))
-            metadata = metadata._replace(score=score)
-        if metadata.score is not None or not self.validator.choice.score:
-            # Whole before the latest checkpoint, which holds its score, can be: else a kill in
-            # between would leave a run that thinks it has a best checkpoint.
+        if np.float32(metric) > best:  # as the state holds it; never, for NaN
+            best = metric
+            self.state = self.state._replace(best_metric=replicate(jnp.float32(metric)))
+            metadata = metadata._replace(metric=metric)
+        if metadata.metric is not None or not self.validator.choice.metric:
+            # Must be complete before the latest checkpoint, which records its metric: otherwise a
+            # run killed in between would refer to a best checkpoint that does not exist.
             store.save(self.managers["best"], self.step, variables, metadata, wait=True)
         self.log.write(
             "validation",
             self.step,
             {
                 "epoch": epoch,
-                "score": score,
+                "metric": metric,
                 "best": best,
-                "steered_by": self.validator.choice.score,
+                "steered_by": self.validator.choice.metric,
                 "loss": validation.loss,
                 "losses": validation.losses,
                 "rows": validation.rows_to_json(),
@@ -364,19 +362,19 @@ class Loop:
             },
         )
         parts = [f"epoch {epoch}"]
-        if self.validator.choice.score not in ("", LOSS):
-            parts.append(f"score {score:.2f} (best {best:.2f})")
+        if self.validator.choice.metric not in ("", LOSS):
+            parts.append(f"{self.validator.choice.metric} {metric:.2f} (best {best:.2f})")
         if validation.losses:
             parts.append(f"validation loss {validation.loss:.4f}")
         self.log.progress(self.step, ", ".join(parts))
         self.start_window()
 
     def metadata(self) -> CheckpointMetadata:
-        """The metadata of this step's checkpoint."""
+        """Return the metadata of this step's checkpoint."""
         return metadata_of(self.run, trained=self.trained, step=self.step, seconds=self.seconds())
 
     def save(self) -> None:
-        """Save the whole state as the latest checkpoint, unless this step's is there."""
+        """Save the whole state as the latest checkpoint, unless this step is already saved."""
         if self.step == self.saved_step:
             return
         self.check()

@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: metrics.jsonl, TensorBoard events, a progress bar."""
+"""Logs of a training run: metrics.jsonl, TensorBoard events, a progress bar."""
 
 import contextlib
 import json
@@ -16,13 +16,17 @@ from jaxpose.paths import is_remote
 from jaxpose.runtime.progress import progress_bar
 from jaxpose.storage import replace_file
 
+# In records written before 0.1.0. Remove in 1.0.
+_OLD_METRIC = "score"  # old spelling
+
 
 class RunLog:
-    """Writes one JSON line per record; `metrics.jsonl` is the truth, TensorBoard a copy of it.
+    """Write one JSON line per record; TensorBoard events are a copy.
 
-    On resume the file is cut back to the records of the restored step, so that it reads as if
-    nothing had happened. A NaN is written as null. On object storage, where files cannot grow, both
-    grow in a temporary folder and are uploaded by `upload`, before each checkpoint.
+    ``metrics.jsonl`` is authoritative. On resume it is truncated to the records up to the restored
+    step, so that the log of a resumed run has no duplicates. NaN is written as null. On object
+    storage, where files cannot grow, both are kept in a temporary folder and uploaded by ``upload``
+    before each checkpoint.
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int, num_steps: int, active: bool = True):
@@ -36,7 +40,7 @@ class RunLog:
             self._temporary = tempfile.TemporaryDirectory()
             workdir = pathlib.Path(self._temporary.name)
         self._path = workdir / "metrics.jsonl"
-        with self._said_in_one_line():
+        with self._one_line_errors():
             _replace_lines(self._path, records)
             self._file = self._path.open("a", encoding="utf-8")
             self._events = _Events(workdir / "tensorboard", purge_step=step + 1 if step else None)
@@ -50,7 +54,7 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **_plain(values)}
-        with self._said_in_one_line():
+        with self._one_line_errors():
             self._file.write(json.dumps(record, allow_nan=False) + "\n")
             self._file.flush()
             self._events.write(step, dict(_scalars(kind, values)))
@@ -66,7 +70,7 @@ class RunLog:
             self._bar.update(step - self._bar.n)
 
     def info(self, text: str, *, everywhere: bool = False) -> None:
-        """Print a line above the bar; of several processes that of the log, or all of them."""
+        """Print a line above the bar, on the logging process only or on all of them."""
         if not self._active:
             if everywhere:
                 print(text, file=sys.stderr, flush=True)
@@ -77,10 +81,10 @@ class RunLog:
             self._bar.write(text, file=sys.stderr)
 
     def upload(self) -> None:
-        """Copy the files to object storage, so that a checkpoint finds its records there."""
+        """Copy the files to object storage, so that they are there when a checkpoint is saved."""
         if not self._active or self._temporary is None:
             return
-        with self._said_in_one_line():
+        with self._one_line_errors():
             for file in (self._path, *(self._path.parent / "tensorboard").iterdir()):
                 name = file.relative_to(self._path.parent).as_posix()
                 replace_file(self._workdir / name, file.read_bytes())
@@ -89,7 +93,7 @@ class RunLog:
         """Flush, upload and close everything."""
         if not self._active:
             return
-        with self._said_in_one_line(), contextlib.ExitStack() as stack:
+        with self._one_line_errors(), contextlib.ExitStack() as stack:
             if self._temporary is not None:
                 stack.callback(self._temporary.cleanup)
                 stack.callback(self.upload)
@@ -100,7 +104,7 @@ class RunLog:
             os.fsync(self._file.fileno())
 
     @contextlib.contextmanager
-    def _said_in_one_line(self):
+    def _one_line_errors(self):
         try:
             yield
         except OSError as error:
@@ -135,7 +139,7 @@ class _Events:
 
 
 def read_records(path: pathlib.Path) -> list[dict]:
-    """The records of a metrics.jsonl; a last line cut off by a kill is left out.
+    """Read the records of a metrics.jsonl; an incomplete last line is ignored.
 
     Raises:
       JaxposeError: another line is not a record.
@@ -150,6 +154,8 @@ def read_records(path: pathlib.Path) -> list[dict]:
         try:
             record = json.loads(line)
             record["step"] = int(record["step"])
+            if record.get("kind") == "validation" and _OLD_METRIC in record:
+                record["metric"] = record.pop(_OLD_METRIC)
         except (ValueError, KeyError, TypeError):
             if number == len(lines):
                 break
@@ -162,7 +168,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
 
 
 def _replace_lines(path: pathlib.Path, records: list[dict]) -> None:
-    """Rewrite the file in one move, so that a kill leaves the old one or the new one."""
+    """Rewrite the file atomically, so that a killed process leaves the old or the new one."""
     lines = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records).encode()
     if path.exists() and path.read_bytes() == lines:
         return
@@ -170,7 +176,7 @@ def _replace_lines(path: pathlib.Path, records: list[dict]) -> None:
 
 
 def _plain(value):
-    """Plain Python numbers; those that are not finite become None."""
+    """Convert to plain Python numbers; non-finite ones become None."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The optimizer of section 4.1: RMSProp, its rate cut when the validation score stops rising."""
+"""RMSProp with a learning rate that is reduced when validation stops improving (section 4.1)."""
 
 from collections.abc import Callable
 
@@ -8,15 +8,16 @@ import optax
 
 from jaxpose.errors import JaxposeError
 
-SMALLEST_DELTA = 1e-12  # Optax refuses two tolerances of 0
+SMALLEST_DELTA = 1e-12  # Optax rejects rtol = atol = 0
 
 
 def make_schedule(
     name: str, learning_rate: float, *, num_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-    """Rate over steps: "constant" (the plateau does the decay) or "cosine" to 0 at `num_steps`.
+    """Make the schedule: "constant" (decayed by the plateau rule) or "cosine" to 0 at the end.
 
-    Both rise linearly from 0 over `warmup_steps`; the plateau's scale multiplies either.
+    The cosine reaches 0 at ``num_steps``. Both schedules rise linearly from 0 over ``warmup_steps``
+    and are multiplied by the scale of the plateau rule.
     """
     if name == "constant":
         main = optax.constant_schedule(learning_rate)
@@ -39,13 +40,15 @@ def make_optimizer(
     weight_decay: float = 0.0,
     clip_norm: float = 0.0,
 ) -> optax.GradientTransformation:
-    """RMSProp as Keras 2 has it (rho 0.9, epsilon 1e-7 outside the root, accumulator from 0).
+    """Make the optimizer.
+
+    "rmsprop" follows Keras 2: rho 0.9, epsilon 1e-7 outside the root, accumulator initialized to 0.
 
     Args:
-      name: "rmsprop" (the paper's), "adam" (AdamW where `weight_decay` is not 0) or "sgd".
-      schedule: step to learning rate.
-      weight_decay: decoupled, on kernels alone (never on batch norm's shifts).
-      clip_norm: largest global norm of the gradient; 0 does not clip.
+      name: "rmsprop" (the paper's), "adam" (AdamW if ``weight_decay`` is not 0) or "sgd".
+      schedule: learning rate as a function of the step.
+      weight_decay: decoupled weight decay, of kernels only (not of batch norm's shifts).
+      clip_norm: maximum global norm of the gradient; 0 disables clipping.
     """
     if name == "rmsprop":
         scale = optax.scale_by_rms(decay=0.9, eps=1e-7, eps_in_sqrt=False, initial_scale=0.0)
@@ -67,21 +70,22 @@ def make_optimizer(
 def make_plateau(
     *, factor: float, patience: int, min_delta: float, min_scale: float
 ) -> Callable[[optax.OptState, float], optax.OptState]:
-    """Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a function.
+    """Make Keras's ReduceLROnPlateau(mode="max", cooldown=0) as a function.
 
-    A score counts as an improvement when it exceeds the best one by more than `min_delta`; the
-    `patience`-th score in a row that does not multiplies the scale by `factor`, down to
-    `min_scale`. NaN is no improvement.
+    A metric counts as an improvement if it exceeds the best one by more than ``min_delta``; after
+    ``patience`` validations in a row without improvement, the scale is multiplied by ``factor``,
+    down to ``min_scale``. NaN does not count as an improvement.
 
     Returns:
-      update(state, score), to be called once after each validation, first with `initial_plateau`;
-      it gives the next state, whose `scale` multiplies every update of the parameters.
+      ``update(state, metric)``: call it once after each validation, first with
+      ``initial_plateau()``; it returns the next state, whose ``scale`` multiplies every update of
+      the parameters.
     """
     if patience < 1:
         raise JaxposeError(f"plateau patience is {patience}; it must be 1 or more")
     if not 0.0 < factor < 1.0:
         raise JaxposeError(f"plateau factor is {factor}; it must lie between 0 and 1")
-    # Optax minimizes, and with negative values a relative tolerance has the wrong sign.
+    # Optax minimizes; with negated metrics a relative tolerance would have the wrong sign.
     transform = optax.contrib.reduce_on_plateau(
         factor=factor,
         patience=patience,
@@ -90,12 +94,12 @@ def make_plateau(
         min_scale=min_scale,
     )
 
-    def update(state: optax.OptState, score: float) -> optax.OptState:
-        return transform.update(jnp.zeros(()), state, value=-jnp.float32(score))[1]
+    def update(state: optax.OptState, metric: float) -> optax.OptState:
+        return transform.update(jnp.zeros(()), state, value=-jnp.float32(metric))[1]
 
     return update
 
 
 def initial_plateau() -> optax.OptState:
-    """Optax's state of a plateau before the first score, whatever its settings: scale 1."""
+    """Return Optax's plateau state before the first metric (scale 1), valid for any settings."""
     return optax.contrib.reduce_on_plateau().init(jnp.zeros(()))

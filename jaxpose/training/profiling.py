@@ -9,15 +9,15 @@ import jax
 from jaxpose.paths import is_remote
 from jaxpose.storage import replace_file
 
-STEPS_BEFORE = 5  # of this start, that are not traced: the first ones compile and fill the input
+STEPS_BEFORE = 5  # steps skipped before tracing: the first ones compile and fill the input queue
 
 
 class StepProfiler:
-    """Traces some steps of a start; used as a context around the loop.
+    """Trace some training steps; used as a context manager around the loop.
 
     Args:
-      folder: of the trace, ``WORKDIR/profile``.
-      steps: how many to trace; 0 traces none.
+      folder: folder of the trace, ``WORKDIR/profile``.
+      steps: number of steps to trace; 0 for none.
     """
 
     def __init__(self, folder: pathlib.Path, *, steps: int):
@@ -32,15 +32,15 @@ class StepProfiler:
         self._trace.close()
 
     def before_step(self, step: int, state: jax.Array) -> contextlib.AbstractContextManager:
-        """Start or end the trace where it is time.
+        """Start or stop the trace when due.
 
         Args:
-          step: number of the step that comes.
-          state: an array [...] of the training state: the trace waits for it, so that it holds the
-            devices' work on all of its steps and on no earlier one.
+          step: number of the next step.
+          state: an array [...] of the training state. It is waited for, so that the trace contains
+            the device work of exactly the traced steps.
 
         Returns:
-          A context for the step, which marks it in the trace.
+          A context manager for the step, which marks it in the trace.
         """
         if self._steps and self._done in (STEPS_BEFORE, STEPS_BEFORE + self._steps):
             jax.block_until_ready(state)
@@ -53,9 +53,10 @@ class StepProfiler:
 
 @contextlib.contextmanager
 def _trace_to(folder: pathlib.Path):
-    """Trace what runs in the context; on object storage the files are uploaded after it."""
+    """Trace the context's code; on object storage the files are uploaded afterwards."""
     options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # each Python call would make most of a trace, and slow it
+    # Tracing every Python call would dominate the trace and slow it down.
+    options.python_tracer_level = 0
     if not is_remote(folder):
         with jax.profiler.trace(folder, profiler_options=options):
             yield

@@ -1,6 +1,6 @@
-"""A config, opened: data sets, network, optimizer, and the state that training starts from.
+"""Set up a run from a config: data sets, network, optimizer, and the initial state.
 
-Training starts from fresh variables, from another network's (``init_from``) or from the run's
+Training starts from random variables, from another network's (``init_from``) or from the run's
 last checkpoint.
 """
 
@@ -24,28 +24,28 @@ from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
 from jaxpose.training import optimizer
 from jaxpose.training.config import data_rows
-from jaxpose.training.state import TrainState, create_train_state
+from jaxpose.training.step import TrainState, create_train_state
 
 if TYPE_CHECKING:
     import ml_collections
 
 
 class Run(NamedTuple):
-    """What a config describes, opened; built once, then only read.
+    """A config with its data sets, network and optimizer; read-only.
 
     Attributes:
-      config: as the command gave it.
-      joints: names, the network's order; of the config, or of the first training split.
-      arguments: the network's, as a checkpoint records them.
-      net: with batch norm synchronized over the devices.
-      rule: how crops are cut, as a checkpoint records it.
-      rules: how those of each training split are.
+      config: the config.
+      joints: joint names in the network's order, from the config or the first training split.
+      arguments: arguments of the network, as a checkpoint records them.
+      net: the network, with batch norm synchronized over the devices.
+      rule: crop rule that a checkpoint records.
+      rules: crop rule of each training split.
       training: (split, weight) pairs.
-      validation: (split, crop's name, weight in the score).
-      steps_per_epoch, num_steps: of the global batch.
-      schedule: step to learning rate, without the plateau's scale.
-      optimizer: Optax's.
-      plateau_update: of `make_plateau`.
+      validation: (split, name of the crop rule, weight in the metric) triples.
+      steps_per_epoch, num_steps: numbers of global batches.
+      schedule: learning rate as a function of the step, without the plateau's scale.
+      optimizer: Optax optimizer.
+      plateau_update: from ``make_plateau``.
     """
 
     config: "ml_collections.ConfigDict"
@@ -68,7 +68,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
     training, rules = open_training(config)
     validation = open_validation(config)
     if config.report:
-        open_tests(config)  # the run's end scores them; what is missing is said at its start
+        open_tests(config)  # they are evaluated at the end of the run; fail early if one is missing
     steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
     num_steps = steps_per_epoch * config.num_epochs
     schedule = optimizer.make_schedule(
@@ -109,7 +109,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
 def open_training(
     config: "ml_collections.ConfigDict",
 ) -> tuple[list[tuple[prepared.PreparedSplit, float]], list[geometry.CropRule]]:
-    """The training splits of `config.data` with their weights, and their crop rules."""
+    """Open the training splits of ``config.data`` with their weights, and their crop rules."""
     if not config.data:
         raise JaxposeError("config.data is empty; name a data set to train on")
     opened, rules = [], []
@@ -123,7 +123,7 @@ def open_training(
 def open_validation(
     config: "ml_collections.ConfigDict",
 ) -> list[tuple[prepared.PreparedSplit, str, float]]:
-    """The splits of `config.validation`, each with its crop's name and weight in the score."""
+    """Open the splits of ``config.validation``, each with its crop rule's name and its weight."""
     opened = []
     for name, split, crop, weight in config.validation:
         geometry.crop_rule(crop)
@@ -134,13 +134,13 @@ def open_validation(
 
 
 class Start(NamedTuple):
-    """A run before its next step.
+    """State of a run at its start.
 
     Attributes:
-      state: host arrays.
-      trained: names of the joints that ever had a label, those of `init_from` included.
-      seconds: spent on the run so far.
-      notes: lines to say.
+      state: the training state, as host arrays.
+      trained: names of the joints that ever had a label, including those of ``init_from``.
+      seconds: seconds spent on the run so far.
+      notes: lines for the log.
     """
 
     state: TrainState
@@ -150,10 +150,10 @@ class Start(NamedTuple):
 
 
 def start_of(run: Run, folder: pathlib.Path) -> Start:
-    """Go on with the newest checkpoint in the run's folder, or start afresh.
+    """Resume from the newest checkpoint in the run's folder, or start from scratch.
 
     Raises:
-      JaxposeError: checkpoints that cannot be read, or of another network.
+      JaxposeError: the checkpoints cannot be read or belong to a different network.
     """
     like = state_of(run, initial_variables(run.net, run.config.seed))
     restored = store.restore_newest(folder / "checkpoints" / "latest", like, free="sums")
@@ -169,10 +169,10 @@ def start_of(run: Run, folder: pathlib.Path) -> Start:
 
 
 def fresh_start(run: Run) -> Start:
-    """Drawn variables, or those of `config.init_from` as far as they fit.
+    """Start from random variables, or from those of ``config.init_from`` that match.
 
     Raises:
-      JaxposeError: nothing of `init_from` fits, or there is no such checkpoint.
+      JaxposeError: no variable of ``init_from`` matches, or there is no such checkpoint.
     """
     variables = initial_variables(run.net, run.config.seed)
     trained = set(annotated_joints(run))
@@ -195,13 +195,13 @@ def fresh_start(run: Run) -> Start:
 
 
 def state_of(run: Run, variables: dict) -> TrainState:
-    """The state before the first step, as host arrays."""
+    """Make the state before the first step, as host arrays."""
     state = create_train_state(variables, run.optimizer, ema=run.config.ema > 0)
     return jax.tree.map(np.asarray, state)
 
 
 def annotated_joints(run: Run) -> list[str]:
-    """Names of the run's joints that a training split annotates."""
+    """Return the names of the run's joints that a training split annotates."""
     found = np.zeros(len(run.joints), bool)
     for split, _ in run.training:
         place = joint_index(split.joints, run.joints)
@@ -210,16 +210,16 @@ def annotated_joints(run: Run) -> list[str]:
 
 
 def complete_split(run: Run) -> prepared.PreparedSplit | None:
-    """The first training split that has all joints of the network."""
+    """Return the first training split that has all joints of the network."""
     splits = (split for split, _ in run.training)
     return next((split for split in splits if set(run.joints) <= set(split.joints)), None)
 
 
 def skeleton_of_run(run: Run) -> Skeleton:
-    """Flip pairs and limbs of the network's joints.
+    """Return the flip pairs and limbs of the network's joints.
 
-    They are those of the first training split that has all of these joints, by its own metadata;
-    without one they follow from the joints' names.
+    They come from the metadata of the first training split that has all of these joints, or are
+    derived from the joints' names if there is none.
     """
     split = complete_split(run)
     if split is None:
@@ -234,7 +234,7 @@ def skeleton_of_run(run: Run) -> Skeleton:
 def metadata_of(
     run: Run, *, trained: tuple[str, ...], step: int, seconds: float
 ) -> CheckpointMetadata:
-    """The metadata of this run's checkpoint of a step."""
+    """Return the metadata of this run's checkpoint of a step."""
     skeleton, split = skeleton_of_run(run), complete_split(run)
     return CheckpointMetadata(
         network=run.arguments,

@@ -1,16 +1,95 @@
-"""One step of training as a pure function of a state and a batch."""
+"""The training state, and one step as a pure function of a state and a batch."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxpose import losses
 from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, normalize
 from jaxpose.runtime.devices import DEVICES
-from jaxpose.training.state import Losses, TrainState
+from jaxpose.training.optimizer import initial_plateau
+
+
+class Losses(NamedTuple):
+    """The losses of a step, by their names in the log.
+
+    Attributes:
+      loss: weighted sum of the others, which is differentiated.
+      coordinate_loss: eq. 7.
+      probability_loss: eq. 8.
+      context_loss: eq. 7 for the positions of the context maps; 0 if disabled.
+      heatmap_loss: divergence of the part maps from a Gaussian; 0 if disabled.
+    """
+
+    loss: jax.Array
+    coordinate_loss: jax.Array
+    probability_loss: jax.Array
+    context_loss: jax.Array
+    heatmap_loss: jax.Array
+
+
+class TrainState(NamedTuple):
+    """Everything a run resumes from, as one pytree.
+
+    Attributes:
+      step: int32, number of completed steps.
+      params, batch_stats: the network's variables.
+      opt_state: Optax's optimizer state.
+      plateau: Optax's plateau state; its ``scale`` multiplies every update.
+      ema: averaged {"params", "batch_stats"}, or None.
+      sums: ``Losses`` summed since the last line of the log, with the number of steps. They are
+        only used for logging, so checkpoints with other keys can be resumed.
+      bad_step: int32, the first step whose loss, gradient or update was not finite, otherwise -1.
+      best_metric: float32, the validation metric of the best checkpoint.
+      unreadable: int32, number of training images so far that could not be decoded.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    plateau: Any
+    ema: Any
+    sums: dict[str, jax.Array]
+    bad_step: jax.Array
+    best_metric: jax.Array
+    unreadable: jax.Array
+
+
+def create_train_state(
+    variables: dict, optimizer: optax.GradientTransformation, *, ema: bool
+) -> TrainState:
+    """Make the state before the first step from the network's initial variables."""
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    return TrainState(
+        step=jnp.int32(0),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        plateau=initial_plateau(),
+        ema={"params": params, "batch_stats": batch_stats} if ema else None,
+        sums=empty_sums(),
+        bad_step=jnp.int32(-1),
+        best_metric=jnp.float32(-np.inf),
+        unreadable=jnp.int32(0),
+    )
+
+
+def empty_sums() -> dict[str, jax.Array]:
+    """Return zero sums for a new logging window."""
+    return {name: jnp.float32(0) for name in ("steps", "gradient_norm", *Losses._fields)}
+
+
+def evaluation_variables(state: TrainState) -> dict:
+    """Return the variables for validation, best checkpoint and export: averaged if EMA is on."""
+    if state.ema is not None:
+        return state.ema
+    return {"params": state.params, "batch_stats": state.batch_stats}
 
 
 def make_train_step(
@@ -25,35 +104,38 @@ def make_train_step(
     frozen_norm: bool = False,
     axis_name: str | None = DEVICES,
 ) -> Callable[[TrainState, Batch], TrainState]:
-    """The step: loss of eqs. 7 and 8 on every block, gradients, update.
+    """Make the training step: loss of eqs. 7 and 8 on every block, gradients, update.
 
-    Losses are sums over every device and every accumulated part, divided by the global count of
-    the masks, so neither the number of devices nor of parts changes them. Batch norm's statistics
-    are those of one part over all devices.
+    Losses are summed over devices and accumulation parts and divided by the global mask count, so
+    they do not depend on the number of devices or parts. Batch-norm statistics are computed per
+    part, over all devices.
 
     Args:
-      net: with `axis_name` set to the same axis.
-      optimizer: from `make_optimizer`.
-      probability_weight: of eq. 8 beside eq. 7.
-      context_weight: of eq. 7 on the context maps' own position, which keeps it at the joint.
-      heatmap_weight: of the part maps' Jensen-Shannon divergence from a Gaussian at the joint.
-      ema_decay: of the averaged parameters and statistics after step n, at most n / (n + 10);
-        unused where the state has none.
-      accumulation_steps: parts that a device's share of the batch is worked through in.
-      frozen_norm: batch norm uses its running statistics and leaves them.
-      axis_name: of the devices; None for a single program.
+      net: the network, with ``axis_name`` set to the same axis.
+      optimizer: from ``make_optimizer``.
+      probability_weight: weight of eq. 8 relative to eq. 7.
+      context_weight: weight of eq. 7 for the positions of the context maps, which keeps them at the
+        joint.
+      heatmap_weight: weight of the part maps' Jensen-Shannon divergence from a Gaussian at the
+        joint.
+      ema_decay: decay of the averaged parameters and statistics, at most n / (n + 10) after step n;
+        unused if the state has no EMA.
+      accumulation_steps: number of parts into which each device's batch is split.
+      frozen_norm: use batch norm's running statistics and do not update them.
+      axis_name: mapped axis of the devices; None for a single program.
 
     Returns:
-      step(state, batch) -> state. The batch's `index` and `crop_to_image` are None.
+      ``step(state, batch) -> state``. The batch must have ``index`` and ``crop_to_image`` set to
+      None.
     """
 
     def total(x):
-        # A sum over one device would copy every gradient and wait for itself.
+        # A psum over a single device would copy every gradient and synchronize needlessly.
         alone = axis_name is None or jax.lax.psum(1, axis_name) == 1
         return x if alone else jax.lax.psum(x, axis_name)
 
     def loss_of(params, batch_stats, batch, counts):
-        """A share's part of the global loss, with (losses, new statistics)."""
+        """Compute one part's contribution to the global loss, with (losses, new statistics)."""
         variables = {"params": params, "batch_stats": batch_stats}
         images = normalize(batch.image, net.dtype)
         options = {"train": not frozen_norm, "heatmaps": heatmap_weight > 0}
@@ -97,7 +179,7 @@ def make_train_step(
     gradient_of = jax.grad(loss_of, has_aux=True)
 
     def share_gradients(params, batch_stats, batch, counts):
-        """Gradients, losses and new statistics of a device's share of the batch."""
+        """Compute gradients, losses and new statistics of a device's part of the batch."""
         if accumulation_steps == 1:
             gradients, (named, batch_stats) = gradient_of(params, batch_stats, batch, counts)
             return gradients, named, batch_stats
@@ -127,13 +209,15 @@ def make_train_step(
 
         number = state.step + 1
         norm = optax.tree.norm(gradients)
-        # An update too: a rate of 1e30 would corrupt parameters that are saved next. One leaf
-        # stands for all, since the rate multiplies all alike; all of them take 1.7 s to compile.
+        # Check an update as well: a learning rate of 1e30 would corrupt the parameters that are
+        # saved next. One leaf is enough, since the rate multiplies all leaves; checking all of them
+        # takes 1.7 s to compile.
         finite = jnp.isfinite(named.loss + norm + optax.tree.norm(jax.tree.leaves(updates)[0]))
         first_bad = jnp.where(finite, -1, number).astype(jnp.int32)
         ema = state.ema
         if ema is not None:
-            # A young average follows closely, else the random start would stay in it for long.
+            # Use a smaller decay at the start, so that the average forgets the random
+            # initialization.
             decay = jnp.minimum(ema_decay, number / (number + 10.0))
             current = {"params": params, "batch_stats": batch_stats}
             ema = optax.incremental_update(current, ema, 1 - decay)
@@ -153,6 +237,6 @@ def make_train_step(
 
 
 def masks(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Masks [B, J] of eq. 7 (labeled) and eq. 8 (known), padded persons out of both."""
+    """Return the masks [B, J] of eq. 7 (labeled) and eq. 8 (known), without padding."""
     present = batch.weight[:, None] > 0
     return batch.labeled & present, batch.known & present

@@ -1,4 +1,4 @@
-"""Scores and losses of a run's validation rows."""
+"""Metrics and losses of a run's validation rows."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,35 +8,36 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import geometry, losses
-from jaxpose.evaluation import inference, score_choice, scoring
+from jaxpose.evaluation import evaluate, inference, metric_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of, joints_in_crops
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.protocols import ProtocolResult
+from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
 
-LOSS_POINTS = 100.0  # of the score for a loss of 1, so that the plateau's min_delta suits both
+LOSS_POINTS = 100.0  # metric points for a loss of 1, so that the plateau's min_delta suits both
 
 
 class Validation(NamedTuple):
-    """The scores of a run's validation rows.
+    """The metrics of a run's validation rows.
 
     Attributes:
       rows: results by row name and protocol name.
-      losses: by row name, those of eqs. 7 and 8 and their weighted sum, "loss"; a row without
-        labels is left out.
-      loss: mean of the losses of the rows that steer the run; NaN where there are none.
-      score: what steers the run: mean of these rows' totals, or minus 100 times the loss; NaN where
-        nothing steers.
+      losses: by row name, the losses of eqs. 7 and 8 and their weighted sum, "loss"; rows without
+        labels are omitted.
+      loss: weighted mean of the losses of the rows that count toward the metric; NaN if there are
+        none.
+      metric: metric that selects the best checkpoint: weighted mean of the rows' totals, or -100
+        times the loss; NaN if there is none.
     """
 
     rows: Mapping[str, Mapping[str, ProtocolResult]]
     losses: Mapping[str, Mapping[str, float]]
     loss: float
-    score: float
+    metric: float
 
     def rows_to_json(self) -> dict[str, Any]:
-        """What metrics.jsonl records of each row: totals, columns and the rate of each joint."""
+        """Return the record of each row for metrics.jsonl: totals, columns and joint rates."""
         return {
             row: {name: _to_json(result) for name, result in results.items()}
             for row, results in self.rows.items()
@@ -56,32 +57,32 @@ class Validator(NamedTuple):
     """The validation of a run.
 
     Attributes:
-      choice: what steers the run.
-      validate: from variables of the run's network to their scores.
+      choice: which metric selects the best checkpoint.
+      validate: function from variables of the run's network to the rows' metrics.
     """
 
-    choice: score_choice.Choice
+    choice: metric_choice.Choice
     validate: Callable[[dict], Validation]
 
 
 def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
-    """Read the annotations of a run's validation rows and decide what steers the run.
+    """Read the annotations of a run's validation rows and choose the metric.
 
     Args:
-      run: from `open_run`.
-      trained: names of the joints to score.
+      run: from ``open_run``.
+      trained: names of the joints to evaluate.
 
     Raises:
-      JaxposeError: a row with a weight cannot be scored by `config.score`.
+      JaxposeError: a row with a weight cannot be evaluated by ``config.metric``.
     """
     config = run.config
-    names = [scoring.row_name(split, crop) for split, crop, _ in run.validation]
+    names = [evaluate.row_name(split, crop) for split, crop, _ in run.validation]
     weights = {name: row[2] for name, row in zip(names, run.validation, strict=True)}
     sets = [
-        evaluation_set_of(split, run.joints, trained, score=config.score)
+        evaluation_set_of(split, run.joints, trained, metric=config.metric)
         for split, *_ in run.validation
     ]
-    choice = score_choice.choose(config.score, dict(zip(names, sets, strict=True)), weights)
+    choice = metric_choice.choose(config.metric, dict(zip(names, sets, strict=True)), weights)
 
     def mean(values: Mapping[str, float]) -> float:
         total = sum(choice.weights.values())
@@ -102,7 +103,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 rule=rule,
                 workers=config.workers,
             )
-            rows[name] = scoring.score_predictions(predictions, evaluation_set)
+            rows[name] = evaluate.evaluate_predictions(predictions, evaluation_set)
             row_losses[name] = prediction_losses(
                 predictions,
                 evaluation_set,
@@ -110,11 +111,11 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 annotated=split.annotated,
                 probability_weight=config.probability_weight,
             )
-            chosen = rows[name].get(choice.score)
+            chosen = rows[name].get(choice.metric)
             totals[name] = math.nan if chosen is None or chosen.total is None else chosen.total
         loss = mean({name: found.get("loss", math.nan) for name, found in row_losses.items()})
-        score = -LOSS_POINTS * loss if choice.score == score_choice.LOSS else mean(totals)
-        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, score)
+        metric = -LOSS_POINTS * loss if choice.metric == metric_choice.LOSS else mean(totals)
+        return Validation(rows, {k: v for k, v in row_losses.items() if v}, loss, metric)
 
     return Validator(choice, validate)
 
@@ -127,14 +128,14 @@ def prediction_losses(
     annotated: Sequence[bool],
     probability_weight: float,
 ) -> dict[str, float]:
-    """The losses of eqs. 7 and 8 of some predictions, as training has them, over all persons.
+    """Compute the losses of eqs. 7 and 8 of predictions, as in training, over all persons.
 
     Args:
-      predictions: for all persons of the set, in crops by `rule`.
-      evaluation_set: their truth.
-      rule: how the crops were cut.
-      annotated: whether the data set annotates each of the truth's joints at all.
-      probability_weight: of eq. 8 in "loss".
+      predictions: predictions for all persons of the set, in crops by ``rule``.
+      evaluation_set: the ground truth.
+      rule: crop rule of the predictions.
+      annotated: whether the data set annotates each joint of the ground truth at all.
+      probability_weight: weight of eq. 8 in "loss".
 
     Returns:
       "coordinate_loss", "probability_loss" and "loss"; empty if no joint in a crop has a label.
@@ -150,7 +151,7 @@ def prediction_losses(
     distance = losses.coordinate_loss(
         jnp.asarray(found, jnp.float32), jnp.where(labeled[..., None], places.points, 0.0)
     )
-    smallest = float(np.finfo(np.float32).eps)  # where float32 probabilities end
+    smallest = float(np.finfo(np.float32).eps)  # resolution of float32 probabilities near 1
     sure = np.clip(predictions.confidence.astype(np.float64), smallest, 1 - smallest)
     entropy = losses.probability_loss(jnp.asarray(np.log(sure / (1 - sure)), jnp.float32), labeled)
     coordinate = float(losses.masked_mean(distance, jnp.asarray(labeled)))

@@ -1,4 +1,4 @@
-"""A run's folder: one launch at a time, and the config that it belongs to."""
+"""A run's folder: lock it for one launch, and check the config that it belongs to."""
 
 import contextlib
 import json
@@ -14,11 +14,12 @@ from jaxpose.paths import is_remote
 from jaxpose.storage import absolute, open_path, replace_file
 from jaxpose.training.lease import hold_lease
 
-# Fields of configs from before 0.1.0 that have another name now, so that their workdirs are refused
-# in one clear line. Remove in 1.0.
+# Renamed config fields from before 0.1.0; workdirs that contain them are rejected with a clear
+# error. Remove in 1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
-MAX_FIELDS = 6  # fields, in an error
-# What may change between two starts of one run, by the first part of the name or the whole of it.
+_RENAMED_FIELDS = {"score": "metric"}  # old spelling, which is read
+MAX_FIELDS = 6  # fields listed in an error
+# Config fields (or sections) that may change when a run is resumed.
 FREE_FIELDS = (
     "num_epochs", "log_every_steps", "checkpoint_every_minutes", "max_minutes", "data_dir",
     "workers", "report", "eval", "test",
@@ -27,18 +28,19 @@ FREE_FIELDS = (
 
 @contextlib.contextmanager
 def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
-    """Create or enter a workdir and hold it: config checked and written, a second launch refused.
+    """Create or open a workdir and lock it: check and write the config, refuse a second launch.
 
-    The config is compared with the one in the folder only if the folder holds a checkpoint: a start
-    that failed before its first checkpoint leaves nothing to resume, and a corrected command
+    The config is compared with the one in the folder only if the folder contains a checkpoint: a
+    start that failed before its first checkpoint leaves nothing to resume, and a corrected command
     replaces its config.
 
     Args:
-      workdir: created where it is missing.
+      workdir: folder of the run; created if missing.
       config: plain and JSON-serializable.
 
     Raises:
-      JaxposeError: it cannot be written, another launch holds it, or it is of another config.
+      JaxposeError: the workdir cannot be written, another launch is using it, or it belongs to a
+        run with a different config.
     """
     workdir = absolute(open_path(workdir, "workdir"))
     if jax.process_index() != 0:
@@ -78,8 +80,8 @@ def _hold(lock, workdir: pathlib.Path) -> None:
     except BlockingIOError:
         lock.seek(0)
         raise JaxposeError(
-            f"another launch (process {lock.read().strip() or 'unknown'}) works in {workdir}; wait "
-            "for it, or choose another --workdir"
+            f"another launch (process {lock.read().strip() or 'unknown'}) is using {workdir}; wait "
+            "for it to finish, or choose another --workdir"
         ) from None
     except OSError:  # a network file system without locks
         return
@@ -90,10 +92,11 @@ def _hold(lock, workdir: pathlib.Path) -> None:
 
 
 def _check_and_write(path: pathlib.Path, config: dict) -> None:
-    """Refuse a run of another config, then record this one."""
+    """Raise an error if the workdir has a different config, otherwise write this one."""
     text = json.dumps(config, indent=1, sort_keys=True) + "\n"
     if path.exists() and _has_checkpoint(path.parent):
-        stored = _read_config(path)
+        read = _read_config(path)
+        stored = {_RENAMED_FIELDS.get(name, name): value for name, value in read.items()}
         old = [name for name in _OLD_FIELDS if name in stored and name not in config]
         if old:
             raise JaxposeError(
@@ -105,9 +108,9 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
         if changed:
             more = f" (and {len(changed) - MAX_FIELDS} more)" if len(changed) > MAX_FIELDS else ""
             raise JaxposeError(
-                f"workdir {path.parent} is of another config: "
+                f"workdir {path.parent} belongs to a run with a different config: "
                 f"{'; '.join(changed[:MAX_FIELDS])}{more}. "
-                "Start with that config, or choose another --workdir"
+                "Use the same config, or choose another --workdir"
             )
     try:
         replace_file(path, text)
@@ -127,7 +130,7 @@ def _read_config(path: pathlib.Path) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(config, dict):
-            raise ValueError(f"it holds a {type(config).__name__}")
+            raise ValueError(f"it contains a {type(config).__name__}")
     except (OSError, ValueError) as error:
         raise JaxposeError(
             f"{path} is not a valid config ({error}); restore the run's config or choose another "
@@ -137,7 +140,7 @@ def _read_config(path: pathlib.Path) -> dict:
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Lines that name the fields in which two configs differ, but for the free ones."""
+    """Describe the fields in which two configs differ, one line each, without the free ones."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
         name = prefix + key
@@ -147,5 +150,5 @@ def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
         if isinstance(a, dict) and isinstance(b, dict):
             lines += differences(a, b, name + ".")
         elif a != b:
-            lines.append(f"{name} is {a!r} there and {b!r} here")
+            lines.append(f"{name} is {a!r} in the workdir but {b!r} in this command")
     return lines

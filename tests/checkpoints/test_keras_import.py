@@ -165,7 +165,7 @@ def test_long_lists_of_names_may_be_split(tmp_path):
 @pytest.mark.parametrize("given", [dict(num_joints=24), dict(num_context_maps=1)])
 def test_a_file_without_constants_needs_one_number(tmp_path, given):
     write(tmp_path / "a.h5", joints=24, contexts=1, frozen=False)
-    with pytest.raises(JaxposeError, match="sSAM.*num_joints for its 48 maps"):
+    with pytest.raises(JaxposeError, match="sSAM.*the 48 maps into joints.*--num_joints"):
         keras_import.load(tmp_path / "a.h5")
     arguments, _ = keras_import.load(tmp_path / "a.h5", **given)
     assert (arguments["num_joints"], arguments["num_context_maps"]) == (24, 1)
@@ -174,7 +174,7 @@ def test_a_file_without_constants_needs_one_number(tmp_path, given):
 @pytest.mark.parametrize("given", [dict(num_joints=24), dict(num_context_maps=1)])
 def test_numbers_that_the_file_contradicts_are_refused(tmp_path, given):
     write(tmp_path / "a.h5")
-    with pytest.raises(JaxposeError, match="the file is for"):
+    with pytest.raises(JaxposeError, match="the file has"):
         keras_import.load(tmp_path / "a.h5", **given)
 
 
@@ -279,7 +279,7 @@ def test_the_group_that_does_not_fit_is_named(tmp_path, fault, group):
     write(path)
     with h5py.File(path, "a") as file:
         fault(file)
-    with pytest.raises(JaxposeError, match=f"does not fit in group {group}: ") as error:
+    with pytest.raises(JaxposeError, match=f"network .group {group}: ") as error:
         keras_import.load(path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
@@ -291,7 +291,7 @@ def test_a_batch_norm_with_a_scale_is_another_network(tmp_path):
         names = [*group.attrs["weight_names"], "batch_normalization_12/gamma:0"]
         group.attrs["weight_names"] = names
         group[names[-1]] = np.ones(36, np.float32)
-    with pytest.raises(JaxposeError, match="group SepConv1: .*gamma does not belong"):
+    with pytest.raises(JaxposeError, match="group SepConv1: .*unexpected weight .*gamma"):
         keras_import.load(tmp_path / "a.h5")
 
 
@@ -309,13 +309,14 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, share):
     write(tmp_path / "a.h5")
     data = (tmp_path / "a.h5").read_bytes()
     (tmp_path / "a.h5").write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(JaxposeError, match="group Stem: (the file is cut off|it is no HDF5 file)"):
+    reasons = "the file is truncated|it is not an HDF5 file"
+    with pytest.raises(JaxposeError, match=f"group Stem: ({reasons})"):
         keras_import.load(tmp_path / "a.h5")
 
 
 def test_what_is_no_hdf5_file_is_refused(tmp_path):
     (tmp_path / "a.h5").write_text("weights")
-    with pytest.raises(JaxposeError, match="group Stem: it is no HDF5 file"):
+    with pytest.raises(JaxposeError, match="group Stem: it is not an HDF5 file"):
         keras_import.load(tmp_path / "a.h5")
     for path in (tmp_path / "absent.h5", tmp_path):
         with pytest.raises(JaxposeError, match=f"{path}: .*; give"):
@@ -338,7 +339,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 
 def test_a_wrong_number_of_joint_names_is_refused(tmp_path):
     write(tmp_path / "a.h5")
-    with pytest.raises(JaxposeError, match="the file is for 16 joints, not 2"):
+    with pytest.raises(JaxposeError, match="the file has 16 joints, not 2"):
         keras_import.convert(tmp_path / "a.h5", tmp_path / "out", joints=["a", "b"])
     assert not (tmp_path / "out").exists()
 
@@ -351,7 +352,7 @@ def test_the_command_says_what_it_found_and_where_it_is(tmp_path, capsys):
     command = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "out")]
     assert cli.main([*command, "--joints", "right_wrist,left_wrist"]) == 0
     printed = capsys.readouterr().out
-    assert "1 blocks, 2 joints, 1 context maps a joint, width 18" in printed
+    assert "1 blocks, 2 joints, 1 context maps per joint, width 18" in printed
     assert "right_wrist, left_wrist" in printed and str(tmp_path / "out") in printed
 
 
@@ -372,7 +373,7 @@ def test_the_papers_network_converts(tmp_path):
         env=os.environ | {"PYTHONPATH": root},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert "8 blocks, 16 joints, 2 context maps a joint, width 576" in result.stdout
+    assert "8 blocks, 16 joints, 2 context maps per joint, width 576" in result.stdout
     variables, _, _ = store.load(tmp_path / "out")
     counts = [sum(x.size for x in jax.tree.leaves(variables[c])) for c in ("params", "batch_stats")]
     assert counts == [14_669_952, 76_608]

@@ -1,6 +1,7 @@
 """Checkpoint metadata: written and read back, with defaults for what older files lack."""
 
 import json
+import math
 import pathlib
 
 import numpy as np
@@ -44,17 +45,21 @@ def test_a_record_is_read_into_its_fields():
 
 def test_the_written_record_is_plain_json_with_the_same_keys():
     assert WANTED.to_json() == RECORD
-    full = WANTED._replace(seconds=2.5, score=61.25, source="authors.h5", category="dog")
-    expected = {**RECORD, "seconds": 2.5, "score": 61.25, "source": "authors.h5"}
+    full = WANTED._replace(seconds=2.5, metric=61.25, source="authors.h5", category="dog")
+    expected = {**RECORD, "seconds": 2.5, "metric": 61.25, "source": "authors.h5"}
     expected["category"] = "dog"
     assert json.loads(json.dumps(full.to_json())) == full.to_json() == expected
     assert CheckpointMetadata.from_json(expected, PATH) == full
 
 
+def test_a_metric_under_its_old_name_is_read():
+    assert CheckpointMetadata.from_json({**RECORD, "score": 61.25}, PATH).metric == 61.25
+
+
 def test_unknown_fields_and_those_that_older_files_lack_are_tolerated():
     extended = {**RECORD, "checksum": 5, "some_later_field": [1]}
     found = CheckpointMetadata.from_json(extended, PATH)
-    assert (found.seconds, found.score, found.source) == (0.0, None, "")
+    assert (found.seconds, found.metric, found.source) == (0.0, None, "")
     assert found == WANTED
 
 
@@ -67,8 +72,8 @@ MALFORMED = {
     "image_size": [0, -32, 32.5, True, "32"],
     "crop": [None, {}, {"source": 1}, {"source": "scale", "shift": "0"}, {"source": "box", "x": 1}],
     "step": [None, "7", 1.5],
-    "seconds": ["2", None],
-    "score": ["high"],
+    "seconds": ["2", None, math.nan],
+    "metric": ["high", -math.inf],
     "source": [None],
 }  # fmt: skip
 
@@ -96,14 +101,14 @@ def test_a_missing_field_is_named_in_one_line(tmp_path, name):
 
 @pytest.mark.parametrize("record", [None, [], "text", {}, {"format": "1"}, {"format": True}])
 def test_what_is_no_record_is_refused(record):
-    with pytest.raises(ValueError, match="no metadata of a checkpoint"):
+    with pytest.raises(ValueError, match="no checkpoint metadata"):
         CheckpointMetadata.from_json(record, PATH)
 
 
 def test_the_shipped_network_has_every_required_field():
     _, metadata = packed.unpack(packed.path("small"))
     assert (metadata.image_size, metadata.network["num_blocks"], metadata.step) == (128, 2, 16452)
-    assert metadata.score == pytest.approx(61.30, abs=0.005)
+    assert metadata.metric == pytest.approx(61.30, abs=0.005)
     assert metadata.crop == CropRule("joints", 1 / 0.76)
 
 
@@ -123,6 +128,8 @@ def test_a_calibration_is_written_and_read_back():
         {"bias": [1.0]},
         {"bias": ["a"], "presence": 1.0, "spread": 1.0},
         {"bias": [1.0, 2.0], "presence": 1.0, "spread": 1.0},
+        {"bias": [math.nan], "presence": 1.0, "spread": 1.0},
+        {"bias": [1.0], "presence": math.inf, "spread": 1.0},
     ],
 )
 def test_a_malformed_calibration_is_refused(calibration):

@@ -1,5 +1,6 @@
 """Checkpoints: bit for bit, on any devices, and what happens when the disk is full or lies."""
 
+import collections
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.runtime.devices import replicate, unreplicate
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state
+from jaxpose.training.step import create_train_state
 from tests.support.some_devices import on_devices
 
 METADATA = CheckpointMetadata(
@@ -77,6 +78,14 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def broken(saved, tmp_path):
     return pathlib.Path(shutil.copytree(saved, tmp_path / "latest"))
+
+
+def test_a_state_with_the_best_metric_under_its_old_name_is_read(tmp_path):
+    before = state(5)
+    old = [field.replace("best_metric", "best_score") for field in before._fields]
+    save(tmp_path, 5, tree=lambda step: collections.namedtuple("Old", old)(*before))
+    after, _ = store.restore_newest(tmp_path, state(0), free="sums")
+    assert_same(after, before)
 
 
 @pytest.mark.parametrize("ema", [True, False])
@@ -189,9 +198,10 @@ def test_none_readable_is_one_line(broken):
 
 
 def test_another_network_is_told_by_its_leaves(saved):
-    with pytest.raises(JaxposeError, match="of another network") as caught:
+    with pytest.raises(JaxposeError, match="belongs to another network") as caught:
         store.restore_newest(saved, state(width=8))
-    assert "params/stem/kernel is (3, 3, 3, 6) there and (3, 3, 3, 8) here" in str(caught.value)
+    shapes = "(3, 3, 3, 6) in the checkpoint and (3, 3, 3, 8) in this network"
+    assert f"params/stem/kernel is {shapes}" in str(caught.value)
     assert "more)" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -208,7 +218,7 @@ def test_a_loss_that_comes_or_goes_keeps_a_run_resumable(tmp_path):
 
 
 def test_another_optimizer_is_told_by_its_leaves(saved):
-    with pytest.raises(JaxposeError, match="opt_state.* absent there"):
+    with pytest.raises(JaxposeError, match="opt_state.* absent in the checkpoint"):
         store.restore_newest(saved, state(name="adam"))
 
 
@@ -308,7 +318,7 @@ def test_what_find_cannot_find(tmp_path):
 
 def test_a_newer_format_is_told(broken):
     edit_metadata(broken / "3", lambda text: json.dumps({**json.loads(text), "format": 2}))
-    with pytest.raises(JaxposeError, match="format 2, this jaxpose reads 1"):
+    with pytest.raises(JaxposeError, match="format 2, but this version of jaxpose reads format 1"):
         store.restore_newest(broken, state())
 
 

@@ -93,7 +93,9 @@ def test_another_joint_set_keeps_what_is_new():
     np.testing.assert_array_equal(after[HEATMAPS][:, [0, 2, 3]], before[HEATMAPS][:, [0, 2, 3]])
     np.testing.assert_array_equal(after[HEATMAPS][:, [1, 4, 5]], source[HEATMAPS][:, [2, 7, 8]])
     assert HEATMAPS in report.taken
-    assert report.notes == ["joints that the checkpoint lacks start fresh: head_top"]
+    assert report.notes == [
+        "joints that are not in the checkpoint start from random weights: head_top"
+    ]
 
 
 def test_lsps_neck_is_mpiis_upper_neck():
@@ -133,13 +135,13 @@ def test_more_blocks_start_fresh_by_name():
 def test_another_width_takes_nothing_and_says_the_shapes():
     _, _, _, report = carried(network(width=36), network())
     assert report.taken == []
-    assert report.fresh[HEATMAPS] == "(18, 9) there, (36, 9) here"
+    assert report.fresh[HEATMAPS] == "(18, 9) in the checkpoint, (36, 9) in this network"
 
 
 def test_another_grid_is_reported():
     _, _, _, report = carried(network(), network(grid="align_corners"))
     (note,) = report.notes
-    assert "grid is align_corners, this network's half_pixel" in note
+    assert "grid is align_corners, this network's is half_pixel" in note
 
 
 def test_channel_rows():

@@ -235,7 +235,7 @@ def test_unreadable_image_is_named_and_weighs_nothing(broken):
     [
         (dict(batch_size=12), "batch_size is 12, more than the 11 persons of an epoch"),
         (dict(batch_size=5, process_count=2), "batch size 5 does not divide among 2 processes"),
-        (dict(process_index=2, process_count=2), "process 2 is none of 2"),
+        (dict(process_index=2, process_count=2), "process_index 2 is out of range"),
         (dict(seed=-1), "seed -1"),
     ],
 )
@@ -246,5 +246,5 @@ def test_errors_of_arguments(changes, message):
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
 def test_weight_must_be_positive(weight):
-    with pytest.raises(JaxposeError, match="of people train is not a positive number"):
+    with pytest.raises(JaxposeError, match="of people train must be positive"):
         training([(PEOPLE, weight)])

@@ -10,7 +10,9 @@ import time
 
 import pytest
 
+from jaxpose.data.prefetch import Batches
 from jaxpose.errors import JaxposeError
+from jaxpose.storage import use_gcsfs
 from tests.support.drawn_people import PEOPLE, assert_same, take, training
 
 
@@ -97,6 +99,34 @@ def test_an_error_in_a_worker_arrives_as_it_is():
     assert not _worker_pids()
     with pytest.raises(StopIteration):
         next(batches)
+
+
+class _OpensBucket:
+    """Says which file system opens gs:// paths when it is unpickled, as TFDS's sources do."""
+
+    def __reduce__(self):
+        return _opens_bucket, ()
+
+    def __call__(self, step):
+        return self.patient
+
+
+def _opens_bucket():
+    import fsspec
+    import gcsfs
+
+    maker = _OpensBucket()
+    maker.patient = fsspec.get_filesystem_class("gs") is not gcsfs.GCSFileSystem
+    return maker
+
+
+@pytest.mark.slow
+def test_workers_open_a_bucket_with_the_same_patience():
+    pytest.importorskip("gcsfs", reason="object storage: the extra cloud is not installed")
+    use_gcsfs()
+    batches = Batches(_OpensBucket(), start=0, stop=1, workers=1)
+    assert next(batches) is True
+    batches.close()
 
 
 def test_no_threads_are_left():

@@ -78,7 +78,8 @@ def test_a_data_set_that_is_not_prepared_is_told_alike_whoever_wrote_its_builder
         open_split(name, "train", data_dir=str(tmp_path))
     assert str(caught.value) == (
         f"data set {name!r} is not prepared in {tmp_path}; prepare it with its builder (`python -m "
-        "tfds_builders` for those that come with jaxpose; docs/own_data.md has the others)"
+        "tfds_builders` for the data sets supported by jaxpose; see docs/own_data.md for your own "
+        "data)"
     )
 
 
@@ -107,9 +108,9 @@ def test_a_data_set_that_is_in_no_default_folder_names_the_option(tmp_path, monk
     with pytest.raises(JaxposeError) as caught:
         open_split("lspet", "train", data_dir="")
     assert str(caught.value) == (
-        f"data set 'lspet' is not prepared in {tmp_path}; name the folder that holds it by "
-        "--config.data_dir, or prepare it with its builder (`python -m tfds_builders` for those "
-        "that come with jaxpose; docs/own_data.md has the others)"
+        f"data set 'lspet' is not prepared in {tmp_path}; set --config.data_dir to the folder that "
+        "contains it, or prepare it with its builder (`python -m tfds_builders` for the data sets "
+        "supported by jaxpose; see docs/own_data.md for your own data)"
     )
 
 

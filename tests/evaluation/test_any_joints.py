@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import any_joints, protocols, tables
-from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.prediction_file import read_predictions, write_predictions
+from jaxpose.evaluation import any_joints, metrics, tables
+from jaxpose.evaluation.labeled_predictions import (
+    LabeledPredictions,
+    read_predictions,
+    write_predictions,
+)
 from tests.support.truth import annotations_of
 
 JOINTS = ("nose", "left_ear", "right_ear", "tail")
@@ -51,7 +54,7 @@ def units_by_definition(data, name):
 def test_pck_and_nme_are_their_definitions_dog_by_dog(name):
     data = dogs()
     unit = any_joints.unit_named(name)
-    found = protocols.evaluate(any_joints.pck_protocol(JOINTS, PAIRS, unit=unit), data)
+    found = metrics.evaluate(any_joints.pck_protocol(JOINTS, PAIRS, unit=unit), data)
     everything = []
     for j, joint in enumerate(JOINTS):
         errors = [
@@ -101,7 +104,7 @@ def test_joints_too_many_for_a_table_are_all_in_the_total():
     data = LabeledPredictions(
         prediction, truth, np.ones((1, 40), bool), joints, joints, box=np.array([[0, 0, 9, 9]])
     )
-    found = protocols.evaluate(any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"]), data)
+    found = metrics.evaluate(any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"]), data)
     assert found.columns == {} and found.total == 75.0
     assert "point_39" in tables.text(found) and "all entries of 40 joints pooled" in tables.text(
         found
@@ -139,7 +142,7 @@ def test_another_unit_is_one_line(unit):
 
 
 def test_tables_give_the_unit_the_error_and_who_was_left_out():
-    found = protocols.evaluate(
+    found = metrics.evaluate(
         any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"]), dogs()
     )
     text = tables.text(found)
@@ -159,4 +162,4 @@ def test_boxes_are_kept_in_the_file(tmp_path):
 def test_pck_by_the_box_needs_boxes():
     protocol = any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"])
     with pytest.raises(JaxposeError, match="pck needs box"):
-        protocols.evaluate(protocol, dogs()._replace(box=None))
+        metrics.evaluate(protocol, dogs()._replace(box=None))

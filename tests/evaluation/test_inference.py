@@ -9,7 +9,7 @@ import pytest
 
 from jaxpose.data.prepared import annotations
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import baselines, inference, protocols, scoring
+from jaxpose.evaluation import baselines, evaluate, inference, protocols
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.geometry import CropRule
 from jaxpose.network import PoseNet, PoseOutput, initial_variables
@@ -102,8 +102,8 @@ def traced_once(monkeypatch):
     """Fail where the program of a forward pass is traced a second time."""
     chex.clear_trace_counter()
     inference.make_forward.cache_clear()
-    once = chex.assert_max_traces(inference.predict_crops, n=1)
-    monkeypatch.setattr(inference, "predict_crops", once)
+    once = chex.assert_max_traces(inference.predict_blocks, n=1)
+    monkeypatch.setattr(inference, "predict_blocks", once)
     yield
     inference.make_forward.cache_clear()
 
@@ -129,7 +129,7 @@ def crops():
 def test_under_flip_test_the_mirrored_crop_has_the_mirrored_answer(crops):
     """Of any network, such as one with drawn weights."""
     prediction = functools.partial(
-        inference.predict_crops, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
+        inference.predict_blocks, SMALL, initial_variables(SMALL, 0), flipped=FLIPPED
     )
     keypoints, probability = prediction(jnp.asarray(crops))
     mirrored, mirrored_probability = prediction(jnp.asarray(crops[:, :, ::-1]))
@@ -149,7 +149,7 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
     # Red left of green, as in every plain image of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
     prediction = functools.partial(
-        inference.predict_crops, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
+        inference.predict_blocks, Equivariant(), {"gain": np.float32(1)}, jnp.asarray(crops)
     )
     keypoints = prediction()[0]
     assert (keypoints[0, :, 2, 0] < keypoints[0, :, 0, 0]).all()
@@ -206,7 +206,7 @@ def test_predictions_are_the_trained_joints_in_pixels_of_the_release(plain):
     )
     trained = ("right_wrist", "left_wrist")
     evaluation_set = EvaluationSet(NETWORK, trained, JOINTS, truth)
-    found = scoring.labeled_predictions(plain, evaluation_set)
+    found = evaluate.labeled_predictions(plain, evaluation_set)
     assert found.prediction_joints == trained and found.joints == JOINTS
     expected = [10, 20] + 2 * plain.keypoints[-1][:, [2, 0]]
     np.testing.assert_allclose(found.prediction, expected)
@@ -234,12 +234,12 @@ def test_an_evaluation_set_has_all_joints_trained_unless_told():
 
 def test_a_split_is_scored_by_the_protocols_that_its_joints_allow(plain):
     without_heads = evaluation_set_of(PEOPLE, NETWORK)
-    assert list(scoring.score_predictions(plain, without_heads)) == ["pck"]  # by their boxes
-    found = scoring.score_predictions(plain, with_heads())
+    assert list(evaluate.evaluate_predictions(plain, without_heads)) == ["pck"]  # by their boxes
+    found = evaluate.evaluate_predictions(plain, with_heads())
     assert list(found) == ["mpii-pckh"]
     rates = {part: x.rate for part, x in found["mpii-pckh"].parts.items()}
     assert (rates["right_wrist"], rates["upper_neck"]) == (100.0, 100.0)
-    shifted = scoring.score_predictions(plain, with_heads(), block=0)
+    shifted = evaluate.evaluate_predictions(plain, with_heads(), block=0)
     assert shifted["mpii-pckh"].parts["right_wrist"].rate < 100.0
 
 
@@ -297,7 +297,7 @@ def decoded_in_numpy(net, variables, crops):
 def test_other_decodings_are_of_the_part_maps(crops):
     variables = initial_variables(SMALL, 3)
     found, _ = inference.decode_crops(SMALL, variables, jnp.asarray(crops))
-    prediction, _ = inference.predict_crops(SMALL, variables, jnp.asarray(crops))
+    prediction, _ = inference.predict_blocks(SMALL, variables, jnp.asarray(crops))
     expectation, maximum = decoded_in_numpy(SMALL, variables, crops)
     assert inference.decoding_names(SMALL) == (inference.PARTS_ALONE, inference.MAXIMUM)
     np.testing.assert_allclose(found, [prediction, expectation, maximum], atol=1e-5)
@@ -338,10 +338,10 @@ def test_removed_offsets_are_constant_in_the_crops():
 
 def test_blocks_and_decodings_are_scored_side_by_side(decoded):
     _, found = decoded
-    compared = scoring.compare_decodings(found, with_heads(), protocols.MPII_PCKH)
+    compared = evaluate.compare_decodings(found, with_heads(), protocols.MPII_PCKH)
     names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]
     assert list(compared) == ["block 1", "block 2", *names]
-    assert compared["block 2"] == scoring.score_predictions(found, with_heads())["mpii-pckh"]
+    assert compared["block 2"] == evaluate.evaluate_predictions(found, with_heads())["mpii-pckh"]
     alone = found._replace(keypoints=found.decodings[inference.PARTS_ALONE])
-    expected = scoring.score_predictions(alone, with_heads())["mpii-pckh"]
+    expected = evaluate.evaluate_predictions(alone, with_heads())["mpii-pckh"]
     assert compared[inference.PARTS_ALONE] == expected

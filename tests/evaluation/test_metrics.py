@@ -38,7 +38,7 @@ every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS, ids=[p.name for 
 
 @pytest.fixture(params=PROTOCOLS, ids=[p.name for p in PROTOCOLS])
 def score(request):
-    return functools.partial(protocols.score, request.param)
+    return functools.partial(metrics.count, request.param)
 
 
 # --- against the definitions -----------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_strict_pcp_is_the_definition_person_by_person():
     point = {name: index for index, name in enumerate(LSP.joints)}
     counts = metrics.strict_pcp(*data[:3], joints=LSP.joints, fractions=THRESHOLDS)
     for (t, limit), (s, ends) in itertools.product(
-        enumerate(THRESHOLDS), enumerate(metrics.STICKS.values())
+        enumerate(THRESHOLDS), enumerate(protocols.STICKS.values())
     ):
         right = counted = 0
         for person in range(len(data.prediction)):
@@ -112,7 +112,7 @@ def test_one_end_off_spoils_a_stick():
     guess[0, LSP.joints.index("right_ankle")] += 1e4
     counts = metrics.strict_pcp(guess, truth, np.ones((1, 14), bool), joints=LSP.joints)
     wrong = [
-        stick for stick, right in zip(metrics.STICKS, counts.correct[0], strict=True) if not right
+        stick for stick, right in zip(protocols.STICKS, counts.correct[0], strict=True) if not right
     ]
     assert wrong == ["right_lower_leg"]
 

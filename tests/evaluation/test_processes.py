@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.evaluation.labeled_predictions import read_predictions
 from tests.support import tiny_run
 from tests.support.launches import EVALUATE, Launch
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import protocols
-from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.evaluation import metrics, protocols
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions, read_predictions
 from jaxpose.skeleton import LSP, MPII
 
 
@@ -20,7 +19,7 @@ def perfect(joints=MPII.joints, persons=10):
 
 def found(name, predictions):
     protocol = protocols.named(name)
-    return protocols.result(protocol, protocols.score(protocol, predictions))
+    return metrics.result(protocol, metrics.count(protocol, predictions))
 
 
 def spoil(predictions, *joints, persons=slice(None)):
@@ -130,8 +129,8 @@ def test_the_single_person_subset_counts_separated_persons_alone(name):
     separated = np.arange(10) >= 4
     protocol = protocols.named(name)
     marked = predictions._replace(separated=separated)
-    counts = protocols.score(protocol, marked, separated_only=True)
-    table = protocols.result(protocol, counts)
+    counts = metrics.count(protocol, marked, separated_only=True)
+    table = metrics.result(protocol, counts)
     assert (table.persons, table.total) == (6, 100.0)
     assert found(name, marked) == found(name, predictions)
     assert found(name, predictions).persons == 10 and found(name, predictions).total < 100.0
@@ -139,7 +138,7 @@ def test_the_single_person_subset_counts_separated_persons_alone(name):
 
 def test_the_single_person_subset_needs_to_know_who_is_separated():
     with pytest.raises(JaxposeError, match="no array 'separated'"):
-        protocols.score(protocols.MPII_PCKH, perfect(), separated_only=True)
+        metrics.count(protocols.MPII_PCKH, perfect(), separated_only=True)
 
 
 def test_pck_without_its_normalizers_joints_is_refused():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxpose.evaluation import protocols, tables
+from jaxpose.evaluation import metrics, protocols, tables
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import MPII
 
@@ -21,7 +21,7 @@ def found(request):
         np.full(50, 20.0),
     )
     protocol = protocols.named(request.param)
-    return protocols.result(protocol, protocols.score(protocol, data))
+    return metrics.result(protocol, metrics.count(protocol, data))
 
 
 HEADERS = {
@@ -69,7 +69,7 @@ def test_parts_give_rate_and_counts(found):
 
 def test_what_was_left_out_is_said(found):
     uncounted = list(found.parts)[0]
-    parts = {**found.parts, uncounted: protocols.PartResult(None, 0, 0, 50)}
+    parts = {**found.parts, uncounted: metrics.PartResult(None, 0, 0, 50)}
     found = found._replace(persons_left_out=7, parts=parts)
     said = tables.beside_text(found)
     assert f"{found.not_labeled} " in said and f"not in any average: {uncounted}" in said

@@ -1,14 +1,20 @@
 """What `jaxpose calibrate` gathers from a split, prints and writes."""
 
+import functools
+import re
+
 import jax
 import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from jaxpose import cli
 from jaxpose.checkpoints import packed, store
 from jaxpose.data.images import decode
 from jaxpose.errors import JaxposeError
-from jaxpose.geometry import LSP_RULE, example_crop
+from jaxpose.evaluation.calibration import JointEvidence
+from jaxpose.evaluation.probabilities import interval
+from jaxpose.geometry import IMAGE_RULE, LSP_RULE, MPII_RULE, Crop, example_crop
 from jaxpose.predict import PoseEstimator, calibrate
 from tests.support import small_estimator
 from tests.support.drawn_people import split_of
@@ -23,16 +29,37 @@ def people(count):
     return split._replace(source=source, joints=JOINTS)
 
 
-def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
+def box_of(example):
+    """Corner and extent of the labeled joints."""
+    points = example["keypoints"][example["labeled"]].astype(float)
+    return points.min(axis=0), np.ptp(points, axis=0)
+
+
+def log_spread(maps):
+    """Logarithm of the standard deviation of the softmax of each part map, in crop sides."""
+    parts = maps.heatmaps[..., :16].astype(np.float64)
+    weights = np.exp(parts - parts.max(axis=(0, 1)))
+    weights /= weights.sum(axis=(0, 1))
+    y, x = (np.indices(parts.shape[:2])[..., None] + 0.5) / len(parts)
+    means = [(weights * at).sum(axis=(0, 1)) for at in (x, y)]
+    variance = sum(
+        (weights * (at - mean) ** 2).sum(axis=(0, 1))
+        for at, mean in zip((x, y), means, strict=True)
+    )
+    return np.log(variance + 1e-8) / 2
+
+
+def test_a_joint_is_correct_within_half_a_head_size_of_the_truth():
     split, estimator = people(24), small_estimator.estimator()
     found = calibrate.gather(estimator, split)
     assert (
         found.known.sum() == 3 * 24 and not found.known[:, estimator.joints.index("pelvis")].any()
     )
-    assert 0 < found.right.sum() < found.known.sum()
+    assert 0 < found.correct.sum() < found.known.sum()
     for i in (0, 5, 23):
         example = split.source[i]
-        crop = example_crop(example, LSP_RULE)
+        corner, extent = box_of(example)
+        crop = Crop(tuple(corner + extent / 2), 1.25 * max(extent))  # the checkpoint's rule
         image, _ = decode(example["image"])
         maps = estimator.maps(image, crop)
         points = np.subtract(crop.center, crop.side / 2) + crop.side * maps.keypoints
@@ -40,13 +67,85 @@ def test_a_joint_is_right_within_half_a_head_size_of_the_truth():
             place = estimator.joints.index(name)
             distance = np.linalg.norm(points[place] - example["keypoints"][joint])
             expected = example["labeled"][joint] and distance <= 10.0
-            assert found.right[i, place] == expected
+            assert found.correct[i, place] == expected
         np.testing.assert_allclose(1 / (1 + np.exp(-found.logits[i])), maps.confidence, atol=1e-4)
+        np.testing.assert_allclose(found.log_spread[i], log_spread(maps), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rule", "enlargement", "shift"),
+    [(LSP_RULE, 1 / 0.76, 0.0), (MPII_RULE, 1.25, 0.075), (IMAGE_RULE, 1.0, 0.0)],
+    ids=["LSP", "MPII", "image"],
+)
+def test_a_person_is_cropped_by_the_rule_of_the_checkpoint(rule, enlargement, shift):
+    metadata = small_estimator.METADATA._replace(crop=rule)
+    estimator = PoseEstimator(small_estimator.variables(), metadata)
+    for example in people(3).source:
+        corner, extent = box_of(example)
+        crop = calibrate.joints_crop(estimator, example)
+        expected = corner + extent / 2 + (0, shift * max(extent))
+        np.testing.assert_allclose(crop.center, expected, atol=1e-4)
+        np.testing.assert_allclose(crop.side, enlargement * max(extent), atol=1e-4)
+        if rule == LSP_RULE:  # of the networks that are calibrated on the joints' box
+            ours, theirs = np.hstack(crop), np.hstack(example_crop(example, LSP_RULE))
+            np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_too_few_images_are_refused():
     with pytest.raises(JaxposeError, match="has 3 images with a head size"):
         calibrate.gather(small_estimator.estimator(), people(3))
+
+
+def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
+    """It would count as one with no correct joint."""
+    split = people(26)
+    for example in split.source[3:5]:
+        example["labeled"] = np.zeros(4, bool)
+    found = calibrate.gather(small_estimator.estimator(), split)
+    assert len(found.correct) == 24 and found.known.any(axis=1).all()
+    assert {"im0003.png", "im0004.png"}.isdisjoint(found.groups.tolist())
+
+
+def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
+    """Against counts over pairs, gaps of bins and ranks."""
+    rng = np.random.default_rng(0)
+    shape = (60, 5)
+    correct = rng.random(shape) < 0.6
+    known = rng.random(shape) < 0.8
+    correct &= known
+    confidence = np.clip(0.3 + 0.4 * correct + rng.normal(0, 0.15, shape), 0.01, 0.99)
+    logits = rng.normal(2.0, 1.0, shape)
+    evidence = JointEvidence(logits, np.zeros(shape), correct, known, np.arange(60) // 2)
+    monkeypatch.setattr(calibrate.calibration, "cross_validated", lambda _: confidence)
+    monkeypatch.setattr(calibrate.probabilities, "interval", functools.partial(interval, draws=40))
+    heading, *lines = calibrate.report(evidence).splitlines()
+    assert heading.startswith(f"60 persons in 30 images, {known.sum()} joints, ")
+    assert f"{100 * correct.sum() / known.sum():.1f} % within 0.5 head sizes" in heading
+    found = {}
+    for line in lines:
+        name, numbers = line.split(": ")
+        found[name] = [float(number) for number in re.findall(r"-?[0-9.]+", numbers)]
+    assert len(found) == 6
+    for column, values in (("confidence", confidence), ("presence", 1 / (1 + np.exp(-logits)))):
+        gaps = values[correct][:, None] - values[known & ~correct]
+        order = np.argsort(values[known])
+        bins = np.array_split(values[known][order] - correct[known][order], 10)
+        expected = {
+            "area under the ROC curve": (gaps > 0).mean(),
+            "expected calibration error": sum(abs(b.sum()) for b in bins) / known.sum(),
+            "person score against the fraction of correct joints, rank correlation": np.corrcoef(
+                rankdata(values.mean(axis=1)), rankdata(correct.sum(axis=1) / known.sum(axis=1))
+            )[0, 1],
+        }
+        for name, value in expected.items():
+            shown, low, high = found[f"{name}, {column}"]
+            assert shown == pytest.approx(value, abs=6e-4)
+            assert low < shown < high + 0.1 and low < high
+
+
+def test_a_data_set_of_other_joints_is_refused():
+    with pytest.raises(JaxposeError, match="people:train shares no joint with the network"):
+        calibrate.gather(small_estimator.estimator(), people(24)._replace(joints=tuple("abcd")))
 
 
 def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp_path, capsys):
@@ -67,5 +166,20 @@ def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp
         jax.tree.leaves(variables), jax.tree.leaves(store.load(plain)[0]), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert cli.main(["calibrate", str(plain), str(tmp_path / "b.npz"), "--data", "mpii"]) == 1
-    assert "names no split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["b.npz", "--data", "mpii"], "names no split"),
+        (["b"], "a packed checkpoint is called NAME.npz, not b"),
+        (["nowhere/b.npz"], "no folder nowhere; create it first"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(
+    monkeypatch, tmp_path, capsys, arguments, says
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(calibrate.store, "load_network", None)
+    assert cli.main(["calibrate", "small", *arguments]) == 1
+    assert says in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """`jaxpose predict` and `jaxpose visualize`: what they write, what they say, how they leave."""
 
 import functools
+import importlib
 import io
+import itertools
 import json
 import os
 import pathlib
@@ -17,25 +19,26 @@ from jaxpose import cli
 from jaxpose.checkpoints import packed
 from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.cli import exits
+from jaxpose.errors import JaxposeError
 from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.video import VideoReader
 from jaxpose.predict.webcam import Window
-from tests.predict.test_video import changing, damaged, make, with_sound, with_unknown_sound
 from tests.support import small_estimator
+from tests.support.videos import changing, damaged, make, with_sound, with_unknown_sound
 
 TRAINED = [name for name in small_estimator.METADATA.joints if name not in ("pelvis", "thorax")]
+BIAS = tuple(np.linspace(-0.5, 0.5, len(TRAINED)).tolist())
+CALIBRATED = small_estimator.METADATA._replace(
+    trained_joints=tuple(TRAINED), calibration=Calibration(BIAS, presence=0.5, spread=-0.25)
+)
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A packed checkpoint of a network that never saw a label for pelvis and thorax."""
-    metadata = small_estimator.METADATA._replace(
-        trained_joints=tuple(TRAINED),
-        calibration=Calibration((0.0,) * len(TRAINED), presence=1.0, spread=0.0),
-    )
     path = tmp_path_factory.mktemp("network") / "small.npz"
-    return str(packed.pack(small_estimator.variables(), metadata, path))
+    return str(packed.pack(small_estimator.variables(), CALIBRATED, path))
 
 
 OPENED = functools.cache(PoseEstimator.from_checkpoint)
@@ -79,12 +82,14 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     assert found["categories"][0]["keypoints"] == TRAINED
     assert len(person["keypoints"]) == 3 * len(TRAINED) and person["bbox"] == [20, 30, 90, 150]
     assert found["images"][0] == {"id": 1, "file_name": photo, "width": 180, "height": 240}
-    expected = small_estimator.estimator().predict(photo, [[20, 30, 90, 150]])
+    calibrated = PoseEstimator(small_estimator.variables(), CALIBRATED)
+    expected = calibrated.predict(photo, [[20, 30, 90, 150]])
+    assert np.abs(expected.confidence - expected.presence).max() > 0.1
+    np.testing.assert_allclose(person["confidence"], expected.confidence[0], atol=0.01)
     points = np.reshape(person["keypoints"], (-1, 3))
-    kept = [expected.joints.index(name) for name in TRAINED]
-    present = expected.confidence[0][kept] >= MIN_CONFIDENCE
+    present = expected.confidence[0] >= MIN_CONFIDENCE
     np.testing.assert_array_equal(points[:, 2], 2 * present)
-    pixels = np.where(present[:, None], expected.keypoints[0][kept] - 0.5, 0)
+    pixels = np.where(present[:, None], expected.keypoints[0] - 0.5, 0)
     np.testing.assert_allclose(points[:, :2], pixels, atol=0.5)  # packed: float16
 
 
@@ -93,9 +98,7 @@ def test_a_photo_needs_no_library_of_videos(photo, network, monkeypatch, capsys)
     monkeypatch.setitem(sys.modules, "av", None)
     assert predict(photo, network=network) == 0
     assert predict("clip.mp4", network=network) == 1
-    assert (
-        "av is not installed; it comes with the extra jaxpose[predict]" in capsys.readouterr().err
-    )
+    assert "av is not installed; install the extra jaxpose[predict]" in capsys.readouterr().err
 
 
 def test_panels_are_written_for_every_person(photo, network, capsys):
@@ -127,6 +130,57 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
             "in/a.jpg",
             "in/c.png",
         ]
+
+
+def test_a_file_that_cannot_be_written_fails_its_input_alone(photo, network, capsys):
+    long = "n" * 250
+    Image.open(photo).save(f"{long}.png")  # its heat maps would have a name of over 255 bytes
+    for name in ("a.png", "c.png"):
+        Image.open(photo).save(name)
+    make("b.mp4", frames=2)
+    os.makedirs("predictions/a.png")
+    os.makedirs("predictions/b.mp4")
+    inputs = ["a.png", "b.mp4", f"{long}.png", "c.png"]
+    box = ["--box", "20,30,60,30"]
+    assert predict(*inputs, "--json", "--heatmaps", *box, network=network) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[0] == "error: predictions/a.png cannot be written (Is a directory)"
+    assert lines[1] == "error: predictions/b.mp4 cannot be written (Is a directory)"
+    assert lines[2].endswith("_heatmaps.png cannot be written (File name too long)")
+    assert lines[3] == "error: 3 of 4 inputs failed, see above; the others are done"
+    with open("predictions/keypoints.json") as file:
+        found = json.load(file)
+    assert {image["file_name"] for image in found["images"]} == {"c.png"}
+
+
+def test_frames_of_a_video_that_fails_at_its_end_are_in_no_file(photo, network, monkeypatch):
+    make("clip.mp4", frames=4)
+    frames = VideoReader.frames
+
+    def cut_off(reader, writer=None):
+        yield from itertools.islice(frames(reader, writer), 2)
+        raise JaxposeError("clip.mp4 cannot be read to its end")
+
+    monkeypatch.setattr(VideoReader, "frames", cut_off)
+    options = ["--json", "--results", "results.json", "--box", "20,30,60,30"]
+    assert predict("clip.mp4", photo, *options, network=network) == 1
+    assert sorted(os.listdir("predictions")) == ["keypoints.json", photo]
+    with open("predictions/keypoints.json") as file:
+        assert [image["file_name"] for image in json.load(file)["images"]] == [photo]
+    with open("results.json") as file:
+        assert len(json.load(file)) == 1
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_call_whose_inputs_all_fail_leaves_the_json_of_an_earlier_one(photo, network, inputs):
+    names = ["a.jpg", "b.jpg"][:inputs]
+    for name in names:
+        pathlib.Path(name).write_bytes(b"\xff\xd8\xff\xe0 nothing more")
+    os.mkdir("predictions")
+    json_file = pathlib.Path("predictions/keypoints.json")
+    json_file.write_text("of an earlier call")
+    assert predict(*names, "--json", network=network) == 1
+    assert json_file.read_text() == "of an earlier call"
 
 
 def test_a_video_keeps_its_frames(photo, network, capsys):
@@ -225,6 +279,20 @@ def test_ids_and_names_of_a_coco_file_are_kept_and_unused_entries_said(photo, ne
     assert (found["categories"][0]["id"], found["categories"][0]["name"]) == (4, "Person")
 
 
+def test_a_photo_with_the_number_of_a_frame_has_its_box_and_id(photo, network):
+    content = {
+        "images": [{"id": 7, "file_name": "photo.png", "frame": 17}],
+        "annotations": [{"image_id": 7, "bbox": [20, 30, 90, 150]}],
+    }
+    with open("boxes.json", "w") as file:
+        json.dump(content, file)
+    assert predict(photo, "--boxes", "boxes.json", "-o", "out.json", network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)
+    assert [(image["id"], image["file_name"]) for image in found["images"]] == [(7, "photo.png")]
+    assert [person["bbox"] for person in found["annotations"]] == [[20, 30, 90, 150]]
+
+
 def test_results_are_a_list_that_keeps_every_position(photo, network, capsys):
     box = {"category_id": 4, "bbox": [20, 30, 90, 150]}
     content = {
@@ -256,6 +324,18 @@ def test_results_overwrite_no_other_file_of_the_call(photo, network, capfd, name
     arguments = [photo, "--boxes", "boxes.json", "-o", "out.json", "--results", name]
     assert predict(*arguments, network=network) == 1
     assert f"--results {name} is the file of boxes or keypoints" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("photo.png", "is not a .json file"), ("made", "is a folder; name a .json")]
+)
+def test_results_are_written_to_json_files_alone(photo, network, capfd, monkeypatch, name, says):
+    monkeypatch.setattr("jaxpose.predict.command.open_estimator", None)  # refused before loading
+    os.mkdir("made")
+    before = pathlib.Path(photo).read_bytes()
+    assert predict(photo, "--results", name, network=network) == 1
+    assert f"--results {name} {says}" in capfd.readouterr().err
+    assert pathlib.Path(photo).read_bytes() == before
 
 
 class FakeCamera:
@@ -290,7 +370,27 @@ def test_a_camera_is_recorded(photo, network, monkeypatch, capsys, end):
     assert np.abs(frames[0].image[2, 2].astype(int) - (200, 0, 0)).max() < 12  # red is red
     with open("predictions/keypoints.json") as file:
         assert len(json.load(file)["images"]) == 3
-    assert "predictions/webcam.mp4" in capsys.readouterr().out
+    assert "webcam.mp4: 3 frames: predictions/webcam.mp4\n" in capsys.readouterr().out
+
+
+def test_a_camera_that_is_stopped_before_its_first_frame_leaves_earlier_files(
+    photo, network, monkeypatch, capsys
+):
+    os.mkdir("predictions")
+    files = [pathlib.Path("predictions", name) for name in ("webcam.mp4", "keypoints.json")]
+    for file in files:
+        file.write_text("of another call")
+    monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
+
+    def interrupt(*_, **__):  # while the first program is compiled
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jaxpose.predict.command.follow", interrupt)
+    assert predict("--webcam", "--json", network=network) == 1
+    output = capsys.readouterr()
+    assert "error: interrupted before the first frame; nothing is recorded\n" in output.err
+    assert "predictions" not in output.out
+    assert [file.read_text() for file in files] == ["of another call"] * 2
 
 
 def test_a_window_without_a_display_shows_nothing(monkeypatch):
@@ -336,6 +436,7 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     box = ["--box", "20,30,90,150"]
     assert cli.main(["predict", photo, *box, "--checkpoint", "plain.npz", "--context"]) == 1
     assert "no context maps" in capsys.readouterr().err
+    assert not os.path.exists("predictions/photo.png")  # said before any work
 
 
 WRONG = {
@@ -353,8 +454,8 @@ WRONG = {
     "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are images"),
     "another suffix": (["photo.png", "-o", "x.mp4"], "a photo is written as"),
     "a table": (["photo.png", "-o", "kp.csv"], "no .csv is written; give kp.json .* or a folder"),
-    "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is an address, not a local"),
-    "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is an address"),
+    "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is a URL, not a local"),
+    "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is a URL"),
     "subfolders alone": (["outer"], "no image or video in the folder outer; it has subfolders"),
     "over itself": (["photo.png", "-o", "."], "photo.png is an input and would be overwritten"),
     "over its boxes": (
@@ -390,6 +491,10 @@ USAGE = {
     "a box of three": (["photo.png", "--box", "1,2,3"], "'1,2,3' is no box.*--help"),
     "a box without area": (["photo.png", "--box", "1,2,0,9"], "'1,2,0,9' is no box"),
     "box and boxes": (["photo.png", "--box", "1,2,3,4", "--boxes", "x"], "not allowed with"),
+    "box and a limit": (
+        ["photo.png", "--box", "1,2,3,4", "--max_persons", "1"],
+        "--max_persons limits the persons that are found",
+    ),
     "a bad frequency": (["photo.png", "--smooth", "0"], "'0' is no frequency"),
     "a negative camera": (["--webcam", "-1"], "'-1' is not a camera; give its number, 0 to 99"),
     "a camera beyond all": (["--webcam=99999999999999"], "'99999999999999' is not a camera"),
@@ -491,6 +596,27 @@ def test_photos_that_differ_in_their_suffix_keep_their_heat_maps_apart(photo, ne
     ]  # fmt: skip
 
 
+def test_heat_maps_overwrite_no_other_photos(photo, network):
+    """Names that are those of another photo's person, or of another photo itself."""
+    for name in ("photo_1.png", "photo_2_heatmaps.png"):
+        Image.open(photo).save(name)
+    with open("boxes.csv", "w") as file:
+        boxes = [("photo", 20), ("photo", 60), ("photo_1", 20), ("photo_2_heatmaps", 20)]
+        file.writelines(f"{name}.png,{x},30,90,150\n" for name, x in boxes)
+    photos = [photo, "photo_1.png", "photo_2_heatmaps.png"]
+    assert predict(*photos, "--heatmaps", "--boxes", "boxes.csv", network=network) == 0
+    assert sorted(os.listdir("predictions")) == [
+        "photo.png",
+        "photo_1.png",
+        "photo_1_heatmaps.png",  # of the first person of photo.png
+        "photo_1_heatmaps_2.png",  # of the person of photo_1.png
+        "photo_2_heatmaps.png",  # the photo of that name
+        "photo_2_heatmaps_2.png",  # of the second person of photo.png
+        "photo_2_heatmaps_heatmaps.png",
+    ]
+    assert changed("predictions/photo_2_heatmaps.png", photo).mean() < 0.3
+
+
 def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):
     assert predict(photo, str(damaged(pathlib.Path("in.avi"))), network=network) == 0
     assert "in.avi: 11 frames (1 damaged parts left out)" in capfd.readouterr().err
@@ -540,9 +666,50 @@ def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys
         ("boxes_of_mine:other", "cannot be loaded"),
         ("no_such_module:f", "cannot be loaded"),
         ("boxes_of_mine:__name__", "is no function"),
+        (".boxes_of_mine:detect", "names no function"),
     ):
         assert predict(photo, "--detector", name, network=network) == 1
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def detect(image:\n", "cannot be loaded (SyntaxError: "),
+        ("x = 1\ny = z\n", "cannot be loaded (NameError: name 'z' is not defined; {}, line 2)"),
+        ("import no_such_module\n", "cannot be loaded (ModuleNotFoundError: No module named "),
+        (
+            "def detect(image):\n    return 1 / 0\n",
+            "failed (ZeroDivisionError: division by zero; {}",
+        ),
+        ("def detect(image):\n    return [[1, 2, 0, 4]]\n", "box 1,2,0,4 has no area"),
+    ],
+    ids=["syntax", "name", "import", "call", "boxes"],
+)
+def test_what_a_detector_of_the_callers_raises_is_one_line(
+    photo, network, capsys, monkeypatch, code, says
+):
+    monkeypatch.delitem(sys.modules, "wrong_detector", raising=False)
+    importlib.invalidate_caches()
+    monkeypatch.syspath_prepend(os.getcwd())
+    with open("wrong_detector.py", "w") as file:
+        file.write(code)
+    assert predict(photo, "--detector", "wrong_detector:detect", network=network) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and error.startswith("error: ")
+    assert says.format(os.path.abspath("wrong_detector.py")) in error
+
+
+def test_a_person_in_a_given_box_is_written_whatever_the_score(photo, tmp_path):
+    """The least score is of persons that are found."""
+    calibration = Calibration((-9.0,) * 16, presence=0.1, spread=0.0)
+    metadata = small_estimator.METADATA._replace(calibration=calibration)
+    file = packed.pack(small_estimator.variables(), metadata, tmp_path / "a.npz")
+    box = ["--box", "20,30,90,150"]
+    assert predict(photo, *box, "-o", "out.json", network=str(file)) == 0
+    with open("out.json") as opened:
+        (person,) = json.load(opened)["annotations"]
+    assert person["score"] < 0.1
 
 
 def test_joints_of_low_confidence_are_left_out(photo, network):

@@ -160,6 +160,8 @@ def test_without_a_calibration_the_confidence_is_the_presence(estimator, photo):
 def test_the_prediction_names_its_joints(estimator, photo):
     found = estimator.predict(photo, [[20, 30, 90, 150]])
     assert found.joints == estimator.joints == MPII.joints
+    dogs = PoseEstimator(small_estimator.variables(), METADATA._replace(category="dog"))
+    assert found.category == "person" and dogs.predict(photo, []).category == "dog"
     assert found.keypoints.shape == (1, 16, 2) and found.confidence.shape == (1, 16)
 
 
@@ -188,15 +190,29 @@ def test_no_box_gives_no_person(estimator, photo):
     assert estimator.predict(photo, []).keypoints.shape == (0, 16, 2)
 
 
-def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(estimator, photo):
+@pytest.mark.parametrize("nothing", [None, [], np.zeros((0, 4))], ids=["None", "list", "array"])
+def test_a_detector_that_finds_nobody_starts_no_search(estimator, photo, nothing, monkeypatch):
+    monkeypatch.setattr(PoseEstimator, "_find", None)
+    found = estimator.predict(photo, detector=lambda _: nothing)
+    assert found.keypoints.shape == (0, 16, 2) and found.boxes.shape == (0, 4)
+
+
+def test_flip_test_answers_a_mirrored_photo_with_the_mirrored_answer(photo):
+    alike = CALIBRATION._replace(bias=(0.0,) * 16)  # left and right have one bias
+    metadata = METADATA._replace(calibration=alike)
+    estimator = PoseEstimator(small_estimator.variables(), metadata)
     box = np.array([[30.0, 40.0, 100.0, 150.0]])
     mirrored_box = box.copy()
     mirrored_box[:, 0] = photo.shape[1] - box[:, 0] - box[:, 2]
     plain = estimator.predict(photo, box, flip_test=True)
     mirrored = estimator.predict(np.ascontiguousarray(photo[:, ::-1]), mirrored_box, flip_test=True)
-    back = mirrored.keypoints[:, flip_permutation(MPII.joints)]
-    back = back * [-1.0, 1.0] + [photo.shape[1], 0.0]
+    order = flip_permutation(MPII.joints)
+    back = mirrored.keypoints[:, order] * [-1.0, 1.0] + [photo.shape[1], 0.0]
     np.testing.assert_allclose(back, plain.keypoints, atol=0.1)
+    for name in ("presence", "confidence"):
+        ours, theirs = getattr(plain, name), getattr(mirrored, name)
+        np.testing.assert_allclose(theirs[:, order], ours, atol=2e-3)
+        assert np.abs(theirs - ours).max() > 0.01  # left and right do differ
 
 
 def test_photos_are_turned_upright(estimator, photo):
@@ -243,6 +259,23 @@ def test_persons_who_are_found_are_those_in_their_boxes(estimator, photo):
     np.testing.assert_array_equal(found.image, photo)
 
 
+def test_limits_hold_for_given_boxes_and_for_those_of_a_detector(estimator, photo):
+    boxes = [[20, 30, 90, 150], [60, 30, 90, 150], [10, 60, 60, 90]]
+    scores = estimator.predict(photo, boxes).scores
+    assert len(set(scores.tolist())) == 3
+    order = np.argsort(-scores)
+    for limits, left in (
+        ({}, 3),
+        ({"max_persons": 2}, 2),
+        ({"min_score": scores[order[0]] - 1e-4}, 1),
+        ({"min_score": 1.1}, 0),
+    ):
+        given = estimator.predict(photo, boxes, **limits)
+        detected = estimator.predict(photo, detector=lambda _: boxes, **limits)
+        np.testing.assert_array_equal(given.boxes, np.take(boxes, np.sort(order[:left]), axis=0))
+        np.testing.assert_array_equal(detected.boxes, np.take(boxes, order[:left], axis=0))
+
+
 @pytest.mark.parametrize("used", [False, True], ids=["new", "used"])
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, copy.copy, pickled], ids=["deep", "flat", "pickle"]
@@ -271,12 +304,16 @@ def test_a_spawned_process_takes_an_estimator(estimator, photo):
     np.testing.assert_array_equal(found, predicted_elsewhere(estimator, photo))
 
 
-def opened_elsewhere(_, photo):
+def made_elsewhere(_, photo):
     return small_estimator.estimator.__wrapped__().predict(photo)
 
 
+def loaded_elsewhere(_, photo):
+    return PoseEstimator.from_pretrained().predict(photo)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*")
-@pytest.mark.parametrize("use", [predicted_elsewhere, opened_elsewhere])
+@pytest.mark.parametrize("use", [predicted_elsewhere, made_elsewhere, loaded_elsewhere])
 def test_a_forked_process_gets_one_line_and_does_not_wait(estimator, photo, use):
     def child(pipe):
         try:
@@ -376,7 +413,7 @@ def test_a_heic_image_is_told_apart(estimator, tmp_path):
 
 
 def test_a_network_that_is_not_shipped_is_named():
-    with pytest.raises(JaxposeError, match="no network 'huge' comes with this package"):
+    with pytest.raises(JaxposeError, match="ships no network 'huge'"):
         PoseEstimator.from_pretrained("huge")
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import as_image
-from jaxpose.predict.images import is_heic_data
+from jaxpose.predict.images import is_heic_data, save_image
 
 UPRIGHT = np.zeros((60, 40, 3), np.uint8)
 UPRIGHT[:30] = 200
@@ -194,5 +194,15 @@ def test_threads_ignore_warnings_together_and_restore_the_filters(tmp_path):
 
 
 def test_an_address_is_no_file():
-    with pytest.raises(JaxposeError, match="https://example.org/a.jpg is an address"):
+    with pytest.raises(JaxposeError, match="https://example.org/a.jpg is a URL"):
         as_image("https://example.org/a.jpg")
+
+
+def test_an_image_that_cannot_be_written_leaves_the_earlier_one(tmp_path):
+    path = tmp_path / ("n" * 250 + ".jpg")  # as long as names may be
+    save_image(np.full((4, 4, 3), 7, np.uint8), path)
+    with pytest.raises(JaxposeError, match="jpg cannot be written"):
+        save_image(np.zeros((4, 70_000, 3), np.uint8), path)  # JPEG has up to 65,535 columns
+    with pytest.raises(JaxposeError, match="cannot be written .No such file or directory"):
+        save_image(np.zeros((4, 4, 3), np.uint8), tmp_path / "none" / "a.png")
+    assert as_image(path).shape == (4, 4, 3) and list(tmp_path.iterdir()) == [path]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import Prediction
+from jaxpose.predict.box_file import BoxFile
 from jaxpose.visualize import draw_skeleton
 
 JOINTS = ("left_hand", "right_hand", "head_top")
@@ -42,6 +43,12 @@ def test_one_person_is_drawn_as_a_skeleton_alone():
     assert (found.draw(min_confidence=0.95) == found.image).all()
 
 
+def test_what_is_drawn_never_shares_the_memory_of_the_image():
+    for persons in ([], [0], [0, 1]):
+        found = prediction(2).select(persons)
+        assert not np.shares_memory(found.draw(), found.image)
+
+
 def test_several_persons_and_tracked_ones_are_numbered():
     found = prediction(2)
     alone = [found.select([i]).draw() for i in range(2)]
@@ -60,8 +67,17 @@ def test_results_are_cocos():
     assert first["keypoints"] == [19.5, 59.5, 2, 49.5, 59.5, 0, 34.5, 29.5, 2]
     assert first["image_id"] == second["image_id"] == 9 and first["category_id"] == 1
     assert first["score"] == pytest.approx(1.9 / 3, abs=1e-5)
-    assert first["bbox"] == [10.0, 20.0, 50.0, 60.0]
+    assert set(first) == {"image_id", "category_id", "keypoints", "score"}
+    assert prediction(1).to_coco(category_id=17)[0]["category_id"] == 17
     assert prediction().select([]).to_coco() == []
+
+
+def test_the_category_and_the_number_of_a_frame_are_saved(tmp_path):
+    prediction(2, source="clip.mp4", category="dog", frame=4).save(tmp_path / "a.json")
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["categories"][0]["name"] == "dog"
+    frames = BoxFile(tmp_path / "a.json").of("clip.mp4")
+    assert list(frames) == [4] and frames[4].tolist() == [[10, 20, 50, 60]] * 2
 
 
 def test_it_is_saved_as_an_image_or_as_json(tmp_path):
@@ -73,6 +89,7 @@ def test_it_is_saved_as_an_image_or_as_json(tmp_path):
     assert [person["num_keypoints"] for person in record["annotations"]] == [2, 2]
     assert record["images"][0]["file_name"] == "in/photo.jpg"
     assert record["categories"][0]["keypoints"] == list(JOINTS)
+    assert "frame" not in record["images"][0]
     with pytest.raises(JaxposeError, match=r"a\.gif is not written"):
         found.save(tmp_path / "a.gif")
     with pytest.raises(JaxposeError, match="no folder"):

@@ -52,7 +52,7 @@ def test_commands_tell_their_phases_on_a_terminal_and_nowhere_else(monkeypatch, 
 def test_a_command_tells_what_it_does_within_seconds(tmp_path):
     """On a pseudo-terminal, before JAX is loaded."""
     reader, terminal = os.openpty()
-    command = [sys.executable, "-m", "jaxpose.cli", "visualize", "absent.jpg"]
+    command = [sys.executable, "-m", "jaxpose", "visualize", "absent.jpg"]
     with subprocess.Popen(command, stderr=terminal, stdout=subprocess.PIPE) as process:
         os.close(terminal)
         assert os.read(reader, 100).startswith(b"loading JAX")

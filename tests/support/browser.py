@@ -60,6 +60,11 @@ class Browser:
         """Type into an element; of a file's field the text is the file's path."""
         self._call(f"/element/{self._find(selector)}/value", {"text": str(text)})
 
+    def press(self, key):
+        """Press a key, wherever the focus is."""
+        actions = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self._call("/actions", {"actions": [{"type": "key", "id": "keys", "actions": actions}]})
+
     def drag(self, selector, right, down):
         """Press the mouse on the middle of an element, move it by pixels, and let go."""
         origin = {ELEMENT: self._find(selector)}

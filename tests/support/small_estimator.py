@@ -23,7 +23,6 @@ METADATA = CheckpointMetadata(
     crop=CropRule("joints", 1.25, 0.0),
     step=3,
 )
-UNTRAINED = ("pelvis", "thorax")
 
 
 @functools.cache

@@ -105,12 +105,12 @@ def test_what_makes_no_example_is_counted(tmp_path, capsys):
         ("no usable keypoints", 4),
         ("smaller than 10 pixels", 6),
     ):
-        (line,) = [x for x in out.splitlines() if f"left out, {reason}: " in x]
+        (line,) = [x for x in out.splitlines() if f"skipped ({reason}): " in x]
         assert f"annotations[{entry}]" in line and "1 person" in line
     for entry in (5, 7):  # an image and a category that the file does not have
         assert f"annotations[{entry}]" in out
     assert "1 file missing: gone.png (missing)" in out
-    assert "exchanged by a mirror: right_ear - left_ear" in out
+    assert "flip pairs: right_ear - left_ear" in out
 
 
 def test_splits_categories_and_flip_pairs_by_option(tmp_path):
@@ -160,12 +160,12 @@ def test_flip_pairs_follow_from_the_names(names, pairs):
     [
         (["--flip_pair", "nose", "tail"], "no joint is called 'tail'"),
         (["--limb", "nose", "tail"], "--limb: no joint is called 'tail'"),
-        (["--name", "a/b"], "--name 'a/b' does not fit"),
-        (["--holdout", "1"], "--holdout 1.0 does not fit"),
+        (["--name", "a/b"], "--name 'a/b' is invalid"),
+        (["--holdout", "1"], "--holdout 1.0 is invalid"),
         (["--category", "cat"], "has no category 'cat'"),
-        (["--split", "validation"], "--split 'validation' does not fit"),
+        (["--split", "validation"], "--split 'validation' is invalid"),
         (["--sigmas", "0.1", "0.2"], "one for each of the 3 joints: nose, left_ear, right_ear"),
-        (["--sigmas", "0"], "--sigmas 0.0 does not fit"),
+        (["--sigmas", "0"], "--sigmas 0.0 is invalid"),
     ],
 )
 def test_options_that_do_not_fit_are_one_line(tmp_path, capsys, options, says):
@@ -226,7 +226,7 @@ def test_persons_that_are_no_examples_are_kept_for_scores(tmp_path):
     ("content", "says"),
     [
         ("nonsense", "is not valid JSON"),
-        ("[]", "names no joints"),
+        ("[]", "defines no joints"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}', "no joints"),
     ],
 )
@@ -246,7 +246,7 @@ def test_cocos_own_layout_is_read_as_downloaded(tmp_path, capsys):
     ]
     where = ["--images", str(DUMMY_DATA), "--name", "person", "--data_dir", str(tmp_path)]
     assert main(["coco", "--split", *parts, *where]) == 0
-    assert "1 person left out, crowd: annotations[3]" in capsys.readouterr().out
+    assert "1 person skipped (crowd): annotations[3]" in capsys.readouterr().out
     train, validation = (
         open_split("coco/person", split, data_dir=str(tmp_path))
         for split in ("train", "validation")
@@ -373,8 +373,8 @@ def test_exports_of_labeling_tools_are_read_as_they_are(
     out = capsys.readouterr().out
     assert "missing" not in out
     for reason, entry in left_out.items():
-        (line,) = [line for line in out.splitlines() if f"left out, {reason}: " in line]
-        assert f"1 person left out, {reason}: annotations[{entry}]" in line
+        (line,) = [line for line in out.splitlines() if f"skipped ({reason}): " in line]
+        assert f"1 person skipped ({reason}): annotations[{entry}]" in line
     split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
     assert split.joints == ("nose", "left_ear", "right_ear") and split.category == category
     assert split.limbs == (("nose", "left_ear"), ("nose", "right_ear"))

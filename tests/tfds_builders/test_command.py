@@ -80,7 +80,7 @@ def test_strict_ends_at_an_unreadable_image(tmp_path, capsys):
     (source / "images/100000001.jpg").write_bytes(b"no image")
     assert run("mpii", "--strict", "--source", source, "--data_dir", tmp_path) == 1
     error = capsys.readouterr().err
-    assert "error: images/100000001.jpg cannot be read (no image)" in error
+    assert "error: images/100000001.jpg cannot be read (not an image)" in error
     assert not list((tmp_path / "mpii").rglob("dataset_info.json"))
 
 

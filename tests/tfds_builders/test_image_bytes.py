@@ -124,7 +124,7 @@ def test_colors_in_16_bits_are_read_or_refused():
         for factor in (257, 16)
     )
     np.testing.assert_allclose(decoded(image_files.prepare(full).data), colors, atol=1)
-    with pytest.raises(ReadError, match="its colors have 16 bits and use the lower ones alone"):
+    with pytest.raises(ReadError, match="its colors have 16 bits but use only the lower ones"):
         image_files.prepare(low)
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_image_is_refused(data):
 
 
 def test_heic_is_named():
-    with pytest.raises(ReadError, match="a HEIC image; turn it into JPEG or PNG first"):
+    with pytest.raises(ReadError, match="a HEIC image; convert it to JPEG or PNG first"):
         image_files.prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
 
 

@@ -1,12 +1,12 @@
 """LSP's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
 from tfds_builders.errors import BuildError
 from tfds_builders.lsp import lsp_dataset_builder
@@ -124,7 +124,7 @@ def test_observer_centric_joints_of_other_images_are_refused(tmp_path):
     draw_dummy_data.draw_lsp(tmp_path / "release")
     joints = np.zeros((3, 14, 1001))
     (tmp_path / "release/lsp-joints-OC.mat").write_bytes(draw_dummy_data.mat({"joints": joints}))
-    with pytest.raises(BuildError, match="does not hold the same points"):
+    with pytest.raises(BuildError, match="does not contain the same points"):
         build(tmp_path / "data", "observer_centric", tmp_path / "release")
 
 
@@ -135,14 +135,4 @@ def test_metadata_name_the_joints(tmp_path):
     assert metadata["annotated"] == [True] * 14
 
 
-if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
-
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
-    def test_tfds_test_case():
-        pass
-
-else:
-
-    class TestTfds(tfds.testing.DatasetBuilderTestCase):
-        DATASET_CLASS = lsp_dataset_builder.Builder
-        SPLITS = SPLITS
+TestTfds = tfds_test_case(lsp_dataset_builder.Builder, SPLITS)

@@ -1,12 +1,11 @@
 """LSPET's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
 
-import importlib.util
 import pathlib
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
+from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
 from tfds_builders.errors import BuildError
 from tfds_builders.lspet import lspet_dataset_builder
@@ -90,9 +89,9 @@ def test_corrections_change_training_labels_and_nothing_else(tmp_path, prepared)
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg: not for training"),
-        ("im00001.jpg\ttail\t\t\t1\t2\tfilled\n", "is not a file of tools.correct_labels"),
-        ("im00001.jpg\n", "is not a file of tools.correct_labels"),
+        ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg, which is not a training image"),
+        ("im00001.jpg\ttail\t\t\t1\t2\tfilled\n", "was not written by tools.correct_labels"),
+        ("im00001.jpg\n", "was not written by tools.correct_labels"),
         (None, "cannot be read"),
     ],
 )
@@ -107,18 +106,8 @@ def test_corrections_of_another_form_are_refused(tmp_path, line, says):
 
 def test_without_a_file_the_corrected_labels_cannot_be_built(tmp_path):
     config = lspet_dataset_builder.CORRECTED
-    with pytest.raises(BuildError, match="give the corrections"):
+    with pytest.raises(BuildError, match="needs --corrections FILE"):
         build(tmp_path / "data", config=config)
 
 
-if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
-
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
-    def test_tfds_test_case():
-        pass
-
-else:
-
-    class TestTfds(tfds.testing.DatasetBuilderTestCase):
-        DATASET_CLASS = lspet_dataset_builder.Builder
-        SPLITS = SPLITS
+TestTfds = tfds_test_case(lspet_dataset_builder.Builder, SPLITS)

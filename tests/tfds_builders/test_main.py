@@ -44,7 +44,7 @@ def fails(capsys, status, says):
         (["lsp", "--source", "nowhere"], ["--source nowhere does not exist"]),
         (
             ["lsp", "--source", HERE / "lspet" / "dummy_data"],
-            ["no LSP in", "joints.mat with images/im0001.jpg beside it; name the release's zip"],
+            ["no LSP in", "joints.mat with images/im0001.jpg next to it; give the release's zip"],
         ),
         (
             ["mpii", "--source", HERE / "lsp" / "dummy_data"],
@@ -52,7 +52,7 @@ def fails(capsys, status, says):
         ),
         (
             ["mpii", "--source", HERE / "mpii" / "dummy_data" / "mpii_human_pose_v1_u12_1.mat"],
-            ["no images beside", "name their archive or folder as a further --source"],
+            ["no images next to", "give their archive or folder as a further --source"],
         ),
     ],
 )
@@ -64,7 +64,7 @@ def test_wrong_arguments(capsys, tmp_path, arguments, says):
 def test_an_address_is_refused(capsys, tmp_path, monkeypatch, option):
     monkeypatch.chdir(tmp_path)
     status = main(["lsp", "--source", str(HERE / "lsp" / "dummy_data"), f"{option}=s3://b/x"])
-    fails(capsys, status, [f"{option} s3://b/x is an address, not a local path"])
+    fails(capsys, status, [f"{option} s3://b/x is a URL, not a local path"])
     assert not any(tmp_path.iterdir())
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_member_of_a_zip_is_named(capsys, tmp_path, lsp):
 def test_what_is_prepared_stays_until_it_is_overwritten(capsys, tmp_path, lsp):
     for _ in range(2):
         assert run(tmp_path, "lsp", "--source", lsp) == 0
-    assert "add --overwrite to build it again" in capsys.readouterr().out
+    assert "add --overwrite to rebuild it" in capsys.readouterr().out
     (lsp / "images" / BROKEN).unlink()
     assert run(tmp_path, "lsp", "--source", lsp, "--overwrite") == 0
     shown = capsys.readouterr().out

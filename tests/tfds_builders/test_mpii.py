@@ -1,6 +1,5 @@
 """MPII's builder on dummy data that `python -m tfds_builders.draw_dummy_data` drew."""
 
-import importlib.util
 import pathlib
 
 import cv2
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
 from tfds_builders.errors import BuildError
 from tfds_builders.joints import MPII
@@ -192,11 +192,11 @@ def test_a_damaged_person_is_left_out_and_named_or_ends_a_strict_build(tmp_path,
     images = {"1.jpg": draw_dummy_data.draw_image(100, 100, [points])}
     source = write_release(tmp_path / "a", [("1.jpg", True, people, [1])], images)
     if strict:
-        with pytest.raises(BuildError, match=r"1\.jpg person 1 .* text in place of scale"):
+        with pytest.raises(BuildError, match=r"1\.jpg person 1 .* text instead of scale"):
             build(tmp_path / "data", sources=[source], strict=True)
     else:
         builder = build(tmp_path / "data", sources=[source])
-        assert builder.report.left_out == {"a text in place of scale": ["1.jpg person 1"]}
+        assert builder.report.left_out == {"a text instead of scale": ["1.jpg person 1"]}
         assert len(builder.as_data_source("train")) == 1
 
 
@@ -206,14 +206,4 @@ def test_the_list_of_validation_persons_is_whole():
     assert sum(len(numbers) for numbers in persons.values()) == 2958
 
 
-if not all(map(importlib.util.find_spec, ("tensorflow", "dill"))):
-
-    @pytest.mark.skip(reason="TFDS's own DatasetBuilderTestCase needs TensorFlow and dill")
-    def test_tfds_test_case():
-        pass
-
-else:
-
-    class TestTfds(tfds.testing.DatasetBuilderTestCase):
-        DATASET_CLASS = mpii_dataset_builder.Builder
-        SPLITS = SPLITS
+TestTfds = tfds_test_case(mpii_dataset_builder.Builder, SPLITS)

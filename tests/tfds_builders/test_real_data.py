@@ -88,7 +88,7 @@ def test_mpii_counts(mpii):
         "test": 11,
     }
     assert sorted(report.missing) == ["037454012.jpg (test)", "052475643.jpg (validation)"]
-    assert len(report.left_out["not named by the validation split, in its images"]) == 123
+    assert len(report.left_out["in a validation image, but not in the validation split"]) == 123
 
 
 def test_mpii_has_no_image_in_two_splits(mpii):

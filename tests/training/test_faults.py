@@ -84,7 +84,9 @@ def test_a_corrupt_image_is_named_and_counted_and_training_goes_on(
 ):
     spoil(monkeypatch, 5)
     assert run(tmp_path / "run", people, **TWO).step == 12
-    named = [x for x in capsys.readouterr().err.splitlines() if "does not decode; left out" in x]
+    named = [
+        x for x in capsys.readouterr().err.splitlines() if "could not be decoded; skipped" in x
+    ]
     (line,) = named
     assert line.startswith("train_000005.jpg (person 0 of synthetic_people/tiny train)")
     records = read_records(tmp_path / "run" / "metrics.jsonl")
@@ -94,7 +96,7 @@ def test_a_corrupt_image_is_named_and_counted_and_training_goes_on(
 
 def test_too_many_corrupt_images_stop_it(tmp_path, people, monkeypatch):
     spoil(monkeypatch, *range(0, 48, 4))
-    with pytest.raises(JaxposeError, match=r"of \d+ images did not decode; check .* prepare"):
+    with pytest.raises(JaxposeError, match=r"of \d+ images could not be decoded; check .* prepare"):
         run(tmp_path / "run", people)
 
 
@@ -149,7 +151,8 @@ def fails(capsys, argv, says):
     assert says in line
 
 
-PHASES = ("loading JAX", "opening", "initializing", "score: ", "reading", "compiling")  # of a start
+# Of a start.
+PHASES = ("loading JAX", "opening", "initializing", "metric: ", "reading", "compiling")
 
 
 # No file may grow beyond so many bytes: what a full disk does.

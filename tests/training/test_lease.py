@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_is_one_line():
 def test_a_second_launch_is_refused_while_the_first_renews_it(folder):
     with hold_lease(folder):
         first = content(folder)
-        with pytest.raises(JaxposeError, match=r"another launch \(process \d+ on .*\) works in"):
+        with pytest.raises(JaxposeError, match=r"another launch \(process \d+ on .*\) is using"):
             hold_lease(folder).__enter__()
         assert content(folder) == first
 
@@ -71,7 +71,7 @@ def test_one_that_nobody_renews_is_taken_over_after_its_time(folder, owner, caps
     with hold_lease(folder):
         assert time.monotonic() - began >= lease.RENEWALS_TO_EXPIRE * RENEW_SECONDS
         assert content(folder)["id"] != "x"
-    assert "waiting whether it still runs" in capsys.readouterr().err
+    assert "checking whether it is still running" in capsys.readouterr().err
 
 
 def test_one_that_is_given_back_meanwhile_is_taken_at_once(folder):

@@ -14,11 +14,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose.checkpoints import store
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import inference, scoring
-from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.evaluation import evaluate, inference
+from jaxpose.evaluation.labeled_predictions import read_predictions
 from jaxpose.runtime import devices
 from jaxpose.runtime.devices import DEVICES, parallel
-from jaxpose.training import loop, state, validation
+from jaxpose.training import loop, step, validation
 from jaxpose.training.config import check_config
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.run import fresh_start, open_run, start_of
@@ -34,7 +34,7 @@ def whole(tmp_path_factory, people):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
     result = run(workdir, people)
     assert (result.step, result.num_steps, result.stopped) == (12, 12, None)
-    assert 0 <= result.score <= 100
+    assert 0 <= result.metric <= 100
     return workdir
 
 
@@ -54,7 +54,7 @@ def test_a_run_leaves_its_records(whole):
             assert 0 <= record["data_wait"] <= 1
         else:
             (row,) = record["rows"].values()
-            assert record["score"] == row["lsp-pck"]["total"]
+            assert record["metric"] == row["lsp-pck"]["total"]
             assert len(row["lsp-pck"]["joints"]) == 14
 
 
@@ -64,7 +64,7 @@ def test_a_run_leaves_its_checkpoints(whole):
     )
     assert latest == [12, 10]
     records = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"]
-    assert best == [max(records, key=lambda r: (r["score"], -r["step"]))["step"]]
+    assert best == [max(records, key=lambda r: (r["metric"], -r["step"]))["step"]]
     metadata = store.load(whole)[1]
     assert metadata.network["width"] == 18 and metadata.image_size == 32
     assert len(metadata.trained_joints) == 16
@@ -101,14 +101,14 @@ def test_a_run_traces_its_step_once_and_keeps_the_state_on_the_devices(
 def test_the_best_checkpoint_scores_what_the_log_says(whole, people):
     variables, metadata, _ = store.load(whole)
     run = open_run(tiny_run.config(whole, people))
-    score = validation.make_validator(run, trained=run.joints).validate(variables).score
-    assert score == metadata.score
+    metric = validation.make_validator(run, trained=run.joints).validate(variables).metric
+    assert metric == metadata.metric
     last = [r for r in read_records(whole / "metrics.jsonl") if r["kind"] == "validation"][-1]
-    np.testing.assert_allclose(score, last["best"], rtol=1e-6)
+    np.testing.assert_allclose(metric, last["best"], rtol=1e-6)
 
 
 def test_evaluation_scores_the_test_rows(copy, people):
-    evaluation = scoring.evaluate_checkpoint(tiny_run.config(copy, people, mode="eval"), copy)
+    evaluation = evaluate.evaluate_checkpoint(tiny_run.config(copy, people, mode="eval"), copy)
     ((name, row),) = evaluation.rows.items()
     assert name == "synthetic_people/tiny:test (scale)"
     assert set(row.results) == {"lsp-pck", "lsp-pcp", "mpii-pckh"}
@@ -123,7 +123,7 @@ def test_evaluation_scores_the_test_rows(copy, people):
     assert predictions.prediction.shape == (16, 16, 2)
     written = json.loads((copy / "evaluation.json").read_text())
     assert written.keys() == {
-        *("checkpoint", "step", "score", "rows", "decodings", "unreadable", "files"),
+        *("checkpoint", "step", "metric", "rows", "decodings", "unreadable", "files"),
     }
     assert written["checkpoint"] == str(evaluation.network.source)
     assert written["rows"][name]["lsp-pck"]["total"] == row.results["lsp-pck"].total
@@ -168,7 +168,7 @@ def test_waiting_for_images_is_written_and_said(tmp_path, people, monkeypatch, c
     records = [r for r in read_records(tmp_path / "metrics.jsonl") if r["kind"] == "train"]
     waited = records[-1]["data_wait"] * (records[-1]["seconds"] - records[-2]["seconds"])
     assert waited > 0.8  # twice half a second, less what the rounding of the record takes
-    assert "% of the time waiting for images" in capfd.readouterr().err
+    assert "waiting for input" in capfd.readouterr().err
 
 
 def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, caplog):
@@ -181,8 +181,8 @@ def test_a_broken_newest_checkpoint_costs_its_steps_alone(copy, whole, people, c
 
 
 def test_a_run_from_before_a_loss_was_added_is_resumed(whole, people, monkeypatch):
-    sums = state.empty_sums()
-    monkeypatch.setattr(state, "empty_sums", lambda: {**sums, "new_loss": np.float32(0)})
+    sums = step.empty_sums()
+    monkeypatch.setattr(step, "empty_sums", lambda: {**sums, "new_loss": np.float32(0)})
     start = start_of(open_run(tiny_run.config(whole, people)), whole)
     assert start.state.step == 12 and start.state.sums.keys() == {*sums, "new_loss"}
 
@@ -238,11 +238,11 @@ def test_what_the_end_cannot_score_is_said_at_the_start(tmp_path, people, fields
 
 @pytest.mark.parametrize(
     ("fields", "says"),
-    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"score": "pckx"}, "score is 'pckx'")],
+    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"metric": "pckx"}, "metric is 'pckx'")],
 )
 def test_evaluation_checks_its_fields_too(whole, people, fields, says):
     with pytest.raises(JaxposeError, match=says):
-        scoring.evaluate_checkpoint(tiny_run.config(whole, people, mode="eval", **fields), whole)
+        evaluate.evaluate_checkpoint(tiny_run.config(whole, people, mode="eval", **fields), whole)
 
 
 def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
@@ -262,7 +262,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     )
     said = "\n".join(notes)
     assert f"init_from {folder}" in said
-    assert "joints that the checkpoint lacks start fresh: nose" in said
+    assert "start from random weights: nose" in said
     assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
     assert "joints that no training data have a label for: nose" in said
     assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
@@ -288,14 +288,14 @@ def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"batch_size": 6}, "batch_size 6 is not divisible by 4 devices; the next one that is: 8"),
-        ({"accumulation_steps": 4}, "not divisible by 4 devices times 4 accumulation steps.*: 16"),
-        ({"image_size": 72}, "image_size 72 is not divisible by 32; the next one that is: 96"),
+        ({"batch_size": 6}, r"batch_size 6 is not divisible by the number of devices \(4\); use 8"),
+        ({"accumulation_steps": 4}, r"devices \(4\) times accumulation_steps \(4\); use 16"),
+        ({"image_size": 72}, "image_size 72 is not divisible by 32; use 96"),
         ({"num_epochs": 0}, "num_epochs is 0; it must be 1 or more"),
         ({"eval__batch_size": 0}, "eval.batch_size is 0"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"dtype": "float16"}, "dtype is 'float16'"),
-        ({"score": "pckh"}, "score is 'pckh'; choose"),
+        ({"metric": "pckh"}, "metric is 'pckh'; choose"),
         ({"data": "(('lsp',),)"}, r"config.data has \('lsp',\); write rows of \(name, weight\)"),
         ({"data": "1"}, "config.data has 1"),
         ({"validation": "(('lsp', 'test'),)"}, "config.validation has"),
@@ -316,7 +316,7 @@ def test_configs_that_cannot_work(fields, says):
         ({"crop": "square"}, "unknown crop 'square'"),
         ({"optimizer__name": "lion"}, "unknown optimizer 'lion'"),
         ({"batch_size": 64}, "batch_size is 64, more than the 48 persons of an epoch"),
-        ({"joints": "('a', 'a')"}, "occur twice"),
+        ({"joints": "('a', 'a')"}, "duplicate joint names: a"),
     ],
 )
 def test_runs_that_cannot_be_opened(people, fields, says):
@@ -326,13 +326,13 @@ def test_runs_that_cannot_be_opened(people, fields, says):
     assert "\n" not in str(caught.value)
 
 
-def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
+def test_a_metric_that_the_split_does_not_allow_is_told(whole, people):
     run = open_run(tiny_run.config(whole, people))
     without_heads = [{**person, "head_size": 0.0} for person in run.validation[0][0].source]
     split = run.validation[0][0]._replace(source=without_heads)
     run.config.unlock()
-    run.config.score = "mpii-pckh"
-    with pytest.raises(JaxposeError, match="cannot be scored by mpii-pckh, but by lsp-pck"):
+    run.config.metric = "mpii-pckh"
+    with pytest.raises(JaxposeError, match="cannot be evaluated by mpii-pckh, but by lsp-pck"):
         run = run._replace(validation=[(split, "scale", 1.0)])
         validation.make_validator(run, trained=run.joints)
 
@@ -341,9 +341,12 @@ def test_a_score_that_the_split_does_not_allow_is_told(whole, people):
     ("waits", "text"),
     [
         ([0.04], ""),
-        ([0.05], ", 5% of the time waiting for images"),
+        ([0.05], ", waiting for input 5% of the time"),
         ([0.0, 0.04, 0.01], ""),
-        ([0.0, 0.41, 0.02], ", 41% of the time waiting for images of process 1 (100 images/s)"),
+        (
+            [0.0, 0.41, 0.02],
+            ", waiting for input 41% of the time (slowest: process 1, 100 images/s)",
+        ),
     ],
 )
 def test_the_process_whose_input_is_the_limit_is_named(waits, text):
@@ -358,4 +361,4 @@ def test_the_score_is_the_mean_of_the_rows_by_their_weights(whole, people):
     found = validation.make_validator(run, trained=run.joints).validate(variables)
     first, second = (results["lsp-pck"].total for results in found.rows.values())
     assert first != second
-    np.testing.assert_allclose(found.score, (first + 3 * second) / 4)
+    np.testing.assert_allclose(found.metric, (first + 3 * second) / 4)

@@ -64,10 +64,16 @@ def test_another_line_that_is_no_record_is_an_error(tmp_path):
 
 def test_what_is_not_finite_is_null(tmp_path):
     log = RunLog(tmp_path, step=0, num_steps=1)
-    log.write("validation", 1, {"score": math.nan, "best": -math.inf, "rows": [np.float32("inf")]})
+    log.write("validation", 1, {"metric": math.nan, "best": -math.inf, "rows": [np.float32("inf")]})
     log.close()
     (record,) = read_records(tmp_path / "metrics.jsonl")
-    assert (record["score"], record["best"], record["rows"]) == (None, None, [None])
+    assert (record["metric"], record["best"], record["rows"]) == (None, None, [None])
+
+
+def test_a_metric_under_its_old_name_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"kind": "validation", "step": 1, "score": 61.25}\n')
+    assert read_records(path) == [{"kind": "validation", "step": 1, "metric": 61.25}]
 
 
 def test_tensorboard_has_the_numbers(tmp_path):

@@ -11,7 +11,7 @@ from jaxpose import geometry, losses
 from jaxpose.checkpoints import KINDS, store
 from jaxpose.cli.launch_flags import parse
 from jaxpose.data.batches import evaluation_batches
-from jaxpose.evaluation import inference, scoring
+from jaxpose.evaluation import evaluate, inference
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.network import normalize
 from jaxpose.training import loop, validation
@@ -91,7 +91,8 @@ def test_every_validation_has_a_loss_and_a_score_of_each_joint(trained):
     assert len(records) == 2
     for record in records:
         assert (
-            record["steered_by"] == "pck" and record["score"] == record["rows"][ROW]["pck"]["total"]
+            record["steered_by"] == "pck"
+            and record["metric"] == record["rows"][ROW]["pck"]["total"]
         )
         assert list(record["rows"][ROW]["pck"]["joints"]) == list(JOINTS)
         found = record["losses"][ROW]
@@ -129,14 +130,14 @@ def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
     assert found["loss"] == pytest.approx(coordinate + probability / 2, rel=1e-4)
 
 
-def test_a_network_that_cannot_be_scored_is_steered_by_its_loss(tmp_path, data):
+def test_a_network_that_cannot_be_evaluated_is_steered_by_its_loss(tmp_path, data):
     workdir = tmp_path / "run"
-    loop.train(config(workdir, data, score="loss"), workdir)
+    loop.train(config(workdir, data, metric="loss"), workdir)
     records = validations(workdir)
-    assert [r["score"] for r in records] == pytest.approx([-100 * r["loss"] for r in records])
+    assert [r["metric"] for r in records] == pytest.approx([-100 * r["loss"] for r in records])
     best = min(records, key=lambda record: record["loss"])
     _, metadata, _ = store.load(workdir, which="best")
-    assert (metadata.step, metadata.score) == (best["step"], pytest.approx(best["score"]))
+    assert (metadata.step, metadata.metric) == (best["step"], pytest.approx(best["metric"]))
 
 
 def test_without_validation_the_newest_checkpoint_is_the_best(tmp_path, data, capfd):
@@ -144,14 +145,14 @@ def test_without_validation_the_newest_checkpoint_is_the_best(tmp_path, data, ca
     result = loop.train(config(workdir, data, validation="()"), workdir)
     assert "the newest checkpoint counts as the best" in capfd.readouterr().err
     best, latest = (store.checkpoint_steps(workdir / "checkpoints" / k)[0] for k in KINDS)
-    assert best == latest == result.step and result.score is None
+    assert best == latest == result.step and result.metric is None
 
 
 def test_evaluation_writes_results_that_pycocotools_scores_alike(trained, data):
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     workdir, settings = trained
-    evaluation = scoring.evaluate_checkpoint(settings, workdir)
+    evaluation = evaluate.evaluate_checkpoint(settings, workdir)
     (row,) = evaluation.rows.values()
     assert list(row.results) == ["pck", "oks-ap"] and row.protocol.name == "pck"
     (path,) = [file for file in row.files if file.suffix == ".json"]

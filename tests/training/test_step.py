@@ -13,8 +13,7 @@ from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, initial_variables, normalize
 from jaxpose.runtime.devices import DEVICES, parallel, replicate, shard, unreplicate
 from jaxpose.training import optimizer
-from jaxpose.training.state import create_train_state, evaluation_variables
-from jaxpose.training.step import make_train_step
+from jaxpose.training.step import create_train_state, evaluation_variables, make_train_step
 from tests.support.some_devices import on_devices
 
 NET = PoseNet(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxpose.checkpoints import store
-from jaxpose.evaluation.prediction_file import read_predictions
+from jaxpose.evaluation.labeled_predictions import read_predictions
 from jaxpose.training.metric_log import read_records
 from tests.support.launches import Launch
 from tests.support.tiny_run import assert_same_end
@@ -43,10 +43,10 @@ TRAIN_AND_SCORE = """
 import sys
 import launch
 from jaxpose.cli.launch_flags import parse
-from jaxpose.evaluation import scoring
+from jaxpose.evaluation import evaluate
 values = parse(sys.argv[2:])
 launch.run(values)
-scoring.evaluate_checkpoint(values.config, values.workdir + "-scored", path=sys.argv[1])
+evaluate.evaluate_checkpoint(values.config, values.workdir + "-scored", path=sys.argv[1])
 """
 
 

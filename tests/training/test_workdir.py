@@ -48,10 +48,14 @@ def test_the_same_config_enters_again(tmp_path):
 
 def test_another_config_is_refused_by_the_fields_names(tmp_path):
     started(tmp_path)
-    refused(tmp_path, "batch_size is 16 there and 32 here", batch_size=32)
+    refused(tmp_path, "batch_size is 16 in the workdir but 32 in this command", batch_size=32)
     changed = {"name": "sgd", "learning_rate": 0.2}
-    refused(tmp_path, "optimizer.learning_rate is 0.1 there and 0.2 here", optimizer=changed)
-    refused(tmp_path, "seed is 'absent' there and 1 here", seed=1)
+    refused(
+        tmp_path,
+        "optimizer.learning_rate is 0.1 in the workdir but 0.2 in this command",
+        optimizer=changed,
+    )
+    refused(tmp_path, "seed is 'absent' in the workdir but 1 in this command", seed=1)
     assert json.loads((tmp_path / "config.json").read_text())["batch_size"] == 16
 
 
@@ -60,6 +64,12 @@ def test_a_workdir_of_an_older_version_is_refused_with_what_to_do(tmp_path):
     started(tmp_path, **old)
     refused(tmp_path, "written by an older version .* choose another --workdir, and add --config.i")
     assert old.items() <= json.loads((tmp_path / "config.json").read_text()).items()
+
+
+def test_a_config_with_the_metric_under_its_old_name_is_the_same_config(tmp_path):
+    started(tmp_path, score="pck")  # old spelling
+    enter(tmp_path, metric="pck")
+    refused(tmp_path, "metric is 'pck' in the workdir but 'loss' in this command", metric="loss")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[1]", ""])
@@ -94,7 +104,7 @@ def test_each_free_field(field):
 
 def test_a_second_launch_is_refused_until_the_first_is_over(tmp_path):
     with prepare_workdir(tmp_path, CONFIG):
-        refused(tmp_path, r"another launch \(process \d+\) works in")
+        refused(tmp_path, r"another launch \(process \d+\) is using")
     enter(tmp_path)
 
 

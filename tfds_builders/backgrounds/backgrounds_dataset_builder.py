@@ -12,7 +12,7 @@ IMAGE = re.compile(r"\.(jpe?g|png|webp)$", re.IGNORECASE)
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Builds a data set from folders or archives of images without people."""
+    """Build a data set from folders or archives of images without people."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}

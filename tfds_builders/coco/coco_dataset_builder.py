@@ -18,24 +18,24 @@ from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_SIGMAS = {  # of OKS, as COCO defines them
+_SIGMAS = {  # COCO's OKS sigmas
     **{"nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072},
     **{"wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089},
 }
 
 
 class CocoConfig(tfds.core.BuilderConfig):
-    """What is made of the annotation files.
+    """Configuration of a COCO data set.
 
     Attributes:
       files: path of the annotation file of each split.
-      images: folder of the images; "" is that of the annotation file.
+      images: folder of the images; "" for that of the annotation file.
       category: id and name of the category.
       joint_set: names, flip pairs and limbs of the category.
-      sigmas: of OKS, one a joint, or () where they are not known.
-      holdout: fraction of the source images of "train" that makes the split "validation".
-      min_joints: annotations with fewer labeled joints make no example.
-      min_side: neither do those whose box's longer side is shorter, in pixels.
+      sigmas: OKS sigmas, one per joint, or () if unknown.
+      holdout: fraction of the source images of "train" to use as the split "validation".
+      min_joints: annotations with fewer labeled joints are not used.
+      min_side: annotations whose box's longer side is shorter (pixels) are not used.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CocoConfig(tfds.core.BuilderConfig):
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Builds a data set from `--source ANNOTATIONS.json --images DIR`."""
+    """Build a data set from ``--source ANNOTATIONS.json --images DIR``."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -113,12 +113,15 @@ class Builder(pose_builder.PoseBuilder):
                 if target is not None:
                     ignored.setdefault(target, []).append(_ignored(annotation))
         if not splits:
-            raise BuildError(f"{', '.join(config.files.values())}: no annotation makes an example")
-        self.info.metadata["ignored"] = ignored  # OKS-AP counts them as crowds
+            raise BuildError(
+                f"{', '.join(config.files.values())}: none of the annotations can be used; see the "
+                "options --min_joints and --min_side"
+            )
+        self.info.metadata["ignored"] = ignored  # OKS-AP treats them as crowds
         pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
         self.report.notes = [
             f"joints: {', '.join(config.joint_set.joints)}",
-            f"exchanged by a mirror: {pairs}",
+            f"flip pairs: {pairs}",
         ]
         return {
             split: self.counted(split, self._generate_examples(folder, found), len(found))
@@ -128,14 +131,18 @@ class Builder(pose_builder.PoseBuilder):
     def _annotations(
         self, path: str, folder: Folder
     ) -> tuple[list[tuple[coco.Annotation, str]], list[coco.Annotation]]:
-        """The annotations of a file that make examples, each with the name of its image.
+        """Return the usable annotations of a file, each with the name of its image.
 
-        The others are counted by reason. Those of them that a prediction may be for are returned.
+        The others are reported by reason. Those that overlap possible predictions are returned,
+        too.
         """
         config = self.builder_config
         selected = select(path, config.category[1])
         if selected.category is None or selected.category.joints != config.joint_set.joints:
-            raise BuildError(f"{path} has other joints than {next(iter(config.files.values()))}")
+            raise BuildError(
+                f"{path} and {next(iter(config.files.values()))} have different joints; all splits "
+                "must have the same joints"
+            )
         for reason, entries in selected.dropped.items():
             for entry in entries:
                 self.refuse_if_strict(f"{path}: {entry}: {reason}")
@@ -143,7 +150,11 @@ class Builder(pose_builder.PoseBuilder):
         names = [annotation.image.file_name for annotation in selected.annotations]
         found, lacking = coco.find_files(names, folder.path)
         for name, reason in lacking.items():
-            self.refuse_if_strict(f"{name} is {reason} below {folder.path}")
+            self.refuse_if_strict(
+                f"{name} is missing in {folder.path}"
+                if reason == "missing"
+                else f"there is no unique match for {name} in {folder.path}"
+            )
             self.report.missing.append(f"{name} ({reason})")
         kept, others = [], list(selected.ignored)
         for annotation in selected.annotations:
@@ -176,29 +187,33 @@ class Builder(pose_builder.PoseBuilder):
 
 
 def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
-    """The configuration that the command's options and the annotation file ask for.
+    """Make the configuration from the command's options and the annotation file.
 
     Args:
-      options: of `python -m tfds_builders`.
-      config: name of the configuration where `--name` is not given: the data set becomes
-        `coco/NAME`. By default it is the first file's stem.
+      options: options of ``python -m tfds_builders``.
+      config: name of the configuration if ``--name`` is not given: the data set becomes
+        ``coco/NAME``. By default it is the first file's stem.
 
     Raises:
-      BuildError: a file has no keypoint annotations, or an option does not fit.
+      BuildError: a file has no keypoint annotations, or an option is invalid.
     """
     files = _files(options.source, options.split)
     first = next(iter(files.values()))
     name = options.config_name or config or pathlib.Path(first).stem
     if not _NAME.fullmatch(name):
-        raise BuildError(f"--name {name!r} does not fit; use letters, digits, _ and -")
+        raise BuildError(f"--name {name!r} is invalid; use letters, digits, _ and -")
     if not 0 <= options.holdout < 1:
-        raise BuildError(f"--holdout {options.holdout} does not fit; use a fraction below 1")
+        raise BuildError(f"--holdout {options.holdout} is invalid; use a fraction below 1")
     if options.holdout and "validation" in files:
-        raise BuildError("--holdout makes the split validation, which --split gives already")
+        raise BuildError(
+            "--holdout and --split validation=FILE both define the validation split; use one of "
+            "them"
+        )
     category = select(first, options.category).category
     if category is None or not category.joints:
         raise BuildError(
-            f"{first} names no joints; its categories need keypoints (and skeleton), as COCO has"
+            f"{first} defines no joints; its category needs 'keypoints' (and 'skeleton'), as in "
+            "COCO's files"
         )
     names = category.joints
     pairs = _pairs(options.flip_pair, "--flip_pair", names)
@@ -226,7 +241,7 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
 def _pairs(
     given: Sequence[Sequence[str]] | None, option: str, names: Sequence[str]
 ) -> tuple[tuple[str, str], ...] | None:
-    """Pairs of joints that an option gives; None if it was not given."""
+    """Return the pairs of joints of an option; None if it was not given."""
     if given is None:
         return None
     unknown = [joint for pair in given for joint in pair if joint not in names]
@@ -238,12 +253,12 @@ def _pairs(
 
 
 def _sigmas(given: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
-    """Sigmas of OKS, one a joint: those that are given, else COCO's; () where it has none."""
+    """Return the OKS sigmas, one per joint: the given ones, otherwise COCO's, or () if unknown."""
     if given:
         values = tuple(given) * len(names) if len(given) == 1 else tuple(given)
         if len(values) != len(names) or min(values) <= 0:
             raise BuildError(
-                f"--sigmas {' '.join(map(str, given))} does not fit; give one value above 0, or "
+                f"--sigmas {' '.join(map(str, given))} is invalid; give one value above 0, or "
                 f"one for each of the {len(names)} joints: {', '.join(names)}"
             )
         return values
@@ -252,14 +267,14 @@ def _sigmas(given: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
 
 
 def _files(sources: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
-    """The annotation file of each split, from `--source FILE` and `--split NAME=FILE ...`."""
+    """Return the annotation file of each split (``--source FILE``, ``--split NAME=FILE ...``)."""
     files = {"train": sources[0]} if sources else {}
     if len(sources) > 1:
         raise BuildError("--source takes one annotation file; give more as --split NAME=FILE")
     for text in splits:
         split, _, path = text.partition("=")
         if not _NAME.fullmatch(split) or not path:
-            raise BuildError(f"--split {text!r} does not fit; write train=FILE.json")
+            raise BuildError(f"--split {text!r} is invalid; write train=FILE.json")
         if split in files:
             raise BuildError(f"the split {split} is given twice")
         files[split] = path
@@ -267,10 +282,10 @@ def _files(sources: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
 
 
 def select(path: str, category: str | None) -> coco.Selection:
-    """The annotations of a file that have keypoints.
+    """Select the annotations of a file that have keypoints.
 
     Raises:
-      BuildError: it cannot be read, is not in COCO's format, or lacks the category.
+      BuildError: the file cannot be read, is not in COCO's format, or lacks the category.
     """
     try:
         return coco.select(coco.read_coco(path), category=category, needs=("box", "keypoints"))
@@ -279,13 +294,16 @@ def select(path: str, category: str | None) -> coco.Selection:
 
 
 def split_of(image: coco.Image, holdout: float) -> str:
-    """The split of an image: all images of one source image are in the same one."""
+    """Return the split of an image; all images of one source image are in the same split."""
     source = str(image.entry.get("source_picture") or image.file_name)
     return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
 
 
 def _ignored(annotation: coco.Annotation) -> dict[str, Any]:
-    """What OKS needs of a person or crowd that is no example; keypoints in COCO's indices."""
+    """Return the OKS fields of a person or crowd that is not used as an example.
+
+    Keypoints are COCO's pixel indices.
+    """
     keypoints: list[float] = []
     if annotation.keypoints is not None:
         indices = np.where(

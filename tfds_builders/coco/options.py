@@ -6,9 +6,11 @@ from tfds_builders.sources import local_path, path_option
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Register them."""
+    """Register the options."""
     group = parser.add_argument_group("coco")
-    group.add_argument("--name", dest="config_name", default="", help="the data set is coco/NAME")
+    group.add_argument(
+        "--name", dest="config_name", default="", help="name of the data set: coco/NAME"
+    )
     group.add_argument(
         "--images",
         type=path_option("--images"),
@@ -28,18 +30,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="FRACTION",
-        help="this fraction of the training images makes the split validation",
+        help="fraction of the training images to use as the validation split",
     )
     group.add_argument(
-        "--category", metavar="NAME", help="default: person, or the one with keypoints"
+        "--category",
+        metavar="NAME",
+        help="category to use (default: person, or the only one with keypoints)",
     )
     group.add_argument(
         "--flip_pair",
         nargs=2,
         action="append",
         metavar=("RIGHT", "LEFT"),
-        help="joints that a mirror exchanges; may be repeated (default: from left and right in "
-        "their names)",
+        help="joints that a horizontal flip exchanges; may be repeated (default: from left and "
+        "right in their names)",
     )
     group.add_argument(
         "--limb",
@@ -54,25 +58,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=[],
         metavar="SIGMA",
-        help="of OKS-AP, one for all joints or one a joint (default: COCO's for its own joints)",
+        help="OKS sigmas: one for all joints, or one per joint (default: COCO's for its own "
+        "joints)",
     )
     group.add_argument(
         "--min_joints",
         type=int,
         default=1,
         metavar="N",
-        help="persons with fewer labeled joints make no example (default: 1)",
+        help="skip persons with fewer labeled joints (default: 1)",
     )
     group.add_argument(
         "--min_side",
         type=float,
         default=0.0,
         metavar="PIXELS",
-        help="nor do those whose box is smaller (default: 0)",
+        help="skip persons whose box's longer side is smaller, in pixels (default: 0)",
     )
 
 
 def _split(text: str) -> str:
-    """NAME=FILE with the path expanded; what has no path is refused with the other options."""
+    """Expand the path in NAME=FILE; a text without a path is rejected with the other options."""
     name, _, path = text.partition("=")
     return f"{name}={local_path(path, '--split')}" if path else text

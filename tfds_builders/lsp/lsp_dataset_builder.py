@@ -1,7 +1,7 @@
-"""LSP: 2,000 images of sports, a person and 14 joints each.
+"""LSP: 2,000 images of sports, each with one person and 14 joints.
 
-Person-centric joints are the release's own. Observer-centric ones come in a file of their own:
-the same positions, with left and right exchanged where the observer sees them so.
+Person-centric joints are the release's own. Observer-centric ones come in a separate file: the same
+positions, with left and right as the observer sees them.
 """
 
 import re
@@ -23,7 +23,7 @@ ORIGINAL = "Leeds Sports Pose, original size"
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Builds LSP from `lsp_dataset.zip` or `lsp_dataset_original.zip`, or what they hold."""
+    """Build LSP from ``lsp_dataset.zip`` or ``lsp_dataset_original.zip``, or their contents."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -36,8 +36,8 @@ class Builder(pose_builder.PoseBuilder):
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Put lsp_dataset.zip, or what it holds, into the folder; for observer_centric "
-        "lsp-joints-OC.mat too."
+        "Put lsp_dataset.zip, or its contents, into the folder; for observer_centric, also "
+        "lsp-joints-OC.mat."
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -72,44 +72,45 @@ class Builder(pose_builder.PoseBuilder):
         return leeds.examples(self, release, numbers, annotations)
 
     def _observer_centric(self, found, release, person_centric, original):
-        """Joints and flags of the observer-centric file, which must be this release's."""
+        """Read joints and flags of the observer-centric file, which must match this release."""
         files, name = _find_observer_centric(found, release.files)
         xy, occluded = leeds.read_joints(files, name)
         if original:
             raise BuildError(
-                f"{name} belongs to the scaled images and these have their original size; "
-                "name lsp_dataset.zip as --source"
+                f"{name} belongs to the scaled images, but the images in --source have their "
+                "original size; use lsp_dataset.zip as --source"
             )
         if len(xy) != len(person_centric) or not _same_points(xy, person_centric):
             raise BuildError(
-                f"{name} does not hold the same points as {release.joints}; "
+                f"{name} does not contain the same points as {release.joints}; "
                 "both must belong to the same release"
             )
         return xy, occluded
 
 
 def split_of(number: int) -> str:
-    """The split of the image with this number, counted from 1."""
+    """Return the split of the image with this number, counted from 1."""
     if number > LAST_OF_TRAINING:
         return "test"
     return "train" if number % VALIDATION_EVERY else "validation"
 
 
 def is_original_size(release: leeds.Release, xy: np.ndarray) -> bool:
-    """Whether these are the images of original size, told by their sizes.
+    """Whether the images have their original size, judged by their dimensions.
 
     Raises:
-      BuildError: the images of the one size lie with the joints of the other.
+      BuildError: images of one release are combined with joints of the other.
     """
     sizes = leeds.sample_sizes(release)
     leeds.check_joints_fit(release, sizes, xy, np.ones(xy.shape[:2], bool))
     sides = [max(size) for size in sizes.values()]
     original = bool(sides) and float(np.median(sides)) > SCALED_SIDE
     if original != (xy.max() > SCALED_SIDE):
+        images = "have their original size" if original else "are scaled"
         raise BuildError(
-            f"{release.files.path}: images of {'original' if original else 'scaled'} size with "
-            f"joints of the {'scaled' if original else 'original'} ones in {release.joints}; "
-            "take both from the same release"
+            f"{release.files.path}: the images {images}, but the joints in {release.joints} are "
+            f"for the {'scaled' if original else 'original'} images; use images and joints of the "
+            "same release"
         )
     return original
 
@@ -122,13 +123,13 @@ def _find_observer_centric(found: list[Files], release_files: Files) -> tuple[Fi
             if OBSERVER_CENTRIC.search(name):
                 return files, name
     raise BuildError(
-        "lsp/observer_centric needs lsp-joints-OC.mat; put it beside the release or name it as a "
+        "lsp/observer_centric needs lsp-joints-OC.mat; put it next to the release or give it as a "
         "further --source"
     )
 
 
 def _same_points(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether each image has the same 14 points in both, [N, 14, 2], in whatever order."""
+    """Whether each image has the same 14 points in both arrays [N, 14, 2], in any order."""
 
     def ordered(points):
         return np.sort(points[..., 0] + 1j * points[..., 1], axis=1)

@@ -1,4 +1,4 @@
-"""LSPET: 10,000 images of parkour, gymnastics and athletics, a person and 14 joints each."""
+"""LSPET: 10,000 images of parkour, gymnastics and athletics, each with one person and 14 joints."""
 
 import csv
 import pathlib
@@ -18,11 +18,11 @@ VALIDATION_EVERY = 20  # images whose number is a multiple of it are never train
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Builds LSPET from `lspet_dataset.zip` or its extracted folder."""
+    """Build LSPET from ``lspet_dataset.zip`` or its extracted folder."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put lspet_dataset.zip, or what it holds, into the folder."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Put lspet_dataset.zip, or its contents, into the folder."
 
     NAMED_CONFIGS = (CORRECTED,)
 
@@ -45,7 +45,7 @@ class Builder(pose_builder.PoseBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         release = leeds.find_release(self.files(dl_manager, "lspet"), 5, "LSPET")
-        # 0-based pixel indices. The flag means labeled; nothing says which joints are occluded.
+        # 0-based pixel indices. The flag means labeled; the release does not mark occluded joints.
         xy, labeled = leeds.read_joints(release.files, release.joints)
         leeds.check_joints_fit(release, leeds.sample_sizes(release), xy, labeled)
         keypoints = xy + 0.5
@@ -64,13 +64,14 @@ class Builder(pose_builder.PoseBuilder):
         """Apply the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
         if not self.corrections:
             raise BuildError(
-                "lspet/corrected needs corrections; give the corrections that "
-                "`python -m tools.correct_labels` wrote as --corrections FILE"
+                "lspet/corrected needs --corrections FILE, written by `python -m "
+                "tools.correct_labels`"
             )
         for number, joint, position, reason in read_corrections(self.corrections):
             if number > len(keypoints) or split_of(number) != "train":
                 raise BuildError(
-                    f"{self.corrections} corrects im{number:05d}.jpg: not for training"
+                    f"{self.corrections} corrects im{number:05d}.jpg, which is not a training "
+                    "image; regenerate it with tools.correct_labels"
                 )
             self.report.remark(f"labels {reason}")
             labeled[number - 1, joint] = position is not None
@@ -82,10 +83,10 @@ class Builder(pose_builder.PoseBuilder):
 
 
 def read_corrections(path) -> list[tuple[int, int, tuple[float, float] | None, str]]:
-    """The corrections of a file: number of the image, joint, new position or None, reason.
+    """Read corrections: number of the image, joint, new position or None, reason.
 
     Raises:
-      BuildError: the file is missing or has another form.
+      BuildError: the file is missing or has an unexpected form.
     """
     found = []
     try:
@@ -98,10 +99,10 @@ def read_corrections(path) -> list[tuple[int, int, tuple[float, float] | None, s
     except OSError as error:
         raise BuildError(f"corrections {path} cannot be read ({error.strerror})") from error
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BuildError(f"{path} is not a file of tools.correct_labels ({error})") from error
+        raise BuildError(f"{path} was not written by tools.correct_labels ({error})") from error
     return found
 
 
 def split_of(number: int) -> str:
-    """The split of the image with this number, counted from 1."""
+    """Return the split of the image with this number, counted from 1."""
     return "train" if number % VALIDATION_EVERY else "validation"

@@ -6,11 +6,11 @@ from tfds_builders.sources import path_option
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Register them."""
+    """Register the options."""
     group = parser.add_argument_group("lspet")
     group.add_argument(
         "--corrections",
         type=path_option("--corrections"),
         metavar="FILE",
-        help="lspet/corrected: the file that `python -m tools.correct_labels` wrote",
+        help="for lspet/corrected, the file written by `python -m tools.correct_labels`",
     )

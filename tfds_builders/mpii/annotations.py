@@ -1,8 +1,8 @@
-"""The persons of MPII's annotation file: everything that the release does, and nothing guessed.
+"""Read the persons of MPII's annotation file as released, without guessing.
 
-What the release leaves out (no joints, no scale, no visibility) is taken as left out. Whatever
-is neither there nor left out, such as a text in place of a number or a point without its joint's
-number, leaves its person out and is reported: a wrong joint is worse than none.
+Fields that the release omits (joints, scale, visibility) stay unknown. Persons with malformed
+fields, such as a text instead of a number or a point without its joint's number, are dropped and
+reported: a wrong joint is worse than none.
 """
 
 import math
@@ -16,28 +16,28 @@ from tfds_builders.errors import BuildError
 from tfds_builders.mat_file import Array, Malformed
 
 NUM_JOINTS = 16
-HEIGHT = 200  # pixels of a person of scale 1
-HEAD = 0.6  # share of the head rectangle's diagonal that PCKh calls the head's size
-ONE_BASED = 0.5  # MATLAB's pixel 1 has its center here, by our convention
+HEIGHT = 200  # height in pixels of a person of scale 1
+HEAD = 0.6  # head size of PCKh as a fraction of the head rectangle's diagonal
+ONE_BASED = 0.5  # center of MATLAB's pixel 1 in our convention
 MAX_COORDINATE = 100_000  # pixels; no image is as large
-MAX_PERSONS = 1000  # of an image
+MAX_PERSONS = 1000  # per image
 
 
 class Person(NamedTuple):
-    """A person of the release, in its pixels but by our convention: pixel 1's center is at 0.5.
+    """A person of the release, in its pixels but our convention: pixel 1's center is at 0.5.
 
     Attributes:
       image_name: file name.
-      annolist_index: the image's place in `annolist`, from 0.
-      number: the person's place in `annorect`, from 0.
+      annolist_index: index of the image in ``annolist``, from 0.
+      number: index of the person in ``annorect``, from 0.
       test: whether the image belongs to the test set.
       keypoints: [16, 2] float64; 0 where not labeled.
       labeled: [16] bool.
       visible: [16] bool, labeled and not marked occluded.
-      center: [2] float64, `objpos`; None if left out.
-      scale: height in pixels; None if left out.
+      center: [2] float64, ``objpos``; None if omitted.
+      scale: height in pixels; None if omitted.
       head_size: pixels; 0 if unknown.
-      separated: whether `single_person` lists the person.
+      separated: whether ``single_person`` lists the person.
     """
 
     image_name: str
@@ -59,16 +59,16 @@ def persons(
     found: report.Report,
     refuse: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Person]:
-    """The persons of the variable RELEASE, in its order.
+    """Yield the persons of the variable RELEASE, in its order.
 
     Args:
       release: the variable.
-      where: the file's name, for messages.
-      found: takes what is left out and what was borne.
-      refuse: is told of every damaged person first, and may raise.
+      where: name of the file, for messages.
+      found: report that records dropped persons and tolerated problems.
+      refuse: called for every malformed person first; may raise.
 
     Raises:
-      BuildError: the lists of images do not fit together, so that nothing in them can be trusted.
+      BuildError: the lists of images are inconsistent.
     """
     try:
         annolist, in_training, separated = _lists(release)
@@ -76,11 +76,7 @@ def persons(
         raise BuildError(f"{where}: {error}; is it the release's file?") from error
     for index in range(annolist.size):
         try:
-            name = _image_name(annolist.field(index, "image"))
-            rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
-            count = rectangles.size if rectangles else 0
-            if count > MAX_PERSONS:
-                raise Malformed(f"{count} persons")
+            name, rectangles, count = _image(annolist, index)
             single = _single_persons(separated, index, count)
         except Malformed as error:
             refuse(f"image {index + 1} of {where}: {error}")
@@ -103,18 +99,18 @@ def persons(
 
 
 def test_images(release: Array, where: str) -> list[tuple[str, list[list[float] | None]]]:
-    """Every image of the test part, in the release's order, as its server counts them.
+    """Return every image of the test part, in the release's order, which its server relies on.
 
     Args:
       release: the variable.
-      where: the file's name, for messages.
+      where: name of the file, for messages.
 
     Returns:
-      (name, and of each element of `annorect` its `objpos`, (x, y) by our convention, or None);
-      ("", []) for a damaged one, which keeps its place.
+      (name, positions) of each image, with the ``objpos`` of each element of ``annorect``, (x, y)
+      in our convention, or None; ("", []) for a malformed image, which keeps its place.
 
     Raises:
-      BuildError: as `persons`.
+      BuildError: for the same reasons as ``persons``.
     """
     try:
         annolist, in_training, _ = _lists(release)
@@ -125,11 +121,7 @@ def test_images(release: Array, where: str) -> list[tuple[str, list[list[float] 
 
 def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | None]]:
     try:
-        name = _image_name(annolist.field(index, "image"))
-        rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
-        count = rectangles.size if rectangles else 0
-        if count > MAX_PERSONS:
-            raise Malformed(f"{count} persons")
+        name, rectangles, count = _image(annolist, index)
     except Malformed:
         return "", []
     places = []
@@ -140,6 +132,16 @@ def _test_image(annolist: Array, index: int) -> tuple[str, list[list[float] | No
             place = None
         places.append(None if place is None else place.tolist())
     return name, places
+
+
+def _image(annolist: Array, index: int) -> tuple[str, Array | None, int]:
+    """Return name, rectangles and number of rectangles of an image."""
+    name = _image_name(annolist.field(index, "image"))
+    rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
+    count = rectangles.size if rectangles else 0
+    if count > MAX_PERSONS:
+        raise Malformed(f"{count} persons")
+    return name, rectangles, count
 
 
 def _lists(release: Array) -> tuple[Array, np.ndarray, Array | None]:
@@ -154,11 +156,13 @@ def _lists(release: Array) -> tuple[Array, np.ndarray, Array | None]:
     in_training = img_train.numbers().ravel(order="F")
     if in_training.size != annolist.size or not np.isin(in_training, (0, 1)).all():
         raise Malformed(
-            f"RELEASE.img_train does not say 0 or 1 for each of {annolist.size:,} images"
+            f"RELEASE.img_train does not have a 0 or 1 for each of the {annolist.size:,} images"
         )
     separated = release.field(0, "single_person")
     if separated is not None and (separated.kind != "cell" or separated.size != annolist.size):
-        raise Malformed(f"RELEASE.single_person has no cell for each of {annolist.size:,} images")
+        raise Malformed(
+            f"RELEASE.single_person does not have a cell for each of the {annolist.size:,} images"
+        )
     return annolist, in_training == 1, separated
 
 
@@ -173,12 +177,12 @@ def _image_name(image: Array | None) -> str:
 
 
 def _single_persons(separated: Array | None, index: int, count: int) -> frozenset[int]:
-    """Numbers from 0 of the sufficiently separated persons of an image."""
+    """Return the indices, from 0, of the sufficiently separated persons of an image."""
     if separated is None:
         return frozenset()
     listed = separated.cell(index).numbers().ravel()
     if not np.isin(listed, np.arange(1, count + 1)).all():
-        raise Malformed("a number in single_person that no person has")
+        raise Malformed("single_person lists a person who does not exist")
     return frozenset(int(number) - 1 for number in listed)
 
 
@@ -188,14 +192,14 @@ def _person(rectangles: Array, number: int, found: report.Report) -> Person:
     visible = np.zeros(NUM_JOINTS, bool)
     for joint, xy, seen in _points(rectangles.field(number, "annopoints")):
         if labeled[joint]:
-            found.remark("points of a joint that has one already, not used")
+            found.remark("duplicate points of a joint (ignored)")
             continue
         keypoints[joint] = xy
         labeled[joint] = True
         visible[joint] = seen
     scale = _number(rectangles.field(number, "scale"), "scale")
     if scale is not None and not 0 < scale * HEIGHT < MAX_COORDINATE:
-        raise Malformed("a scale that no person has")
+        raise Malformed("scale out of range")
     corners = [_number(rectangles.field(number, side), side) for side in ("x1", "y1", "x2", "y2")]
     head_size = 0.0
     if None not in corners:
@@ -211,12 +215,12 @@ def _person(rectangles: Array, number: int, found: report.Report) -> Person:
 
 
 def _points(annopoints: Array | None) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Joint, position and visibility of each labeled point, in the file's order."""
+    """Yield joint, position and visibility of each labeled point, in the file's order."""
     annopoints = _optional(annopoints, "struct", "annopoints")
     if annopoints is None:
         return
     if annopoints.size != 1:
-        raise Malformed(f"annopoints {annopoints.size} times")
+        raise Malformed(f"{annopoints.size} annopoints instead of 1")
     points = _optional(annopoints.field(0, "point"), "struct", "point")
     for index in range(points.size if points else 0):
         joint = _number(points.field(index, "id"), "id")
@@ -236,40 +240,40 @@ def _position(objpos: Array | None) -> np.ndarray | None:
     if objpos is None:
         return None
     if objpos.size != 1:
-        raise Malformed(f"objpos {objpos.size} times")
+        raise Malformed(f"{objpos.size} objpos instead of 1")
     xy = [_number(objpos.field(0, axis), axis) for axis in ("x", "y")]
     return None if None in xy else np.array(xy) - ONE_BASED
 
 
 def _visible(value: Array | None) -> bool:
-    """The meaning of is_visible, visible where it is left out."""
+    """Interpret is_visible; a joint is visible if it is omitted."""
     if value is not None and value.kind == "text" and value.values in ("0", "1"):
         return value.values == "1"
     if value is not None and value.kind == "text" and not value.values:
         return True
     number = _number(value, "is_visible")
     if number not in (None, 0, 1):
-        raise Malformed("is_visible neither 0 nor 1")
+        raise Malformed("is_visible is neither 0 nor 1")
     return number != 0
 
 
 def _optional(value: Array | None, kind: str, name: str) -> Array | None:
-    """The value if it is of that kind, None where it is left out or empty. Raises Malformed."""
+    """Return the value if it is of that kind, None if omitted or empty. Raises Malformed."""
     if value is None or (value.size == 0 and value.kind in ("number", kind)):
         return None
     if value.kind != kind:
-        raise Malformed(f"a {value.kind} in place of {name}")
+        raise Malformed(f"a {value.kind} instead of {name}")
     return value
 
 
 def _number(value: Array | None, name: str) -> float | None:
-    """A number, cast before anybody subtracts; None where it is left out. Raises Malformed."""
+    """Return a number as float (fields may be unsigned), None if omitted. Raises Malformed."""
     value = _optional(value, "number", name)
     if value is None:
         return None
     if value.size != 1:
-        raise Malformed(f"{value.size} numbers in place of {name}")
+        raise Malformed(f"{value.size} numbers instead of one for {name}")
     number = float(value.values[0])
     if not abs(number) < MAX_COORDINATE:
-        raise Malformed(f"{name} {number:g}")
+        raise Malformed(f"{name} {number:g} is out of range")
     return number

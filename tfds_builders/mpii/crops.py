@@ -1,4 +1,4 @@
-"""A square around a person, large enough for every augmentation of the paper, encoded once."""
+"""A square image around a person that covers every augmentation of the paper, encoded once."""
 
 import math
 from typing import NamedTuple
@@ -10,9 +10,9 @@ from tfds_builders.sources import ReadError
 
 INPUT_SIDE = 256  # pixels of the network's input
 ENLARGEMENT, SHIFT = 1.25, 15 / 200  # MPII's crop, in units of the person's height
-PERSON_IN_CROP = 0.76  # LSP's crop: the longer side of the joints' box over the crop's
+PERSON_IN_CROP = 0.76  # LSP's crop: longer side of the joints' box as a fraction of the crop's side
 LARGEST, ROTATION = 1.3, 40  # the paper's augmentation
-SHARPEST = 0.85  # scale of the crop whose pixels are stored ones; the paper's closest is 0.7
+SHARPEST = 0.85  # scale of a crop with one stored pixel per input pixel; the paper's closest is 0.7
 TURNED = math.cos(math.radians(ROTATION)) + math.sin(math.radians(ROTATION))
 QUALITY = 92
 
@@ -21,9 +21,9 @@ class Square(NamedTuple):
     """A square of the release's pixels.
 
     Attributes:
-      x, y: its corner.
-      side: its side.
-      stored: its side in the stored image, in that image's pixels.
+      x, y: its upper left corner.
+      side: length of its side.
+      stored: length of its side in the stored image, in pixels of that image.
     """
 
     x: int
@@ -40,12 +40,12 @@ class Square(NamedTuple):
 def square_around(
     center: np.ndarray, scale: float, keypoints: np.ndarray, labeled: np.ndarray
 ) -> Square:
-    """The square that holds every augmented crop of the person.
+    """Compute the square that contains every augmented crop of the person.
 
-    Both crop rules are served: MPII's by center and scale, and the one by the joints' box unless
-    a far joint would more than double the square. Its resolution gives MPII's crop at the scale
-    SHARPEST one stored pixel per pixel of the network's input, and never exceeds the release's:
-    closer crops are enlarged by a fifth at most, and decoding takes a third less time.
+    The square supports both crop rules: MPII's by center and scale, and the one by the joints' box
+    unless a distant joint would more than double its size. Its resolution is such that MPII's crop
+    at scale SHARPEST has one stored pixel per input pixel, and at most that of the release: closer
+    crops are enlarged by a fifth at most, and decoding takes a third less time.
 
     Args:
       center: [2], pixels.
@@ -75,11 +75,11 @@ def square_around(
 
 
 def crop_image(image: np.ndarray, square: Square) -> bytes:
-    """The square as JPEG; black where it leaves the image.
+    """Encode the square as JPEG; black outside the image.
 
     Args:
-      image: uint8 [H, W, 3], BGR as OpenCV has it.
-      square: pixels of the image.
+      image: uint8 [H, W, 3], BGR as in OpenCV.
+      square: the square, in pixels of the image.
     """
     unit = _halvings(square.zoom)
     for _ in range(unit.bit_length() - 1):
@@ -97,7 +97,7 @@ def crop_image(image: np.ndarray, square: Square) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3], BGR, of an upright RGB image. Raises ReadError."""
+    """Decode an upright RGB image to uint8 [H, W, 3], BGR. Raises ReadError."""
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise ReadError("OpenCV cannot decode it")
@@ -105,12 +105,12 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def _reach(side: float) -> float:
-    """Half the side of the upright square that holds a crop of this side, enlarged and turned."""
+    """Return half the side of the upright square that contains a crop of this side, augmented."""
     return LARGEST * TURNED * side / 2
 
 
 def _halvings(zoom: float) -> int:
-    """The largest power of two by which the image can shrink before it is cut."""
+    """Return the largest power of two by which the image can be reduced before cropping."""
     return 2 ** max(0, math.floor(math.log2(1 / zoom) + 1e-9))
 
 

@@ -1,4 +1,4 @@
-"""MPII Human Pose: images of everyday activities, 16 joints a person, one person an example."""
+"""MPII Human Pose: images of everyday activities, 16 joints per person, one example per person."""
 
 import collections
 import pathlib
@@ -18,14 +18,14 @@ SPLITS = ("train", "validation", "test")
 
 
 class Subject(NamedTuple):
-    """A person who goes into a split, and its place there."""
+    """A person who goes into a split, and the key of the example."""
 
     key: int
     person: annotations.Person
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Builds MPII from its annotation file and its images; several releases may be given."""
+    """Build MPII from its annotation file and its images; several releases may be given."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -38,14 +38,14 @@ class Builder(pose_builder.PoseBuilder):
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "Put mpii_human_pose_v1_u12_2.zip and mpii_human_pose_v1.tar.gz, or what they hold, into "
+        "Put mpii_human_pose_v1_u12_2.zip and mpii_human_pose_v1.tar.gz, or their contents, into "
         "the folder."
     )
 
     def _info(self) -> tfds.core.DatasetInfo:
         extra = {
             "annolist_index": tfds.features.Scalar(
-                np.int32, doc="the image's place in the release's annolist, from 0"
+                np.int32, doc="index of the image in the release's annolist, from 0"
             ),
             "origin": tfds.features.Tensor(
                 shape=(2,), dtype=np.float32, doc="release pixels = origin + stored pixels / zoom"
@@ -72,7 +72,7 @@ class Builder(pose_builder.PoseBuilder):
             first_key += 1_000_000_000  # more than any release's number of images times persons
             for (split, name), group in subjects.items():
                 if name in seen:
-                    self.report.remark("images of an earlier source, not used", 1)
+                    self.report.remark("images already found in an earlier source (ignored)", 1)
                 elif name in release.images:
                     requests[split].append((group, *release.images[name]))
                 else:
@@ -80,8 +80,10 @@ class Builder(pose_builder.PoseBuilder):
                     self.report.missing.append(f"{name} ({split})")
             seen.update(name for _, name in subjects)
         if not any(requests.values()):
-            raise BuildError("no image of any person is there; name their folder as --source")
-        # The file for the release's test server has a place for each of them.
+            raise BuildError(
+                "none of the annotated images was found; give their folder as --source"
+            )
+        # The file for the release's test server has an entry for each of them.
         self.info.metadata["test_images"] = list(test_images.items())
         return {
             split: self.counted(
@@ -94,7 +96,7 @@ class Builder(pose_builder.PoseBuilder):
     def _subjects(
         self, variable: mat_file.Array, where: str, first_key: int
     ) -> dict[tuple[str, str], list[Subject]]:
-        """The persons that go into a split, by split and image."""
+        """Return the persons that go into a split, by split and image."""
         validation = validation_persons()
         subjects = collections.defaultdict(list)
         for person in annotations.persons(variable, where, self.report, self.refuse_if_strict):
@@ -105,7 +107,7 @@ class Builder(pose_builder.PoseBuilder):
         return subjects
 
     def _split(self, person: annotations.Person, validation) -> str | None:
-        """The person's split, None (and counted) for those that belong to none."""
+        """Return the person's split, or None (and report the person) if there is none."""
         who = f"{person.image_name} person {person.number}"
         if person.center is None or person.scale is None:
             self.report.leave_out("no scale or position", who)
@@ -118,7 +120,7 @@ class Builder(pose_builder.PoseBuilder):
         elif person.number in validation[person.image_name]:
             return "validation"
         else:
-            self.report.leave_out("not named by the validation split, in its images", who)
+            self.report.leave_out("in a validation image, but not in the validation split", who)
         return None
 
     def _generate_examples(self, requests: list[tuple[list[Subject], Files, str]]):
@@ -142,7 +144,7 @@ class Builder(pose_builder.PoseBuilder):
 
 
 def _variable(release: Release) -> tuple[mat_file.Array, str]:
-    """The annotation file's variable, and the file's name for messages."""
+    """Read the annotation file's variable; also return the file's name for messages."""
     where = f"{release.files.path}/{release.annotations}"
     try:
         data = release.files.read(release.annotations)
@@ -152,7 +154,7 @@ def _variable(release: Release) -> tuple[mat_file.Array, str]:
 
 
 def _example(person: annotations.Person, image: bytes, square: crops.Square) -> dict:
-    """The example of a person whose stored image shows that square of the release's."""
+    """Make the example of a person whose stored image shows that square of the release's image."""
     corner = np.array([square.x, square.y])
     center = (person.center - corner) * square.zoom
     scale = person.scale * square.zoom
@@ -177,7 +179,7 @@ def _example(person: annotations.Person, image: bytes, square: crops.Square) -> 
 
 
 def validation_persons() -> dict[str, frozenset[int]]:
-    """The numbers of the validation persons, by image."""
+    """Read the numbers of the validation persons, by image."""
     lines = VALIDATION_PERSONS.read_text("utf-8").splitlines()
     entries = (line.split() for line in lines if not line.startswith("#"))
     return {name: frozenset(map(int, numbers)) for name, *numbers in entries}

@@ -1,4 +1,4 @@
-"""Where MPII's annotation files lie, and the images of each."""
+"""Find MPII's annotation files and the images of each."""
 
 import posixpath
 import re
@@ -16,8 +16,8 @@ class Release(NamedTuple):
 
     Attributes:
       files: the folder or archive of the annotation file.
-      annotations: its name in there.
-      images: folder or archive, and name in there, of the images, by file name.
+      annotations: its name in that folder or archive.
+      images: folder or archive, and name in it, of each image, by file name.
     """
 
     files: Files
@@ -26,11 +26,11 @@ class Release(NamedTuple):
 
 
 def find_releases(found: list[Files]) -> list[Release]:
-    """The annotation files with their images, in the order of the sources.
+    """Return the annotation files with their images, in the order of the sources.
 
-    Images belong to the annotation file of their own folder or archive, the nearest where it
-    holds several: a reduced image must not meet the joints of the original. Those of an archive
-    without annotations belong to all.
+    Images belong to the annotation file of their own folder or archive, or to the nearest one if
+    there are several, so that resized images are not paired with the joints of the originals.
+    Images of an archive without annotations belong to every annotation file.
 
     Raises:
       BuildError: there is no annotation file, or one without images.
@@ -44,7 +44,7 @@ def find_releases(found: list[Files]) -> list[Release]:
     if not annotations:
         raise BuildError(
             f"no mpii_human_pose_v1_u12_1.mat in {', '.join(str(files.path) for files in found)}; "
-            "name the release's archives or the extracted folder as --source"
+            "give the release's archives or the extracted folder as --source"
         )
     with_annotations = [files for files, _ in annotations]
     common = [files for files in found if files not in with_annotations]
@@ -56,7 +56,7 @@ def find_releases(found: list[Files]) -> list[Release]:
             images = _images(other, "", [""]) | images
         if not images:
             raise BuildError(
-                f"no images beside {files.path}/{name}; name their archive or folder as a "
+                f"no images next to {files.path}/{name}; give their archive or folder as a "
                 "further --source"
             )
         releases.append(Release(files, name, images))
@@ -64,7 +64,7 @@ def find_releases(found: list[Files]) -> list[Release]:
 
 
 def _images(files: Files, owner: str, rivals: list[str]) -> dict[str, tuple[Files, str]]:
-    """The images of which no rival is nearer than the owner."""
+    """Return the images for which no rival annotation file is nearer than the owner."""
     nearness: dict[str, tuple[int, bool]] = {}
     nearest: dict[str, int] = {}
     images: dict[str, tuple[Files, str]] = {}

@@ -1,4 +1,4 @@
-"""The shapes a person consists of: which tube and which ellipsoid lies where, how wide, in what.
+"""The shapes of a person: position, width and texture of every tube and ellipsoid.
 
 All lengths are in standing heights and all places in camera axes, as in body.Figure.
 """
@@ -28,7 +28,7 @@ _HAIR = {
 
 
 class Person(NamedTuple):
-    """What is needed to draw someone, without any randomness left."""
+    """A fully specified person, with no randomness left."""
 
     size: Proportions
     figure: Figure
@@ -37,7 +37,7 @@ class Person(NamedTuple):
 
 
 class Tube(NamedTuple):
-    """A limb; see canvas.paint_tube. `nearer` pulls it forward in the order of painting."""
+    """A limb; see canvas.paint_tube. ``nearer`` pulls it forward in the order of painting."""
 
     part: str
     ends: np.ndarray  # [2, 3]
@@ -66,7 +66,7 @@ class Ellipsoid(NamedTuple):
 
 
 def shapes(person: Person) -> list[Tube | Ellipsoid]:
-    """All shapes of a person, in no order."""
+    """Return all shapes of a person, in no particular order."""
     found = _trunk(person) + _head(person)
     for row, side in enumerate(SIDES):
         found += _arm(person, row, side) + _leg(person, row, side)
@@ -121,7 +121,7 @@ def _leg(person: Person, row: int, side: str) -> list[Tube | Ellipsoid]:
 
 
 def _trunk(person: Person) -> list[Tube | Ellipsoid]:
-    """Belly, chest, and the slope of the shoulders; both halves run down, as the texture does."""
+    """Make belly, chest, and the slope of the shoulders; both halves run down, like the texture."""
     size, (points, frames), outfit, _ = person
     chest, belly = frames["chest"], frames["belly"]
     half = len(outfit.trunk) // 2
@@ -185,7 +185,7 @@ def _head(person: Person) -> list[Tube | Ellipsoid]:
 
 
 def _skirt(person: Person) -> Tube:
-    """A cone from the waist to a hem that is wide enough for both legs."""
+    """Make a cone from the waist to a hem that is wide enough for both legs."""
     size, (points, frames), outfit, _ = person
     share = outfit.skirt_length
     hems = np.array([

@@ -1,6 +1,6 @@
 """A body: proportions, forward kinematics and the camera, all in three dimensions.
 
-Body axes: x to the person's LEFT, y up, z to where the chest points; lengths are shares of the
+Body axes: x to the person's LEFT, y up, z to where the chest points; lengths are fractions of the
 standing height. Camera axes: x to the right of the image, y down, z away from the viewer. Seen
 from the front, the person's left is on the right of the image.
 """
@@ -17,7 +17,7 @@ SIDES = ("right", "left")
 
 
 class Proportions(NamedTuple):
-    """Lengths and half widths as shares of the standing height."""
+    """Lengths and half widths as fractions of the standing height."""
 
     thigh: float
     shin: float
@@ -37,7 +37,7 @@ class Proportions(NamedTuple):
 
 
 def sample_proportions(rng: np.random.Generator) -> Proportions:
-    """Draws a grown-up or, one time in seven, a child; slim to stout."""
+    """Draw an adult or, one time in seven, a child; slim to stout."""
     child = rng.random() < 0.14
     stout = float(np.clip(rng.normal(0.0, 1.0), -1.6, 2.4))
     broad = float(rng.normal(0.0, 1.0))
@@ -66,21 +66,21 @@ def sample_proportions(rng: np.random.Generator) -> Proportions:
 class Figure(NamedTuple):
     """A posed body in camera axes, the pelvis at the origin, lengths in standing heights.
 
-    `points` maps names (the joints, and `spine`, `head`, `right_hand`, `right_toe`, ...) to [3];
-    `frames` maps body parts to [3, 3] whose columns are the part's left, up and forward. A limb's
-    up points from its far end to its near one.
+    ``points`` maps names (the joints, and ``spine``, ``head``, ``right_hand``, ``right_toe``, ...)
+    to [3]; ``frames`` maps body parts to [3, 3] whose columns are the part's left, up and forward.
+    A limb's up points from its far end to its near one.
     """
 
     points: dict[str, np.ndarray]
     frames: dict[str, np.ndarray]
 
     def joints(self) -> np.ndarray:
-        """[16, 3] in the order of JOINTS."""
+        """Return [16, 3], in the order of ``JOINTS``."""
         return np.array([self.points[name] for name in JOINTS])
 
 
 def _turn(axis: int, degrees: float) -> np.ndarray:
-    """Rotation matrix about axis 0 (left), 1 (up) or 2 (forward)."""
+    """Return the rotation matrix about axis 0 (left), 1 (up) or 2 (forward)."""
     angle = np.deg2rad(degrees)
     c, s = np.cos(angle), np.sin(angle)
     i, j = (axis + 1) % 3, (axis + 2) % 3
@@ -92,17 +92,17 @@ def _turn(axis: int, degrees: float) -> np.ndarray:
 
 
 def camera_rotation(yaw: float, elevation: float, roll: float) -> np.ndarray:
-    """[3, 3] from body axes to camera axes.
+    """Return the rotation [3, 3] from body axes to camera axes.
 
-    `yaw` 0 sees the person from the front, 180 from behind, +90 turns the person's chest to the
-    right of the image; `elevation` looks down from above; `roll` turns the image clockwise.
+    ``yaw`` 0 sees the person from the front, 180 from behind, +90 turns the person's chest to the
+    right of the image; ``elevation`` looks down from above; ``roll`` turns the image clockwise.
     """
     to_camera = np.diag([1.0, -1.0, -1.0])
     return _turn(2, roll) @ _turn(0, elevation) @ to_camera @ _turn(1, yaw)
 
 
 def pose_body(pose: Pose, size: Proportions, camera: np.ndarray) -> Figure:
-    """Forward kinematics. `camera` is [3, 3] from body to camera axes."""
+    """Compute forward kinematics; ``camera`` is [3, 3] from body to camera axes."""
     forwards, sideways, twist = pose.spine
     root = camera @ _turn(0, pose.tip)
 
@@ -168,9 +168,9 @@ class Camera(NamedTuple):
     distance: float
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """[..., 3] camera axes -> [..., 2] pixels (continuous, x and y)."""
+        """Project [..., 3] in camera axes to [..., 2] pixels (continuous, x and y)."""
         return points[..., :2] * self.zoom(points)[..., None] + np.asarray(self.middle)
 
     def zoom(self, points: np.ndarray) -> np.ndarray:
-        """Pixels per standing height at the depth of points [..., 3]."""
+        """Return the pixels per standing height at the depth of points [..., 3]."""
         return self.focus * self.distance / np.maximum(self.distance + points[..., 2], 0.3)

@@ -1,4 +1,4 @@
-"""Painting: textured tubes, ellipsoids and flat shapes on an image that knows who owns a pixel.
+"""Paint textured tubes, ellipsoids and flat shapes, with a map of the part that owns each pixel.
 
 The one module of this data set that needs OpenCV. Everything is blended with soft edges onto a
 float32 image; beside it lies a map of owners (one number per pixel, 0 the background) from which
@@ -26,7 +26,7 @@ except ImportError as error:
 
 cv2.setNumThreads(1)  # images are drawn in parallel, each small
 
-AMBIENT = 0.62  # share of the light that comes from everywhere
+AMBIENT = 0.62  # fraction of ambient light
 _ROWS, _COLUMNS = 30, 18  # texels of a tube's patch; a limb is some 40 x 15 pixels
 _MARGIN = 1.2  # the patch reaches this far across, in half widths, so that its edge is empty
 _GRID = 24  # texels of an ellipsoid's patch
@@ -47,28 +47,28 @@ PROFILES = {
 
 
 class Canvas(NamedTuple):
-    """`image` [H, W, 3] float32, RGB in 0..255; `owner` [H, W] uint8."""
+    """``image`` [H, W, 3] float32, RGB in 0..255; ``owner`` [H, W] uint8."""
 
     image: np.ndarray
     owner: np.ndarray
 
 
 class Light(NamedTuple):
-    """`direction` [3] toward the light, unit length, camera axes; `strength` of its share."""
+    """``direction`` [3] toward the light, unit length, camera axes; ``strength`` of this light."""
 
     direction: np.ndarray
     strength: float
 
 
 def new_canvas(background: np.ndarray) -> Canvas:
-    """A canvas over a float32 background [H, W, 3]; the background is painted on in place."""
+    """Make a canvas over a float32 background [H, W, 3], which is painted on in place."""
     return Canvas(background, np.zeros(background.shape[:2], np.uint8))
 
 
 def paint(canvas: Canvas, patch: np.ndarray, matrix: np.ndarray, owner: int) -> None:
-    """Blends `patch` [h, w, 4] (RGB and alpha in 0..1) through an affine map.
+    """Blend ``patch`` [h, w, 4] (RGB and alpha in 0..1) through an affine map.
 
-    `matrix` [2, 3] float64 takes continuous texel coordinates to continuous pixels.
+    ``matrix`` [2, 3] float64 takes continuous texel coordinates to continuous pixels.
     """
     rows, columns = patch.shape[:2]
     height, width = canvas.owner.shape
@@ -110,7 +110,7 @@ class _Tube(NamedTuple):
 
 @cache
 def _tube(profile: str, length: float, cap: float) -> _Tube:
-    """Tables of a tube of `length` half widths whose ends bulge by `cap` half widths."""
+    """Make tables of a tube of ``length`` half widths with ends that bulge by ``cap`` of them."""
     places, widths = np.array(PROFILES[profile]).T
     y = (np.arange(_ROWS) + 0.5) / _ROWS * (length + 2 * cap + 0.3) - cap - 0.15
     along = np.clip(y / length, 0, 1)
@@ -144,7 +144,7 @@ def paint_tube(
     owner: int,
     cap: float = 1.0,
 ) -> None:
-    """Paints a limb.
+    """Paint a limb.
 
     Args:
         canvas: where to.
@@ -204,7 +204,7 @@ def paint_tube(
 
 @cache
 def _disc() -> tuple[np.ndarray, np.ndarray]:
-    """Places on the unit sphere's visible half [3, n] and alpha [_GRID, _GRID]."""
+    """Return points on the visible half of the unit sphere [3, n] and alpha [_GRID, _GRID]."""
     line = ((np.arange(_GRID) + 0.5) / _GRID * 2 - 1) * _MARGIN
     x, y = np.meshgrid(line, line)
     radius = np.hypot(x, y)
@@ -226,7 +226,7 @@ def paint_ellipsoid(
     *,
     owner: int,
 ) -> None:
-    """Paints an ellipsoid exactly, in orthographic projection.
+    """Paint an ellipsoid exactly, in orthographic projection.
 
     Args:
         canvas: where to.
@@ -279,10 +279,10 @@ def paint_ellipsoid(
 def paint_polygon(
     canvas: Canvas, corners: np.ndarray, colors: np.ndarray, *, owner: int, opacity: float = 1.0
 ) -> None:
-    """Paints a flat shape.
+    """Paint a flat shape.
 
-    `corners` [n, 2] pixels; `colors` is one color [3] or a texture [h, w, 3], stretched over the
-    shape's bounding box.
+    ``corners`` [n, 2] is in pixels; ``colors`` is one color [3] or a texture [h, w, 3], stretched
+    over the shape's bounding box.
     """
     height, width = canvas.owner.shape
     low = np.maximum(np.floor(corners.min(0)).astype(int) - 1, 0)
@@ -301,12 +301,12 @@ def paint_polygon(
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear, to (width, height)."""
+    """Resize bilinearly to (width, height)."""
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
 def smooth_noise(rng: np.random.Generator, cells: int, size: int, channels: int = 1) -> np.ndarray:
-    """[size, size, channels] float32: standard normal values on a grid of cells, interpolated."""
+    """Return float32 [size, size, channels]: standard normal values on a grid, interpolated."""
     coarse = rng.standard_normal((cells, cells, channels), dtype=np.float32)
     fine = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     return fine.reshape(size, size, channels)
@@ -315,7 +315,7 @@ def smooth_noise(rng: np.random.Generator, cells: int, size: int, channels: int 
 def text_mask(
     shape: tuple[int, int], text: str, corner: tuple[int, int], scale: float
 ) -> np.ndarray:
-    """[rows, columns] float32, 1 where a text has ink; `corner` is its lower left, in texels."""
+    """Return float32 [rows, columns], 1 where a text has ink; ``corner``: lower left texel."""
     mask = np.zeros(shape, np.uint8)
     cv2.putText(mask, text, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, 255, 2, cv2.LINE_AA)
     return mask.astype(np.float32) / 255
@@ -333,12 +333,15 @@ def draw_ellipse(
 
 @cache
 def _grains() -> np.ndarray:
-    """[512, 512, 3] float32: every sensor's noise; to draw it anew costs more than a person."""
+    """Return precomputed sensor noise, float32 [512, 512, 3].
+
+    Generating it for every image costs more than rendering a person.
+    """
     return np.random.default_rng(512).standard_normal((512, 512, 3), dtype=np.float32)
 
 
 def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> None:
-    """Add normal noise in place, by a random cut out of a fixed field (repeated where needed)."""
+    """Add normal noise in place: a random window of a fixed field (tiled if necessary)."""
     height, width = image.shape[:2]
     grains = _grains()
     while grains.shape[0] < 2 * height or grains.shape[1] < 2 * width:
@@ -350,16 +353,16 @@ def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> None
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; `sigma` in pixels."""
+    """Apply a Gaussian blur; ``sigma`` in pixels."""
     return cv2.GaussianBlur(image, (0, 0), sigma)
 
 
 def to_bytes(image: np.ndarray) -> np.ndarray:
-    """float32 -> uint8, rounded and held in 0..255."""
+    """Convert float32 to uint8, rounded and clipped to 0..255."""
     return cv2.convertScaleAbs(np.maximum(image, 0))
 
 
 def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
-    """JPEG bytes of an RGB image [H, W, 3] uint8."""
+    """Encode an RGB image [H, W, 3] uint8 as JPEG bytes."""
     settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
     return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)[1].tobytes()

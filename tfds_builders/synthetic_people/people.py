@@ -1,4 +1,4 @@
-"""Draws one person, part by part from the farthest to the nearest, and reads off what is visible.
+"""Draw one person, from the farthest part to the nearest, and determine the visible joints.
 
 Every part of a person owns the pixels that it covers. A joint is visible if its own pixel belongs
 to a part that meets there; clothes and hair count as the part below them, as in MPII.
@@ -29,13 +29,13 @@ for _side in SIDES:
     _SHOWN_BY[f"{_side}_hip"] = (f"{_side}_thigh", "trunk", "skirt")
     _SHOWN_BY[f"{_side}_knee"] = (f"{_side}_thigh", f"{_side}_shin", "skirt")
     _SHOWN_BY[f"{_side}_ankle"] = (f"{_side}_shin", f"{_side}_foot")
-_BEHIND = 0.6  # of half the shoulders' or the hips' distance
+_BEHIND = 0.6  # fraction of half the distance between the shoulders or the hips
 
 
 def draw_person(
     on: Canvas, person: Person, light: Light, *, owner: int | None = None, only: tuple = ()
 ) -> None:
-    """Draws a person in place.
+    """Draw a person in place.
 
     Args:
         on: the canvas.
@@ -75,7 +75,7 @@ def draw_person(
 
 
 def visible_joints(owner: np.ndarray, person: Person) -> np.ndarray:
-    """[16] bool: the joint lies in the image and a part that meets there owns its pixel."""
+    """Return bool [16]: the joint is in the image and an adjacent part owns its pixel."""
     points = person.figure.points
     places = person.camera.project(person.figure.joints())
     hidden_from = {  # depth beyond which the trunk is in the way

@@ -15,12 +15,12 @@ from tfds_builders.synthetic_people.chance import pick_weighted
 
 
 class Activity(NamedTuple):
-    """One row of the table: mean angles, and how far a person strays from them.
+    """One row of the table: mean angles, and the spread of the people's angles around them.
 
-    `first` and `second` are the two sides of the body; which one is right is drawn anew for every
-    person. `tip` turns the whole body forward about its left-right axis: 90 lies face down, -90 on
-    the back, 180 stands on the head. `level` says how far it is from standing: 0 people at rest, 1
-    upright with busy arms, 2 sports and sitting, 3 lying and head down.
+    ``first`` and ``second`` are the two sides of the body; which one is the right side is random
+    for every person. ``tip`` turns the whole body forward about its left-right axis: 90 is lying
+    face down, -90 on the back, 180 a headstand. ``level`` is the distance from standing: 0 at rest,
+    1 upright with busy arms, 2 sports and sitting, 3 lying and head down.
     """
 
     spine: tuple[float, float, float]  # forward, sideways, twist
@@ -34,10 +34,11 @@ class Activity(NamedTuple):
 
 
 class Pose(NamedTuple):
-    """Angles of one person, degrees; row 0 of `arms` and `legs` is the right side, row 1 the left.
+    """Angles of one person, in degrees.
 
-    `spine` is (forward, sideways, twist), `neck` (nod, tilt, turn), `feet` [2] the ankles'
-    extension, `tip` the turn of the whole body about its left-right axis, `activity` a row's name.
+    Row 0 of ``arms`` and ``legs`` is the right side, row 1 the left. ``spine`` is (forward,
+    sideways, twist), ``neck`` (nod, tilt, turn), ``feet`` [2] the extension of the ankles, ``tip``
+    the rotation of the whole body about its left-right axis, ``activity`` the name of a row.
     """
 
     spine: np.ndarray
@@ -122,13 +123,13 @@ def _limited(angles: np.ndarray, part: str) -> np.ndarray:
 
 
 def sample_pose(rng: np.random.Generator, *, variety: float = 1.0, mixed: float = 0.25) -> Pose:
-    """Draws one pose.
+    """Draw one pose.
 
     Args:
         rng: source of all randomness.
         variety: 0 draws from level 0 alone, 1/3 adds level 1, 2/3 level 2 and 1 the whole table;
             it also scales how far the angles stray.
-        mixed: share of the people whose arms come from another row than their legs.
+        mixed: fraction of the people whose arms come from another row than their legs.
     """
     weights = {
         name: _WEIGHTS[row.level] * min(max(3 * variety + 1 - row.level, 0.0), 1.0)

@@ -1,4 +1,4 @@
-"""Draws many images, in several processes, and encodes them as records of the schema."""
+"""Render many images, in several processes, and encode them as records of the schema."""
 
 import concurrent.futures
 import functools
@@ -9,14 +9,14 @@ from typing import Any
 
 from tfds_builders.synthetic_people import canvas, scene
 
-MIN_PARALLEL_IMAGES = 200  # images that are drawn sooner than processes start
+MIN_PARALLEL_IMAGES = 200  # below this number, rendering takes less time than starting processes
 _CHUNK = 25
 
 
 def record(
     index: int, *, seed: int, split: str, size: int, difficulty: scene.Difficulty, quality: int
 ) -> dict[str, Any]:
-    """One record of the schema with `image` as JPEG bytes; see scene.render for the arguments."""
+    """Render one record of the schema, ``image`` as JPEG bytes; arguments as ``scene.render``."""
     example = scene.render(seed, split, index, size=size, difficulty=difficulty)
     return {
         "image": canvas.encode_jpeg(example.image, quality),
@@ -34,13 +34,13 @@ def record(
 
 
 def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterator[dict[str, Any]]:
-    """The records of images 0 to `count` - 1, in order.
+    """Yield the records of images 0 to ``count`` - 1, in order.
 
     Args:
         count: number of images.
         workers: processes that draw; 0: this one; None: as many as there are processors, unless
             the images are few.
-        **drawing: the keyword arguments of `record`.
+        **drawing: the keyword arguments of ``record``.
     """
     if workers is None:
         workers = min(os.cpu_count() or 1, 16) if count > MIN_PARALLEL_IMAGES else 0
@@ -48,7 +48,7 @@ def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterat
     if workers == 0:
         yield from map(draw, range(count))
         return
-    # spawn: the process that builds runs threads, which a fork would break
+    # spawn: the building process runs threads, which a fork would break
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:

@@ -1,4 +1,4 @@
-"""One image of the data set: who is in it, how the camera sees them, and their labels.
+"""Render one image of the data set: its people, the camera, and the labels.
 
     from tfds_builders.synthetic_people.scene import render
     example = render(seed=0, split="train", index=7)
@@ -34,21 +34,21 @@ _ABOVE_MIDDLE = 15 / 200  # MPII's objpos lies this fraction of the height above
 
 
 class Difficulty(NamedTuple):
-    """What makes the people hard to read. Shares are of all images."""
+    """Difficulty of the images. Fractions are of all images."""
 
     pose_variety: float = 1.0  # 0: people at rest, 1: the whole table of activities
-    turned: float = 100.0  # degrees: how far a person is turned from front or back view, at most
+    turned: float = 100.0  # maximum angle from the front or back view, in degrees
     occluders: float = 0.55  # mean number of objects in front of the person
-    occluder_size: float = 0.22  # of the largest, in the person's height; the smallest: a quarter
-    strangers: float = 0.30  # share with another person, in front (one in three) or behind
-    stray_limbs: float = 0.20  # share with somebody's arm or leg reaching in
-    cut_off: float = 0.20  # share framed so that joints lie outside the image
-    from_behind: float = 0.30  # share whose back is toward the camera
-    bold_fronts: float = 0.5  # share whose front differs from the back at a glance
-    roll: float = 10.0  # degrees: the camera's usual tilt (standard deviation)
-    any_roll: float = 0.05  # share that is turned by any angle
-    clutter: float = 7.0  # mean number of things in the background
-    noise: float = 5.0  # gray levels: the largest standard deviation of the sensor's noise
+    occluder_size: float = 0.22  # largest, in heights of the person; the smallest: a quarter
+    strangers: float = 0.30  # fraction with another person, in front (one in three) or behind
+    stray_limbs: float = 0.20  # fraction with the arm or leg of another person reaching in
+    cut_off: float = 0.20  # fraction framed so that joints lie outside the image
+    from_behind: float = 0.30  # fraction seen from behind
+    bold_fronts: float = 0.5  # fraction whose front differs clearly from the back
+    roll: float = 10.0  # standard deviation of the camera's roll, in degrees
+    any_roll: float = 0.05  # fraction rotated by any angle
+    clutter: float = 7.0  # mean number of objects in the background
+    noise: float = 5.0  # maximum standard deviation of the sensor noise, in gray levels
 
 
 class Example(NamedTuple):
@@ -66,14 +66,14 @@ class Example(NamedTuple):
 
 
 def generator(seed: int, split: str, index: int) -> np.random.Generator:
-    """The source of all randomness of one image."""
+    """Return the generator of all random numbers of one image."""
     return np.random.default_rng([seed, zlib.crc32(split.encode()), index])
 
 
 def render(
     seed: int, split: str, index: int, *, size: int = 192, difficulty: Difficulty | None = None
 ) -> Example:
-    """Draws image number `index` of a split; `size` is its side in pixels."""
+    """Render image number ``index`` of a split; ``size`` is its side in pixels."""
     difficulty = difficulty or Difficulty()
     rng = generator(seed, split, index)
     person, activity = _sample_person(rng, size, difficulty)
@@ -106,7 +106,7 @@ def _sample_light(rng: np.random.Generator) -> canvas.Light:
 def _sample_person(
     rng: np.random.Generator, size: int, difficulty: Difficulty
 ) -> tuple[Person, str]:
-    """A person, framed: whole inside the image or cut off by it, as `difficulty` says."""
+    """Sample a person and its framing: inside the image or cut off by it, see ``difficulty``."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
     yaw = rng.uniform(-1, 1) * difficulty.turned
@@ -139,7 +139,7 @@ def _sample_person(
 def _cut_off(
     rng: np.random.Generator, size: int, focus: float, joints: np.ndarray, unit: Camera
 ) -> np.ndarray:
-    """A place for the pelvis such that limbs or the head leave the image, the torso does not."""
+    """Place the pelvis such that limbs or the head leave the image, but not the torso."""
     places = unit.project(joints) * focus
     torso = np.isin(JOINTS, _TORSO)
     best = np.full(2, size / 2) - places.mean(0)
@@ -156,7 +156,7 @@ def _cut_off(
 def _sample_stranger(
     rng: np.random.Generator, beside: Person, difficulty: Difficulty, apart: float
 ) -> Person:
-    """Somebody else, `apart` or more standing heights to the side of a person."""
+    """Sample another person, ``apart`` or more standing heights to the side of a person."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
     turn = camera_rotation(rng.uniform(-180, 180), rng.normal(4, 8), rng.normal() * 8)
@@ -182,7 +182,7 @@ def _draw_stray_limb(
     light: canvas.Light,
     difficulty: Difficulty,
 ) -> None:
-    """An arm or a leg of somebody outside the image whose end lies near the person."""
+    """Draw an arm or leg of a person outside the image whose end is near the person."""
     stranger = _sample_stranger(rng, beside, difficulty, 0.4)
     side = pick(rng, SIDES)
     chain, end = (
@@ -199,7 +199,7 @@ def _draw_stray_limb(
 
 
 def _develop(rng: np.random.Generator, image: np.ndarray, noise: float) -> np.ndarray:
-    """Exposure, color cast, blur and noise of a cheap camera -> uint8."""
+    """Apply exposure, color cast, blur and noise of a cheap camera; returns uint8."""
     gain = rng.uniform(0.75, 1.2) * (1 + 0.05 * rng.normal(size=3))
     offset = rng.normal() * 8
     image = image * gain.astype(np.float32) + np.float32(offset)

@@ -1,4 +1,4 @@
-"""What is around a person: rooms, landscapes and noise behind, and objects in front.
+"""The surroundings of a person: rooms, landscapes and noise behind, and objects in front.
 
 Much of it looks like limbs (poles, trunks, legs of tables, tubes in skin colors), so that a long
 thin thing alone is not yet an arm.
@@ -24,7 +24,7 @@ def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Wall or sky above, floor or ground below."""
+    """Draw wall or sky above, floor or ground below."""
     image = np.empty((size, size, 3), np.float32)
     line = int(size * rng.uniform(0.45, 0.9))
     down = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
@@ -36,14 +36,14 @@ def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _pattern(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Wall paper, bricks, blinds."""
+    """Draw wall paper, bricks or blinds."""
     cells = int(rng.integers(24, 64))
     tile = fabric(rng, (cells, cells), around=rng.uniform(0.6, 2.5))
     return canvas.resize(tile, (size, size))
 
 
 def background(rng: np.random.Generator, size: int, clutter: float) -> np.ndarray:
-    """[size, size, 3] float32, RGB in 0..255; `clutter` is the mean number of things in it."""
+    """Draw float32 [size, size, 3], RGB in 0..255; ``clutter`` is the mean number of objects."""
     backdrop = pick_weighted(rng, {_gradient: 0.25, _horizon: 0.55, _pattern: 0.20})
     image = backdrop(rng, size)
     on = canvas.new_canvas(image)
@@ -77,7 +77,7 @@ def _pole(rng, on, light, middle, reach, owner) -> None:
 
 
 def _slab(rng, on, light, middle, reach, owner) -> None:
-    """Furniture's sides, doors, boxes, posters, walls."""
+    """Draw a side of furniture, door, box, poster or wall."""
     half = reach * rng.uniform(0.35, 1.1, 2)
     angle = rng.normal(0, 0.12) if rng.random() < 0.75 else rng.uniform(0, np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -88,7 +88,7 @@ def _slab(rng, on, light, middle, reach, owner) -> None:
 
 
 def _table(rng, on, light, middle, reach, owner) -> None:
-    """A table, chair or fence: a board and legs."""
+    """Draw a table, chair or fence: a board and legs."""
     color = random_color(rng)
     width, height = reach * rng.uniform(0.6, 1.6), reach * rng.uniform(0.5, 1.4)
     thick = max(1.5, reach * rng.uniform(0.05, 0.16))
@@ -113,7 +113,7 @@ def _ball(rng, on, light, middle, reach, owner) -> None:
 
 
 def _polygon(rng, on, light, middle, reach, owner) -> None:
-    """A rock, a roof, a hill."""
+    """Draw a rock, a roof or a hill."""
     count = int(rng.integers(3, 8))
     angles = np.sort(rng.uniform(0, 2 * np.pi, count))
     radii = reach * rng.uniform(0.4, 1.2, count)
@@ -148,6 +148,6 @@ def paint_occluder(
     reach: float,
     owner: int,
 ) -> None:
-    """Paints an object in front, about `reach` pixels in size, over the point `middle` [2]."""
+    """Paint an object in front, about ``reach`` pixels in size, over the point ``middle`` [2]."""
     offset = rng.normal(size=2) * reach * 0.25
     _thing(rng, on, light, middle + offset, reach, owner, _IN_FRONT)

@@ -1,4 +1,4 @@
-"""Synthetic people: drawn persons with MPII's 16 joints, for tests and demonstrations.
+"""Synthetic people: rendered persons with MPII's 16 joints, for tests and demonstrations.
 
 Nothing is read or downloaded. Example, from Python:
 
@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 from tfds_builders import joints, pose_builder, schema
 from tfds_builders.synthetic_people import records, scene
 
-# What a small network can learn in minutes: people at rest who face an upright camera. More things
-# are in front of them than usual, since a network has to tell what it cannot see.
+# Images that a small network can learn in minutes: people at rest who face an upright camera. There
+# are more occluders than in the full data set, so that the network learns which joints are hidden.
 DEMO = scene.Difficulty(
     pose_variety=0.0,
     turned=40.0,
@@ -32,14 +32,14 @@ DEMO = scene.Difficulty(
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class PeopleConfig(tfds.core.BuilderConfig):
-    """How many people, how large the images, how hard.
+    """Number of people, size of the images, and difficulty.
 
     Attributes:
-      train, validation, test: persons per split; a split of 0 is left out.
+      train, validation, test: persons per split; a split of 0 is omitted.
       size: side of the images in pixels.
-      seed: of the whole data set. Splits never share a person, whatever the seed.
-      quality: of the JPEG files, 1 to 100.
-      difficulty: see scene.Difficulty.
+      seed: seed of the whole data set. Splits never share a person, whatever the seed.
+      quality: quality of the JPEG files, 1 to 100.
+      difficulty: see ``scene.Difficulty``.
     """
 
     train: int = 6000
@@ -52,11 +52,11 @@ class PeopleConfig(tfds.core.BuilderConfig):
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Draws the data set.
+    """Build the data set.
 
     Args:
       workers: processes that draw; None: one per processor.
-      **kwargs: those of PoseBuilder; `config` may be a PeopleConfig of one's own.
+      **kwargs: those of PoseBuilder; ``config`` may be a PeopleConfig of one's own.
     """
 
     NEEDS_SOURCE = False

@@ -63,14 +63,14 @@ class Outfit(NamedTuple):
     hair_style: str  # "short" | "long" | "tail" | "bun" | "bald" | "cap"
     brim: np.ndarray | None  # of a cap
     skirt: np.ndarray | None
-    skirt_length: float  # share of the thigh, or more than 1: below the knee
+    skirt_length: float  # fraction of the thigh; more than 1: below the knee
     backpack: np.ndarray | None
     loose_arms: float  # how much wider than the limb the clothes are
     loose_legs: float
 
 
 def random_color(rng: np.random.Generator, low: float = 20, high: float = 245) -> np.ndarray:
-    """[3] float32, gray as often as clothes and rooms are."""
+    """Draw a color, float32 [3], gray as often as in clothes and rooms."""
     color = rng.uniform(low, high, 3).tolist()
     gray = sum(color) / 3
     vividness = pick(rng, (0.2, 0.6, 1.2))
@@ -88,9 +88,9 @@ def _contrasting(rng: np.random.Generator, color: np.ndarray) -> np.ndarray:
 
 
 def fabric(rng: np.random.Generator, shape: tuple[int, int], around: float = 1.0) -> np.ndarray:
-    """A cloth's texture [rows, columns, 3]: plain, striped, checked, dotted, blotched or fading.
+    """Make a texture [rows, columns, 3]: plain, striped, checked, dotted, blotched or fading.
 
-    `around` is how often a pattern repeats across the columns, relative to a trunk.
+    ``around`` is how often a pattern repeats across the columns, relative to a trunk.
     """
     rows, columns = shape
     base = random_color(rng)
@@ -119,21 +119,21 @@ def fabric(rng: np.random.Generator, shape: tuple[int, int], around: float = 1.0
 
 
 def _creased(rng: np.random.Generator, texture: np.ndarray, strength: float) -> np.ndarray:
-    """Darker and lighter folds."""
+    """Add darker and lighter folds."""
     rows, columns = texture.shape[:2]
     folds = canvas.smooth_noise(rng, 7, max(rows, columns))[:rows, :columns]
     return texture * (1 + strength * np.clip(folds, -1.6, 1.6))
 
 
 def plain(color: np.ndarray) -> np.ndarray:
-    """A texture [1, 1, 3] of one color."""
+    """Make a texture [1, 1, 3] of one color."""
     return np.asarray(color, np.float32).reshape(1, 1, 3)
 
 
 def _sleeved(
     rng: np.random.Generator, cloth: np.ndarray, skin: np.ndarray, length: float
 ) -> np.ndarray:
-    """Cloth down to `length` of the limb, skin below, with a hem between."""
+    """Make cloth down to ``length`` of the limb and skin below, with a hem between."""
     texture = cloth.copy()
     end = int(np.clip(length, 0, 1) * len(texture))
     texture[end:] = skin
@@ -145,7 +145,7 @@ def _sleeved(
 def _trunk(
     rng: np.random.Generator, top: np.ndarray, bottom: np.ndarray, skin: np.ndarray, bold: bool
 ) -> np.ndarray:
-    """Shirt, collar, what is on front and back, belt, and the upper end of the trousers.
+    """Make shirt, collar, front and back prints, belt, and the upper end of the trousers.
 
     A bold shirt has something large on its front and nothing on its back.
     """
@@ -198,7 +198,7 @@ def _trunk(
 def _number(
     rng: np.random.Generator, texture: np.ndarray, middle: int, color: np.ndarray, scale: float
 ) -> None:
-    """A shirt's number, readable from outside, since columns run to the person's left."""
+    """Make a shirt's number, readable from outside, since columns run to the person's left."""
     text = str(rng.integers(1, 99))
     corner = (13 - int(9.5 * scale * len(text)), 19)
     ink = canvas.text_mask((24, 26), text, corner, scale)[..., None]
@@ -209,7 +209,7 @@ def _number(
 def _head(
     rng: np.random.Generator, skin: np.ndarray, hair: np.ndarray, style: str, cap: np.ndarray | None
 ) -> np.ndarray:
-    """A face in front, hair or a cap on top and behind."""
+    """Make a face in front, hair or a cap on top and behind."""
     rows, columns = _HEAD
     texture = np.broadcast_to(skin, (rows, columns, 3)).astype(np.float32)
     texture = np.ascontiguousarray(
@@ -250,9 +250,9 @@ def _head(
 
 
 def sample_outfit(rng: np.random.Generator, *, bold_fronts: float = 0.0) -> Outfit:
-    """Dresses one person.
+    """Dress one person.
 
-    `bold_fronts` is the fraction of people whose front and back differ at a glance: the shirt has
+    ``bold_fronts`` is the fraction of people whose front and back differ at a glance: the shirt has
     something large in front, the hair's color is not the skin's, shoes have light toes.
     """
     bold = rng.random() < bold_fronts

@@ -5,17 +5,26 @@ const SVG = "http://www.w3.org/2000/svg";
 const CORNERS = [["left", "top"], ["right", "top"], ["right", "bottom"], ["left", "bottom"]];
 const SIDES = ["x", "y", "width", "height"];
 const SMALLEST = 0.02; // of the photo's shorter side: a box's least width and height
-const PATIENCE = 250; // milliseconds from the last key to the next answer
+const PATIENCE = 250; // milliseconds from the last key to the next request
 const HANDLE = 8; // radius in pixels of the screen; a fat finger's is HANDLE + REACH
 const REACH = 14;
+const COLORS = [
+  "#4da3ff", "#ff9440", "#3ddc84", "#d783ff", "#ffd83d", "#ff6b9a", "#35e0e0", "#b6e34f",
+]; // of persons, in turn
+const SAVED_SIDE = 4096; // pixels of the longer side that every browser's canvas takes
+const SAVED_UNITS = 900; // a saved image is drawn as if it were so many pixels of the screen wide
 
 const byId = (id) => document.getElementById(id);
 let mostBytes = Infinity;
 let file = null; // the photo
-let answer = null; // of the server, for the box that it was asked
-let box = null; // {x, y, width, height} in pixels of the photo
+let size = null; // [width, height] of the upright photo
+let limbs = []; // pairs of indices into a person's joints
+// Of {box: {x, y, width, height} in pixels of the photo, color, answer: what the server predicted
+// there or null, request: its AbortController}.
+let persons = [];
+let chosen = null; // one of `persons`, or null
 let shown = null; // index of the joint whose map lies over the photo; -1 for all; null for none
-let asking = null; // AbortController of the question that is on its way
+let search = null; // AbortController of the request that finds people
 let waiting = 0; // timer
 
 function make(parent, name, attributes) {
@@ -30,20 +39,24 @@ function say(text) {
   byId("message").hidden = !text;
 }
 
-// Questions and answers
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+const percent = (value) => `${Math.round(100 * value)} %`;
+const sides = (box) => SIDES.map((side) => box[side]).join(",");
 
-async function openPhoto(chosen) {
-  if (!chosen) return;
+// Requests
+
+async function openPhoto(opened, isSample = false) {
+  if (!opened) return;
   byId("status").textContent = "";
-  if (chosen.size > mostBytes) {
+  if (opened.size > mostBytes) {
     say(`That file has more than ${mostBytes / 1e6} MB; reduce the photo first.`);
     return;
   }
-  const address = URL.createObjectURL(chosen);
+  const address = URL.createObjectURL(opened);
   const image = new Image();
   image.src = address;
   const readable = image.decode().then(() => true, () => false);
-  const found = await ask(chosen, null);
+  const found = await find(opened);
   if (!found) return URL.revokeObjectURL(address);
   if (!(await readable)) {
     URL.revokeObjectURL(address);
@@ -52,115 +65,230 @@ async function openPhoto(chosen) {
   }
   URL.revokeObjectURL(byId("image").src);
   byId("image").src = address;
-  file = chosen;
-  shown = null;
-  byId("drop").hidden = true;
+  file = opened;
+  byId("start").hidden = true;
   byId("result").hidden = false;
-  show(found);
+  byId("credit").hidden = !isSample;
+  showFound(found);
 }
 
-// The server's answer for a photo and a box, or null where there is none or nobody waits for it.
-async function ask(photo, where) {
-  asking?.abort();
-  const mine = (asking = new AbortController());
-  const query = where ? "?box=" + SIDES.map((side) => where[side]).join(",") : "";
-  const start = performance.now();
-  byId("status").textContent = "Looking…";
-  try {
-    const response = await fetch("predict" + query, {
-      method: "POST", body: photo, signal: mine.signal,
-      headers: {"Content-Type": "application/octet-stream"},
-    });
-    const found = await response.json();
-    if (mine.signal.aborted) return null;
-    const seconds = ((performance.now() - start) / 1000).toFixed(2);
-    say(response.ok ? "" : capital(found.error) + ".");
-    byId("status").textContent = response.ok ? `${found.joints.length} joints in ${seconds} s` : "";
-    return response.ok ? found : null;
-  } catch (error) {
-    if (mine.signal.aborted) return null;
-    byId("status").textContent = "";
-    say("No answer; is jaxpose demo still running?");
-    return null;
-  }
+// Ask the server for the people in a photo; null without an answer that is still wanted.
+function find(photo) {
+  search?.abort();
+  persons.forEach((person) => person.request?.abort());
+  clearTimeout(waiting);
+  search = new AbortController();
+  return ask(photo, {max_persons: byId("max_persons").value || 1}, search.signal);
 }
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+async function findAgain() {
+  const found = await find(file);
+  if (found) showFound(found);
+}
 
-// Ask for the box as it is now, a moment after it stopped moving.
-function askSoon(delay) {
+// Ask for the person in a box, a moment after the box stopped moving.
+function askSoon(person, delay) {
   clearTimeout(waiting);
   waiting = setTimeout(async () => {
-    const found = await ask(file, box);
-    if (found) show(found, box);
+    person.request?.abort();
+    person.request = new AbortController();
+    const found = await ask(file, {box: sides(person.box)}, person.request.signal);
+    if (!found || !persons.includes(person)) return;
+    person.answer = found.persons[0];
+    drawAll();
   }, delay);
+}
+
+async function ask(photo, query, signal) {
+  const start = performance.now();
+  byId("status").textContent = "Predicting…";
+  const response = await post("predict", photo, query, signal);
+  if (signal.aborted) return null;
+  if (!response) {
+    byId("status").textContent = "";
+    return null;
+  }
+  const found = await response.json();
+  if (signal.aborted) return null;
+  const seconds = ((performance.now() - start) / 1000).toFixed(2);
+  const count = found.persons.length;
+  byId("status").textContent = `${count} ${count === 1 ? "person" : "persons"} in ${seconds} s`;
+  return found;
+}
+
+// The server's response, or null after a message that says what is wrong.
+async function post(address, photo, query, signal) {
+  try {
+    const response = await fetch(`${address}?${new URLSearchParams(query)}`, {
+      method: "POST", body: photo, signal,
+      headers: {"Content-Type": "application/octet-stream"},
+    });
+    if (response.ok) {
+      say("");
+      return response;
+    }
+    say(capital((await response.json()).error) + ".");
+  } catch (error) {
+    if (!signal?.aborted) say("No answer; is jaxpose demo still running?");
+  }
+  return null;
+}
+
+// Persons
+
+function showFound(found) {
+  size = found.size;
+  limbs = found.limbs;
+  byId("photo").style.setProperty("--ratio", size[0] / size[1]);
+  byId("overlay").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
+  persons = [];
+  for (const answer of found.persons) {
+    addPerson(Object.fromEntries(SIDES.map((side, i) => [side, answer.box[i]])), answer);
+  }
+  shown = null;
+  choose(persons[0] ?? null);
+  if (!persons.length) say("No person was found. Add a box and move it to where one is.");
+}
+
+function addPerson(box, answer) {
+  const color = COLORS.find((color) => !persons.some((person) => person.color === color));
+  const person = {box, answer, color: color ?? COLORS[persons.length % COLORS.length]};
+  persons.push(person);
+  return person;
+}
+
+function choose(person) {
+  chosen = person;
+  drawAll();
+}
+
+function addBox() {
+  say("");
+  const [width, height] = size;
+  const box = {x: width / 4, y: height / 8, width: width / 2, height: (3 * height) / 4};
+  choose(addPerson(box, null));
+  askSoon(chosen, 0);
+}
+
+function removeChosen() {
+  chosen.request?.abort();
+  const place = persons.indexOf(chosen);
+  persons.splice(place, 1);
+  choose(persons[Math.min(place, persons.length - 1)] ?? null);
 }
 
 // Drawing
 
-function show(found, asked = null) {
-  answer = found;
-  const [width, height] = answer.size;
-  byId("photo").style.setProperty("--ratio", width / height);
-  byId("overlay").setAttribute("viewBox", `0 0 ${width} ${height}`);
-  if (!asked) box = Object.fromEntries(SIDES.map((side, i) => [side, answer.box[i]]));
-  drawBox();
-  drawSkeleton();
-  listJoints();
-  drawMap();
-}
-
 const threshold = () => byId("threshold").value / 100;
-
-function showThreshold() {
-  byId("threshold_text").textContent = `${byId("threshold").value} %`;
-  if (!answer) return;
-  drawSkeleton();
-  listJoints();
-}
+const isDrawn = (joint) => joint.confidence >= threshold();
+const label = (person) =>
+  `${persons.indexOf(person) + 1}${person.answer ? ` · ${percent(person.answer.score)}` : ""}`;
 
 // Pixels of the photo in one pixel of the screen.
-const scale = () => answer.size[0] / Math.max(byId("overlay").clientWidth, 1);
+const scale = () => size[0] / Math.max(byId("overlay").clientWidth, 1);
+
+function drawAll() {
+  drawBoxes();
+  drawPoses();
+  drawMap();
+  listPersons();
+  listJoints();
+}
 
 function mixed(a, b) {
   const part = (color, i) => parseInt(color.slice(1 + 2 * i, 3 + 2 * i), 16);
   return `rgb(${[0, 1, 2].map((i) => (part(a, i) + part(b, i)) / 2).join(",")})`;
 }
 
-function drawSkeleton() {
-  const {joints, limbs} = answer;
-  const drawn = (i) => joints[i].confidence >= threshold();
-  byId("limbs").replaceChildren();
-  byId("dots").replaceChildren();
+// What is drawn of a person, in the photo's pixels: lines {a, b, color} and dots {joint, color}.
+// Alone, a person has the joints' colors; among others, a color of their own.
+function drawing(person) {
+  const joints = person.answer?.joints ?? [];
+  const alone = persons.length === 1;
+  const lines = limbs
+    .filter(([a, b]) => joints.length && isDrawn(joints[a]) && isDrawn(joints[b]))
+    .map(([a, b]) => ({
+      a: joints[a], b: joints[b],
+      color: alone ? mixed(joints[a].color, joints[b].color) : person.color,
+    }));
+  const dots = joints
+    .filter((joint, i) => isDrawn(joint) || (person === chosen && shown === i))
+    .map((joint) => ({joint, color: alone || person === chosen ? joint.color : person.color}));
+  return {lines, dots};
+}
+
+// Where a person's number stands: above the highest joint that is drawn, or the box's upper edge.
+function labelBox(person, unit) {
+  const [width, height] = [(7.5 * label(person).length + 10) * unit, 20 * unit];
+  const joints = (person.answer?.joints ?? []).filter(isDrawn);
+  const edge = {x: person.box.x + person.box.width / 2, y: person.box.y};
+  const top = joints.reduce((best, joint) => (joint.y < best.y ? joint : best), joints[0] ?? edge);
+  const x = Math.min(Math.max(top.x - width / 2, 0), size[0] - width);
+  const y = Math.min(Math.max(top.y - 1.6 * height, 0), size[1] - height);
+  return {x, y, width, height};
+}
+
+function drawPoses() {
+  const unit = scale();
+  byId("poses").replaceChildren();
+  byId("labels").replaceChildren();
   if (!byId("skeleton").checked) return;
-  for (const [a, b] of limbs) {
-    if (!drawn(a) || !drawn(b)) continue;
-    const ends = {x1: joints[a].x, y1: joints[a].y, x2: joints[b].x, y2: joints[b].y};
-    make(byId("limbs"), "line", {...ends, class: "outline"});
-    const stroke = mixed(joints[a].color, joints[b].color);
-    make(byId("limbs"), "line", {...ends, class: "limb", stroke});
+  for (const person of persons) {
+    const group = make(byId("poses"), "g", {class: "pose"});
+    const {lines, dots} = drawing(person);
+    for (const {a, b, color} of lines) {
+      const ends = {x1: a.x, y1: a.y, x2: b.x, y2: b.y};
+      make(group, "line", {...ends, class: "outline"});
+      make(group, "line", {...ends, class: "limb", stroke: color});
+    }
+    for (const {joint, color} of dots) {
+      const isShown = person === chosen && person.answer.joints[shown] === joint;
+      const place = {cx: joint.x, cy: joint.y, r: (isShown ? 7 : 5) * unit};
+      const dot = make(group, "circle", {...place, class: isShown ? "dot chosen" : "dot", fill: color});
+      make(dot, "title", {}).textContent = joint.name;
+    }
+    const place = labelBox(person, unit);
+    make(byId("labels"), "rect", {...place, rx: 4 * unit, fill: person.color});
+    const middle = {x: place.x + place.width / 2, y: place.y + 0.72 * place.height};
+    const text = make(byId("labels"), "text", {...middle, "font-size": 13.5 * unit});
+    text.textContent = label(person);
   }
-  joints.forEach((joint, i) => {
-    if (!drawn(i) && shown !== i) return;
-    const kind = shown === i ? "dot chosen" : "dot";
-    const place = {cx: joint.x, cy: joint.y, r: (shown === i ? 7 : 5) * scale()};
-    const dot = make(byId("dots"), "circle", {...place, class: kind, fill: joint.color});
-    make(dot, "title", {}).textContent = joint.name;
-  });
 }
 
 function drawMap() {
   const map = byId("map");
-  map.setAttribute("visibility", shown === null ? "hidden" : "visible");
-  if (shown === null) return;
+  const answer = chosen?.answer;
+  const isShown = answer && shown !== null;
+  map.setAttribute("visibility", isShown ? "visible" : "hidden");
+  if (!isShown) return;
   SIDES.forEach((side, i) => map.setAttribute(side, answer.crop[i]));
   map.setAttribute("href", shown < 0 ? answer.part_maps : answer.joints[shown].map);
 }
 
+function listPersons() {
+  const list = byId("persons");
+  const focused = [...list.children].indexOf(document.activeElement);
+  list.replaceChildren(...persons.map((person) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = label(person);
+    button.style.setProperty("--color", person.color);
+    button.setAttribute("aria-pressed", person === chosen);
+    button.setAttribute("aria-label", `Person ${label(person)}`);
+    button.addEventListener("click", () => choose(person));
+    return button;
+  }));
+  list.children[focused]?.focus();
+  byId("remove").disabled = byId("save_json").disabled = !chosen;
+  byId("numbers").disabled = !chosen;
+}
+
 function listJoints() {
   const list = byId("joints");
-  const everything = {name: "all part maps", map: answer.part_maps};
-  const entries = [everything, ...answer.joints];
+  byId("chosen").hidden = !chosen?.answer;
+  if (!chosen?.answer) return;
+  const everything = {name: "all part maps", map: chosen.answer.part_maps};
+  const entries = [everything, ...chosen.answer.joints];
   while (list.children.length > entries.length) list.lastChild.remove();
   entries.forEach((joint, i) => {
     const button = list.children[i] ?? list.appendChild(newEntry(i - 1));
@@ -170,8 +298,8 @@ function listJoints() {
     if (i === 0) return;
     button.querySelector(".chip").style.background = joint.color;
     button.querySelector("i").style.setProperty("--share", `${100 * joint.confidence}%`);
-    button.querySelector(".number").textContent = `${Math.round(100 * joint.confidence)} %`;
-    button.classList.toggle("faint", joint.confidence < threshold());
+    button.querySelector(".number").textContent = percent(joint.confidence);
+    button.classList.toggle("faint", !isDrawn(joint));
   });
 }
 
@@ -185,16 +313,34 @@ function newEntry(index) {
   button.addEventListener("click", () => {
     shown = shown === index ? null : index;
     drawMap();
-    drawSkeleton();
+    drawPoses();
     listJoints();
   });
   return button;
 }
 
-// The box
+// Boxes
 
-function drawBox() {
+function drawBoxes() {
   const unit = scale();
+  byId("frame").style.display = chosen ? "" : "none";
+  byId("others").replaceChildren();
+  for (const person of persons) {
+    if (person === chosen) continue;
+    const rect = make(byId("others"), "rect", {
+      ...person.box, class: "other", stroke: person.color, tabindex: 0, role: "button",
+      "aria-label": `Choose person ${label(person)}`,
+    });
+    rect.addEventListener("click", () => choose(person));
+    rect.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      choose(person);
+      byId("box").focus();
+    });
+  }
+  if (!chosen) return;
+  const box = chosen.box;
   for (const side of SIDES) {
     byId("box").setAttribute(side, box[side]);
     byId(`box_${side}`).value = Math.round(box[side]);
@@ -213,7 +359,7 @@ function drawBox() {
 
 // Move the whole box, or one corner of it, by pixels of the photo; part of it stays on the photo.
 function moved(start, corner, dx, dy) {
-  const [width, height] = answer.size;
+  const [width, height] = size;
   const least = SMALLEST * Math.min(width, height);
   const kept = (value, low, high) => Math.min(Math.max(value, low), high);
   if (!corner) {
@@ -237,31 +383,93 @@ function moved(start, corner, dx, dy) {
 function movable(element, corner) {
   element.addEventListener("pointerdown", (event) => {
     if (event.button) return;
-    const start = {...box, left: event.clientX, top: event.clientY};
+    const person = chosen;
+    const [start, left, top] = [person.box, event.clientX, event.clientY];
     element.setPointerCapture(event.pointerId);
     const follow = (move) => {
-      const {left, top, ...from} = start;
       const unit = scale();
-      box = moved(from, corner, (move.clientX - left) * unit, (move.clientY - top) * unit);
-      drawBox();
+      person.box = moved(start, corner, (move.clientX - left) * unit, (move.clientY - top) * unit);
+      drawBoxes();
     };
     element.addEventListener("pointermove", follow);
     element.addEventListener("lostpointercapture", () => {
       element.removeEventListener("pointermove", follow);
-      askSoon(0);
+      if (person.box !== start) askSoon(person, 0);
     }, {once: true});
   });
   element.addEventListener("keydown", (event) => {
-    const step = (event.shiftKey ? 0.05 : 0.01) * Math.min(...answer.size);
+    const step = (event.shiftKey ? 0.05 : 0.01) * Math.min(...size);
     const [dx, dy] = {
       ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step],
     }[event.key] ?? [0, 0];
     if (!dx && !dy) return;
     event.preventDefault();
-    box = moved(box, corner, dx, dy);
-    drawBox();
-    askSoon(PATIENCE);
+    chosen.box = moved(chosen.box, corner, dx, dy);
+    drawBoxes();
+    askSoon(chosen, PATIENCE);
   });
+}
+
+// Saving
+
+function download(blob, suffix) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = file.name.replace(/\.[^.]*$/, "") + suffix;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+// The photo with the skeletons and numbers as they are on the page, at its own size.
+function saveImage() {
+  const reduced = Math.min(1, SAVED_SIDE / Math.max(...size));
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = size.map((side) => Math.round(reduced * side));
+  const context = canvas.getContext("2d");
+  const unit = Math.max(...size) / SAVED_UNITS;
+  context.scale(reduced, reduced);
+  context.drawImage(byId("image"), 0, 0, ...size);
+  context.lineCap = "round";
+  const stroke = (width, style) => {
+    context.lineWidth = width * unit;
+    context.strokeStyle = style;
+    context.stroke();
+  };
+  const drawn = byId("skeleton").checked ? persons : [];
+  for (const person of drawn) {
+    const {lines, dots} = drawing(person);
+    for (const {a, b, color} of lines) {
+      context.beginPath();
+      context.moveTo(a.x, a.y);
+      context.lineTo(b.x, b.y);
+      stroke(7, "rgb(0 0 0 / 0.55)");
+      stroke(4, color);
+    }
+    for (const {joint, color} of dots) {
+      context.beginPath();
+      context.arc(joint.x, joint.y, 5 * unit, 0, 2 * Math.PI);
+      context.fillStyle = color;
+      context.fill();
+      stroke(1.5, "rgb(0 0 0 / 0.55)");
+    }
+  }
+  context.font = `600 ${13.5 * unit}px system-ui, sans-serif`;
+  context.textAlign = "center";
+  for (const person of drawn) {
+    const {x, y, width, height} = labelBox(person, unit);
+    context.fillStyle = person.color;
+    context.fillRect(x, y, width, height);
+    context.fillStyle = "#000";
+    context.fillText(label(person), x + width / 2, y + 0.72 * height);
+  }
+  canvas.toBlob((blob) => download(blob, "_pose.jpg"), "image/jpeg", 0.92);
+}
+
+async function saveJson() {
+  const query = new URLSearchParams({min_confidence: threshold(), file_name: file.name});
+  for (const person of persons) query.append("box", sides(person.box));
+  const response = await post("keypoints", file, query);
+  if (response) download(await response.blob(), "_keypoints.json");
 }
 
 function start() {
@@ -270,8 +478,8 @@ function start() {
     const group = make(byId("handles"), "g", {});
     group.style.cursor = (corner[0] === "left") === (corner[1] === "top") ? "nwse-resize" : "nesw-resize";
     make(group, "circle", {fill: "transparent", "pointer-events": "all"});
-    const label = `Corner ${corner[1]} ${corner[0]}: move it with the arrow keys`;
-    make(group, "circle", {class: "handle", tabindex: 0, role: "button", "aria-label": label});
+    const text = `Corner ${corner[1]} ${corner[0]}: move it with the arrow keys`;
+    make(group, "circle", {class: "handle", tabindex: 0, role: "button", "aria-label": text});
     group.style.touchAction = "none";
     movable(group, corner);
   }
@@ -280,23 +488,35 @@ function start() {
       const value = event.target.valueAsNumber;
       const positive = side === "x" || side === "y" || value > 0;
       if (Number.isFinite(value) && positive) {
-        box = {...box, [side]: value};
-        askSoon(0);
+        chosen.box = {...chosen.box, [side]: value};
+        askSoon(chosen, 0);
       }
-      drawBox();
+      drawBoxes();
     });
   }
   byId("file").addEventListener("change", (event) => {
     openPhoto(event.target.files[0]);
     event.target.value = ""; // so that the same file can be chosen again
   });
-  byId("whole").addEventListener("click", async () => {
-    clearTimeout(waiting);
-    const found = await ask(file, null);
-    if (found) show(found);
+  byId("sample").addEventListener("click", async () => {
+    const response = await fetch("sample.jpg");
+    openPhoto(new File([await response.blob()], "sample.jpg", {type: "image/jpeg"}), true);
   });
-  byId("skeleton").addEventListener("change", drawSkeleton);
-  byId("threshold").addEventListener("input", showThreshold);
+  byId("find").addEventListener("click", findAgain);
+  byId("max_persons").addEventListener("change", (event) => {
+    if (!event.target.checkValidity() || !event.target.value) event.target.value = 1;
+    findAgain();
+  });
+  byId("add").addEventListener("click", addBox);
+  byId("remove").addEventListener("click", removeChosen);
+  byId("save_image").addEventListener("click", saveImage);
+  byId("save_json").addEventListener("click", saveJson);
+  byId("skeleton").addEventListener("change", drawPoses);
+  byId("threshold").addEventListener("input", () => {
+    showThreshold();
+    drawPoses();
+    listJoints();
+  });
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
     document.body.classList.add("over");
@@ -310,18 +530,23 @@ function start() {
     openPhoto(event.dataTransfer.files[0]);
   });
   new ResizeObserver(() => {
-    if (!answer) return;
-    drawBox();
-    drawSkeleton();
+    if (!size) return;
+    drawBoxes();
+    drawPoses();
   }).observe(byId("photo"));
   fetch("about").then((response) => response.json()).then((about) => {
     mostBytes = about.most_bytes;
     byId("threshold").value = 100 * about.threshold;
+    byId("max_persons").value = about.max_persons;
     showThreshold();
     const from = about.checkpoint ? ` from ${about.checkpoint}` : "";
     byId("about").textContent =
       `Network${from}: ${about.joints} joints, crops of ${about.image_size} × ${about.image_size} pixels.`;
   }, () => say("No answer; is jaxpose demo still running?"));
+}
+
+function showThreshold() {
+  byId("threshold_text").textContent = `${byId("threshold").value} %`;
 }
 
 start();

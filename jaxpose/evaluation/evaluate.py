@@ -1,4 +1,4 @@
-"""Scores of a network: a split by the protocols, a checkpoint on a config's test rows."""
+"""Evaluation: a checkpoint on a config's test rows, predictions for a split by the protocols."""
 
 import json
 import pathlib
@@ -13,18 +13,18 @@ from jaxpose.checkpoints import store
 from jaxpose.data import prepared
 from jaxpose.evaluation import (
     inference,
+    metric_choice,
+    metrics,
     mpii_submission,
     oks,
-    protocols,
-    score_choice,
     tables,
 )
 from jaxpose.evaluation.config import check_evaluation, open_tests
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.prediction_file import write_predictions
-from jaxpose.evaluation.protocols import Protocol, ProtocolResult
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions, write_predictions
+from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocols import Protocol
 from jaxpose.skeleton import joint_index
 from jaxpose.storage import absolute, open_path, replace_file, written_file
 
@@ -43,6 +43,7 @@ class RowEvaluation(NamedTuple):
       crop: name of the rule by which their crops were cut.
       description: for the title of a table or a file.
       evaluation_set: the persons' truth.
+      predictions: for all of these persons.
       results: by protocol name; empty if no joint of the row has a label.
       protocol: the config's, or the one that is chosen in its place; None likewise.
       decodings: results of this protocol by prediction block, and by other ways to decode the last
@@ -55,6 +56,7 @@ class RowEvaluation(NamedTuple):
     crop: str
     description: str
     evaluation_set: EvaluationSet
+    predictions: Predictions
     results: dict[str, ProtocolResult]
     protocol: Protocol | None
     decodings: dict[str, ProtocolResult]
@@ -67,12 +69,12 @@ class Evaluation(NamedTuple):
 
     Attributes:
       network: of the checkpoint.
-      score: as the config names it.
+      metric: as the config names it.
       rows: by `row_name`, in the config's order.
     """
 
     network: store.Network
-    score: str
+    metric: str
     rows: dict[str, RowEvaluation]
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Evaluation(NamedTuple):
         return {
             "checkpoint": str(self.network.source),
             "step": self.network.metadata.step,
-            "score": self.score,
+            "metric": self.metric,
             "rows": {name: results_to_json(row.results) for name, row in rows},
             "decodings": {name: results_to_json(row.decodings) for name, row in rows},
             "unreadable": {name: list(row.unreadable) for name, row in rows},
@@ -97,13 +99,13 @@ def results_to_json(results: Mapping[str, ProtocolResult]) -> dict[str, Any]:
 def evaluate_checkpoint(
     config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, path: str = ""
 ) -> Evaluation:
-    """Score a checkpoint on the config's test rows.
+    """Evaluate a checkpoint on the config's test rows.
 
     Writes `workdir`/evaluation.json, and the predictions below `workdir`/predictions.
 
     Args:
       config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size,
-        and checkpoint, which names the workdir's checkpoint that is scored.
+        and checkpoint, which names the workdir's checkpoint that is evaluated.
       workdir: of the run, or any folder for the results.
       path: a checkpoint folder or another workdir; by default `workdir`.
 
@@ -137,7 +139,7 @@ def evaluate_checkpoint(
             split,
             metadata.joints,
             metadata.trained_joints,
-            score=config.score,
+            metric=config.metric,
         )
         name = row_name(split, crop, **options)
         rows[name] = _evaluate_row(
@@ -148,7 +150,7 @@ def evaluate_checkpoint(
             description=f"{name}, {geometry.crop_description(crop)}",
             folder=workdir / "predictions",
         )
-    evaluation = Evaluation(network, config.score, rows)
+    evaluation = Evaluation(network, config.metric, rows)
     if jax.process_index() == 0:
         text = json.dumps(evaluation.to_json(), indent=1)
         replace_file(workdir / "evaluation.json", text + "\n")
@@ -164,10 +166,10 @@ def _evaluate_row(
     description: str,
     folder: pathlib.Path,
 ) -> RowEvaluation:
-    """Score one row's predictions and write them to their files."""
+    """Evaluate one row's predictions and write them to their files."""
     truth = evaluation_set.truth
-    results = score_predictions(predictions, evaluation_set)
-    protocol = score_choice.protocol_for(evaluation_set, row_name(split, crop))
+    results = evaluate_predictions(predictions, evaluation_set)
+    protocol = metric_choice.protocol_for(evaluation_set, row_name(split, crop))
     decodings = {}
     if protocol is not None:
         decodings = compare_decodings(predictions, evaluation_set, protocol)
@@ -181,7 +183,16 @@ def _evaluate_row(
             files[-1].write_text(json.dumps(entries) + "\n", encoding="utf-8")
     unreadable = truth.image_name[~predictions.readable].tolist()
     return RowEvaluation(
-        split, crop, description, evaluation_set, results, protocol, decodings, unreadable, files
+        split,
+        crop,
+        description,
+        evaluation_set,
+        predictions,
+        results,
+        protocol,
+        decodings,
+        unreadable,
+        files,
     )
 
 
@@ -198,6 +209,7 @@ def coco_results(
       category_id: of the annotation file.
     """
     joints, trained, truth_joints, truth, *_ = evaluation_set
+    assert truth.image_id is not None
     order = joint_index(joints, truth_joints)
     known = joint_index(trained, truth_joints) >= 0
     keypoints = predictions.keypoints[-1][:, order]
@@ -249,26 +261,26 @@ def _write(
     return [file, submission]
 
 
-def score_predictions(
+def evaluate_predictions(
     predictions: Predictions,
     evaluation_set: EvaluationSet,
     *,
     block: int = -1,
     chosen: Sequence[Protocol] | None = None,
 ) -> dict[str, ProtocolResult]:
-    """Score the predictions for a split by the protocols.
+    """Evaluate the predictions for a split by the protocols.
 
     Args:
       predictions: for all persons of the set.
       evaluation_set: their truth.
       block: which prediction block; the last is the prediction.
-      chosen: the protocols; by default `score_choice.protocols_of` the truth.
+      chosen: the protocols; by default `metric_choice.protocols_of` the truth.
 
     Returns:
       Results by protocol name.
     """
     if chosen is None:
-        chosen = list(score_choice.protocols_of(evaluation_set).values())
+        chosen = list(metric_choice.protocols_of(evaluation_set).values())
     labeled = labeled_predictions(predictions, evaluation_set, block=block)
     results = {}
     for protocol in chosen:
@@ -276,7 +288,7 @@ def score_predictions(
             keypoints, confidence = predictions.keypoints[block], predictions.confidence[block]
             results[protocol.name] = oks.oks_ap(keypoints, confidence, evaluation_set)
         else:
-            results[protocol.name] = protocols.evaluate(protocol, labeled)
+            results[protocol.name] = metrics.evaluate(protocol, labeled)
     return results
 
 
@@ -318,7 +330,7 @@ def labeled_predictions(
 
 def _to_release(truth: prepared.Annotations, points: np.ndarray) -> np.ndarray:
     """Pixels of the stored images [N, J, 2] to pixels of the release's."""
-    if truth.zoom is None:
+    if truth.zoom is None or truth.origin is None:
         return points
     return truth.origin[:, None] + points / truth.zoom[:, None, None]
 
@@ -326,7 +338,7 @@ def _to_release(truth: prepared.Annotations, points: np.ndarray) -> np.ndarray:
 def compare_decodings(
     predictions: Predictions, evaluation_set: EvaluationSet, protocol: Protocol
 ) -> dict[str, ProtocolResult]:
-    """Score each prediction block, and the last block's maps decoded in other ways.
+    """Evaluate each prediction block, and the last block's maps decoded in other ways.
 
     Args:
       predictions: for all persons of the set.
@@ -340,7 +352,7 @@ def compare_decodings(
     ways = {f"block {k + 1}": (predictions.keypoints, k) for k in range(blocks)}
     ways |= {name: (keypoints, -1) for name, keypoints in predictions.decodings.items()}
     return {
-        name: score_predictions(
+        name: evaluate_predictions(
             predictions._replace(keypoints=keypoints),
             evaluation_set,
             chosen=(protocol,),
@@ -362,7 +374,7 @@ def report_text(evaluation: Evaluation) -> str:
             decodings = list(row.decodings.items())
             parts.append(tables.columns_text(decodings, description="by prediction block"))
         else:
-            parts.append(f"{name}: no joint has a label, so nothing is scored")
+            parts.append(f"{name}: no joint has a label, so nothing is evaluated")
         parts += [f"predictions: {file}" for file in row.files]
         if row.unreadable:
             more = ", ..." if len(row.unreadable) > MAX_NAMES_SHOWN else ""

@@ -1,10 +1,10 @@
-"""What a data set is scored by, and what steers a run: for any joints, by what the labels allow."""
+"""What a data set is evaluated by, and what steers a run: by what the labels allow."""
 
 import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import score_choice
+from jaxpose.evaluation import metric_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet
 from jaxpose.skeleton import LSP
 from tests.support.truth import annotations_of
@@ -12,7 +12,7 @@ from tests.support.truth import annotations_of
 DOG = ("nose", "left_ear", "right_ear")
 
 
-def persons(joints=DOG, score="auto", *, labeled=True, box=True, head=False, oks=False, **options):
+def persons(joints=DOG, metric="auto", *, labeled=True, box=True, head=False, oks=False, **options):
     """Four persons."""
     truth = annotations_of(
         np.arange(4 * len(joints) * 2, dtype=float).reshape(4, -1, 2),
@@ -23,34 +23,34 @@ def persons(joints=DOG, score="auto", *, labeled=True, box=True, head=False, oks
     if oks:
         truth = truth._replace(area=np.full(4, 600.0), image_id=np.array(list("abcd")))
         options["sigmas"] = (0.1,) * len(joints)
-    return EvaluationSet(joints, joints, joints, truth, score=score, **options)
+    return EvaluationSet(joints, joints, joints, truth, metric=metric, **options)
 
 
 def names(*arguments, **options):
-    return list(score_choice.protocols_of(persons(*arguments, **options)))
+    return list(metric_choice.protocols_of(persons(*arguments, **options)))
 
 
 @pytest.fixture
 def with_pycocotools(monkeypatch):
-    monkeypatch.setattr(score_choice.oks, "installed", lambda: True)
+    monkeypatch.setattr(metric_choice.oks, "installed", lambda: True)
 
 
 @pytest.fixture
 def without_pycocotools(monkeypatch):
-    monkeypatch.setattr(score_choice.oks, "installed", lambda: False)
+    monkeypatch.setattr(metric_choice.oks, "installed", lambda: False)
 
 
-def test_own_joints_are_scored_by_pck():
+def test_own_joints_are_evaluated_by_pck():
     assert names() == names(head=True) == ["pck"]
     assert names((*DOG, "left_wrist"), head=True) == ["mpii-pckh", "pck"]
 
 
-def test_the_papers_joints_are_scored_by_the_paper_unless_pck_is_wanted():
+def test_the_papers_joints_are_evaluated_by_the_paper_unless_pck_is_wanted():
     assert names(LSP.joints, "lsp-pck") == ["lsp-pck", "lsp-pcp"]
     assert names(LSP.joints, "pck") == ["lsp-pck", "lsp-pcp", "pck"]
 
 
-def test_without_a_unit_or_a_label_there_is_no_score():
+def test_without_a_unit_or_a_label_there_is_no_metric():
     assert names(box=False) == names(labeled=False) == []
 
 
@@ -61,87 +61,87 @@ def test_oks_needs_its_fields_and_pycocotools(with_pycocotools):
 
 def test_without_pycocotools_oks_is_left_out_unless_it_is_wanted(without_pycocotools):
     assert names(oks=True) == ["pck"]
-    assert names(score="oks-ap", oks=True) == ["pck", "oks-ap"]
+    assert names(metric="oks-ap", oks=True) == ["pck", "oks-ap"]
 
 
-def choose(score, *rows, weights=None):
+def choose(metric, *rows, weights=None):
     named = {f"row {n}": found for n, found in enumerate(rows)}
     given = [1.0] * len(rows) if weights is None else weights
-    return score_choice.choose(score, named, dict(zip(named, given, strict=True)))
+    return metric_choice.choose(metric, named, dict(zip(named, given, strict=True)))
 
 
 def test_pck_steers_own_joints_and_its_unit_is_said():
     found = choose("auto", persons())
-    assert found.score == "pck"
+    assert found.metric == "pck"
     assert found.description == "PCK@0.1 of the box diagonal (pck) of row 0 steers the run"
 
 
 def test_the_loss_steers_where_no_unit_is_known_and_the_reason_is_said():
     found = choose("auto", persons(), persons(box=False))
-    assert found.score == "loss" and "neither head sizes nor boxes" in found.description
+    assert found.metric == "loss" and "neither head sizes nor boxes" in found.description
 
 
 def test_the_loss_steers_where_no_row_has_a_weight():
     found = choose("lsp-pck", persons(LSP.joints), weights=[0.0])
-    assert found.score == "loss" and "row 0" in found.description and "weight" in found.description
+    assert found.metric == "loss" and "row 0" in found.description and "weight" in found.description
 
 
 def test_rows_without_labels_take_no_part():
     found = choose("auto", persons(), persons(labeled=False))
-    assert (found.score, found.weights) == ("pck", {"row 0": 1.0})
+    assert (found.metric, found.weights) == ("pck", {"row 0": 1.0})
     found = choose("auto", persons(), persons(labeled=False), weights=[0.0, 1.0])
-    assert (found.score, found.weights) == ("loss", {"row 0": 1.0})
+    assert (found.metric, found.weights) == ("loss", {"row 0": 1.0})
 
 
 @pytest.mark.parametrize("rows", [(), (persons(labeled=False),)])
 def test_without_labels_nothing_steers_and_that_is_said(rows):
     found = choose("auto", *rows)
-    assert found.score == "" and "newest checkpoint counts as the best" in found.description
+    assert found.metric == "" and "newest checkpoint counts as the best" in found.description
 
 
 def test_a_wanted_score_steers():
-    assert choose("lsp-pck", persons(LSP.joints)).score == "lsp-pck"
-    assert choose("loss", persons(LSP.joints)).score == "loss"
+    assert choose("lsp-pck", persons(LSP.joints)).metric == "lsp-pck"
+    assert choose("loss", persons(LSP.joints)).metric == "loss"
 
 
 @pytest.mark.parametrize(
-    ("score", "options", "says"),
+    ("metric", "options", "says"),
     [
-        ("lsp-pck", {}, "row 0 cannot be scored by lsp-pck, but by pck; change config.score"),
+        ("lsp-pck", {}, "row 0 cannot be evaluated by lsp-pck, but by pck; change config.metric"),
         ("oks-ap", {}, "oks-ap (the data set has no area and image_id and sigmas), but by pck"),
         ("pck:nose,tail", {}, "pck (no example has the unit nose,tail), but by nothing"),
         ("pck", {"box": False}, "pck (no example has the unit auto), but by nothing"),
     ],
 )
-def test_a_score_that_a_row_does_not_allow_is_one_line_with_the_reason(score, options, says):
+def test_a_metric_that_a_row_does_not_allow_is_one_line_with_the_reason(metric, options, says):
     with pytest.raises(JaxposeError) as caught:
-        choose(score, persons(score=score, **options))
+        choose(metric, persons(metric=metric, **options))
     assert says in str(caught.value)
 
 
 def test_a_test_row_is_compared_by_pck_where_no_protocol_is_named():
-    for score in ("auto", "loss"):
-        assert score_choice.protocol_for(persons(score=score), "row").name == "pck"
-        assert score_choice.protocol_for(persons(score=score, box=False), "row") is None
-    assert score_choice.protocol_for(persons(labeled=False), "row") is None
-    with pytest.raises(JaxposeError, match="row cannot be scored by mpii-pckh"):
-        score_choice.protocol_for(persons(score="mpii-pckh"), "row")
+    for metric in ("auto", "loss"):
+        assert metric_choice.protocol_for(persons(metric=metric), "row").name == "pck"
+        assert metric_choice.protocol_for(persons(metric=metric, box=False), "row") is None
+    assert metric_choice.protocol_for(persons(labeled=False), "row") is None
+    with pytest.raises(JaxposeError, match="row cannot be evaluated by mpii-pckh"):
+        metric_choice.protocol_for(persons(metric="mpii-pckh"), "row")
 
 
-@pytest.mark.parametrize("score", ["pckx", "", "Auto", "loss:box"])
-def test_an_unknown_score_is_one_line_with_all_names(score):
+@pytest.mark.parametrize("metric", ["pckx", "", "Auto", "loss:box"])
+def test_an_unknown_metric_is_one_line_with_all_names(metric):
     with pytest.raises(JaxposeError, match="choose one of .*lsp-pck.*pck, oks-ap, loss, auto"):
-        score_choice.check_score(score)
+        metric_choice.check_metric(metric)
 
 
 def test_an_unknown_unit_is_one_line():
-    score_choice.check_score("pck:nose,tail")
+    metric_choice.check_metric("pck:nose,tail")
     for unit in ("feet", ""):
         with pytest.raises(JaxposeError, match=f"the unit of PCK is '{unit}'"):
-            score_choice.check_score(f"pck:{unit}")
+            metric_choice.check_metric(f"pck:{unit}")
 
 
 def test_a_unit_after_a_colon_is_that_of_pck():
-    found = choose("pck:nose,left_ear", persons(score="pck:nose,left_ear"))
-    assert found.score == "pck"
+    found = choose("pck:nose,left_ear", persons(metric="pck:nose,left_ear"))
+    assert found.metric == "pck"
     assert found.description.startswith("PCK@0.2 of the distance nose to left_ear (pck) of row 0")

@@ -1,4 +1,4 @@
-"""Which scores a data set allows, and which one steers a run."""
+"""Which protocols a data set allows, and which metric steers a run."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,41 +12,41 @@ from jaxpose.skeleton import MPII, joint_index
 AUTO = "auto"  # PCK where the data allow it, else the loss
 LOSS = "loss"  # minus 100 times the validation loss
 # As a config names them; the name of PCK may be followed by a colon and its unit.
-SCORES = (*PROTOCOLS, any_joints.NAME, oks.OKS_AP.name, LOSS, AUTO)
+METRICS = (*PROTOCOLS, any_joints.NAME, oks.OKS_AP.name, LOSS, AUTO)
 
 
 class Choice(NamedTuple):
     """What steers the plateau and the best checkpoint of a run.
 
     Attributes:
-      score: name of a protocol, `LOSS`, or "" where there is neither; then the newest checkpoint
+      metric: name of a protocol, `LOSS`, or "" where there is neither; then the newest checkpoint
         is the best.
       weights: of the validation rows whose mean it is, by name.
       description: for the first lines of a run.
     """
 
-    score: str
+    metric: str
     weights: Mapping[str, float]
     description: str
 
 
-def check_score(score: str) -> None:
-    """Raise a JaxposeError for a score or a unit that does not exist."""
-    name, unit = _parse(score)
-    if name not in SCORES or (unit != any_joints.AUTO and name != any_joints.NAME):
-        raise JaxposeError(f"score is {score!r}; choose one of {', '.join(SCORES)}")
+def check_metric(metric: str) -> None:
+    """Raise a JaxposeError for a metric or a unit that does not exist."""
+    name, unit = _parse(metric)
+    if name not in METRICS or (unit != any_joints.AUTO and name != any_joints.NAME):
+        raise JaxposeError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
     if unit != any_joints.AUTO:
         any_joints.unit_named(unit)
 
 
-def _parse(score: str) -> tuple[str, str]:
-    """Name and unit of a score: "pck:nose,tail" has both."""
-    name, colon, unit = score.partition(":")
+def _parse(metric: str) -> tuple[str, str]:
+    """Name and unit of a metric: "pck:nose,tail" has both."""
+    name, colon, unit = metric.partition(":")
     return name, unit if colon else any_joints.AUTO
 
 
 def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
-    """The protocols that a truth is scored by, by name.
+    """The protocols that a truth allows, by name.
 
     These are the paper's that it allows; PCK of all its joints, if it has joints that the paper
     does not name, if nothing else is allowed, or if it is wanted; and OKS-AP, if the data set has
@@ -64,7 +64,7 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
         if (joint_index(evaluation_set.truth_joints, protocol.joints) >= 0).any()
     }
     joints = evaluation_set.truth_joints
-    wanted, unit_name = _parse(evaluation_set.score)
+    wanted, unit_name = _parse(evaluation_set.metric)
     unit = any_joints.available_unit(evaluation_set.truth, joints, unit=unit_name)
     own = (joint_index(MPII.joints, joints) < 0).any()
     if unit is not None and (own or not found or wanted in (any_joints.NAME, AUTO)):
@@ -80,16 +80,16 @@ def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
     """The protocol that a row is compared by: the wanted one, PCK in place of `AUTO` and `LOSS`.
 
     Args:
-      evaluation_set: of the row, with the wanted score.
+      evaluation_set: of the row, with the wanted metric.
       name: of the row, for the error.
 
     Returns:
       None if nothing is labeled, or if no protocol is possible where none was named.
 
     Raises:
-      JaxposeError: the row cannot be scored by the protocol that is wanted.
+      JaxposeError: the row cannot be evaluated by the protocol that is wanted.
     """
-    allowed, (wanted, _) = protocols_of(evaluation_set), _parse(evaluation_set.score)
+    allowed, (wanted, _) = protocols_of(evaluation_set), _parse(evaluation_set.metric)
     if not evaluation_set.truth.labeled.any():
         return None
     if wanted in PROTOCOLS or wanted in (any_joints.NAME, oks.OKS_AP.name):
@@ -99,16 +99,16 @@ def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
     return allowed.get(any_joints.NAME) or next(iter(allowed.values()), None)
 
 
-def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, float]) -> Choice:
+def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, float]) -> Choice:
     """Decide what steers a run.
 
     Args:
-      score: as a config has it.
-      rows: the truth of each validation row with this score, by name.
-      weights: of the rows in the score, by name.
+      metric: as a config has it.
+      rows: the truth of each validation row with this metric, by name.
+      weights: of the rows in its mean, by name.
 
     Raises:
-      JaxposeError: a row with a weight cannot be scored by that score.
+      JaxposeError: a row with a weight cannot be evaluated by that metric.
     """
     labeled = [name for name, found in rows.items() if found.truth.labeled.any()]
     if not labeled:
@@ -121,16 +121,18 @@ def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, 
         description = f"the validation loss of {', '.join(labeled)} steers the run: {why}"
         return Choice(LOSS, dict.fromkeys(labeled, 1.0), description)
     where = f"of {', '.join(steering)}"
-    if score == LOSS:
+    if metric == LOSS:
         return Choice(LOSS, steering, f"the validation loss {where} steers the run")
-    wanted = any_joints.NAME if score == AUTO else _parse(score)[0]
-    allowed = {name: protocols_of(rows[name]) for name in (steering if score == AUTO else weighted)}
+    wanted = any_joints.NAME if metric == AUTO else _parse(metric)[0]
+    allowed = {
+        name: protocols_of(rows[name]) for name in (steering if metric == AUTO else weighted)
+    }
     refused = [name for name, found in allowed.items() if wanted not in found]
     if not refused:
         labels = dict.fromkeys(found[wanted].label for found in allowed.values())
         description = f"{' and '.join(labels)} ({wanted}) {where} steers the run"
         return Choice(wanted, steering, description)
-    if score == AUTO:
+    if metric == AUTO:
         why = "there is no unit for PCK, neither head sizes nor boxes"
         return Choice(LOSS, steering, f"the validation loss {where} steers the run: {why}")
     raise _cannot_score(refused[0], rows[refused[0]], allowed[refused[0]])
@@ -139,13 +141,13 @@ def choose(score: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, 
 def _cannot_score(
     name: str, evaluation_set: EvaluationSet, allowed: Mapping[str, Protocol]
 ) -> JaxposeError:
-    score, unit = _parse(evaluation_set.score)
+    metric, unit = _parse(evaluation_set.metric)
     why = ""
-    if score == oks.OKS_AP.name:
+    if metric == oks.OKS_AP.name:
         why = f" (the data set has no {oks.lacks(evaluation_set)})"
-    if score == any_joints.NAME:
+    if metric == any_joints.NAME:
         why = f" (no example has the unit {unit})"
     return JaxposeError(
-        f"{name} cannot be scored by {score}{why}, but by {', '.join(allowed) or 'nothing'}; "
-        "change config.score, or leave the row out"
+        f"{name} cannot be evaluated by {metric}{why}, but by {', '.join(allowed) or 'nothing'}; "
+        "change config.metric, or leave the row out"
     )

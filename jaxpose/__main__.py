@@ -1,0 +1,7 @@
+"""``python -m jaxpose``: the ``jaxpose`` command where its script is not on the path."""
+
+import sys
+
+from jaxpose.cli import main
+
+sys.exit(main())

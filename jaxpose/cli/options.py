@@ -1,0 +1,41 @@
+"""Options that several commands have."""
+
+import argparse
+import math
+
+from jaxpose.paths import stored_path
+
+CHECKPOINT = (
+    "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
+    "network that comes with jaxpose, such as small"
+)
+
+
+def add_checkpoint(parser) -> None:
+    """The option that names a network."""
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        type=stored_path,
+        help=f"{CHECKPOINT} (the default)",
+    )
+
+
+def add_box(parser, **options) -> None:
+    """The option that names a box."""
+    parser.add_argument("--box", type=_box, metavar="x,y,w,h", **options)
+
+
+def _box(text: str) -> list[float]:
+    box = [number(value) for value in text.split(",")]
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
+    return box
+
+
+def number(text: str) -> float:
+    """The number; NaN, which no check lets pass, where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -4,10 +4,13 @@ A packed checkpoint is an .npz of the variables by name, kernels in float16 and 
 and its metadata as JSON text. Every command that takes a checkpoint accepts one.
 """
 
+import contextlib
 import io
 import json
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import flax
 import numpy as np
@@ -19,11 +22,12 @@ from jaxpose.storage import open_path, replace_file
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
+NOT_POSE = frozenset({"finder"})  # files of `FOLDER` that are not checkpoints of a pose network
 
 
 def names() -> list[str]:
-    """Return the names of the networks that this package ships."""
-    return sorted(path.stem for path in FOLDER.glob("*.npz"))
+    """Return the names of the pose networks that this package ships."""
+    return sorted({path.stem for path in FOLDER.glob("*.npz")} - NOT_POSE)
 
 
 def path(name: str) -> pathlib.Path:
@@ -57,6 +61,11 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
     Raises:
       JaxposeError: another suffix, or values outside the range of float16.
     """
+    return pack_record(variables, metadata.to_json(), path)
+
+
+def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathlib.Path:
+    """As `pack`, with any record that JSON can hold in place of a checkpoint's metadata."""
     path = pathlib.Path(path)
     if path.suffix != ".npz":
         raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {path.name}")
@@ -70,7 +79,7 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
         raise JaxposeError(
             f"cannot pack the checkpoint: {wide[0]} has values outside the range of float16"
         )
-    arrays[METADATA] = np.array(json.dumps(metadata.to_json()))
+    arrays[METADATA] = np.array(json.dumps(record))
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     replace_file(path, content.getvalue())
@@ -86,14 +95,30 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
       JaxposeError: the file is missing, corrupt, not a packed checkpoint, or written by a newer
         version of jaxpose.
     """
+    with _named_errors(path):
+        variables, record = _unpack(path)
+        return variables, CheckpointMetadata.from_json(record, open_path(path))
+
+
+def unpack_record(path: str | os.PathLike) -> tuple[dict, Any]:
+    """What `pack_record` wrote, as (variables of float32 arrays, record); errors as `unpack`."""
+    with _named_errors(path):
+        return _unpack(path)
+
+
+def _unpack(path: str | os.PathLike) -> tuple[dict, Any]:
+    arrays = read_npz(open_path(path))
+    record = json.loads(str(arrays.pop(METADATA)))
+    flat = {name: value.astype(np.float32) for name, value in arrays.items()}
+    variables = flax.traverse_util.unflatten_dict(flat, sep="/")
+    return {kind: variables[kind] for kind in ("params", "batch_stats")}, record
+
+
+@contextlib.contextmanager
+def _named_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Name the file in the error where it is missing or no packed checkpoint."""
     try:
-        path = open_path(path)
-        arrays = read_npz(path)
-        record = json.loads(str(arrays.pop(METADATA)))
-        metadata = CheckpointMetadata.from_json(record, path)
-        flat = {name: value.astype(np.float32) for name, value in arrays.items()}
-        variables = flax.traverse_util.unflatten_dict(flat, sep="/")
-        return {kind: variables[kind] for kind in ("params", "batch_stats")}, metadata
+        yield
     except FileNotFoundError:
         raise JaxposeError(f"no file {path}; give a packed checkpoint") from None
     except KeyError as error:

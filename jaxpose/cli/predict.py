@@ -71,6 +71,13 @@ def add(commands) -> None:
         "--max_persons", type=_count, metavar="N", help="the most persons of an image"
     )
     parser.add_argument(
+        "--min_score",
+        type=_probability,
+        metavar="P",
+        help="persons of a lower score, their mean confidence, are left out (default: 0.45 without "
+        "boxes)",
+    )
+    parser.add_argument(
         "--min_confidence",
         type=_probability,
         metavar="P",
@@ -143,6 +150,7 @@ def run(arguments) -> None:
         smooth=arguments.smooth,
         min_confidence=arguments.min_confidence,
         max_persons=arguments.max_persons,
+        min_score=arguments.min_score,
         detector=arguments.detector,
         webcam=arguments.webcam,
         flip_test=arguments.flip_test,

@@ -81,3 +81,28 @@ def box_around(
     points = points.clip(0, size)
     low, high = points.min(axis=0), points.max(axis=0)
     return np.concatenate([low, high - low]) if (high - low).min() > 1 else None
+
+
+def scaled_boxes(boxes: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Boxes [N, 4] in several sizes around their centers: [F * N, 4], all of one factor first.
+
+    Example:
+      >>> scaled_boxes(np.array([[10.0, 20.0, 4.0, 8.0]]), (0.5, 1.0)).tolist()
+      [[11.0, 22.0, 2.0, 4.0], [10.0, 20.0, 4.0, 8.0]]
+    """
+    center, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
+    return np.concatenate(
+        [np.concatenate([center - f * size / 2, f * size], axis=1) for f in factors]
+    )
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes [4] (x, y, width, height).
+
+    Example:
+      >>> overlap(np.array([0.0, 0.0, 4.0, 2.0]), np.array([2.0, 0.0, 2.0, 2.0]))
+      0.5
+    """
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    shared = np.prod(np.maximum(high - low, 0.0))
+    return float(shared / (np.prod(a[2:]) + np.prod(b[2:]) - shared))

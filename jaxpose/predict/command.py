@@ -128,6 +128,7 @@ def run(
     webcam: int | None,
     min_confidence: float | None,
     max_persons: int | None,
+    min_score: float | None,
     detector: str | None,
     flip_test: bool,
     num_crops: int,
@@ -181,7 +182,12 @@ def run(
             writers.append(stack.enter_context(writer))
         if results:
             writers.append(stack.enter_context(coco.ResultWriter(results, **shared)))
-        options = {"flip_test": flip_test, "num_crops": num_crops, "max_persons": max_persons}
+        options: dict[str, Any] = {
+            "flip_test": flip_test,
+            "num_crops": num_crops,
+            "max_persons": max_persons,
+            "min_score": min_score,
+        }
         if find:
             options["detector"] = find
         taken = {job.out.name.lower() for job in jobs if job.out}

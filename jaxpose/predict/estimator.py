@@ -24,8 +24,8 @@ from jaxpose.heatmaps import (
     spatial_softmax,
 )
 from jaxpose.network import PoseNet, make_net, normalize
-from jaxpose.predict import search
-from jaxpose.predict.boxes import box_around, check_boxes
+from jaxpose.predict import finder, search
+from jaxpose.predict.boxes import box_around, check_boxes, scaled_boxes
 from jaxpose.predict.images import as_image
 from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
@@ -115,7 +115,7 @@ class PoseEstimator:
 
     def _start(self) -> None:
         """What belongs to this process and is neither copied nor pickled."""
-        self._programs: dict[tuple[str, int], jax.stages.Compiled] = {}
+        self._programs: dict[tuple[str, int], Callable] = {}
         self._compiling = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,8 +172,9 @@ class PoseEstimator:
     ) -> Prediction:
         """Keypoints of the persons in an image.
 
-        Without `boxes` and `detector` the persons are found by the network itself, in some twenty
-        crops of the image: three at most, the best first, and there may be none.
+        Without `boxes` and `detector` the persons are found by a second network that comes with the
+        package, best first; there may be none. Checkpoints of another category than ``"person"``
+        search some twenty crops of the image instead.
 
         Args:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
@@ -183,8 +184,9 @@ class PoseEstimator:
             finds nobody.
           max_persons: the most persons that are returned, those of the highest scores; 1 for the
             main subject. None: no limit.
-          min_score: persons of a lower score are left out. None: of those that the network finds by
-            itself, the ones below 0.45; of those in boxes nobody.
+          min_score: persons of a lower score are left out. None: of those that are found without
+            boxes or a detector, the ones below 0.45; of those in boxes nobody. With 0 at least one
+            person is found.
           flip_test: average with the prediction for the mirrored crop.
           num_crops: crops of different size to average, 1 to 9.
 
@@ -201,12 +203,14 @@ class PoseEstimator:
         options = {"flip_test": flip_test, "num_crops": num_crops}
         if boxes is None and detector is None:
             min_score = search.MIN_SCORE if min_score is None else min_score
-            found = self._find(pixels, **options)
+            if self.category == finder.CATEGORY:
+                found = self._find_persons(pixels, always=min_score <= 0, **options)
+            else:
+                found = self._search(pixels, at_least=max_persons or 1, **options)
         else:
             given = boxes if detector is None else detector(pixels)
             checked = check_boxes([] if given is None else given, size)
-            crops = [self.crop_of(box) for box in checked]
-            found = self._predict_boxes(pixels, checked, crops, **options)
+            found = self._predict_boxes(pixels, checked, **options)
         best = np.argsort(-found.scores, kind="stable")
         if min_score is not None:
             best = best[found.scores[best] >= min_score]
@@ -215,24 +219,41 @@ class PoseEstimator:
         is_path = isinstance(image, str | os.PathLike)
         return found._replace(source=os.fspath(image) if is_path else None)
 
-    def _find(self, image: np.ndarray, **options) -> Prediction:
-        """All persons that the search comes upon, best first."""
-        size = image.shape[1::-1]
-        crops = search.search_crops(size)
-        boxes = np.array([[*np.subtract(c.center, c.side / 2), c.side, c.side] for c in crops])
-        last = len(search.CANDIDATES) - 1
-        found = self._predict_boxes(image, boxes, crops, flip_test=False, num_crops=1)
-        for number, candidates in enumerate(search.CANDIDATES):
-            best = search.distinct(found.keypoints, found.confidence)[:candidates]
-            around = [box_around(found.keypoints[i], found.confidence[i], size) for i in best]
-            found = found.select(best)
-            boxes = np.array(
-                [b if a is None else a for a, b in zip(around, found.boxes, strict=True)]
-            )
-            crops = [self.crop_of(box) for box in boxes]
-            chosen = options if number == last else {"flip_test": False, "num_crops": 1}
-            found = self._predict_boxes(image, boxes, crops, **chosen)
-        return found.select(search.distinct(found.keypoints, found.confidence))
+    def _find_persons(self, image: np.ndarray, *, always: bool, **options) -> Prediction:
+        """The persons whom the finder finds, best first; if `always`, at least one."""
+        boxes = self._find_boxes(image)
+        if always and not len(boxes):
+            boxes = np.array([self._box_of(_whole_image(image))])
+        boxes = scaled_boxes(boxes, finder.BOX_SCALES)
+        found = _distinct(self._predict_boxes(image, boxes, **options))
+        return _distinct(self._refine(found, **options))
+
+    def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
+        """The best poses of crops all over the image, and `at_least` as many if there are."""
+        boxes = np.array([self._box_of(crop) for crop in search.search_crops(image.shape[1::-1])])
+        found, most = self._predict_boxes(image, boxes, **options), max(search.CANDIDATES, at_least)
+        for _ in range(search.ROUNDS):
+            found = self._refine(_distinct(found, most), **options)
+        return _distinct(found)
+
+    def _find_boxes(self, image: np.ndarray) -> np.ndarray:
+        """Boxes [N, 4] of the people in an image, the most probable first."""
+        network = finder.load()
+        crop = _whole_image(image)
+        pixels = geometry.crop_image(image, crop, network.image_size)
+        found = self._program("finder", 1)(pixels[None])
+        return finder.boxes_in_image(found, crop)[0]
+
+    def _refine(self, found: Prediction, **options) -> Prediction:
+        """The same persons, each with the pose in the box around the pose if it scores higher."""
+        size = found.image.shape[1::-1]
+        poses = zip(found.keypoints, found.confidence, strict=True)
+        around = [box_around(*pose, size) for pose in poses]
+        boxes = np.array([b if a is None else a for a, b in zip(around, found.boxes, strict=True)])
+        again = self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
+        first = np.arange(len(found.scores))
+        places = np.where(again.scores > found.scores, len(first) + first, first)
+        return found.joined(again).select(places)
 
     def maps(self, image: Any, box: Sequence[float] | geometry.Crop) -> Maps:
         """The heat maps of the person in one box, beside what is read off them.
@@ -259,8 +280,16 @@ class PoseEstimator:
         """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
         return geometry.box_crop(box, self._rule)
 
-    def _predict_boxes(self, image, boxes, crops, *, flip_test, num_crops) -> Prediction:
+    def _box_of(self, crop: geometry.Crop) -> list[float]:
+        """The square box [4] that has this crop."""
+        rule = geometry.rule_for_boxes(self._rule)
+        side = crop.side / rule.enlargement
+        x, y = crop.center
+        return [x - side / 2, y - (rule.shift + 0.5) * side, side, side]
+
+    def _predict_boxes(self, image, boxes, *, flip_test, num_crops) -> Prediction:
         sizes = crop_sizes(num_crops)
+        crops = [self.crop_of(box) for box in boxes]
         views = [crop._replace(side=crop.side * size) for crop in crops for size in sizes]
         images = np.empty((len(views), self.image_size, self.image_size, 3), np.uint8)
         for view, out in zip(views, images, strict=True):
@@ -333,22 +362,43 @@ class PoseEstimator:
         return expit(self.calibration.logits(poses.logits, poses.log_spread))
 
     def _program(self, kind: str, rows: int):
-        """The compiled program for that many crops: "plain", "mirrored" (flip test) or "maps"."""
+        """The compiled program: "plain", "mirrored" (flip test) or "maps" of crops, or "finder"."""
         _check_process()
         with self._compiling:  # a thread that comes second waits and takes what the first compiled
             if not self._programs:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
-                functions: dict[str, Callable] = {
-                    "plain": functools.partial(predict_poses, self.net),
-                    "mirrored": functools.partial(predict_poses, self.net, flipped=self._mirror),
-                    "maps": functools.partial(predict_maps, self.net),
-                }
-                shape = (rows, self.image_size, self.image_size, 3)
-                crops = jax.ShapeDtypeStruct(shape, np.uint8)
-                program = jax.jit(functions[kind], compiler_options=compiler_options())
-                self._programs[kind, rows] = program.lower(self._variables, crops).compile()
+                self._programs[kind, rows] = self._compile(kind, rows)
             return self._programs[kind, rows]
+
+    def _compile(self, kind: str, rows: int):
+        functions: dict[str, Callable] = {
+            "plain": functools.partial(predict_poses, self.net),
+            "mirrored": functools.partial(predict_poses, self.net, flipped=self._mirror),
+            "maps": functools.partial(predict_maps, self.net),
+        }
+        if kind != "finder":
+            return _compiled(functions[kind], self._variables, rows, self.image_size)
+        network = finder.load()
+        variables = jax.tree.map(jnp.asarray, network.variables)
+        find = functools.partial(finder.find_boxes, network.net)
+        return functools.partial(_compiled(find, variables, 1, network.image_size), variables)
+
+
+def _whole_image(image: np.ndarray) -> geometry.Crop:
+    """The square around an image [H, W, 3]."""
+    return geometry.example_crop({"image": image}, geometry.IMAGE_RULE)
+
+
+def _distinct(found: Prediction, most: int | None = None) -> Prediction:
+    """The persons who differ, best first."""
+    return found.select(search.distinct(found.keypoints, found.confidence)[:most])
+
+
+def _compiled(function: Callable, variables: dict, rows: int, size: int) -> jax.stages.Compiled:
+    """The program of a function of variables and uint8 images [rows, size, size, 3]."""
+    images = jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8)
+    return jax.jit(function, compiler_options=compiler_options()).lower(variables, images).compile()
 
 
 def _check_process() -> None:

@@ -74,6 +74,14 @@ class Prediction(NamedTuple):
             ids=None if self.ids is None else self.ids[places],
         )
 
+    def joined(self, other: "Prediction") -> "Prediction":
+        """The persons of both, of one image; without ids."""
+        fields = ("keypoints", "confidence", "boxes", "presence", "scores")
+        both: dict[str, Any] = {
+            f: np.concatenate([getattr(self, f), getattr(other, f)]) for f in fields
+        }
+        return self._replace(**both, ids=None)
+
     def draw(self, *, min_confidence: float = MIN_CONFIDENCE) -> np.ndarray:
         """A copy of the image with every person's skeleton, uint8 [H, W, 3].
 

@@ -1,8 +1,8 @@
-"""People found by a pose network alone: where to look, and which poses are the same person.
+"""Which poses are the same person, and where to look for what the finder was not trained on.
 
-The network sees one person in the middle of its crop. Overlapping squares of several sizes cover
-the image; the box around the pose in a square is a better crop of that person, and the pose in that
-crop a better pose. Two such rounds follow, each on the best of the poses before that differ.
+Without the finder (`jaxpose.predict.finder`), overlapping squares of several sizes cover the image.
+The box around the pose in a square is a better crop, and the pose in that crop a better pose. Two
+such rounds follow, each on the best of the poses before that differ.
 """
 
 import math
@@ -13,7 +13,8 @@ from jaxpose import geometry
 
 # Sides of the first squares over the image's shorter side, and how much neighbors overlap at least.
 LEVELS = ((1.2, 0.5), (0.8, 0.34))
-CANDIDATES = (5, 3)  # poses that are refined in each round
+ROUNDS = 2  # of refinement
+CANDIDATES = 5  # poses that are refined in each round
 SAME_PERSON = 0.5  # similarity from which two poses are one person
 JOINT_SIGMA = 0.1  # distance at which joints agree by exp(-1/2), over the larger pose's extent
 MIN_SCORE = 0.45  # of a person; on images without people the search finds less

@@ -19,7 +19,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose.predict import search
-from jaxpose.predict.boxes import MIN_CONFIDENCE, MIN_CONFIDENT_JOINTS, box_around, check_boxes
+from jaxpose.predict.boxes import (
+    MIN_CONFIDENCE,
+    MIN_CONFIDENT_JOINTS,
+    box_around,
+    check_boxes,
+    overlap,
+)
 from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.prediction import Prediction
 
@@ -176,8 +182,8 @@ def _has_its_person(persons: list[Track], found: Prediction) -> np.ndarray:
 
     def distance(i: int) -> tuple[bool, float]:
         box = box_around(found.keypoints[i], found.confidence[i], found.image.shape[1::-1])
-        overlap = 0.0 if box is None else _overlap(box, persons[i].box)
-        return persons[i].missing > 0, -overlap
+        shared = 0.0 if box is None else overlap(box, persons[i].box)
+        return persons[i].missing > 0, -shared
 
     order = sorted(range(len(persons)), key=distance)
     kept: list[int] = []
@@ -197,7 +203,7 @@ def _matched(
     max_persons: int | None,
 ) -> tuple[list[Track], Prediction, np.ndarray]:
     """Persons who were found in the whole frame, joined to the tracks or starting new ones."""
-    merged, seen, taken = _joined(found, detected), seen.tolist(), set()
+    merged, seen, taken = found.joined(detected), seen.tolist(), set()
     rows = list(range(len(persons)))
     for n in range(len(detected.scores)):
         place = len(found.scores) + n
@@ -226,24 +232,11 @@ def _best_match(n, persons, found, seen, detected, taken) -> int | None:
             value = search.similarity(detected.keypoints[n], found.keypoints[i], weights)
             value = float(value) + 1.0 if value >= SAME_TRACK else 0.0
         else:
-            value = _overlap(detected.boxes[n], persons[i].box)
+            value = overlap(detected.boxes[n], persons[i].box)
             value = value if value >= SAME_PLACE else 0.0
         if value > most:
             best, most = i, value
     return best
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes (x, y, width, height)."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[:2] + a[2:], b[:2] + b[2:])
-    shared = np.prod(np.maximum(high - low, 0.0))
-    return float(shared / (np.prod(a[2:]) + np.prod(b[2:]) - shared))
-
-
-def _joined(a: Prediction, b: Prediction) -> Prediction:
-    """The persons of both."""
-    fields = ("keypoints", "confidence", "boxes", "presence", "scores")
-    return a._replace(**{f: np.concatenate([getattr(a, f), getattr(b, f)]) for f in fields})
 
 
 def _follow_given(
@@ -260,7 +253,7 @@ def _follow_given(
         if _is_doubtful(track, tracks.age, found, row):
             again = _redetect(estimator, found.image, track, **options)
             if again.scores[0] > found.scores[row]:
-                merged = _joined(found, again)
+                merged = found.joined(again)
                 rows = np.arange(len(found.scores))
                 rows[row] = len(found.scores)
                 found = merged.select(rows)

@@ -1,5 +1,6 @@
 """Where people are looked for, which poses are one person, and what a search returns."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -44,8 +45,14 @@ def test_similarity_does_not_depend_on_the_size_of_the_image():
 class Blobs(PoseEstimator):
     """An estimator whose network sees the white disk in a crop, and how well it fills the crop."""
 
-    def _predict_boxes(self, image, boxes, crops, **options):
-        rows = [self._look(image, crop) for crop in crops]
+    def _find_boxes(self, image):
+        """Of each disk two boxes that are off, and a last one where nobody is."""
+        _, _, stats, _ = cv2.connectedComponentsWithStats(image[..., 0])
+        boxes = stats[1:, :4].astype(np.float64)
+        return np.concatenate([boxes + (4, 0, 9, 9), boxes - (6, 6, -8, -8), [[0, 0, 9, 9]]])
+
+    def _predict_boxes(self, image, boxes, **options):
+        rows = [self._look(image, self.crop_of(box)) for box in boxes]
         keypoints = np.array([points for points, _ in rows]).reshape(-1, 16, 2)
         confidence = np.array([sure for _, sure in rows], np.float32).reshape(-1, 16)
         return Prediction(
@@ -69,9 +76,11 @@ class Blobs(PoseEstimator):
         return ring, np.full(16, fill)
 
 
-@pytest.fixture(scope="module")
-def blobs():
-    return Blobs(small_estimator.variables(), small_estimator.METADATA)
+@pytest.fixture(scope="module", params=["person", "dog"])
+def blobs(request):
+    """Persons are found by the finder, everything else by crops over the whole image."""
+    metadata = small_estimator.METADATA._replace(category=request.param)
+    return Blobs(small_estimator.variables(), metadata)
 
 
 def disks(*centers, size=(240, 480), radius=24):
@@ -99,6 +108,24 @@ def test_the_number_of_persons_can_be_limited(blobs):
     assert len(blobs.predict(disks(), max_persons=1, min_score=0.0).scores) == 1
     with pytest.raises(JaxposeError, match="max_persons is 0"):
         blobs.predict(image, max_persons=0)
+
+
+def test_more_persons_than_a_few_can_be_asked_for(blobs):
+    image = disks(*((80 + 120 * i, 60) for i in range(7)), size=(120, 900))
+    assert len(blobs.predict(image, max_persons=7).scores) == 7
+    assert len(blobs.predict(image, max_persons=4).scores) == 4
+
+
+def test_the_pose_in_the_box_around_a_pose_counts_where_its_score_is_higher(blobs):
+    image = disks((60, 120), (240, 100))
+    boxes = np.array([[-40, 20, 200, 200], [220, 80, 30, 30]])  # a large one, and a part of a disk
+    first = blobs.predict(image, boxes)
+    refined = blobs._refine(first)
+    assert refined.scores[0] > first.scores[0]
+    points = first.keypoints[0]
+    around = [*points.min(axis=0), *np.ptp(points, axis=0)]
+    np.testing.assert_allclose(refined.boxes, [around, boxes[1]])
+    assert refined.scores[1] == first.scores[1] == 1.0
 
 
 def test_a_detector_says_where_to_look(blobs):

@@ -32,7 +32,6 @@ EXCLUDED = {
     "jaxpose calibrate small calibrated.npz --data mpii/crops:validation": "needs MPII images",
     "python -m benchmarks.people --mpii PATH --no_person DIR": "needs MPII images",
     "make demo": "minutes of training; its two commands are those of docs/configuration.md",
-    "make test": "runs these tests",
     "jaxpose predict photos --detector detectors:people": "downloads the weights of a detector",
     "python launch.py --config=configs/mpii.py --workdir=gs://BUCKET/runs/mpii "
     "--config.data_dir=gs://BUCKET/data --config.init_from=gs://BUCKET/runs/lsp": (

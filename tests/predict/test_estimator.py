@@ -192,7 +192,8 @@ def test_no_box_gives_no_person(estimator, photo):
 
 @pytest.mark.parametrize("nothing", [None, [], np.zeros((0, 4))], ids=["None", "list", "array"])
 def test_a_detector_that_finds_nobody_starts_no_search(estimator, photo, nothing, monkeypatch):
-    monkeypatch.setattr(PoseEstimator, "_find", None)
+    for search in ("_find_persons", "_search"):
+        monkeypatch.setattr(PoseEstimator, search, None)
     found = estimator.predict(photo, detector=lambda _: nothing)
     assert found.keypoints.shape == (0, 16, 2) and found.boxes.shape == (0, 4)
 

@@ -366,7 +366,7 @@ def test_the_command_names_what_does_not_fit_in_one_line(tmp_path, capsys):
 @pytest.mark.slow
 def test_the_papers_network_converts(tmp_path):
     write(tmp_path / "k8.h5", blocks=8, width=576)
-    command = [sys.executable, "-m", "jaxpose.cli", "convert", "k8.h5", "out"]
+    command = [sys.executable, "-m", "jaxpose", "convert", "k8.h5", "out"]
     root = str(pathlib.Path(__file__).resolve().parents[2])
     result = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=150,

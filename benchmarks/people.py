@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mpii", type=pathlib.Path, required=True)
     parser.add_argument("--no_person", type=pathlib.Path, required=True)
-    parser.add_argument("--checkpoint", default=packed.path("small"))
+    parser.add_argument("--checkpoint", default=packed.path(packed.DEFAULT))
     parser.add_argument("--images", type=int, help="number of images of each kind, drawn at random")
     arguments = parser.parse_args()
     estimator = PoseEstimator.from_checkpoint(arguments.checkpoint)

@@ -1,4 +1,4 @@
-r"""LSP, LSPET and MPII's training people: the first stages of the shipped network.
+r"""LSP, LSPET and MPII's training people: the first stages of the shipped networks.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH

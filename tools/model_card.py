@@ -296,7 +296,7 @@ def main() -> None:
     arguments = parser.parse_args()
     use_compilation_cache()
     (FOLDER / "images").mkdir(exist_ok=True)
-    path = arguments.checkpoint or packed.path("small")
+    path = arguments.checkpoint or packed.path(packed.DEFAULT)
     if arguments.photo:
         draw_first_image(path, arguments.photo)
     text = figures(path, arguments.data_dir, arguments.no_person)

@@ -22,6 +22,7 @@ from jaxpose.storage import open_path, replace_file
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
+DEFAULT = "base"  # network for predictions without another checkpoint
 NOT_POSE = frozenset({"finder"})  # files of `FOLDER` that are not checkpoints of a pose network
 
 
@@ -65,7 +66,7 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
 
 
 def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathlib.Path:
-    """As `pack`, with any record that JSON can hold in place of a checkpoint's metadata."""
+    """Like ``pack``, with any JSON record in place of a checkpoint's metadata."""
     path = pathlib.Path(path)
     if path.suffix != ".npz":
         raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {path.name}")
@@ -96,27 +97,32 @@ def unpack(path: str | os.PathLike) -> tuple[dict, CheckpointMetadata]:
         version of jaxpose.
     """
     with _named_errors(path):
-        variables, record = _unpack(path)
-        return variables, CheckpointMetadata.from_json(record, open_path(path))
+        arrays, record = _read(path)
+        metadata = CheckpointMetadata.from_json(record, open_path(path))
+        return _variables(arrays), metadata
 
 
 def unpack_record(path: str | os.PathLike) -> tuple[dict, Any]:
-    """What `pack_record` wrote, as (variables of float32 arrays, record); errors as `unpack`."""
+    """Read a file written by ``pack_record`` as (variables, record); errors as in ``unpack``."""
     with _named_errors(path):
-        return _unpack(path)
+        arrays, record = _read(path)
+        return _variables(arrays), record
 
 
-def _unpack(path: str | os.PathLike) -> tuple[dict, Any]:
+def _read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], Any]:
     arrays = read_npz(open_path(path))
-    record = json.loads(str(arrays.pop(METADATA)))
+    return arrays, json.loads(str(arrays.pop(METADATA)))
+
+
+def _variables(arrays: dict[str, np.ndarray]) -> dict:
     flat = {name: value.astype(np.float32) for name, value in arrays.items()}
     variables = flax.traverse_util.unflatten_dict(flat, sep="/")
-    return {kind: variables[kind] for kind in ("params", "batch_stats")}, record
+    return {kind: variables[kind] for kind in ("params", "batch_stats")}
 
 
 @contextlib.contextmanager
 def _named_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Name the file in the error where it is missing or no packed checkpoint."""
+    """Raise errors that name the file if it is missing or not a packed checkpoint."""
     try:
         yield
     except FileNotFoundError:

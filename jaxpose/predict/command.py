@@ -29,8 +29,6 @@ from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.runtime.phases import phase, to_terminal
 from jaxpose.runtime.progress import progress_bar
 
-DEFAULT = "small"  # of the networks that come with the package
-
 
 class Call(NamedTuple):
     """What all inputs of one call share.
@@ -102,7 +100,7 @@ def open_estimator(path: str | None) -> PoseEstimator:
     """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
     with phase("loading the network", log=to_terminal):
-        source = packed.path(DEFAULT) if path is None else path
+        source = packed.path(packed.DEFAULT) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
     if estimator.calibration is None:

@@ -147,7 +147,9 @@ class PoseEstimator:
         return estimator
 
     @classmethod
-    def from_pretrained(cls, name: str = "small", *, dtype: str = "float32") -> "PoseEstimator":
+    def from_pretrained(
+        cls, name: str = packed.DEFAULT, *, dtype: str = "float32"
+    ) -> "PoseEstimator":
         """The estimator of a network that comes with this package.
 
         Args:

@@ -105,11 +105,19 @@ def test_what_is_no_record_is_refused(record):
         CheckpointMetadata.from_json(record, PATH)
 
 
-def test_the_shipped_network_has_every_required_field():
-    _, metadata = packed.unpack(packed.path("small"))
-    assert (metadata.image_size, metadata.network["num_blocks"], metadata.step) == (128, 2, 16452)
-    assert metadata.metric == pytest.approx(61.30, abs=0.005)
-    assert metadata.crop == CropRule("joints", 1 / 0.76)
+@pytest.mark.parametrize(
+    ("name", "blocks", "step", "metric"), [("small", 2, 16452, 61.30), ("base", 4, 9140, 63.07)]
+)
+def test_the_shipped_networks_have_every_required_field(name, blocks, step, metric):
+    _, metadata = packed.unpack(packed.path(name))
+    assert (metadata.image_size, metadata.network["num_blocks"]) == (128, blocks)
+    assert (metadata.step, metadata.metric) == (step, pytest.approx(metric, abs=0.005))
+    assert metadata.crop == CropRule("joints", 1 / 0.76) and metadata.calibration is not None
+
+
+def test_the_shipped_weights_have_at_most_12_megabytes():
+    assert packed.names() == ["base", "small"]
+    assert sum(file.stat().st_size for file in packed.FOLDER.glob("*.npz")) <= 12e6
 
 
 def test_a_calibration_is_written_and_read_back():

@@ -94,7 +94,7 @@ def test_a_shipped_network_has_a_name_wherever_a_checkpoint_is_taken(tmp_path, m
     assert store.load("small")[2] == packed.path("small")
     assert cli.main(["pack", "small", "copy.npz"]) == 0
     assert store.load("copy.npz")[1].image_size == 128
-    with pytest.raises(JaxposeError, match=r"the name of a shipped network \(small\)"):
+    with pytest.raises(JaxposeError, match=r"the name of a shipped network \(base, small\)"):
         store.load("smal")
 
 

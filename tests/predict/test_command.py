@@ -421,7 +421,7 @@ def test_visualize_writes_three_images(photo, network, capsys):
 def test_visualize_needs_no_checkpoint(photo, capsys):
     assert cli.main(["visualize", photo]) == 0
     first, *written = capsys.readouterr().out.splitlines()
-    assert first == f"checkpoint: {packed.path('small')}" and len(written) == 3
+    assert first == f"checkpoint: {packed.path('base')}" and len(written) == 3
 
 
 def test_a_network_without_context_has_two(photo, tmp_path, capsys):
@@ -636,11 +636,11 @@ def test_what_is_no_checkpoint_gets_one_line(photo, checkpoint, capfd):
     assert error.count("\n") == 1 and error.startswith("error: ") and checkpoint in error
 
 
-def test_the_default_network_is_the_small_one(photo, monkeypatch, network, capsys):
+def test_the_default_network_is_the_better_one(photo, monkeypatch, network, capsys):
     asked = []
     monkeypatch.setattr(packed, "path", lambda name: asked.append(name) or network)
     assert cli.main(["predict", photo]) == 0
-    assert asked == ["small"]
+    assert asked == ["base"]
 
 
 def test_a_network_without_a_calibration_says_so(photo, tmp_path, capsys):

@@ -361,6 +361,8 @@ def test_the_box_follows_mouse_keys_and_numbers(shown):
         assert value(shown, name) - before == pytest.approx(by, abs=1.5)
         shown.wait(f"JSON.stringify({DOTS}) !== '{drawn}'")  # the answer for the new box
 
+    # The first person's box reaches beyond the photo, its handles beyond the window.
+    shown.run("document.querySelectorAll('#persons button')[1].click()")
     unit = 180 / shown.run("return document.getElementById('overlay').clientWidth")
     moved(lambda: shown.drag("#box", 30, 0), "box_x", 30 * unit)
     moved(lambda: shown.drag("#handles g:nth-child(3) .handle", 0, -40), "box_height", -40 * unit)

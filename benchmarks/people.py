@@ -128,10 +128,10 @@ def main() -> None:
         matching = f"{100 * np.mean(values):.1f} % match an annotated one"
         print(f"persons {name}: {len(values)}, {matching}")
     empty = chosen_of(sorted(arguments.no_person.glob("*.jpg")), arguments.images)
-    print(f"{len(empty)} images without people, nobody is found in")
+    print(f"{len(empty)} images without people, fraction without a detection:")
     for name, predictor in zip(precise, (estimator, searching), strict=True):
-        nobody = np.mean([not len(predictor.predict(file).scores) for file in empty])
-        print(f"  {name}: {100 * nobody:.1f} %")
+        without = np.mean([not len(predictor.predict(file).scores) for file in empty])
+        print(f"  {name}: {100 * without:.1f} %")
     taken = []
     for path, chosen, _ in chosen_of(images, TIMED):
         image, box = as_image(path), [true_box(chosen[0])]

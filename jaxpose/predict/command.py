@@ -249,7 +249,7 @@ def _bar(*arguments, **options):
 
 
 def _one(call: Call, job: Job) -> tuple[str, bool]:
-    """One input; the line that says what came out, and whether nothing of it was left out.
+    """Process one input; return the line that reports it, and whether it was processed completely.
 
     An input that fails has nothing in the JSON files.
     """

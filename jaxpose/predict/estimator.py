@@ -182,13 +182,13 @@ class PoseEstimator:
           image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
             or JAX array, or a tensor in the CPU's memory.
           boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
-          detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list where it
-            finds nobody.
+          detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list if there
+            are none.
           max_persons: the most persons that are returned, those of the highest scores; 1 for the
             main subject. None: no limit.
-          min_score: persons of a lower score are left out. None: of those that are found without
-            boxes or a detector, the ones below 0.45; of those in boxes nobody. With 0 at least one
-            person is found.
+          min_score: omit persons with a lower score. None: 0.45 if the network searches for people
+            itself, no limit for given or detected boxes. With 0 the search returns at least one
+            person.
           flip_test: average with the prediction for the mirrored crop.
           num_crops: crops of different size to average, 1 to 9.
 

@@ -52,6 +52,9 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         config.dtype = "bfloat16"
         config.batch_size = 64
         config.num_epochs = 50
+        config.context_weight = 0.3
+        config.heatmap_weight = 0.05
+        config.probability_weight = 0.05
         config.optimizer.learning_rate = 1e-3
         config.augmentation.rotation = 40.0
         if preset == "medium":

@@ -219,7 +219,7 @@ WRONG = {
     "a phone's photo": ("", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "that file is a HEIC image"),
     "a box that is none": ("?box=a,b", None, "box 'a,b' is none"),
     "three numbers": ("?box=1,2,3", None, "give one x, y, width, height"),
-    "a box outside": ("?box=900,900,10,10", None, "lies outside of the image"),
+    "a box outside": ("?box=900,900,10,10", None, "lies outside the image"),
     "a box without area": ("?box=1,1,0,10", None, "has no area"),
     "no person at most": ("?max_persons=0", None, "max_persons is 0; it must be 1 or more"),
     "a word as a number": ("?max_persons=all", None, "max_persons 'all' is not a number"),

@@ -29,7 +29,7 @@ def add_box(parser, **options) -> None:
 def _box(text: str) -> list[float]:
     box = [number(value) for value in text.split(",")]
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a box; give x,y,width,height in pixels")
     return box
 
 

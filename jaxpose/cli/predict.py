@@ -114,21 +114,25 @@ def _camera(text: str) -> int:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of persons; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of persons; give 1 or more")
     return int(text)
 
 
 def _probability(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a probability; give a number from 0 to 1"
+        )
     return value
 
 
 def _frequency(text: str) -> float:
     value = number(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give one above 0, in Hz")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a frequency; give a number above 0, in Hz"
+        )
     return value
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 import argparse
 import math
@@ -12,7 +12,7 @@ CHECKPOINT = (
 
 
 def add_checkpoint(parser) -> None:
-    """The option that names a network."""
+    """Add the option --checkpoint."""
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
@@ -22,7 +22,7 @@ def add_checkpoint(parser) -> None:
 
 
 def add_box(parser, **options) -> None:
-    """The option that names a box."""
+    """Add the option --box."""
     parser.add_argument("--box", type=_box, metavar="x,y,w,h", **options)
 
 
@@ -34,7 +34,7 @@ def _box(text: str) -> list[float]:
 
 
 def number(text: str) -> float:
-    """The number; NaN, which no check lets pass, where there is none."""
+    """Convert text to a number; NaN, which every check rejects, if it is not one."""
     try:
         return float(text)
     except ValueError:

@@ -189,7 +189,7 @@ def fresh_start(run: Run) -> Start:
         trained |= {name for name, there in zip(run.joints, known, strict=True) if there}
     never = [name for name in run.joints if name not in trained]
     if never:
-        notes.append(f"joints that no training data have a label for: {', '.join(never)}")
+        notes.append(f"joints without labels in the training data: {', '.join(never)}")
     names = tuple(name for name in run.joints if name in trained)
     return Start(state_of(run, variables), names, 0.0, notes)
 

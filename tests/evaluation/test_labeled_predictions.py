@@ -156,7 +156,7 @@ def test_pickles_are_never_loaded(tmp_path):
             return (pytest.fail, ("a pickle was executed",))
 
     np.savez(tmp_path / "bomb.npz", **LSP_ARRAYS, labeled=np.array([Bomb()], object))
-    with pytest.raises(JaxposeError, match="cannot be read .it holds Python objects") as caught:
+    with pytest.raises(JaxposeError, match="cannot be read .it contains Python objects") as caught:
         read(tmp_path / "bomb.npz")
     assert "allow_pickle" not in str(caught.value)  # NumPy's advice
     (tmp_path / "pickle.npz").write_bytes(b"\x80\x04.")

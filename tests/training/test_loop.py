@@ -264,7 +264,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     assert f"init_from {folder}" in said
     assert "start from random weights: nose" in said
     assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
-    assert "joints that no training data have a label for: nose" in said
+    assert "joints without labels in the training data: nose" in said
     assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
 
 

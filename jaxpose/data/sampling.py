@@ -173,7 +173,7 @@ def evaluation_plan(
     """Make the plan of one process for a split of ``size`` persons.
 
     Raises:
-      JaxposeError: the batch does not divide among the processes.
+      JaxposeError: the batch size is not divisible by the number of processes.
     """
     return EvaluationPlan(size, batch_size, _part(batch_size, process_index, process_count))
 
@@ -182,7 +182,7 @@ def _part(batch_size: int, process_index: int, process_count: int) -> tuple[int,
     """Return the range (first, end) of the batch rows that a process makes."""
     if batch_size < 1 or batch_size % process_count:
         raise JaxposeError(
-            f"batch size {batch_size} does not divide among {process_count} processes; "
+            f"batch size {batch_size} is not divisible by the number of processes; "
             f"use a multiple of {process_count}"
         )
     if not 0 <= process_index < process_count:

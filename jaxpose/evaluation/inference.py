@@ -123,7 +123,7 @@ def decoding_names(net: PoseNet) -> tuple[str, ...]:
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Like ``predict_blocks``, and also decode the maps in other ways.
+    """Predict images [B, S, S, 3] as ``predict_blocks`` does, and decode the maps in other ways.
 
     Returns:
       Keypoints [1 + R, K, B, J, 2], where the last R entries are the ``decoding_names``, and

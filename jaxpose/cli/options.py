@@ -7,7 +7,7 @@ from jaxpose.paths import stored_path
 
 CHECKPOINT = (
     "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
-    "network that comes with jaxpose, such as small"
+    "network that comes with jaxpose, such as base"
 )
 
 

@@ -3,12 +3,14 @@
 import argparse
 import math
 
+from jaxpose.checkpoints import DEFAULT_NETWORK
 from jaxpose.paths import stored_path
 
 CHECKPOINT = (
     "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
     "network that comes with jaxpose, such as base"
 )
+CHECKPOINT_OR_DEFAULT = f"{CHECKPOINT} (default: {DEFAULT_NETWORK})"
 
 
 def add_checkpoint(parser) -> None:
@@ -17,7 +19,7 @@ def add_checkpoint(parser) -> None:
         "--checkpoint",
         metavar="PATH",
         type=stored_path,
-        help=f"{CHECKPOINT} (the default)",
+        help=CHECKPOINT_OR_DEFAULT,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose import coco
-from jaxpose.checkpoints import packed
+from jaxpose.checkpoints import DEFAULT_NETWORK, packed
 from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.evaluation.inference import crop_sizes
 from jaxpose.paths import names_a_file
@@ -105,7 +105,7 @@ def open_estimator(path: str | None) -> PoseEstimator:
     """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
     with phase("loading the network", log=to_terminal):
-        source = packed.path(packed.DEFAULT) if path is None else path
+        source = packed.path(DEFAULT_NETWORK) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
     if estimator.calibration is None:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from jaxpose import geometry
-from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints import DEFAULT_NETWORK, packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import average_with_mirror, crop_sizes
@@ -147,7 +147,7 @@ class PoseEstimator:
 
     @classmethod
     def from_pretrained(
-        cls, name: str = packed.DEFAULT, *, dtype: str = "float32"
+        cls, name: str = DEFAULT_NETWORK, *, dtype: str = "float32"
     ) -> "PoseEstimator":
         """Load an estimator with a network that comes with this package.
 

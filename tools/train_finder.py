@@ -54,7 +54,7 @@ from tfds_builders.mpii.mpii_dataset_builder import validation_persons
 from tfds_builders.report import Report
 
 SIZE = 224  # pixels of a sample's side
-IMAGE_SIZE = 256  # pixels of the network's input, which shows a whole image
+IMAGE_SIZE = 384  # pixels of the network's input, which shows a whole image
 STORED = 384  # pixels of the longer side that images are kept at
 SEED = 0
 HELD_OUT = 0.1  # of the images

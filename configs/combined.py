@@ -12,8 +12,8 @@ r"""LSP, LSPET and MPII's training people: the first stages of the shipped netwo
 
 All crops use LSP's rule (the joints' box, its longer side / 0.76). LSP and MPII have cleaner labels
 and are drawn more often than LSPET, whose labels are less accurate. The mean PCK@0.2 of the
-validation splits of LSP and LSPET selects the best checkpoint and drives the plateau rule.
-configs/clean.py has the last stage.
+validation splits of LSP and LSPET selects the best checkpoint and controls the learning-rate
+plateau. The last stage is configs/clean.py.
 
 Presets:
   small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; starts from lsp_lspet.py:small.
@@ -52,6 +52,9 @@ def get_config(preset: str = "full") -> ml_collections.ConfigDict:
         config.dtype = "bfloat16"
         config.batch_size = 64
         config.num_epochs = 50
+        config.context_weight = 0.3
+        config.heatmap_weight = 0.05
+        config.probability_weight = 0.05
         config.optimizer.learning_rate = 1e-3
         config.augmentation.rotation = 40.0
         if preset == "medium":

@@ -5,10 +5,11 @@ r"""Fine-tune a network trained on MPII on LSP: the paper's Tables 1 to 4 (secti
         --config.init_from=runs/mpii
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp --mode=eval
 
-Or start from the authors' converted weights (`jaxpose convert`), whose joints are matched by name
-(add --config.network.grid=align_corners to keep their grid). 70 epochs; learning rate 2e-5,
-multiplied by 0.4 when PCK stops improving; scale 0.85-1.25. Presets: person_centric (Tables 3 and
-4), observer_centric (Tables 1 and 2; needs lsp/observer_centric).
+To start from the authors' weights instead, convert them with `jaxpose convert` and pass the output
+folder as --config.init_from; joints are matched by name. Add --config.network.grid=align_corners to
+keep their grid. 70 epochs; learning rate 2e-5, multiplied by 0.4 when PCK stops improving; scale
+0.85-1.25. Presets: person_centric (Tables 3 and 4), observer_centric (Tables 1 and 2; needs
+lsp/observer_centric).
 """
 
 import ml_collections

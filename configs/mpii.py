@@ -6,8 +6,8 @@
     python launch.py --config=configs/mpii.py --workdir=runs/mpii --mode=eval
 
 K = 8, 256x256, batch 16, 120 epochs; RMSProp with learning rate 1e-3, multiplied by 0.4 when PCKh
-stops improving. The paper's training took three days on one Tesla K20. This config has no measured
-result. "tiny" is the full network for a few steps, for tests.
+stops improving. The paper's training took three days on one Tesla K20. No result of this
+config has been measured. The preset "tiny" trains the full network for a few steps, for tests.
 """
 
 import ml_collections

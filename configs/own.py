@@ -8,8 +8,9 @@ Joints, skeleton and flip pairs are those of the data set, which is `coco/own`, 
 the report evaluates this split, too; set --config.test to evaluate another split. Crops are squares
 around the boxes of the annotations.
 
-The preset small starts from the network that comes with jaxpose, with joints matched by name, which
-is recommended for up to a few thousand objects. --config.init_from= starts from random weights.
+The preset small starts from the network `small` that ships with jaxpose, with joints matched by
+name. This is recommended for up to a few thousand objects. --config.init_from= starts from random
+weights.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

@@ -33,6 +33,7 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_epochs = 0.05
     config.ema = 0.99
+    config.context_weight = 0.3
     # Small batches learn more from the same number of crops.
     config.batch_size = 8
     config.num_epochs = 8

@@ -4,12 +4,14 @@ r"""Correct a data set's labels by a trained network's predictions for many view
         --output corrections.tsv
 
 The network predicts crops of every training person in several sizes and rotations, each also
-flipped horizontally. If the views agree on a joint's position, it replaces a contradicting label or
-fills in a missing one; a label that the views neither agree with nor support is dropped.
-`lspet/corrected` is the data set with the corrections of such a file.
+flipped horizontally. If the views agree on a joint's position, it replaces a contradicting label
+(`moved`) or fills in a missing one (`filled`). With `--drop`, a label that the views neither agree
+with nor support is removed (`dropped`); most of these labels are right, on poses that the network
+does not know yet. `lspet/corrected` is LSPET with the corrections of
+`tfds_builders/lspet/corrections.tsv`, which this command wrote.
 
 The file has one line per correction: image, joint, old x and y, new x and y (pixels; empty if there
-is none), and the reason: `moved`, `filled` or `dropped`.
+is none), and the reason.
 """
 
 import argparse
@@ -47,6 +49,7 @@ MIN_PRESENCE = 0.5  # mean presence above which a missing joint is filled in
 TURNS = (0.0, 90.0, 180.0, 270.0)
 TILTS = (-25.0, 0.0, 25.0)
 SIZES = (1.0, 1.2)
+REASONS = ("moved", "filled", "dropped")
 
 
 class Views(NamedTuple):
@@ -197,12 +200,16 @@ def _tilted_crops(example, turn: float) -> list[Crop]:
     return [crop._replace(rotation=turn + tilt) for tilt in TILTS for crop in crops]
 
 
-def write(path: pathlib.Path, joints: tuple[str, ...], rows) -> dict[str, int]:
-    """Write a correction file; returns the number of corrections by reason."""
+def write(
+    path: pathlib.Path, joints: tuple[str, ...], rows, *, reasons: tuple[str, ...] = REASONS
+) -> dict[str, int]:
+    """Write the corrections with these reasons; returns the number of corrections by reason."""
     counts: dict[str, int] = {}
     with path.open("w", encoding="utf-8") as file:
         file.write("image\tjoint\told_x\told_y\tnew_x\tnew_y\treason\n")
         for name, joint, old, new, reason in rows:
+            if reason not in reasons:
+                continue
             positions = [f"{v:.1f}" for p in (old, new) for v in (p if p is not None else ())]
             if old is None:
                 positions = ["", "", *positions]
@@ -224,10 +231,14 @@ def main() -> None:
     parser.add_argument("--dataset", default="lspet", help="data set (default: %(default)s)")
     parser.add_argument("--output", required=True, type=pathlib.Path, help="file to write")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument(
+        "--drop", action="store_true", help="also remove labels that the predictions do not support"
+    )
     options = parser.parse_args()
+    reasons = REASONS if options.drop else tuple(r for r in REASONS if r != "dropped")
     split = open_split(options.dataset, "train", data_dir=options.data_dir)
     teacher = Teacher(options.checkpoint, split, which=options.which, dtype=options.dtype)
-    counts = write(options.output, split.joints, corrections(teacher, split))
+    counts = write(options.output, split.joints, corrections(teacher, split), reasons=reasons)
     print(f"{options.output}: {counts} of {len(split.source)} persons")
 
 

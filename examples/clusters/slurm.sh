@@ -23,7 +23,8 @@ source .venv/bin/activate
 # JAX warns that proxies can keep the processes from finding each other.
 unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY
 
-# Not --gpus-per-task: JAX assigns GPU i of a node to task i, and so has to see all of them.
+# Use --gpus-per-node, not --gpus-per-task: JAX assigns GPU i of a node to task i, so every task has
+# to see all GPUs of its node.
 # Repeat --cpus-per-task: since Slurm 22.05 srun does not inherit it from sbatch.
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" --kill-on-bad-exit=1 python -u launch.py \
     --config=configs/mpii.py \

@@ -31,7 +31,7 @@ read -r -a hosts < <(tpu describe "$NAME" --format=json | python3 -c '
 import json, sys
 print(*(host["ipAddress"] for host in json.load(sys.stdin)["networkEndpoints"]))')
 
-# A host's number is in the metadata, not in its environment, where launch.py would find it.
+# launch.py looks for the host's number in the environment; on TPU VMs it is in the metadata.
 everywhere "number=\$(curl -sH 'Metadata-Flavor: Google' \
     http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number)
     cd jaxpose && .venv/bin/python -u launch.py \

@@ -1,1 +1,1 @@
-"""Drawn dogs with seven joints, in COCO's format: own data for docs/own_data.md."""
+"""Draw dogs with seven joints and annotate them in COCO's format (docs/own_data.md)."""

@@ -104,10 +104,19 @@ def test_corrections_of_another_form_are_refused(tmp_path, line, says):
         build(tmp_path / "data", config=config, corrections=str(file))
 
 
-def test_without_a_file_the_corrected_labels_cannot_be_built(tmp_path):
+def test_the_shipped_corrections_are_of_training_images_once_per_joint():
+    rows = lspet_dataset_builder.read_corrections(lspet_dataset_builder.CORRECTIONS)
+    assert {lspet_dataset_builder.split_of(number) for number, *_ in rows} == {"train"}
+    assert all(1 <= number <= 10_000 for number, *_ in rows)
+    assert {reason for *_, reason in rows} == {"moved", "filled"}
+    assert all(np.isfinite(position).all() for *_, position, _ in rows)
+    assert len({(number, joint) for number, joint, *_ in rows}) == len(rows)
+
+
+def test_the_shipped_corrections_are_the_default(tmp_path):
     config = lspet_dataset_builder.CORRECTED
-    with pytest.raises(BuildError, match="needs --corrections FILE"):
-        build(tmp_path / "data", config=config)
+    with pytest.raises(BuildError, match="corrections.tsv corrects im.* not a training image"):
+        build(tmp_path / "data", config=config)  # of a release with 20 images
 
 
 TestTfds = tfds_test_case(lspet_dataset_builder.Builder, SPLITS)

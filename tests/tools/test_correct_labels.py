@@ -89,3 +89,13 @@ def test_a_written_file_is_read_as_it_was_meant(tmp_path):
         (3, 1, (5.0, 6.0), "filled"),
         (17, 13, None, "dropped"),
     ]
+
+
+def test_only_corrections_with_the_chosen_reasons_are_written(tmp_path):
+    rows = [
+        ("im00003.jpg", 0, None, np.zeros(2), "filled"),
+        ("im00003.jpg", 1, np.ones(2), None, "dropped"),
+    ]
+    counts = write(tmp_path / "corrections.tsv", ("head_top", "neck"), rows, reasons=("filled",))
+    assert counts == {"filled": 1}
+    assert len(read_corrections(tmp_path / "corrections.tsv")) == 1

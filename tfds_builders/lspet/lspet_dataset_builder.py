@@ -14,6 +14,7 @@ CORRECTED = tfds.core.BuilderConfig(
     version="1.0.0",
     description="training labels corrected by a network's predictions; validation as released",
 )
+CORRECTIONS = pathlib.Path(__file__).parent / "corrections.tsv"
 VALIDATION_EVERY = 20  # images whose number is a multiple of it are never trained on
 
 
@@ -26,14 +27,15 @@ class Builder(pose_builder.PoseBuilder):
 
     NAMED_CONFIGS = (CORRECTED,)
 
-    def __init__(self, *, corrections: str | None = None, **kwargs):
+    def __init__(self, *, corrections: str | pathlib.Path = CORRECTIONS, **kwargs):
         self.corrections = corrections
         super().__init__(**kwargs)
 
     @classmethod
     def configure(cls, name, options):
         config, _ = super().configure(name, options)
-        return config, {"corrections": options.corrections} if config else {}
+        given = {"corrections": options.corrections} if config and options.corrections else {}
+        return config, given
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -62,11 +64,6 @@ class Builder(pose_builder.PoseBuilder):
 
     def _correct(self, keypoints: np.ndarray, labeled: np.ndarray) -> None:
         """Apply the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
-        if not self.corrections:
-            raise BuildError(
-                "lspet/corrected needs --corrections FILE, written by `python -m "
-                "tools.correct_labels`"
-            )
         for number, joint, position, reason in read_corrections(self.corrections):
             if number > len(keypoints) or split_of(number) != "train":
                 raise BuildError(

@@ -84,19 +84,6 @@ def box_around(
     return np.concatenate([low, high - low]) if (high - low).min() > 1 else None
 
 
-def scaled_boxes(boxes: np.ndarray, factors: Sequence[float]) -> np.ndarray:
-    """Boxes [N, 4] in several sizes around their centers: [F * N, 4], all of one factor first.
-
-    Example:
-      >>> scaled_boxes(np.array([[10.0, 20.0, 4.0, 8.0]]), (0.5, 1.0)).tolist()
-      [[11.0, 22.0, 2.0, 4.0], [10.0, 20.0, 4.0, 8.0]]
-    """
-    center, size = boxes[:, :2] + boxes[:, 2:] / 2, boxes[:, 2:]
-    return np.concatenate(
-        [np.concatenate([center - f * size / 2, f * size], axis=1) for f in factors]
-    )
-
-
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Intersection over union of two boxes [4] (x, y, width, height).
 

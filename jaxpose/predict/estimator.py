@@ -25,7 +25,7 @@ from jaxpose.heatmaps import (
 )
 from jaxpose.network import PoseNet, make_net, normalize
 from jaxpose.predict import finder, search
-from jaxpose.predict.boxes import box_around, check_boxes, scaled_boxes
+from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
 from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
@@ -186,7 +186,7 @@ class PoseEstimator:
             list if there are no persons.
           max_persons: maximum number of persons, the ones with the highest scores; 1 for the main
             subject, None for no limit.
-          min_score: omit persons with a lower score. The default is 0.45 if the persons are found
+          min_score: omit persons with a lower score. The default is 0.42 if the persons are found
             without boxes or a detector, and no limit otherwise. With 0, the search returns at least
             one person.
           flip_test: average with the prediction for the mirrored crop.
@@ -206,7 +206,7 @@ class PoseEstimator:
         if boxes is None and detector is None:
             min_score = search.MIN_SCORE if min_score is None else min_score
             if self.category == finder.CATEGORY:
-                found = self._find_persons(pixels, always=min_score <= 0, **options)
+                found = self._find_persons(pixels, min_score=min_score, **options)
             else:
                 found = self._search(pixels, at_least=max_persons or 1, **options)
         else:
@@ -221,14 +221,20 @@ class PoseEstimator:
         is_path = isinstance(image, str | os.PathLike)
         return found._replace(source=os.fspath(image) if is_path else None)
 
-    def _find_persons(self, image: np.ndarray, *, always: bool, **options) -> Prediction:
-        """The persons whom the finder finds, best first; if ``always``, at least one."""
+    def _find_persons(self, image: np.ndarray, *, min_score: float, **options) -> Prediction:
+        """Return the persons in the finder's boxes, best first.
+
+        Each pose is the mean of two: in the box, and in the box around the pose in the first one.
+        Boxes whose first pose scores far below ``min_score`` get no second pass. If ``min_score``
+        is 0, at least one person is returned.
+        """
         boxes = self._find_boxes(image)
-        if always and not len(boxes):
+        if min_score <= 0 and not len(boxes):
             boxes = np.array([self._box_of(_whole_image(image))])
-        boxes = scaled_boxes(boxes, finder.BOX_SCALES)
-        found = _distinct(self._predict_boxes(image, boxes, **options))
-        return _distinct(self._refine(found, **options))
+        first = self._predict_boxes(image, boxes, **options)
+        promising = first.scores >= min_score - search.SECOND_PASS_MARGIN
+        first = first.select(np.flatnonzero(promising))
+        return _distinct(_averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
         """The best poses of crops all over the image, and ``at_least`` as many if there are."""
@@ -246,13 +252,17 @@ class PoseEstimator:
         found = self._program("finder", 1)(pixels[None])
         return finder.boxes_in_image(found, crop)[0]
 
-    def _refine(self, found: Prediction, **options) -> Prediction:
-        """The same persons, each with the pose in the box around the pose if it scores higher."""
+    def _again(self, found: Prediction, **options) -> Prediction:
+        """The same persons, predicted in the boxes around their poses."""
         size = found.image.shape[1::-1]
         poses = zip(found.keypoints, found.confidence, strict=True)
         around = [box_around(*pose, size) for pose in poses]
         boxes = np.array([b if a is None else a for a, b in zip(around, found.boxes, strict=True)])
-        again = self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
+        return self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
+
+    def _refine(self, found: Prediction, **options) -> Prediction:
+        """The same persons, each with the pose in the box around the pose if it scores higher."""
+        again = self._again(found, **options)
         first = np.arange(len(found.scores))
         places = np.where(again.scores > found.scores, len(first) + first, first)
         return found.joined(again).select(places)
@@ -395,6 +405,20 @@ def _whole_image(image: np.ndarray) -> geometry.Crop:
 def _distinct(found: Prediction, most: int | None = None) -> Prediction:
     """The persons who differ, best first."""
     return found.select(search.distinct(found.keypoints, found.confidence)[:most])
+
+
+def _averaged(first: Prediction, second: Prediction) -> Prediction:
+    """Average the persons of two passes: each joint's positions weighted by confidence."""
+    confidence = np.stack([first.confidence, second.confidence])
+    weights = np.maximum(confidence, 1e-6)[..., None]
+    keypoints = np.stack([first.keypoints, second.keypoints])
+    confidence = confidence.mean(axis=0)
+    return second._replace(
+        keypoints=(weights * keypoints).sum(axis=0) / weights.sum(axis=0),
+        confidence=confidence,
+        presence=np.stack([first.presence, second.presence]).mean(axis=0),
+        scores=confidence.mean(axis=1),
+    )
 
 
 def _compiled(function: Callable, variables: dict, rows: int, size: int) -> jax.stages.Compiled:

@@ -4,13 +4,13 @@ r"""Train the network that finds people in an image (`jaxpose/predict/finder.py`
         --no_person DIR --output finder.npz
 
 --data_dir: prepared data sets, of which lsp/person_centric, lspet and coco/parse are used. --mpii:
-folders with MPII's annotation file and its images; MPII's validation and test images are left out.
+folders with MPII's annotation file and its images; MPII's validation and test images are excluded.
 --coco: annotation file and images. --no_person: a folder of images without people.
 
-Stem and features start from a network that comes with jaxpose, and the stem stays as it is. Samples
-are single images and mosaics of four, at random sizes. A tenth of the images is held out; the
-recall of their boxes is printed at the end. Not everybody in these images is annotated, so cells
-outside of the known boxes count less (`BACKGROUND`).
+The stem and the features are initialized from a pose network that ships with jaxpose; the stem is
+not trained. Samples are crops of single images and mosaics of four. A tenth of the images is held
+out; the recall of their boxes is printed at the end. Since many people in these images are not
+annotated, cells outside of the annotated boxes have a lower weight in the loss (`BACKGROUND`).
 """
 
 import argparse
@@ -53,32 +53,33 @@ from tfds_builders.mpii.annotations import Person, persons
 from tfds_builders.mpii.mpii_dataset_builder import validation_persons
 from tfds_builders.report import Report
 
-SIZE = 224  # pixels of a sample's side
-IMAGE_SIZE = 256  # pixels of the network's input, which shows a whole image
-STORED = 384  # pixels of the longer side that images are kept at
+SIZE = 224  # side of a sample in pixels
+IMAGE_SIZE = 384  # side of the network's input, which shows a whole image
+STORED = 384  # longer side of the images in memory, at most
 SEED = 0
-HELD_OUT = 0.1  # of the images
-MPII_HEIGHT = 0.9  # median longer side of the joints' box over `scale`
-COCO_SIDE = 0.93  # of the joints' box over COCO's, which reaches to hair and toes
-SMALLEST = 10.0  # pixels of a sample's person; smaller ones are neither sought nor punished
-VISIBLE = 0.5  # of a box inside a sample; persons with less are neither sought nor punished
-SIGMA = 0.1  # of a target over the box's longer side
+HELD_OUT = 0.1  # fraction of the images that are held out
+MPII_HEIGHT = 0.9  # median ratio of the longer side of the joints' box to `scale`
+COCO_SIDE = 0.93  # ratio of the joints' box to COCO's, which includes hair and toes
+SMALLEST = 10.0  # longer side in pixels below which a person has no weight in the loss
+VISIBLE = 0.5  # visible fraction of a box below which a person has no weight in the loss
+SIGMA = 0.1  # standard deviation of a target's Gaussian over the longer side of its box
+# Probability of each kind of scene in a sample, and weight of the cells outside of its boxes.
 KINDS = {"mpii": 0.5, "coco": 0.2, "single": 0.18, "empty": 0.12}
 BACKGROUND = {"mpii": 0.3, "coco": 0.6, "single": 0.3, "empty": 1.0}
-PERSON_SIDES = (24.0, 240.0)  # pixels, of the person that a sample or a tile of a mosaic shows
-WINDOWS = (0.5, 1.15)  # side of a window over its image's longer side
-MOSAICS = 0.35  # of the samples
+PERSON_SIDES = (24.0, 240.0)  # range in pixels of the person that a sample or a tile is drawn for
+WINDOWS = (0.5, 1.15)  # range of the ratio of a window's side to its image's longer side
+MOSAICS = 0.35  # fraction of samples that are mosaics
 LOG_EVERY = 25  # steps
-EVALUATED = 100  # held-out images of each kind
+EVALUATED = 100  # held-out images of each kind that are evaluated
 
 
 class Scene(NamedTuple):
-    """An image and who is in it.
+    """An image with the boxes of its people.
 
     Attributes:
       image: uint8 [H, W, 3].
-      boxes: float64 [N, 4] (x, y, width, height) in its pixels.
-      unsure: float64 [M, 4], where there may be somebody.
+      boxes: float64 [N, 4] (x, y, width, height) in pixels.
+      unsure: float64 [M, 4], regions that may contain people without a box.
       kind: a key of `KINDS`.
     """
 
@@ -89,14 +90,14 @@ class Scene(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """What the maps of one sample should be, in cells; with a leading axis, of a batch.
+    """Targets of the maps for one sample, in cells; with a leading axis, for a batch.
 
     Attributes:
-      heat: float32 [H, W], 1 at the cell of a person's center, falling off as a Gaussian.
-      weight: float32 [H, W], of the cell in the loss of the center map.
-      offset: float32 [H, W, 2].
-      log_size: float32 [H, W, 2].
-      near: float32 [H, W], weight of the cell in the loss of offset and size.
+      heat: float32 [H, W], Gaussians with the value 1 in the cells of the people's centers.
+      weight: float32 [H, W], weight of each cell in the loss of the center map.
+      offset: float32 [H, W, 2], as in `BoxMaps`.
+      log_size: float32 [H, W, 2], as in `BoxMaps`.
+      near: float32 [H, W], weight of each cell in the loss of offset and size.
     """
 
     heat: np.ndarray
@@ -107,7 +108,7 @@ class Targets(NamedTuple):
 
 
 def stored(data: bytes, boxes: np.ndarray, unsure: np.ndarray, kind: str) -> Scene | None:
-    """A scene of an encoded image, reduced to `STORED`."""
+    """Decode an image and reduce it to `STORED` pixels; None if it cannot be decoded."""
     found = decode(data)
     if found is None:
         return None
@@ -120,7 +121,7 @@ def stored(data: bytes, boxes: np.ndarray, unsure: np.ndarray, kind: str) -> Sce
 
 
 def mpii_box(person: Person) -> np.ndarray | None:
-    """The box of the labeled joints; of few or none, a square of the annotated size."""
+    """The box of the labeled joints; with fewer than six, a square of the annotated size."""
     if person.labeled.sum() >= 6:
         low, high = (f(person.keypoints[person.labeled], axis=0) for f in (np.min, np.max))
         return np.concatenate([low, np.maximum(high - low, 1.0)])
@@ -131,7 +132,7 @@ def mpii_box(person: Person) -> np.ndarray | None:
 
 
 def mpii_scenes(folder: pathlib.Path) -> Iterator[tuple[str, Scene | None]]:
-    """Split and scene of each training image of MPII that is there."""
+    """Yield split and scene of each of MPII's training images in a folder."""
     (annotations,) = sorted(folder.glob("mpii*.mat"))
     release = mat_file.read(annotations.read_bytes(), "RELEASE", annotations.name)
     by_image = collections.defaultdict(list)
@@ -147,7 +148,7 @@ def mpii_scenes(folder: pathlib.Path) -> Iterator[tuple[str, Scene | None]]:
 
 
 def coco_scenes(file: pathlib.Path, images: pathlib.Path) -> Iterator[tuple[str, Scene | None]]:
-    """Split and scene of each image of a COCO file; persons to be ignored are unsure."""
+    """Yield split and scene of each image of a COCO file; ignored people become unsure regions."""
     by_image = collections.defaultdict(list)
     for annotation in coco.read_coco(file).annotations:
         by_image[annotation.image.file_name].append(annotation)
@@ -168,7 +169,7 @@ def coco_scenes(file: pathlib.Path, images: pathlib.Path) -> Iterator[tuple[str,
 
 
 def single_scenes(name: str, data_dir: str, *, joints: int) -> Iterator[tuple[str, Scene | None]]:
-    """Split and scene of each training example of a data set with that many labeled joints."""
+    """Yield split and scene of a data set's training examples with enough labeled joints."""
     split = open_split(name, "train", data_dir=data_dir)
     for index in range(len(split.source)):
         example = read_example(split, index)
@@ -184,13 +185,13 @@ def single_scenes(name: str, data_dir: str, *, joints: int) -> Iterator[tuple[st
 
 
 def empty_scenes(folder: pathlib.Path) -> Iterator[tuple[str, Scene | None]]:
-    """Split and scene of images without people."""
+    """Yield split and scene of the images without people in a folder."""
     for file in sorted(folder.glob("*.jpg")):
         yield split_of(file.name), stored(file.read_bytes(), np.zeros(0), np.zeros(0), "empty")
 
 
 def split_of(name: str) -> str:
-    """The split of an image: a tenth is held out."""
+    """The split of an image, determined by its name."""
     return "validation" if zlib.crc32(name.encode()) % 1000 < 1000 * HELD_OUT else "train"
 
 
@@ -200,13 +201,13 @@ def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
 
 
 def random_crop(rng: np.random.Generator, scene: Scene, side: float, window: bool) -> Crop:
-    """A square for a sample of a scene, around one of the persons if there is one.
+    """Draw a square crop of a scene that contains one of its people, if there are any.
 
     Args:
-      rng: draws the person, place, size and mirror image.
-      scene: what is shown.
-      side: of the sample in pixels.
-      window: the size is drawn relative to the image; else relative to the person.
+      rng: generator for the person, position, size and mirroring.
+      scene: the scene.
+      side: side of the sample in pixels.
+      window: draw the size relative to the image instead of the person.
     """
     height, width = scene.image.shape[:2]
     longer, person, target = max(width, height), max(width, height), side
@@ -225,7 +226,7 @@ def random_crop(rng: np.random.Generator, scene: Scene, side: float, window: boo
 
 
 def shown(scene: Scene, crop: Crop, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A crop of a scene: image [size, size, 3], and boxes and unsure boxes in its pixels."""
+    """Crop a scene: image [size, size, 3], boxes and unsure regions in pixels of the crop."""
     image = crop_image(scene.image, crop, size)
     into = invert_affine(crop_to_image(crop))
     boxes = []
@@ -238,7 +239,7 @@ def shown(scene: Scene, crop: Crop, size: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def clipped(boxes: np.ndarray, left: float, top: float, right: float, bottom: float):
-    """Boxes cut at a rectangle, and how much of each is inside."""
+    """Clip boxes to a rectangle; returns them and the fraction of each that is inside."""
     low = boxes[:, :2].clip((left, top), (right, bottom))
     high = (boxes[:, :2] + boxes[:, 2:]).clip((left, top), (right, bottom))
     inside = np.prod(high - low, axis=1) / np.maximum(np.prod(boxes[:, 2:], axis=1), 1e-9)
@@ -246,12 +247,12 @@ def clipped(boxes: np.ndarray, left: float, top: float, right: float, bottom: fl
 
 
 def targets(boxes: np.ndarray, unsure: np.ndarray, background: np.ndarray) -> Targets:
-    """The targets of a sample.
+    """Compute the targets of a sample.
 
     Args:
       boxes: [N, 4] in cells.
-      unsure: [M, 4] in cells; inside of them the center map is free.
-      background: [H, H], weight of cells where nobody is known.
+      unsure: [M, 4] in cells; cells inside have weight 0 in the loss of the center map.
+      background: [H, H], weight of the cells outside of all boxes.
     """
     cells = len(background)
     middle = np.arange(cells) + 0.5
@@ -279,7 +280,7 @@ def targets(boxes: np.ndarray, unsure: np.ndarray, background: np.ndarray) -> Ta
 
 
 def sample(rng: np.random.Generator, scenes: dict[str, list[Scene]]) -> tuple[np.ndarray, Targets]:
-    """One training sample: a scene, or a mosaic of four."""
+    """Draw one training sample: a crop of a scene, or a mosaic of four."""
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     background = np.zeros((SIZE // STRIDE, SIZE // STRIDE), np.float32)
     boxes, unsure = [], []
@@ -315,14 +316,14 @@ def sample(rng: np.random.Generator, scenes: dict[str, list[Scene]]) -> tuple[np
 def batch(
     scenes: dict[str, list[Scene]], size: int, seed: int, step: int
 ) -> tuple[np.ndarray, Targets]:
-    """Images [B, S, S, 3] and targets of one step."""
+    """Draw the images [B, S, S, 3] and targets of one training step."""
     rng = np.random.default_rng((seed, step))
     images, wanted = zip(*(sample(rng, scenes) for _ in range(size)), strict=True)
     return np.stack(images), Targets(*(np.stack(values) for values in zip(*wanted, strict=True)))
 
 
 def loss(maps: BoxMaps, wanted: Targets) -> tuple[jax.Array, jax.Array]:
-    """Penalty-reduced focal loss of the centers, and L1 of offset and size near to them."""
+    """Penalty-reduced focal loss of the center maps, and L1 loss of offset and size."""
     log_p = jax.nn.log_sigmoid(maps.center_logits)
     log_q = jax.nn.log_sigmoid(-maps.center_logits)
     p = jnp.exp(log_p)
@@ -337,7 +338,7 @@ def loss(maps: BoxMaps, wanted: Targets) -> tuple[jax.Array, jax.Array]:
 
 
 def initial(name: str) -> tuple[FinderNet, dict]:
-    """The network and its variables, the stem and features taken from a pose network."""
+    """Initialize a network; stem and features are those of a pose network."""
     _, pose, metadata, _ = store.load_network(packed.path(name))
     net = FinderNet(metadata.network["width"], metadata.network["kernel_size"])
     drawn = jax.jit(net.init)(jax.random.key(SEED), jnp.zeros((1, 64, 64, 3)))
@@ -347,13 +348,13 @@ def initial(name: str) -> tuple[FinderNet, dict]:
         variables[kind]["block"] = pose[kind]["block1_a"]
         variables[kind]["separable"] = pose[kind]["block1_b"]["separable"]
     variables["params"]["boxes"] = 0.1 * np.asarray(variables["params"]["boxes"])
-    bias = np.array([-4.0, 0.0, 0.0, 1.5, 2.2], np.float32)  # nobody, of a usual size
+    bias = np.array([-4.0, 0.0, 0.0, 1.5, 2.2], np.float32)  # low probability, typical size
     variables["params"]["bias"] = bias
     return net, jax.tree.map(jnp.asarray, variables)
 
 
 def train(net, variables, scenes, *, steps, batch_size, rate, output):
-    """The averaged variables after all steps."""
+    """Train the network; returns the exponential moving average of its variables."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, steps // 20, steps, rate / 100)
     frozen = {"stem": "frozen"}
     labels = {name: frozen.get(name, "free") for name in variables["params"]}
@@ -414,7 +415,7 @@ def train(net, variables, scenes, *, steps, batch_size, rate, output):
 
 
 def save(net: FinderNet, variables: dict, path: pathlib.Path) -> None:
-    """Write what `jaxpose.predict.finder` reads."""
+    """Write the file that `jaxpose.predict.finder.load` reads."""
     record = {
         "network": {"width": net.width, "kernel_size": net.kernel_size},
         "image_size": IMAGE_SIZE,
@@ -423,7 +424,7 @@ def save(net: FinderNet, variables: dict, path: pathlib.Path) -> None:
 
 
 def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
-    """Print the recall of the held-out boxes, and the highest probabilities without people."""
+    """Print the recall on held-out images and percentiles of the images' highest probability."""
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
     def boxes_of(images) -> Boxes:
@@ -460,7 +461,7 @@ def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
 
 
 def all_scenes(arguments) -> dict[str, dict[str, list[Scene]]]:
-    """The scenes of both splits by kind."""
+    """Load the scenes of all data sets: by split, then by kind."""
     found = {split: {kind: [] for kind in KINDS} for split in ("train", "validation")}
     sources = [
         *map(mpii_scenes, arguments.mpii),
@@ -478,14 +479,14 @@ def all_scenes(arguments) -> dict[str, dict[str, list[Scene]]]:
 
 
 def main() -> None:
-    """Train, write and evaluate."""
+    """Train a finder, write it to a file and evaluate it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--mpii", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--coco", type=pathlib.Path, nargs=2, required=True)
     parser.add_argument("--no_person", type=pathlib.Path, required=True)
     parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--start", default="small", help="network that stem and features come from")
+    parser.add_argument("--start", default="small", help="pose network to initialize from")
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3)

@@ -1,9 +1,9 @@
-"""Boxes of the people in an image: a small network that looks at the whole image.
+"""The finder: a small network that detects the people in an image and predicts their boxes.
 
-The network is the stem, one prediction block's features, and three maps at an eighth of the input's
-size: whether a person's box has its center in a cell, where in or around the cell the center is,
-and how large the box is (as in CenterNet; Zhou, Wang and Kraehenbuehl, "Objects as Points", 2019).
-`tools/train_finder.py` trains it.
+It consists of the pose network's stem and the features of one prediction block, followed by three
+maps with a stride of 8 pixels: the logit that a cell contains the center of a person's box, the
+offset of the center from the middle of the cell, and the size of the box, as in CenterNet (Zhou,
+Wang and Kraehenbuehl, "Objects as Points", 2019). `tools/train_finder.py` trains it.
 """
 
 import functools
@@ -21,23 +21,22 @@ from jaxpose.network import BatchNorm, BlockA, ConvNorm, SeparableNorm, Stem, gl
 from jaxpose.peaks import find_peaks
 from jaxpose.predict.boxes import overlap
 
-CATEGORY = "person"  # of checkpoints that the network finds boxes for
+CATEGORY = "person"  # category of the checkpoints whose boxes the finder predicts
 FILE = packed.FOLDER / "finder.npz"
-STRIDE = 8  # pixels of the input a cell
-NUM_PEAKS = 32  # of a center map that are read
-MIN_LARGE = 0.4  # longer side of a box that is sought in the image at half its size, of the image's
-MIN_PROBABILITY = 0.3  # of a box
-BOX_SCALES = (0.85, 1.18)  # sizes of a box that a pose is predicted in; the better one counts
-SAME_BOX = 0.6  # overlap (IoU) from which two boxes are one person
+STRIDE = 8  # pixels of the input per cell
+NUM_PEAKS = 32  # boxes decoded from each center map
+MIN_PROBABILITY = 0.2  # of the boxes that get a pose; most wrong boxes get a pose with a low score
+SAME_BOX = 0.6  # IoU from which two boxes are taken to be the same person
 
 
 class BoxMaps(NamedTuple):
-    """What the network says of each cell of a grid, in cells.
+    """The network's output for each cell; lengths are in cells.
 
     Attributes:
-      center_logits: [B, H, W], of the probability that a person's box has its center in the cell.
-      offset: [B, H, W, 2], (x, y) from the middle of the cell to the center of that box.
-      log_size: [B, H, W, 2], logarithms of its width and height.
+      center_logits: [B, H, W], logit of the probability that the center of a person's box is in the
+        cell.
+      offset: [B, H, W, 2], (x, y) from the middle of the cell to the center of the box.
+      log_size: [B, H, W, 2], natural logarithms of the box's width and height.
     """
 
     center_logits: jax.Array
@@ -46,11 +45,11 @@ class BoxMaps(NamedTuple):
 
 
 class Boxes(NamedTuple):
-    """Up to N boxes of each image, the most probable first.
+    """Up to N boxes per image, sorted by decreasing probability.
 
     Attributes:
-      box: [B, N, 4], (x, y, width, height) as a fraction of the input's width and height.
-      probability: [B, N], 0 where there is no further box.
+      box: [B, N, 4], (x, y, width, height) as fractions of the input's width and height.
+      probability: [B, N]; 0 marks unused entries.
     """
 
     box: jax.Array
@@ -58,12 +57,12 @@ class Boxes(NamedTuple):
 
 
 class FinderNet(nn.Module):
-    """The network; called with images [B, H, W, 3] in [-1, 1], sides divisible by 32.
+    """The finder's network, called with images [B, H, W, 3] in [-1, 1], sides divisible by 32.
 
     Attributes:
-      width: channels of the features, a multiple of 18.
-      kernel_size: of the separable convolutions behind the stem.
-      dtype: of the computation; parameters and statistics stay float32.
+      width: number of feature channels, a multiple of 18.
+      kernel_size: kernel size of the separable convolutions after the stem.
+      dtype: dtype of the computation; parameters and statistics stay float32.
     """
 
     width: int = 288
@@ -72,7 +71,7 @@ class FinderNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> BoxMaps:
-        """The maps of images; in training the stem keeps its statistics and gets no gradient."""
+        """Predict the maps; in training, the stem gets no gradient and keeps its statistics."""
 
         def configured(train):
             norm = functools.partial(BatchNorm, train=train)
@@ -95,11 +94,11 @@ class FinderNet(nn.Module):
 
 
 def decode_maps(maps: BoxMaps, count: int) -> Boxes:
-    """Read boxes off the peaks of the center map.
+    """Decode the boxes at the highest peaks of the center maps.
 
     Args:
-      maps: of the network.
-      count: N, the most boxes of an image.
+      maps: output of the network.
+      count: N, maximum number of boxes per image.
     """
     rows, columns = maps.center_logits.shape[1:3]
     peaks = find_peaks(maps.center_logits, count, refinement="none")
@@ -114,12 +113,12 @@ def decode_maps(maps: BoxMaps, count: int) -> Boxes:
 
 
 class Finder(NamedTuple):
-    """A trained network.
+    """A trained finder.
 
     Attributes:
-      net: the network.
-      variables: of it, NumPy arrays.
-      image_size: pixels of its input's side.
+      net: its network.
+      variables: variables of the network, NumPy arrays.
+      image_size: side of its square input in pixels.
     """
 
     net: FinderNet
@@ -129,7 +128,7 @@ class Finder(NamedTuple):
 
 @functools.cache
 def load(path: pathlib.Path = FILE) -> Finder:
-    """Read a trained network; the one that comes with the package is the default.
+    """Read a trained finder, by default the one that ships with the package.
 
     Raises:
       JaxposeError: the file is missing or corrupt.
@@ -139,9 +138,11 @@ def load(path: pathlib.Path = FILE) -> Finder:
 
 
 def find_boxes(net: FinderNet, variables: dict, images: jax.Array) -> Boxes:
-    """The boxes of uint8 images [B, S, S, 3], up to `NUM_PEAKS` at each of two sizes; traceable.
+    """Predict boxes in uint8 images [B, S, S, 3]; can be traced by JAX.
 
-    At half the size, persons who fill the image are as large as those the network knows best.
+    The network runs on the images and on the images at half the size, in which people who fill an
+    image have the size that the network detects best. Up to `NUM_PEAKS` boxes come from each; a
+    person may have a box in both.
     """
     batch, rows, columns, channels = images.shape
     pairs = images.reshape(batch, rows // 2, 2, columns // 2, 2, channels)
@@ -149,26 +150,22 @@ def find_boxes(net: FinderNet, variables: dict, images: jax.Array) -> Boxes:
     for pixels in (images, pairs.astype(jnp.float32).mean(axis=(2, 4))):
         maps: Any = net.apply(variables, normalize(pixels))
         found.append(decode_maps(maps, NUM_PEAKS))
-    large = found[1].box[..., 2:].max(axis=-1) >= MIN_LARGE
-    box = jnp.concatenate([found[0].box, found[1].box], axis=1)
-    probability = jnp.concatenate(
-        [found[0].probability, jnp.where(large, found[1].probability, 0.0)], axis=1
-    )
+    box, probability = (jnp.concatenate(values, axis=1) for values in zip(*found, strict=True))
     order = jnp.argsort(-probability, axis=1)
     take = functools.partial(jnp.take_along_axis, axis=1)
     return Boxes(take(box, order[..., None]), take(probability, order))
 
 
 def boxes_in_image(found: Boxes, crop: geometry.Crop) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes of one image that are probable and differ.
+    """Select one image's probable boxes, without duplicates, in pixels of the image.
 
     Args:
-      found: of an input [1, S, S, 3] that shows `crop` of the image.
-      crop: upright and not mirrored.
+      found: boxes in an input [1, S, S, 3].
+      crop: the part of the image that the input shows, neither rotated nor mirrored.
 
     Returns:
-      Boxes float64 [N, 4] (x, y, width, height) in pixels of the image and probabilities [N],
-      the most probable first.
+      Boxes float64 [N, 4] (x, y, width, height) in pixels of the image and their probabilities [N],
+      sorted by decreasing probability.
     """
     boxes, probability = np.asarray(found.box[0], np.float64), np.asarray(found.probability[0])
     boxes = crop.side * boxes

@@ -73,11 +73,11 @@ class TwoBoxes:
         return finder.BoxMaps(jnp.array(logits), jnp.zeros_like(log_size), jnp.array(log_size))
 
 
-def test_large_boxes_are_sought_at_half_the_size_too_and_the_most_probable_come_first():
+def test_boxes_are_found_at_both_sizes_and_the_most_probable_come_first():
     found = finder.find_boxes(TwoBoxes(), {}, jnp.zeros((1, 256, 256, 3), jnp.uint8))
     likely = found.probability[0] > 0.5
-    np.testing.assert_allclose(found.box[0, likely, 2], [0.25, 0.5, 0.5], rtol=1e-5)
-    logit = np.array([4.0, 3.0, 3.0])
+    np.testing.assert_allclose(found.box[0, likely, 2], [0.25, 0.5, 0.5, 0.25], rtol=1e-5)
+    logit = np.array([4.0, 3.0, 3.0, 2.0])
     np.testing.assert_allclose(found.probability[0, likely], 1 / (1 + np.exp(-logit)), rtol=1e-5)
     assert (np.diff(found.probability[0]) <= 0).all()
 

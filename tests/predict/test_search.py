@@ -128,6 +128,58 @@ def test_the_pose_in_the_box_around_a_pose_counts_where_its_score_is_higher(blob
     assert refined.scores[1] == first.scores[1] == 1.0
 
 
+class Scripted(PoseEstimator):
+    """An estimator that finds given boxes and whose passes give prepared poses."""
+
+    def _find_boxes(self, image):
+        return self.passes[0][0]
+
+    def _predict_boxes(self, image, boxes, **options):
+        expected, keypoints, confidence = self.passes.pop(0)
+        np.testing.assert_allclose(boxes, expected)
+        return Prediction(
+            keypoints, confidence, boxes, self.joints, confidence / 2, confidence.mean(axis=1),
+            self.limbs, image,
+        )  # fmt: skip
+
+
+def test_a_found_pose_is_the_mean_of_two_passes_weighted_by_confidence():
+    rng = np.random.default_rng(0)
+    estimator = Scripted(small_estimator.variables(), small_estimator.METADATA)
+    boxes = np.array([[100.0, 100.0, 100.0, 150.0], [300.0, 50.0, 60.0, 60.0]])
+    first = boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((2, 16, 2))
+    sure = rng.uniform(0.5, 0.9, (2, 16))
+    low, high = first.min(axis=1), first.max(axis=1)
+    around = np.concatenate([low, high - low], axis=1)
+    second, surer = first + rng.normal(0, 3, (2, 16, 2)), rng.uniform(0.5, 0.9, (2, 16))
+    estimator.passes = [(boxes, first, sure), (around, second, surer)]
+    found = estimator.predict(np.zeros((400, 400, 3), np.uint8))
+    for row, person in enumerate(np.argsort(-(sure + surer).mean(axis=1))):
+        a, b = sure[person], surer[person]
+        for axis in range(2):
+            expected = (a * first[person, :, axis] + b * second[person, :, axis]) / (a + b)
+            np.testing.assert_allclose(found.keypoints[row, :, axis], expected)
+        np.testing.assert_allclose(found.confidence[row], (a + b) / 2)
+        np.testing.assert_allclose(found.presence[row], (a + b) / 4)
+        np.testing.assert_allclose(found.scores[row], (a + b).mean() / 2)
+        np.testing.assert_allclose(found.boxes[row], around[person])
+
+
+def test_a_pose_far_below_the_minimum_score_gets_no_second_pass():
+    estimator = Scripted(small_estimator.variables(), small_estimator.METADATA)
+    boxes = np.array([[0.0, 0.0, 90.0, 90.0], [200.0, 0.0, 90.0, 90.0], [0.0, 200.0, 90.0, 90.0]])
+    poses = boxes[:, None, :2] + boxes[:, None, 2:] * np.random.default_rng(0).random((3, 16, 2))
+    low, high = poses.min(axis=1), poses.max(axis=1)
+    around = np.concatenate([low, high - low], axis=1)
+    scores = 0.7 - search.SECOND_PASS_MARGIN + np.array([0.01, -0.01, 0.2])
+    confidence = np.tile(scores[:, None], 16)
+    kept = [0, 2]
+    raised = np.full((2, 16), 0.9)
+    estimator.passes = [(boxes, poses, confidence), (around[kept], poses[kept], raised)]
+    found = estimator.predict(np.zeros((300, 300, 3), np.uint8), min_score=0.7)
+    np.testing.assert_allclose(found.scores, (scores[[2, 0]] + 0.9) / 2)
+
+
 def test_a_detector_says_where_to_look(blobs):
     image = disks((60, 120), (400, 150))
     seen = []

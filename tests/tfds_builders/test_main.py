@@ -107,7 +107,7 @@ def test_an_archive_that_is_cut_off(capsys, tmp_path):
 def test_a_joints_file_that_is_cut_off(capsys, tmp_path, lsp):
     file = lsp / "joints.mat"
     file.write_bytes(file.read_bytes()[:300])
-    fails(capsys, run(tmp_path, "lsp", "--source", lsp), ["joints.mat", "fetch it again"])
+    fails(capsys, run(tmp_path, "lsp", "--source", lsp), ["joints.mat", "download it again"])
 
 
 @pytest.mark.parametrize("archived", [False, True])

@@ -74,7 +74,7 @@ def add(commands) -> None:
         "--min_score",
         type=_probability,
         metavar="P",
-        help="persons of a lower score, their mean confidence, are left out (default: 0.45 without "
+        help="persons of a lower score, their mean confidence, are left out (default: 0.42 without "
         "boxes)",
     )
     parser.add_argument(

@@ -127,7 +127,7 @@ def follow(
       smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
         filter.
       max_persons: the most persons that are tracked at once.
-      min_score: of a person who is found; a tracked one needs two thirds of it. None: 0.45, in a
+      min_score: of a person who is found; a tracked one needs two thirds of it. None: 0.42, in a
         detector's box 0.3.
       options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.
 

@@ -110,7 +110,7 @@ def measure(
             "ms": round(time, 2),
             "images/s": round(1e3 * int(batch_size) / time, 2),
             "jaxpose / this": round(times["jaxpose"] / time, 3),
-            "share of floor": round(least / time, 3),
+            "fraction of floor": round(least / time, 3),
         }
         for name, time in times.items()
     ]

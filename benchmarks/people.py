@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jaxpose import PoseEstimator
-from jaxpose.checkpoints import packed
+from jaxpose.checkpoints import DEFAULT_NETWORK, packed
 from jaxpose.predict.boxes import box_around
 from jaxpose.predict.images import as_image
 from jaxpose.predict.prediction import Prediction
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mpii", type=pathlib.Path, required=True)
     parser.add_argument("--no_person", type=pathlib.Path, required=True)
-    parser.add_argument("--checkpoint", default=packed.path(packed.DEFAULT))
+    parser.add_argument("--checkpoint", default=packed.path(DEFAULT_NETWORK))
     parser.add_argument("--images", type=int, help="number of images of each kind, drawn at random")
     arguments = parser.parse_args()
     estimator = PoseEstimator.from_checkpoint(arguments.checkpoint)

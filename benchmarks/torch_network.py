@@ -189,12 +189,12 @@ class TorchPoseNet(nn.Module):
     def read(self, heatmaps):
         """Compute keypoints and presence logits of raw maps [K, B, M, H, W]: eqs. 1-6."""
         blocks, batch, _, height, width = heatmaps.shape
-        share = torch.softmax(heatmaps.flatten(-2), -1).unflatten(-1, (height, width))
+        probability = torch.softmax(heatmaps.flatten(-2), -1).unflatten(-1, (height, width))
         columns, rows = (
-            (torch.arange(size, device=share.device) + 0.5) / size for size in (width, height)
+            (torch.arange(size, device=probability.device) + 0.5) / size for size in (width, height)
         )
         # Avoid matrix products, which bfloat16 autocasting would round.
-        x, y = (share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)
+        x, y = (probability.sum(-2) * columns).sum(-1), (probability.sum(-1) * rows).sum(-1)
         positions = torch.stack([x, y], -1)
         logits = heatmaps.amax((-2, -1))
         part, presence_logits = positions[:, :, : self.joints], logits[:, :, : self.joints]

@@ -1,7 +1,7 @@
 """Private interfaces and error texts of libraries, all in one place.
 
-Libraries offer nothing public for what stands here. Each entry says what to look for in a new
-release and when it can be removed; the versions are those it was written against.
+The libraries have no public interface for what this module uses. Each entry describes what to check
+in a new release and when it can be removed; the versions are those it was written for.
 """
 
 import logging
@@ -15,9 +15,9 @@ from jaxpose.optional import import_optional
 
 logger = logging.getLogger(__name__)
 
-# Orbax 0.12 writes a checkpoint to a folder of such a name and renames it when it is complete. Its
-# post_finalization_callback runs just before that and is not told the folder. Remove when the
-# callback receives the path.
+# Orbax 0.12 writes a checkpoint to a folder with such a name and renames it when it is complete.
+# Its post_finalization_callback runs just before that, without the path of the folder. Remove when
+# the callback receives the path.
 ORBAX_UNFINISHED = "*.orbax-checkpoint-tmp*"
 
 # On object storage, which cannot rename a folder, Orbax 0.12 writes this file of a checkpoint last.
@@ -28,20 +28,20 @@ ORBAX_COMMIT_FILE = "commit_success.txt"
 def disable_orbax_preemption(manager: Any) -> None:
     """Keep an Orbax manager from asking JAX's runtime whether a preemption was announced.
 
-    Orbax 0.12 asks in every ``save``, from a thread of its own and by its own step, and the runtime
-    answers only one caller: the processes would miss the step that ``runtime.processes.Preemption``
-    agreed on. google/orbax#3406 describes the call, for the case that the runtime's service is off.
-    Remove when ``CheckpointManagerOptions`` has a switch for it.
+    Orbax 0.12 asks in every ``save``, in its own thread and with its own step, but the runtime
+    supports only one caller: the processes would miss the step on which
+    ``runtime.processes.Preemption`` agreed. google/orbax#3406 describes the call when the runtime's
+    service is off. Remove when ``CheckpointManagerOptions`` has a switch for it.
     """
     manager.reached_preemption = lambda step: False
 
 
 def tensorboard_events() -> tuple[Any, Any]:
-    """TensorboardX's protocol buffers (``Event``, ``SessionLog``) and its writer of event files.
+    """Return tensorboardX's protocol buffers (``Event``, ``SessionLog``) and event-file writer.
 
-    The public ``SummaryWriter`` of tensorboardX 2.6 hands records to a thread; when a full disk
-    ends that thread, the tenth record after it blocks forever. ``EventsWriter`` writes in the
-    caller's thread and raises its errors. Remove when ``SummaryWriter`` reports a failed write.
+    The public ``SummaryWriter`` of tensorboardX 2.6 writes in a thread; after a full disk has ended
+    that thread, the tenth record blocks forever. ``EventsWriter`` writes in the caller's thread and
+    raises errors there. Remove when ``SummaryWriter`` reports failed writes.
     """
     protocol = import_optional("tensorboardX.proto.event_pb2", extra="train")
     writers = import_optional("tensorboardX.event_file_writer", extra="train")
@@ -49,11 +49,11 @@ def tensorboard_events() -> tuple[Any, Any]:
 
 
 def end_grain_threads() -> None:
-    """End Grain's threads that free shared memory, after the iterators that started them.
+    """Stop Grain's threads that free shared memory, after the iterators that started them.
 
-    Grain 0.2 starts them with the first worker processes and never ends them; at the end of the
-    interpreter they fail (as in google/grain#398). Without them an array is freed by the thread
-    that drops it. Remove when closing an iterator of ``mp_prefetch`` ends them.
+    Grain 0.2 starts them with the first worker processes and never stops them; they fail at
+    interpreter exit (as in google/grain#398). Without them, an array is freed by the thread that
+    releases it. Remove when closing an iterator of ``mp_prefetch`` stops them.
     """
     try:
         from grain._src.python.ipc.shared_memory_array import SharedMemoryArray
@@ -61,7 +61,7 @@ def end_grain_threads() -> None:
         pool = SharedMemoryArray._del_thread_pool
         if pool is not None:
             pool.close()
-            pool.join()  # before the pool is forgotten: what it still has to free counts on it
+            pool.join()  # before the pool is released: pending frees still need it
             SharedMemoryArray._disable_async_del()
     except (ImportError, AttributeError):  # a release without these names
         pass
@@ -71,15 +71,15 @@ def is_grain_worker_death(error: Exception) -> bool:
     """Whether Grain reports that a worker process was killed.
 
     Grain 0.2 raises a plain RuntimeError, in ``dataset/transformations/process_prefetch.py``.
-    Remove when it has a type of its own.
+    Remove when it raises a specific type.
     """
     return "terminated unexpectedly" in str(error)
 
 
 def tensorstore_reason(text: str) -> str | None:
-    """The operating system's message within an error of TensorStore 0.1, if there is one.
+    """Extract the operating system's message from an error of TensorStore 0.1, if any.
 
-    TensorStore raises ValueError with the message behind file names, followed by
+    TensorStore raises ValueError with the message after file names, followed by
     ``[os_error_code='...'``. Remove when it raises OSError with an ``errno``.
     """
     match = re.search(r": ([^:\[\n]+) \[os_error_code", text)
@@ -87,48 +87,49 @@ def tensorstore_reason(text: str) -> str | None:
 
 
 def is_closed_event_loop(error: BaseException | None) -> bool:
-    """Whether asyncio complains of a loop that Orbax closed while a failed write was pending.
+    """Whether asyncio reports a loop that Orbax closed while a failed write was pending.
 
-    Orbax 0.12 leaves coroutines behind when TensorStore fails; Python reports each when it is
-    collected. Remove when a save to a full disk prints nothing beside its exception.
+    Orbax 0.12 leaves coroutines pending when TensorStore fails; Python reports each one when it is
+    garbage-collected. Remove when a save to a full disk prints only its exception.
     """
     return str(error) == "Event loop is closed"
 
 
 def npz_error_reason(error: Exception) -> str:
-    """Why NumPy cannot read an .npz file, in one line.
+    """Describe in one line why NumPy cannot read an .npz file.
 
     For pickled Python objects NumPy 2 raises ValueError with advice to pass ``allow_pickle``.
-    Remove when it has a type of its own for them.
+    Remove when NumPy raises a specific type for them.
     """
     if "allow_pickle" in str(error):
-        return "it holds Python objects, which are never loaded"
+        return "it contains Python objects, which are never loaded"
     return first_line(error)
 
 
-def is_cut_off_hdf5(error: Exception) -> bool:
-    """Whether HDF5 refused a file because its end is missing.
+def is_truncated_hdf5(error: Exception) -> bool:
+    """Whether HDF5 cannot open a file because it is truncated.
 
-    h5py 3 raises OSError without an ``errno`` for it, as for files of another format. Remove when
-    the two can be told apart.
+    h5py 3 raises OSError without an ``errno`` both for truncated files and for other formats.
+    Remove when the two can be distinguished.
     """
     return "truncated" in str(error)
 
 
 def lacks_get_config(error: AttributeError) -> bool:
-    """Whether ml_collections looked in vain for a config file's ``get_config``.
+    """Whether ml_collections did not find ``get_config`` in a config file.
 
-    ml_collections 1.1 lets the AttributeError of the module through, like that of an unknown field.
-    ``error.name`` is not set for it. Remove when it raises an error of its own.
+    ml_collections 1.1 passes on the module's AttributeError, which has the same type as that of an
+    unknown field and no ``error.name``. Remove when it raises a specific error.
     """
     return "get_config" in str(error)
 
 
 def unknown_config_field(error: AttributeError) -> tuple[str, str | None]:
-    """The field that ml_collections does not know, and its suggestion of another.
+    """Return a config field that ml_collections does not know, and its suggestion.
 
-    ml_collections 1.1 names the field without its section, first in a message that may be a repr,
-    and suggests one by ``Did you mean "..."``. Remove when the error carries both as attributes.
+    In ml_collections 1.1, the first word of the message, which may be a repr, is the field without
+    its section; the suggestion follows ``Did you mean``. Remove when the error has both as
+    attributes.
     """
     message = str(error)
     close = re.search(r'Did you mean "(\w+)"', message)
@@ -136,10 +137,10 @@ def unknown_config_field(error: AttributeError) -> tuple[str, str | None]:
 
 
 def config_error_reason(error: Exception) -> str:
-    """The line that says what is wrong, of an error of absl or ml_collections about a flag.
+    """Extract the reason from an error of absl or ml_collections about a flag.
 
-    ml_collections 1.1 puts a whole traceback into the message, whose last line is the reason.
-    Remove when the message is that line.
+    ml_collections 1.1 puts a full traceback into the message; the last line is the reason. Remove
+    when the message is only that line.
     """
     text = error.args[0] if isinstance(error, KeyError) else error
     lines = str(text).strip().splitlines() or [repr(error)]
@@ -147,25 +148,24 @@ def config_error_reason(error: Exception) -> str:
 
 
 def system_error_reason(text: str, numbers: tuple[int, ...]) -> str | None:
-    """The first of the operating system's messages that a library's error text contains.
+    """Find the operating system's message in a library's error text.
 
-    Orbax 0.12 and TensorStore 0.1 turn OSError into other types. Remove with
+    Orbax 0.12 and TensorStore 0.1 convert OSError to other types. Remove with
     ``tensorstore_reason``.
     """
     return next((os.strerror(n) for n in numbers if os.strerror(n) in text), None)
 
 
 def patient_filesystem(base: type, seconds: float) -> type:
-    """A gcsfs file system that repeats requests for so long while the store does not answer.
+    """Make a gcsfs class that retries requests for ``seconds`` while the store does not respond.
 
-    gcsfs 2026.10 gives up after six tries, about half a minute; the number is bound where its
-    methods are decorated, and ``gcsfs.retry`` is not in its documentation.
-    Remove when the number of tries can be set.
+    gcsfs 2026.10 gives up after six tries, about half a minute; decorators of its methods fix this
+    number, and ``gcsfs.retry`` is not documented. Remove when the number of tries can be set.
     """
     retry = import_optional("gcsfs.retry", extra="cloud")
 
     class Patient(base):
-        """`base`, with more tries."""
+        """``base`` with more retries."""
 
         async def _request(self, method, path, *args, **kwargs):
             end = time.monotonic() + seconds
@@ -176,7 +176,7 @@ def patient_filesystem(base: type, seconds: float) -> type:
                     if not (retry.is_retriable(error) or isinstance(error, TimeoutError)):
                         raise
                     if time.monotonic() > end:
-                        raise OSError(f"object storage does not answer: {error}") from error
-                    logger.warning("object storage does not answer (%s); trying again", error)
+                        raise OSError(f"object storage does not respond: {error}") from error
+                    logger.warning("object storage does not respond (%s); retrying", error)
 
     return Patient

@@ -1,8 +1,8 @@
-"""A checkpoint as one self-contained program: a `jax.export` artifact, or an ONNX file.
+"""Export a checkpoint as one self-contained program: a ``jax.export`` artifact or an ONNX file.
 
-The program takes crops and returns positions and probabilities: normalization, network and decoding
-are inside, and it runs without jaxpose. A JSON file beside it says what a caller has to know: joint
-names, limbs, size of the crops, and how a crop follows from a person's box.
+The program takes crops and returns positions and probabilities: it includes normalization, network
+and decoding, and runs without jaxpose. A JSON file next to it describes what a caller needs: joint
+names, limbs, size of the crops, and how to compute the crop from a person's box.
 """
 
 import json
@@ -26,25 +26,27 @@ from jaxpose.predict.estimator import predict_poses
 from jaxpose.skeleton import joint_index
 from jaxpose.storage import replace_file
 
-PLATFORMS = ("cpu", "cuda", "tpu")  # that the jax.export artifact is lowered for
-OPSET = 18  # of ONNX; the runtimes of the last years read it
+PLATFORMS = ("cpu", "cuda", "tpu")  # targets of the jax.export artifact
+OPSET = 18  # ONNX operator set; supported by runtimes of recent years
 INPUT, OUTPUTS = "images", ("keypoints", "confidence")
 ONNX_VERSIONS = "JAX below 0.12, jax2onnx 0.17.1 and orbax-checkpoint 0.11.36"  # as tested
-TOLERANCE = 1e-4  # of the crop's side; a program that is further off is not written
-CHECKED = 2  # crops that it answers for that
+# Maximum deviation from the network, as a fraction of the crop's side; exports that exceed it are
+# rejected.
+TOLERANCE = 1e-4
+CHECKED = 2  # number of crops for that check
 
 Program = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Exported(NamedTuple):
-    """What `export_network` wrote.
+    """Result of ``export_network``.
 
     Attributes:
-      program: the file.
-      description: the JSON file beside it.
-      checkpoint: what was exported.
-      difference: the largest between the written program and the network, over positions as a
-        share of the crop's side and over probabilities, on crops of noise.
+      program: path of the program.
+      description: path of the JSON file.
+      checkpoint: path of the exported checkpoint.
+      difference: largest absolute difference between the written program and the network on random
+        crops, over positions (as fractions of the crop's side) and probabilities.
     """
 
     program: pathlib.Path
@@ -56,25 +58,27 @@ class Exported(NamedTuple):
 def export_network(
     path: str | os.PathLike, out: str | os.PathLike, *, format: str = "jax", which: str = "best"
 ) -> Exported:
-    """Write a checkpoint's program, once it was run and agrees with the network, and its JSON.
+    """Export a checkpoint as a program and its JSON description.
+
+    Before the program is written, its predictions are compared with the network's.
 
     Args:
       path: a workdir, a single checkpoint folder, a packed checkpoint, or the name of a network
         that the package ships.
-      out: the program's file; one that is there is replaced in one move. The JSON file is called
-        like it, with ``.json`` behind.
+      out: file to write; an existing file is replaced atomically. The JSON file has the same name
+        with ``.json`` appended.
       format: "jax" or "onnx".
-      which: "best" or "latest" of a workdir.
+      which: which checkpoint of a workdir: "best" or "latest".
 
     Raises:
-      JaxposeError: no checkpoint is there or it cannot be read, the format is unknown, a library of
-        the extra is missing, or the written program answers otherwise than the network.
+      JaxposeError: there is no readable checkpoint, the format is unknown, an optional library is
+        missing, or the exported program's predictions differ from the network's.
     """
     if format not in FORMATS:
         raise JaxposeError(f"format {format!r} is unknown; choose one of {', '.join(FORMATS)}")
     out = pathlib.Path(out)
     if out.is_dir() or not out.parent.is_dir():
-        raise JaxposeError(f"{out} is not a file name in an existing folder; give one")
+        raise JaxposeError(f"cannot write {out}; give a file name in an existing folder")
     _, variables, metadata, source = store.load_network(path, which=which)
     make, load = FORMATS[format]
     data = make(variables, metadata)
@@ -88,8 +92,9 @@ def export_network(
     )
     if not difference <= TOLERANCE:
         raise JaxposeError(
-            f"the exported program is {difference:.1e} away from the network's answers; "
-            f"try other versions of the libraries of the extra that {format} needs"
+            "predictions of the exported program differ from the network's by "
+            f"{difference:.1e}; try other versions of the libraries in the extra "
+            f"jaxpose[{EXTRAS[format]}]"
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
     beside = out.with_name(out.name + ".json")
@@ -101,17 +106,18 @@ def export_network(
 def crop_program(
     variables: dict, metadata: CheckpointMetadata, *, portable: bool = False
 ) -> Callable:
-    """The function that is exported: traceable, the variables are its constants.
+    """Make the function to export: traceable, with the variables as constants.
 
     Args:
-      variables: as returned by `store.load`.
-      metadata: as returned by `store.load`.
-      portable: as `PoseNet` has it.
+      variables: as returned by ``store.load``.
+      metadata: as returned by ``store.load``.
+      portable: as in ``PoseNet``.
 
     Returns:
-      Takes crops uint8 [B, S, S, 3]; returns keypoints float32 [B, J, 2], (x, y) with (0, 0) and
-      (1, 1) the crop's corners, and confidence float32 [B, J], calibrated where the metadata have a
-      calibration; the J joints are ``metadata.trained_joints``.
+      A function that takes crops uint8 [B, S, S, 3] and returns keypoints float32 [B, J, 2],
+      (x, y), where (0, 0) and (1, 1) are the crop's corners, and confidence float32 [B, J],
+      calibrated if the metadata contain a calibration. The J joints are
+      ``metadata.trained_joints``.
     """
     net = make_net(metadata.network).clone(portable=portable)
     kept = joint_index(metadata.joints, metadata.trained_joints)
@@ -127,10 +133,11 @@ def crop_program(
 
 
 def description(metadata: CheckpointMetadata) -> dict[str, Any]:
-    """What a caller of the program has to know; plain and JSON-serializable.
+    """Describe the program for its callers, as plain JSON values.
 
-    The crop of a person's box (x, y, width, height) is a square whose side is ``enlargement`` times
-    the box's longer side, its center the box's, ``shift`` times the longer side further down.
+    The crop for a person's box (x, y, width, height) is a square with ``enlargement`` times the
+    longer side of the box; its center is the center of the box, moved down by ``shift`` times the
+    longer side.
     """
     skeleton, size = metadata.trained_skeleton(), metadata.image_size
     rule = geometry.rule_for_boxes(metadata.crop)
@@ -154,7 +161,7 @@ def description(metadata: CheckpointMetadata) -> dict[str, Any]:
 
 
 def to_jax(variables: dict, metadata: CheckpointMetadata) -> bytes:
-    """The program as an artifact of `jax.export`, for any batch size and all of `PLATFORMS`.
+    """Export the program with ``jax.export``, for any batch size and all ``PLATFORMS``.
 
     ``jax.export.deserialize(bytearray(data)).call(images)`` runs it, with jax and flatbuffers.
     """
@@ -167,13 +174,13 @@ def to_jax(variables: dict, metadata: CheckpointMetadata) -> bytes:
 
 
 def load_jax(data: bytes) -> Program:
-    """What `to_jax` gave, as a function of NumPy arrays on this machine's device."""
+    """Load the result of ``to_jax`` as a function of NumPy arrays on the default device."""
     import_optional("flatbuffers", extra="export")
     return jax.jit(jax.export.deserialize(bytearray(data)).call)
 
 
 def to_onnx(variables: dict, metadata: CheckpointMetadata) -> bytes:
-    """The program as an ONNX model: input ``images``, outputs ``keypoints`` and ``confidence``."""
+    """Export the program to ONNX: input ``images``, outputs ``keypoints``, ``confidence``."""
     logging.getLogger("onnx_ir.serde").setLevel(logging.ERROR)  # a warning for every shape
     size = metadata.image_size
     try:
@@ -186,19 +193,20 @@ def to_onnx(variables: dict, metadata: CheckpointMetadata) -> bytes:
             input_names=[INPUT],
             output_names=list(OUTPUTS),
         )
-    except (ImportError, AttributeError) as error:  # it uses names that JAX keeps to itself
+    except (ImportError, AttributeError) as error:  # jax2onnx uses private JAX APIs
         raise JaxposeError(
-            f"jax2onnx does not work with JAX {jax.__version__} ({error}); in an environment of "
-            f"its own the extra jaxpose[onnx] installs versions that do: {ONNX_VERSIONS}"
+            f"jax2onnx does not work with JAX {jax.__version__} ({error}); install jaxpose[onnx] "
+            f"into a separate environment, which selects compatible versions: {ONNX_VERSIONS}"
         ) from error
     return model.SerializeToString()
 
 
 def load_onnx(data: bytes) -> Program:
-    """What `to_onnx` gave, as a function of NumPy arrays in ONNX Runtime on the CPU."""
+    """Load the result of ``to_onnx`` as a function of NumPy arrays in ONNX Runtime on CPU."""
     runtime = import_optional("onnxruntime", extra="onnx")
     session = runtime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: images}))
 
 
 FORMATS = {"jax": (to_jax, load_jax), "onnx": (to_onnx, load_onnx)}
+EXTRAS = {"jax": "export", "onnx": "onnx"}  # the extra that each format needs

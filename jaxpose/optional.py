@@ -5,9 +5,21 @@ from types import ModuleType
 
 from jaxpose.errors import JaxposeError
 
+# Packages that pip knows under another name than the module that they install.
+_PACKAGES = {
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "attr": "attrs",
+    "cv2": "opencv-python-headless",
+    "dateutil": "python-dateutil",
+    "orbax": "orbax-checkpoint",
+    "tree": "dm-tree",
+    "yaml": "pyyaml",
+}
+
 
 def import_optional(module: str, *, extra: str) -> ModuleType:
-    """Import an optional library; if it is missing, the error names the extra that installs it.
+    """Import an optional library; if it is missing, the error names its package and its extra.
 
     Args:
       module: dotted name, such as ``"cv2"`` or ``"orbax.checkpoint"``.
@@ -27,8 +39,11 @@ def import_optional(module: str, *, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         # error.name, not module: TFDS imports libraries that are not among its requirements.
+        name = error.name or module
+        package = _PACKAGES.get(name.split(".")[0])
+        missing = f"{package} (imported as {name})" if package else name
         raise JaxposeError(
-            f"{error.name or module} is not installed; install the extra jaxpose[{extra}]: "
+            f"{missing} is not installed; install the extra jaxpose[{extra}]: "
             f"pip install '.[{extra}]' in a clone, or pip install 'WHEEL[{extra}]' with the path "
             "of a wheel"
         ) from error

@@ -1,8 +1,8 @@
-"""Object storage: addresses on Google Cloud Storage (``gs://``) beside local paths.
+"""Object storage: Google Cloud Storage (``gs://``) in addition to local paths.
 
-Files are read and written through etils.epath, as Orbax and TFDS read and write theirs. A store has
-no appending and no renaming: what grows is kept in a local folder and uploaded as a whole, and an
-object appears under its name only when it is complete.
+Files are accessed through etils.epath, as in Orbax and TFDS. Object stores support neither
+appending nor renaming: growing files are kept in a local folder and uploaded as a whole, and an
+object becomes visible only when it is complete.
 """
 
 import contextlib
@@ -19,22 +19,22 @@ from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.paths import is_remote, stored_path
 
-RETRY_SECONDS = 600  # for which a request is repeated while the store does not answer
+RETRY_SECONDS = 600  # for which requests are retried while the store does not respond
 
 
 def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
-    """Turn what a user typed into a path whose files can be opened, on this machine or in a bucket.
+    """Convert a path as a user typed it to a path object, local or in a bucket.
 
     Args:
       path: a local path, or ``gs://BUCKET/PATH``.
-      what: its name in the error message, such as ``"--workdir"``.
+      what: name of the argument for the error message, such as ``"--workdir"``.
 
     Returns:
-      A ``pathlib.Path``, or for an address an ``epath.Path``, which has the same methods.
+      A ``pathlib.Path``, or for a URL an ``epath.Path``, which has the same methods.
 
     Raises:
-      JaxposeError: the bucket cannot be reached, a library is missing, or the path is another kind
-        of address.
+      JaxposeError: the bucket cannot be reached, a library is missing, or the path is a URL with an
+        unsupported scheme.
 
     Example:
       >>> open_path("runs/demo").name
@@ -48,7 +48,7 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
     try:
         if not _remote(bucket).exists():
             raise FileNotFoundError(f"there is no bucket {bucket}")
-    except Exception as error:  # gcsfs, google-auth and aiohttp raise kinds of their own
+    except Exception as error:  # gcsfs, google-auth and aiohttp raise their own types
         raise JaxposeError(
             f"{f'{what} ' if what else ''}{text} cannot be reached ({first_line(error)}); check "
             "the bucket's name and your access to it. Credentials come from GOOGLE_APPLICATION_"
@@ -58,7 +58,7 @@ def open_path(path: str | os.PathLike, what: str = "") -> pathlib.Path:
 
 
 def absolute(path: pathlib.Path) -> pathlib.Path:
-    """The absolute path; an address is one (``epath.Path.absolute`` would make a local path of it).
+    """Make a local path absolute; URLs, which ``epath.Path.absolute`` breaks, are unchanged.
 
     Example:
       >>> import pathlib
@@ -70,39 +70,39 @@ def absolute(path: pathlib.Path) -> pathlib.Path:
 
 @functools.cache
 def use_gcsfs() -> None:
-    """Configure the file system behind epath's gs:// paths; once in a process.
+    """Configure the file system of epath's gs:// paths, once per process.
 
-    `open_path` does it. A worker process has to do it too, before it unpickles objects that read
-    from a bucket, as TFDS's data sources do.
+    ``open_path`` calls this. A worker process must call it, too, before it unpickles objects that
+    read from a bucket, such as TFDS data sources.
 
     Raises:
       JaxposeError: a library is missing.
     """
-    # Its calls for buckets with folders of their own need further permissions; plain ones suffice.
+    # gcsfs's calls for hierarchical buckets need additional permissions; plain calls are enough.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     fsspec = import_optional("fsspec", extra="cloud")
     gcsfs = import_optional("gcsfs", extra="cloud")
     patient = _compat.patient_filesystem(gcsfs.GCSFileSystem, RETRY_SECONDS)
     for name in ("gs", "gcs"):
-        # What another process wrote is to be seen at once.
+        # Files written by other processes must be visible immediately.
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)
         fsspec.register_implementation(name, patient, clobber=True)
 
 
 def uses_gcsfs() -> bool:
-    """Whether this process has configured it, and its worker processes have to."""
+    """Whether this process has configured gcsfs, so that its worker processes must, too."""
     return use_gcsfs.cache_info().currsize > 0
 
 
 def replace_file(path: pathlib.Path, content: bytes | str) -> None:
-    """Write a file in one move: a reader, or a run after a kill, finds the old one or the new one.
+    """Write a file atomically: readers see the old or the new file, even after a crash.
 
     Args:
-      path: of the file, in a folder that exists or in a bucket; it may exist.
-      content: text is written as UTF-8.
+      path: path of the file, in an existing folder or in a bucket; an existing file is replaced.
+      content: content of the file; text is written as UTF-8.
 
     Raises:
-      OSError: it cannot be written; the file that was there stays as it is.
+      OSError: the file cannot be written; an existing file is left unchanged.
 
     Example:
       >>> import pathlib, tempfile
@@ -117,9 +117,9 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A local name to write a file under, which becomes `path` in one move at the end.
+    """Yield a temporary local path for writing, which replaces ``path`` atomically on exit.
 
-    The name has the same suffix. After an exception `path` is what it was.
+    The temporary path has the same suffix. After an exception, ``path`` is unchanged.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -136,15 +136,16 @@ def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def move_folder(source: pathlib.Path, target: pathlib.Path, *, marker: str) -> None:
-    """Give a folder another name on the same disk or in the same bucket.
+    """Rename a folder on the same disk or in the same bucket.
 
-    A store cannot rename: there the objects are copied, that of the marker last, and then deleted,
-    that of the marker first, so that at any time one of the two has the marker and is complete.
+    Object stores cannot rename. There, the objects are copied (the marker last) and then deleted
+    (the marker first), so that at any time at least one of the two folders is complete, and every
+    folder that has the marker is complete.
 
     Args:
-      source: the folder.
-      target: its new name; what a move that was interrupted left there is overwritten.
-      marker: name of the file in it without which it counts as incomplete.
+      source: path of the folder.
+      target: new path; leftovers of an interrupted move are overwritten.
+      marker: name of the file in the folder without which it counts as incomplete.
     """
     if not is_remote(source):
         source.rename(target)
@@ -158,7 +159,7 @@ def move_folder(source: pathlib.Path, target: pathlib.Path, *, marker: str) -> N
 
 
 def remove_folder(folder: pathlib.Path) -> None:
-    """Delete a folder and what is in it."""
+    """Delete a folder with its contents."""
     if is_remote(folder):
         _remote(folder).rmtree()
     else:
@@ -166,7 +167,7 @@ def remove_folder(folder: pathlib.Path) -> None:
 
 
 def _remote(path: str | os.PathLike) -> Any:
-    """An ``epath.Path``, with the methods that a ``pathlib.Path`` lacks."""
+    """Make an ``epath.Path``, which has further methods, such as ``rmtree``."""
     return import_optional("etils.epath", extra="cloud").Path(path)
 
 

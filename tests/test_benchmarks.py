@@ -130,7 +130,7 @@ def test_network_runs_without_pytorch_and_says_so(run):
     contestants = [(row["row"], row["contestant"]) for row in report["rows"]]
     ours = ("jaxpose", "jaxpose, plain jit")
     assert contestants == [(row, name) for row in ("forward 1", "step 2") for name in ours]
-    assert all(row["share of floor"] > 0 and row["images/s"] > 0 for row in report["rows"])
+    assert all(row["fraction of floor"] > 0 and row["images/s"] > 0 for row in report["rows"])
     assert report["missing"] == ["PyTorch (pip install torch)"]
 
 

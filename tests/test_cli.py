@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from jaxpose import __version__, cli
+from jaxpose.checkpoints import DEFAULT_NETWORK
 from jaxpose.cli.commands import COMMANDS
 from jaxpose.evaluation.protocols import PROTOCOLS
+from jaxpose.predict.search import MIN_SCORE
 
 COMMAND = [sys.executable, "-m", "jaxpose"]
 
@@ -47,6 +49,19 @@ def test_help_names_every_protocol(name, capsys):
     with pytest.raises(SystemExit):
         cli.main(["score", "--help"])
     assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["predict", "demo", "visualize"])
+def test_help_names_the_default_network(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert f"(default: {DEFAULT_NETWORK})" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_names_the_default_minimum_score(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--help"])
+    assert f"(default: {MIN_SCORE} " in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", ["lsp-pck", "lsp-pcp"])

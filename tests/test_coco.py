@@ -186,15 +186,18 @@ REFUSED = {
         "the one with the id 7.* has the key 'bbox' twice",
     ),
     "integer of 5000 digits": ('{"annotations": [' + "1" * 5000 + "]}", "cannot be used: .*digits"),
-    "a number": ("3", "it holds a number"),
+    "a number": ("3", "it contains a number"),
     "list of numbers": ("[1, 2]", r"results\[0\] is a number without an image_id"),
     "no images": ({"annotations": []}, "there is no 'images'; give COCO's JSON"),
     "no annotations": ({"images": []}, "there is no 'annotations'"),
     "annotations by id": ({**FILE, "annotations": {"11": {}}}, "'annotations' is an object"),
     "images null": ({**FILE, "images": None}, "'images' is null"),
     "categories as names": ({**FILE, "categories": ["person"]}, "no entry of 'categories'"),
-    "two images with one id": (mutated("images", 1, id="1"), r"images\[1\] has the id 1"),
-    "two categories with one id": (mutated("categories", 1, id=1), r"categories\[1\] has the id 1"),
+    "two images with one id": (mutated("images", 1, id="1"), r"images\[1\] has the same id 1"),
+    "two categories with one id": (
+        mutated("categories", 1, id=1),
+        r"categories\[1\] has the same id 1",
+    ),
     "joint given twice": (
         mutated("categories", 0, keypoints=["nose", "eye", "eye"]),
         r"categories\[0\] has the keypoint 'eye' twice",
@@ -309,7 +312,7 @@ def test_a_category_that_cannot_be_chosen_is_named(tmp_path):
     content = annotation(category_id=3)
     content["categories"] = [{"id": 1, "name": "dog"}, {"id": 3, "name": "cat"}]
     file = coco.read_coco(write(tmp_path, content))
-    with pytest.raises(JaxposeError, match="has the categories 'dog', 'cat'; call the one"):
+    with pytest.raises(JaxposeError, match="has the categories 'dog', 'cat'; rename one"):
         coco.select(file)
     with pytest.raises(JaxposeError, match="has no category 'bird'; it has 'dog', 'cat'"):
         coco.select(file, category="bird")

@@ -191,7 +191,7 @@ def test_the_container_is_cocos(tmp_path):
     assert person["bbox"] == [300, 0, 10, 30] and person["area"] == 300
     assert person["confidence"] == pytest.approx([0.9, 0.2, 0.5], abs=1e-4)
     assert "(0, 0) is the center of the first pixel" in found["info"]["coordinates"]
-    assert "at least 0.5, else v, x and y are 0" in found["info"]["visibility"]
+    assert "at least 0.5; otherwise v, x and y are 0" in found["info"]["visibility"]
     assert found["info"]["checkpoint"] == "runs/demo"
 
 

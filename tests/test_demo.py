@@ -1,4 +1,4 @@
-"""The demo: what its server answers, and its page in a real browser."""
+"""The demo: the responses of its server, and its page in a real browser."""
 
 import asyncio
 import contextlib
@@ -213,13 +213,13 @@ def test_a_local_server_is_reached_under_its_names_and_no_other(allowed):
 
 
 WRONG = {
-    "no image": ("", b"no image", "that file is no image"),
-    "a cut image": ("", b"\x89PNG\r\n\x1a\n", "that file is no image"),
-    "an empty file": ("", b"", "that file is no image"),
-    "a phone's photo": ("", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "that file is a HEIC image"),
-    "a box that is none": ("?box=a,b", None, "box 'a,b' is none"),
+    "no image": ("", b"no image", "the file is not an image"),
+    "a cut image": ("", b"\x89PNG\r\n\x1a\n", "the file is not an image"),
+    "an empty file": ("", b"", "the file is not an image"),
+    "a phone's photo": ("", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "the file is a HEIC image"),
+    "a box that is none": ("?box=a,b", None, "'a,b' is not a box"),
     "three numbers": ("?box=1,2,3", None, "give one x, y, width, height"),
-    "a box outside": ("?box=900,900,10,10", None, "lies outside of the image"),
+    "a box outside": ("?box=900,900,10,10", None, "lies outside the image"),
     "a box without area": ("?box=1,1,0,10", None, "has no area"),
     "no person at most": ("?max_persons=0", None, "max_persons is 0; it must be 1 or more"),
     "a word as a number": ("?max_persons=all", None, "max_persons 'all' is not a number"),
@@ -238,7 +238,7 @@ def test_a_file_that_is_too_large_gets_a_message(address):
     status, found = said(f"{address}predict", bytes(TOO_LARGE))
     assert (status, found["error"]) == (
         413,
-        "that file has more than 40 MB; reduce the photo first",
+        "the file is larger than 40 MB; resize the photo first",
     )
 
 
@@ -275,7 +275,7 @@ def test_a_port_that_is_taken_is_said_in_one_line(checkpoint, capsys):
         port = str(other.getsockname()[1])
         assert cli.main(["demo", "--checkpoint", str(checkpoint), "--port", port]) == 1
     error = capsys.readouterr().err
-    assert re.fullmatch(rf"error: cannot listen at 127.0.0.1, port {port} \(.*\); .*\n", error)
+    assert re.fullmatch(rf"error: cannot listen on 127.0.0.1, port {port} \(.*\); .*\n", error)
 
 
 @pytest.mark.slow
@@ -361,7 +361,6 @@ def test_the_box_follows_mouse_keys_and_numbers(shown):
         assert value(shown, name) - before == pytest.approx(by, abs=1.5)
         shown.wait(f"JSON.stringify({DOTS}) !== '{drawn}'")  # the answer for the new box
 
-    # The first person's box reaches beyond the photo, its handles beyond the window.
     shown.run("document.querySelectorAll('#persons button')[1].click()")
     unit = 180 / shown.run("return document.getElementById('overlay').clientWidth")
     moved(lambda: shown.drag("#box", 30, 0), "box_x", 30 * unit)
@@ -371,6 +370,15 @@ def test_the_box_follows_mouse_keys_and_numbers(shown):
     moved(lambda: shown.type(corner, "\ue012" * 3), "box_width", 3 * 1.8)  # arrow left
     change = 77 - value(shown, "box_width")
     moved(lambda: shown.type("#box_width", "\ue009a\ue00077\n"), "box_width", change)
+
+
+def test_corners_beyond_the_photo_can_be_dragged(shown):
+    shown.type("#box_x", "\ue009a\ue000-40\n")
+    corner = "#handles g:nth-child(1) .handle"
+    assert shown.run(f"return document.querySelector('{corner}').getAttribute('cx')") == "0"
+    unit = 180 / shown.run("return document.getElementById('overlay').clientWidth")
+    shown.drag(corner, 30, 0)
+    assert value(shown, "box_x") == pytest.approx(-40 + 30 * unit, abs=1.5)
 
 
 def texts(browser, selector):
@@ -489,7 +497,7 @@ def test_a_file_that_is_no_photo_gets_a_message_on_the_page(browser, tmp_path):
     with large.open("wb") as file:
         file.truncate(TOO_LARGE)
     text = "document.getElementById('message').textContent"
-    for file, says in ((wrong, "That file is no image"), (large, "more than 40 MB")):
+    for file, says in ((wrong, "The file is not an image"), (large, "larger than 40 MB")):
         browser.run(f"{text} = ''")
         browser.type("#file", file)
         assert says in browser.wait(text)

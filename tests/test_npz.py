@@ -13,7 +13,7 @@ def test_arrays_that_nobody_asked_for_are_not_read(tmp_path):
     found = read_npz(tmp_path / "file.npz", names=("wanted", "absent"))
     assert list(found) == ["wanted"]
     np.testing.assert_array_equal(found["wanted"], [0, 1, 2])
-    with pytest.raises(ValueError, match="it holds Python objects"):
+    with pytest.raises(ValueError, match="it contains Python objects"):
         read_npz(tmp_path / "file.npz")
 
 

@@ -124,6 +124,17 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
         import_optional("h5py", extra="convert")
 
 
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("PIL", "pillow"), ("cv2", "opencv-python-headless"), ("yaml", "pyyaml")],
+)
+def test_a_missing_library_is_named_as_pip_knows_it(monkeypatch, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    named = rf"^{package} \(imported as {module}\) is not installed;"
+    with pytest.raises(JaxposeError, match=named):
+        import_optional(module, extra="train")
+
+
 def test_a_library_that_an_optional_one_lacks_is_named(monkeypatch, tmp_path):
     (tmp_path / "needs_more.py").write_text("import not_to_be_found")
     monkeypatch.syspath_prepend(tmp_path)
@@ -192,6 +203,17 @@ def test_the_extra_that_is_named_brings_the_library():
         for library, extra in optional_imports(path):
             home = homes.get(library, [library])  # those of the extra onnx are not installed here
             assert distributions(home) & distributions(EXTRAS[extra]), (path, library)
+
+
+def test_the_package_that_is_named_is_one_of_the_extra(monkeypatch):
+    for path in python_files("jaxpose"):
+        for library, extra in optional_imports(path):
+            with monkeypatch.context() as patch:
+                patch.setitem(sys.modules, library, None)
+                with pytest.raises(JaxposeError) as caught:
+                    import_optional(library, extra=extra)
+            package = str(caught.value).split()[0]
+            assert canonicalize_name(package) in distributions(EXTRAS[extra]), (path, library)
 
 
 @pytest.mark.parametrize("place", ["tfds_builders", "configs", "launch.py"])

@@ -370,7 +370,7 @@ def test_images_come_first_then_curves_tables_and_maps(tmp_path):
     text = write(tmp_path, maps=maps).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
     assert [words(heading) for heading in root.iter("h2")] == [
-        "Persons", "Training", f"Results on {ROW}", "Maps", "How it was made",
+        "Persons", "Training", f"Results on {ROW}", "Maps", "Details",
     ]  # fmt: skip
 
 
@@ -400,8 +400,8 @@ def test_a_circle_is_drawn_around_the_truth_and_tells_right_from_wrong():
     guess = np.array([[13.0, 14.0], [53.0, 54.1], [1.0, 1.0]])  # 5 and 5.08 away
     drawing = ElementTree.fromstring(f"<g>{overlay.errors(guess, truth, radius=5.0)}</g>")
     circles = {c.get("class"): c for c in drawing.iter("circle") if c.get("class") != "true"}
-    assert set(circles) == {"error right", "error wrong"}
-    for kind, (x, y) in (("error right", (10, 10)), ("error wrong", (50, 50))):
+    assert set(circles) == {"error correct", "error wrong"}
+    for kind, (x, y) in (("error correct", (10, 10)), ("error wrong", (50, 50))):
         assert [float(circles[kind].get(key)) for key in ("cx", "cy", "r")] == [x, y, 5.0]
     lines = [path.get("d") for path in drawing.iter("path") if path.get("class") == "error wrong"]
     assert lines == ["M53.0 54.1L50.0 50.0"]
@@ -431,7 +431,7 @@ def test_persons_are_counted_as_the_protocol_counts_all_of_them():
         protocol = protocols.PROTOCOLS[name]
         found = persons.correctness(predictions, protocol)
         parts = metrics.evaluate(protocol, predictions).parts.values()
-        assert found.right.sum() == sum(part.correct for part in parts)
+        assert found.correct.sum() == sum(part.correct for part in parts)
         assert found.counted.sum() == sum(part.counted for part in parts)
     i = int(np.flatnonzero(labeled.any(axis=1))[0])
     distances = np.hypot(*(guess - truth)[i, labeled[i]].T)
@@ -567,11 +567,13 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     assert sum("context map 2" in alt for alt in alts) == 3
     fractions = []
     for panel in panels[:9]:
-        right, counted = map(int, re.findall(r"(\d+) of (\d+)", words(panel.find("figcaption")))[0])
+        correct, counted = map(
+            int, re.findall(r"(\d+) of (\d+)", words(panel.find("figcaption")))[0]
+        )
         circles = [circle.get("class") for circle in panel.iter("circle")]
-        assert circles.count("error right") == right
-        assert circles.count("error right") + circles.count("error wrong") == counted
-        fractions.append(right / counted)
+        assert circles.count("error correct") == correct
+        assert circles.count("error correct") + circles.count("error wrong") == counted
+        fractions.append(correct / counted)
     worst, median, best = fractions[:3], fractions[3:6], fractions[6:]
     assert worst == sorted(worst) and best == sorted(best, reverse=True)
     assert max(worst) <= min(median) and max(median) <= min(best)
@@ -583,7 +585,7 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]
     notes = words(root.find(".//dl"))
     assert "im0002.png" in notes
-    assert "40 images a second, median" in notes and "12.5% of the time, median" in notes
+    assert "40 images per second, median" in notes and "12.5% of the time, median" in notes
     assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
     assert "whole image, no ground truth used" in notes
 

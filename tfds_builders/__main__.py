@@ -23,6 +23,9 @@ NAMES = ("lsp", "lspet", "mpii", "coco", "backgrounds", "synthetic_people")
 
 REPORT = "build_report.txt"
 
+# Packages that pip knows under another name than the module that they install.
+_PACKAGES = {"PIL": "pillow", "absl": "absl-py", "cv2": "opencv-python-headless"}
+
 EXAMPLES = """examples:
   python -m tfds_builders lsp --source lsp_dataset.zip
   python -m tfds_builders lsp/observer_centric --source DOWNLOADS
@@ -45,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "tfds_builders").startswith("tfds_builders"):
+            raise
+        print(f"error: {_missing(error.name)}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"error: {error}; fix it and re-run the command", file=sys.stderr)
         return 1
@@ -57,6 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: interrupted; nothing was prepared", file=sys.stderr)
         return 130
     return 0
+
+
+def _missing(module: str) -> str:
+    """Return what to do about a library that is not installed."""
+    package = _PACKAGES.get(module.split(".")[0])
+    missing = f"{package} (imported as {module})" if package else module
+    return f"{missing} is not installed; install the extra train: pip install '.[train]'"
 
 
 def _is_full_disk(error: RuntimeError) -> bool:

@@ -76,11 +76,11 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         data = files.read(name)
     except ReadError as error:
-        raise BuildError(f"{where} cannot be read ({error}); fetch it again") from error
+        raise BuildError(f"{where} cannot be read ({error}); download it again") from error
     try:
         joints = mat_file.read(data, "joints", where).numbers()
     except mat_file.Malformed as error:
-        raise BuildError(f"{where}: {error} in joints; fetch the file again") from error
+        raise BuildError(f"{where}: {error} in joints; download the file again") from error
     if joints.ndim != 3 or joints.shape[:2] not in ((3, NUM_JOINTS), (NUM_JOINTS, 3)):
         raise BuildError(
             f"{where}: joints have shape {joints.shape}, not (3, 14, N) or (14, 3, N); "
@@ -93,7 +93,7 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
     if not (np.isfinite(joints).all() and np.isin(flags, (0, 1)).all()):
         raise BuildError(
             f"{where}: not every joint has two finite numbers and a flag of 0 or 1; "
-            "fetch the file again"
+            "download the file again"
         )
     return joints[..., :2], flags == 1
 
@@ -182,7 +182,7 @@ def examples(
         person = Annotations(*(values[number - 1] for values in annotations))
         name = release.images[number].rpartition("/")[2]
         if image.encoded_again:
-            builder.report.remark("images encoded again (turned upright, or not RGB)")
+            builder.report.remark("images re-encoded (rotated upright, or not RGB)")
         yield number, _example(name, image, person)
 
 

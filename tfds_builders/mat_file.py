@@ -102,7 +102,9 @@ def read(data: bytes, variable: str, where: str) -> Array:
     try:
         found = [array for name, array in _variables(data) if name == variable]
     except Malformed as error:
-        raise BuildError(f"{where} is not an intact .mat file ({error}); fetch it again") from error
+        raise BuildError(
+            f"{where} is not an intact .mat file ({error}); download it again"
+        ) from error
     if len(found) != 1:
         raise BuildError(
             f"{where} has {'no' if not found else 'more than one'} variable {variable!r}; "

@@ -146,7 +146,7 @@ def open_sources(sources: Sequence[str], archive_name: str) -> list[Files]:
     for source in sources:
         path = local_path(source, "--source")
         if not path.exists():
-            raise BuildError(f"--source {source} does not exist; name a folder, zip or tar")
+            raise BuildError(f"--source {source} does not exist; give a folder, zip or tar")
         if path.is_dir():
             folder = Folder(path)
             found.append(folder)
@@ -170,7 +170,7 @@ def _open_archive(path: pathlib.Path) -> Files:
     except ARCHIVE_ERRORS as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BuildError(
-            f"{path} is not an intact archive ({reason}); fetch it again or name the extracted "
+            f"{path} is not an intact archive ({reason}); download it again, or give the extracted "
             "folder"
         ) from error
 
@@ -184,7 +184,7 @@ def _walk(top: pathlib.Path):
             count += 1
             if count > MAX_FILES:
                 raise BuildError(
-                    f"--source {top} contains more than {MAX_FILES:,} files; name the release's "
+                    f"--source {top} contains more than {MAX_FILES:,} files; give the release's "
                     "folder"
                 )
             yield pathlib.Path(folder, name).relative_to(top).as_posix()

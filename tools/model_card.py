@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import expit
 
 from jaxpose import PoseEstimator, geometry
-from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints import DEFAULT_NETWORK, packed, store
 from jaxpose.checkpoints.store import Network
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
@@ -296,7 +296,7 @@ def main() -> None:
     arguments = parser.parse_args()
     use_compilation_cache()
     (FOLDER / "images").mkdir(exist_ok=True)
-    path = arguments.checkpoint or packed.path(packed.DEFAULT)
+    path = arguments.checkpoint or packed.path(DEFAULT_NETWORK)
     if arguments.photo:
         draw_first_image(path, arguments.photo)
     text = figures(path, arguments.data_dir, arguments.no_person)

@@ -71,8 +71,8 @@ class Drawing:
         """Add a panel with a map [H, W], scaled to its own range or between two bounds."""
         height, width = values.shape
         low, high = ends or (values.min(), values.max())
-        share = np.clip((values - low) / (high - low), 0, 1)
-        level = np.floor(share * (LEVELS - 1e-6)).astype(int)
+        fraction = np.clip((values - low) / (high - low), 0, 1)
+        level = np.floor(fraction * (LEVELS - 1e-6)).astype(int)
         self.begin(width * cell, height * cell, *text)
         for number in range(LEVELS):
             path = "".join(
@@ -163,7 +163,7 @@ def mask() -> Drawing:
     """Masked cells are ignored."""
     drawing, peaks = Drawing(), two_peaks()
     visible = np.arange(WIDTH) >= 16
-    drawing.heatmap(peaks, "where=: gray cells take no part")
+    drawing.heatmap(peaks, "where=: gray cells are ignored")
     drawing.frame(0, 0, 16 * CELL, HEIGHT * CELL, "hidden")
     drawing.cross(*pixels(jaxpose.soft_argmax(peaks, where=visible)))
     return drawing
@@ -248,12 +248,12 @@ def gaussian() -> Drawing:
 
 def profile(drawing, values, left, top, width, height, *, upright=False) -> None:
     """Add a distribution as a filled curve, along x or along y."""
-    share = np.asarray(values) / np.max(values)
-    along = (np.arange(len(share)) + 0.5) / len(share)
+    fraction = np.asarray(values) / np.max(values)
+    along = (np.arange(len(fraction)) + 0.5) / len(fraction)
     if upright:
-        points = zip(left + width * share, top + height * along, strict=True)
+        points = zip(left + width * fraction, top + height * along, strict=True)
     else:
-        points = zip(left + width * along, top + height * (1 - share), strict=True)
+        points = zip(left + width * along, top + height * (1 - fraction), strict=True)
     drawing.curve(points)
 
 

@@ -207,7 +207,7 @@ def _opened(h5py, path):
         return h5py.File(path, "r")
     except OSError as error:
         # HDF5 refuses to open a truncated file, so none of its groups can be read.
-        truncated = _compat.is_cut_off_hdf5(error)
+        truncated = _compat.is_truncated_hdf5(error)
         reason = "the file is truncated" if truncated else "it is not an HDF5 file"
         raise _misfit(path, "Stem", reason) from error
 

@@ -22,7 +22,6 @@ from jaxpose.storage import open_path, replace_file
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
-DEFAULT = "base"  # network for predictions without another checkpoint
 NOT_POSE = frozenset({"finder"})  # files of `FOLDER` that are not checkpoints of a pose network
 
 

@@ -10,8 +10,8 @@ def add(commands) -> None:
         "calibrate",
         help="fit the confidence of a checkpoint to labeled people",
         description="Fits the probability that a predicted joint is within half a head size of the "
-        "truth, prints how well it separates right from wrong, and writes the checkpoint with it "
-        "as one packed file.",
+        "truth, prints how well it separates correct from incorrect joints, and writes the "
+        "calibrated checkpoint as a packed file.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
     parser.add_argument(
@@ -21,7 +21,7 @@ def add(commands) -> None:
         "--data",
         metavar="NAME:SPLIT",
         default="mpii/crops:validation",
-        help="prepared data set with head sizes that the network was not trained on (default: "
+        help="prepared split with head sizes, not used for training the network (default: "
         "%(default)s)",
     )
     parser.add_argument(

@@ -1,40 +1,42 @@
-"""Options that several commands have."""
+"""Options of several commands."""
 
 import argparse
 import math
 
+from jaxpose.checkpoints import DEFAULT_NETWORK
 from jaxpose.paths import stored_path
 
 CHECKPOINT = (
     "workdir of a training run, checkpoint folder, packed checkpoint (.npz), or the name of a "
-    "network that comes with jaxpose, such as small"
+    "network that comes with jaxpose, such as base"
 )
+CHECKPOINT_OR_DEFAULT = f"{CHECKPOINT} (default: {DEFAULT_NETWORK})"
 
 
 def add_checkpoint(parser) -> None:
-    """The option that names a network."""
+    """Add the option --checkpoint."""
     parser.add_argument(
         "--checkpoint",
         metavar="PATH",
         type=stored_path,
-        help=f"{CHECKPOINT} (the default)",
+        help=CHECKPOINT_OR_DEFAULT,
     )
 
 
 def add_box(parser, **options) -> None:
-    """The option that names a box."""
+    """Add the option --box."""
     parser.add_argument("--box", type=_box, metavar="x,y,w,h", **options)
 
 
 def _box(text: str) -> list[float]:
     box = [number(value) for value in text.split(",")]
     if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no box; give x,y,width,height in pixels")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a box; give x,y,width,height in pixels")
     return box
 
 
 def number(text: str) -> float:
-    """The number; NaN, which no check lets pass, where there is none."""
+    """Convert text to a number; NaN, which every check rejects, if it is not one."""
     try:
         return float(text)
     except ValueError:

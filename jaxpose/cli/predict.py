@@ -1,4 +1,4 @@
-"""``jaxpose predict INPUT...``: keypoints of people in photos, folders and videos."""
+"""``jaxpose predict INPUT...``: predict people's keypoints in photos, folders and videos."""
 
 import argparse
 import math
@@ -7,7 +7,7 @@ from jaxpose.cli.options import add_box, add_checkpoint, number
 from jaxpose.paths import local_path
 from jaxpose.runtime.phases import phase, to_terminal
 
-CAMERAS = 100  # OpenCV reads a larger number as one of its drivers
+CAMERAS = 100  # OpenCV interprets larger numbers as drivers
 
 
 def add(commands) -> None:
@@ -15,42 +15,51 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "predict",
         help="find people's keypoints in photos and videos",
-        description="Finds the keypoints of people in photos, folders of them, and videos, and "
-        "draws them. Without boxes it finds the people by itself; in a video it tracks them from "
-        "frame to frame.",
-        epilog="FILE holds boxes as COCO's JSON has them, or lines FILE,x,y,width,height. For many "
-        "people, write it with any detector.",
+        description="Finds the keypoints of people in photos, folders and videos, and draws them. "
+        "Without boxes, it finds the people itself; in videos, it tracks them from frame to frame.",
+        epilog="The --boxes FILE contains boxes in COCO's JSON format, or lines "
+        "IMAGE,x,y,width,height. For photos with many people, create it with a detector.",
     )
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*", type=local_path, help="photo, video or folder"
     )
     add_checkpoint(parser)
     boxes = parser.add_mutually_exclusive_group()
-    add_box(boxes, action="append", dest="boxes", help="of a person, in pixels; may be repeated")
+    add_box(
+        boxes, action="append", dest="boxes", help="box of a person, in pixels; may be repeated"
+    )
     boxes.add_argument(
-        "--boxes", metavar="FILE", dest="box_file", type=local_path, help="boxes for each input"
+        "--boxes",
+        metavar="FILE",
+        dest="box_file",
+        type=local_path,
+        help="file with the boxes of each input",
     )
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=local_path,
-        help="folder, or file for a single input; with .json only that is written (default: "
-        "predictions)",
+        help="output folder, or output file for a single input; a name ending in .json writes only "
+        "the keypoints (default: predictions)",
     )
-    parser.add_argument("--json", action="store_true", help="write keypoints as COCO's JSON too")
+    parser.add_argument("--json", action="store_true", help="also write keypoints as COCO JSON")
     parser.add_argument(
         "--results",
         metavar="FILE.json",
         type=local_path,
-        help="write keypoints as a list of COCO results too, which pycocotools evaluates; image "
-        "ids are those of the file of --boxes",
+        help="also write keypoints as COCO results, for evaluation with pycocotools; image ids are "
+        "taken from the --boxes file",
     )
     parser.add_argument(
-        "--heatmaps", action="store_true", help="of photos: the part maps too (Figs. 1b and 5)"
+        "--heatmaps",
+        action="store_true",
+        help="for photos, also write the part maps (the paper's Figs. 1b and 5)",
     )
     parser.add_argument(
-        "--context", action="store_true", help="of photos: what context maps change too (Fig. 6)"
+        "--context",
+        action="store_true",
+        help="for photos, also write the effect of the context maps (the paper's Fig. 6)",
     )
     parser.add_argument(
         "--flip_test", action="store_true", help="average with the prediction for the mirrored crop"
@@ -60,34 +69,36 @@ def add(commands) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="average over N crops a person, 1 to 9",
+        help="average over N crops per person, 1 to 9",
     )
     boxes.add_argument(
         "--detector",
         metavar="MODULE:FUNCTION",
-        help="Python function from an RGB array to boxes [N, 4] of x, y, width, height",
+        help="Python function that takes an RGB array and returns boxes [N, 4] (x, y, width, "
+        "height)",
     )
     parser.add_argument(
-        "--max_persons", type=_count, metavar="N", help="the most persons of an image"
+        "--max_persons", type=_count, metavar="N", help="maximum number of persons per image"
     )
     parser.add_argument(
         "--min_score",
         type=_probability,
         metavar="P",
-        help="persons of a lower score, their mean confidence, are left out (default: 0.42 without "
-        "boxes)",
+        help="omit persons with a lower score, which is their mean confidence (default: 0.42 "
+        "without boxes)",
     )
     parser.add_argument(
         "--min_confidence",
         type=_probability,
         metavar="P",
-        help="joints of a lower confidence are not drawn and have v = 0 in JSON",
+        help="joints with a lower confidence are not drawn and have v = 0 in JSON (default: 0.3)",
     )
     parser.add_argument(
         "--smooth",
         type=_frequency,
         metavar="HZ",
-        help="of videos: smooth the keypoints; 1 is a good start, lower is smoother",
+        help="for videos, smooth the keypoints with this cutoff frequency; start with 1, lower is "
+        "smoother",
     )
     parser.add_argument(
         "--webcam",
@@ -95,7 +106,7 @@ def add(commands) -> None:
         nargs="?",
         const=0,
         metavar="NUMBER",
-        help="record from a camera until Ctrl-C, shown in a window where there is a display",
+        help="record from a camera until Ctrl-C, and show it in a window if there is a display",
     )
     parser.set_defaults(run=run)
 
@@ -114,26 +125,30 @@ def _camera(text: str) -> int:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of persons; give 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of persons; give 1 or more")
     return int(text)
 
 
 def _probability(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no probability; give one from 0 to 1")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a probability; give a number from 0 to 1"
+        )
     return value
 
 
 def _frequency(text: str) -> float:
     value = number(text)
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no frequency; give one above 0, in Hz")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a frequency; give a number above 0, in Hz"
+        )
     return value
 
 
 def run(arguments) -> None:
-    """Predict every input and write what was asked for."""
+    """Predict every input and write the requested files."""
     with phase("loading JAX", log=to_terminal):
         from jaxpose.predict import command
 

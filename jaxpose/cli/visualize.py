@@ -1,6 +1,6 @@
 """``jaxpose visualize [CHECKPOINT] PHOTO``: part and context maps (the paper's Figs. 1b, 5, 6)."""
 
-from jaxpose.cli.options import CHECKPOINT, add_box
+from jaxpose.cli.options import CHECKPOINT_OR_DEFAULT, add_box
 from jaxpose.paths import local_path, stored_path
 from jaxpose.runtime.phases import phase, to_terminal
 
@@ -19,7 +19,7 @@ def add(commands) -> None:
         metavar="CHECKPOINT",
         type=stored_path,
         nargs="?",
-        help=f"{CHECKPOINT} (the default)",
+        help=CHECKPOINT_OR_DEFAULT,
     )
     parser.add_argument("photo", metavar="PHOTO", type=local_path, help="photo file")
     add_box(

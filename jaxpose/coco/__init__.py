@@ -1,4 +1,4 @@
-"""COCO's JSON: a tolerant reader, a writer, and matching of file names; NumPy only."""
+"""Read and write COCO's JSON, and match its file names to files; needs only NumPy."""
 
 from jaxpose.coco.entries import Annotation as Annotation
 from jaxpose.coco.entries import Category as Category

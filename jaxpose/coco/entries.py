@@ -1,10 +1,10 @@
-"""Types of what a COCO file holds."""
+"""Types for the content of a COCO file."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-MAX_ENTRIES_SHOWN = 3  # of one reason, in a message
+MAX_ENTRIES_SHOWN = 3  # per reason, in a message
 
 Dropped = dict[str, list[str]]  # reason: the entries, such as "annotations[3]"
 
@@ -13,9 +13,9 @@ class Category(NamedTuple):
     """A kind of object.
 
     Attributes:
-      id: as the file has it.
-      name: for example ``"person"``.
-      joints: J names, () where the category has no keypoints.
+      id: id in the file.
+      name: name, for example ``"person"``.
+      joints: J names, () if the category has no keypoints.
       limbs: pairs of these names that a drawing connects.
     """
 
@@ -29,11 +29,11 @@ class Image(NamedTuple):
     """An image, or one frame of a video.
 
     Attributes:
-      id: as the file has it.
-      file_name: as the file has it; "" in a list of results, which may know the id alone.
-      size: (width, height) in pixels, None where the file does not give it.
+      id: id in the file.
+      file_name: file name in the file; "" for lists of results, which may contain only ids.
+      size: (width, height) in pixels, None if the file does not give it.
       frame: number of a video's frame, counted from 0; 0 for an image.
-      entry: the entry of the file, for whatever else it holds.
+      entry: the unchanged entry of the file, with any other fields.
     """
 
     id: int | str
@@ -47,20 +47,20 @@ class Annotation(NamedTuple):
     """One object in an image.
 
     Attributes:
-      name: of the entry, such as ``"annotations[3]"``; unique in the file.
-      id: as the file has it, None where it has none.
-      image: that it lies in.
-      category: of the object, None where the file lists no categories.
-      category_id: as the file has it.
-      box: float64 [4] (x, y, width, height) in pixels, or None. Without a usable ``bbox`` it is the
-        extent of the labeled keypoints.
+      name: name of the entry, such as ``"annotations[3]"``; unique in the file.
+      id: id in the file, or None.
+      image: the image that contains the object.
+      category: category of the object, None if the file lists no categories.
+      category_id: category id in the file.
+      box: float64 [4] (x, y, width, height) in pixels, or None. Without a usable ``bbox``, it is
+        the extent of the labeled keypoints.
       keypoints: float64 [J, 2] in pixels, continuous, 0 where not labeled; or None.
       visibility: int8 [J]: 0 not labeled, 1 labeled but hidden, 2 visible; or None.
-      problem: why ``keypoints`` is None although the entry has some, else "".
-      area: of the object in square pixels, None where the file does not give it.
-      crowd: ``iscrowd``, the entry is a region and not one object.
-      ignore: the object is to be left out of training and counts as a crowd in evaluation.
-      score: of a detector, or None.
+      problem: why the entry's keypoints cannot be used; "" if there is no problem.
+      area: area of the object in square pixels, None if the file does not give it.
+      crowd: ``iscrowd``: the entry is a region and not a single object.
+      ignore: whether the object is excluded from training and counts as a crowd in evaluation.
+      score: detection score, or None.
     """
 
     name: str
@@ -79,17 +79,17 @@ class Annotation(NamedTuple):
 
 
 class CocoFile(NamedTuple):
-    """What a file holds.
+    """Content of a file.
 
     Attributes:
-      path: of the file, for messages.
-      images: in the file's order; those of a list of results in the order in which they occur.
-      annotations: that can be used, in the file's order.
-      categories: in the file's order; () for results and files that list none.
+      path: path of the file, for messages.
+      images: images in the file's order; for a list of results, in order of occurrence.
+      annotations: usable annotations, in the file's order.
+      categories: categories in the file's order; () for results and files that list none.
       results: whether the file is a list of results.
-      dropped: entries that cannot be used.
-      changed: entries that are used otherwise than they are written, for example with a box around
-        their keypoints.
+      dropped: entries that cannot be used, by reason.
+      changed: entries that were modified when read, by reason, for example by computing a box from
+        the keypoints.
     """
 
     path: str
@@ -102,7 +102,7 @@ class CocoFile(NamedTuple):
 
 
 def describe(entries: Dropped) -> str:
-    """Counts by reason as text.
+    """Format the counts by reason as text.
 
     Example:
       >>> describe({"crowd": ["annotations[3]", "annotations[9]"]})
@@ -116,7 +116,7 @@ def describe(entries: Dropped) -> str:
 
 
 def id_key(value: Any) -> str | None:
-    """An id as text, by which ids are compared: 7, 7.0 and "7" are one id; None if it is none."""
+    """Convert an id to text for comparison (7, 7.0 and "7" are the same); None if invalid."""
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,9 +1,9 @@
-"""File names that annotation files give, matched with files on this machine.
+"""Match file names in annotation files to files on this machine.
 
 Labeling tools write absolute paths of another machine, ``../`` paths, URLs, percent-encoded names
-and backslashes. Such names are matched by their last parts. A plain relative name must match with
-all of its parts, so that ``train/1.jpg`` is never taken for ``val/1.jpg``. Names are compared in
-Unicode's NFC.
+and backslashes. Such names are matched by their last parts. All parts of a plain relative name must
+match, so that ``train/1.jpg`` is never confused with ``val/1.jpg``. Names are compared in Unicode's
+NFC.
 """
 
 import os
@@ -16,12 +16,12 @@ from typing import NamedTuple
 
 
 class Match(NamedTuple):
-    """The names that mean one file.
+    """The names in the annotation file that match one file.
 
     Attributes:
-      names: as they were given; several only if they are spellings of one name.
-      rivals: names that fit equally well but mean different files; then there are no `names`.
-      rank: the larger, the closer the match.
+      names: the names as given; several only if they are spellings of the same name.
+      rivals: names that match equally well but refer to different files; ``names`` is then empty.
+      rank: quality of the match; larger is better.
     """
 
     names: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class Match(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """A name's folders and base name, decoded; and the base name as it was written."""
+    """Decoded folders and base name of a name, and its base name as written."""
 
     parts: tuple[str, ...]
     literal: str
@@ -38,7 +38,7 @@ class _Parts(NamedTuple):
 
 
 class NameIndex:
-    """Names out of an annotation file, to be found by the path of a file.
+    """Index of the names in an annotation file, for look-up by file path.
 
     Example:
       >>> index = NameIndex(["../../upload/4/a%20b.jpg", "train/c.jpg"])
@@ -49,7 +49,7 @@ class NameIndex:
     """
 
     def __init__(self, names: Iterable[str]):
-        """Take the names; those that occur twice count once."""
+        """Build the index; duplicate names are ignored."""
         self._named: dict[str, list[tuple[str, _Parts]]] = {}
         for name in dict.fromkeys(names):
             parsed = _parse(name)
@@ -57,7 +57,7 @@ class NameIndex:
                 self._named.setdefault(parsed.parts[-1], []).append((name, parsed))
 
     def find(self, path: str | os.PathLike) -> Match:
-        """The names that mean a file, by their last parts; the closest match wins."""
+        """Find the names that match a file best, compared by their last parts."""
         file = _parse(os.path.abspath(path))
         best = Match().rank
         found: list[tuple[str, tuple[str, ...]]] = []
@@ -77,10 +77,10 @@ class NameIndex:
         return Match(names, (), best)
 
     def match(self, paths: Iterable[str | os.PathLike]) -> dict[str, Match]:
-        """`find` for many files: a name that fits several of them belongs to the closest.
+        """Match many files; a name that matches several is assigned to the closest one.
 
         Returns:
-          A match for each path, with the path as text.
+          A match for each path, by the path as text.
         """
         found = {os.fspath(path): self.find(path) for path in paths}
         best: dict[str, tuple] = {}
@@ -96,15 +96,15 @@ class NameIndex:
 def find_files(
     names: Sequence[str], folder: str | os.PathLike
 ) -> tuple[dict[str, pathlib.Path], dict[str, str]]:
-    """The files below a folder that an annotation file means by its names.
+    """Find the files in a folder that the names in an annotation file refer to.
 
     Args:
-      names: relative to the folder, or as a labeling tool wrote them.
-      folder: searched with all folders in it.
+      names: names relative to the folder, or as written by a labeling tool.
+      folder: folder to search recursively.
 
     Returns:
-      (the path of each name that was found, the reason for each that was not: ``"missing"``, or
-      ``"ambiguous"`` where several files or names fit equally well).
+      (path of every name that was found, reason for every name that was not: ``"missing"``, or
+      ``"ambiguous"`` if several files or names match equally well).
     """
     folder = pathlib.Path(folder)
     below = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in sorted(files)]
@@ -147,7 +147,7 @@ def _parse(name: str) -> _Parts:
 
 
 def _common(a: Sequence[str], b: Sequence[str]) -> int:
-    """How many of the last parts are equal."""
+    """Count how many of the last parts are equal."""
     count = 0
     for one, other in zip(reversed(a), reversed(b), strict=False):
         if one != other:

@@ -1,11 +1,12 @@
-"""A reader of COCO's JSON that tolerates what labeling tools and detectors write.
+"""Read COCO's JSON, tolerating the variants that labeling tools and detectors write.
 
-`read_coco` takes a data set (``images``, ``annotations``, ``categories``) or a list of results. It
-keeps every entry that it can use and lists the others, with the reason, in ``dropped``. A file that
-cannot be used at all raises a `JaxposeError` that names the entry at fault.
+``read_coco`` reads a data set (``images``, ``annotations``, ``categories``) or a list of results.
+It keeps every entry that it can use and lists the others, with the reason, in ``dropped``. A file
+that cannot be used at all raises a ``JaxposeError`` that names the invalid entry.
 
-A keypoint of COCO is the index of a pixel, counted from 0. Positions here are continuous: COCO's
-plus 0.5, the pixel's center. Boxes are areas in both; (0, 0) is the corner of the image.
+COCO's keypoints are pixel indices, counted from 0. Positions in this package are continuous: COCO's
+coordinate plus 0.5, the center of the pixel. Boxes are continuous in both; (0, 0) is the corner of
+the image.
 """
 
 import json
@@ -21,7 +22,7 @@ from jaxpose.coco.entries import Annotation, Category, CocoFile, Dropped, Image,
 from jaxpose.errors import JaxposeError
 
 KEYPOINT_BOX = "box from the keypoints"
-HALF_PIXEL = 0.5  # from COCO's pixel index to the continuous position of the pixel's center
+HALF_PIXEL = 0.5  # offset from COCO's pixel index to the continuous position of its center
 
 
 def read_coco(path: str | os.PathLike) -> CocoFile:
@@ -34,10 +35,10 @@ def read_coco(path: str | os.PathLike) -> CocoFile:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """The text of a file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+    """Read a text file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-      JaxposeError: it cannot be read or is not text.
+      JaxposeError: the file cannot be read or is not text.
     """
     try:
         data = pathlib.Path(path).read_bytes()
@@ -48,10 +49,10 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def decode_json(text: str, path: str | os.PathLike) -> Any:
-    """Decode JSON, refusing objects that give a key twice.
+    """Decode JSON; objects with a repeated key are rejected.
 
     Raises:
-      JaxposeError: with the line and column of what is wrong.
+      JaxposeError: the text is not valid JSON; the message gives line and column.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -86,25 +87,27 @@ def is_coco(content: Any) -> bool:
 
 
 def parse_coco(content: Any, path: str | os.PathLike) -> CocoFile:
-    """As `read_coco`, of decoded JSON.
+    """Like ``read_coco``, for decoded JSON.
 
     Args:
       content: a data set or a list of results.
-      path: of the file, for messages.
+      path: path of the file, for messages.
 
     Raises:
-      JaxposeError: it is not COCO's JSON, or contradicts itself.
+      JaxposeError: the content is not COCO's JSON, or contradicts itself.
     """
     parser = _Parser(str(path))
     if isinstance(content, list):
         return parser.results(content)
     if not isinstance(content, dict):
-        raise JaxposeError(f"{path} is not COCO's JSON: it holds {_kind(content)}; give an object")
+        raise JaxposeError(
+            f"{path} is not COCO's JSON: it contains {_kind(content)}; give an object"
+        )
     return parser.data_set(content)
 
 
 class _Parser:
-    """Entries of one file, with a list of those that are left out."""
+    """Parses one file and collects the entries that are dropped or changed."""
 
     def __init__(self, path: str):
         self.path = path
@@ -158,7 +161,7 @@ class _Parser:
         )
 
     def _objects(self, entries: list, prefix: str) -> Iterator[tuple[str, dict]]:
-        """The entries that are objects, each with its place in the file."""
+        """Yield the entries that are objects, each with its location in the file."""
         for index, entry in enumerate(entries):
             where = f"{prefix}[{index}]"
             if isinstance(entry, dict):
@@ -177,7 +180,9 @@ class _Parser:
             limbs = self._limbs(entry.get("skeleton"), joints, where)
             category = Category(entry["id"], name.strip(), joints, limbs)
             if found.get(key, category)[1:] != category[1:]:
-                raise self.fail(f"{where} has the id {key} of another category; give it its own")
+                raise self.fail(
+                    f"{where} has the same id {key} as another category; give it a unique id"
+                )
             if key in found:
                 self.drop("duplicate category", where)
             found.setdefault(key, category)
@@ -192,7 +197,7 @@ class _Parser:
         joints = tuple(str(name).strip() for name in names)
         for name in joints:
             if joints.count(name) > 1:
-                raise self.fail(f"{where} has the keypoint {name!r} twice; each needs its own name")
+                raise self.fail(f"{where} has the keypoint {name!r} twice; names must be unique")
         return joints
 
     def _limbs(self, value: Any, joints: tuple[str, ...], where: str):
@@ -229,7 +234,9 @@ class _Parser:
                 image = Image(entry["id"], name, size, int(frame), entry)
                 first, other = found.setdefault(key, (where, image))
                 if (other.file_name, other.frame) != (name, frame):
-                    raise self.fail(f"{where} has the id {key} of {first}; give it its own")
+                    raise self.fail(
+                        f"{where} has the same id {key} as {first}; give it a unique id"
+                    )
                 if first != where:
                     self.drop("duplicate image", where)
         return {key: image for key, (_, image) in found.items()}
@@ -290,7 +297,7 @@ class _Parser:
         )
 
     def _keypoints(self, value: Any, joints: int | None, where: str, *, is_result: bool):
-        """Keypoints [J, 2] and visibility [J], or a ValueError that says what is wrong."""
+        """Parse keypoints [J, 2] and visibility [J]; invalid input raises a ValueError."""
         if not isinstance(value, list):
             raise ValueError(f"keypoints are {_kind(value)}")
         nested = all(isinstance(part, list) for part in value)
@@ -307,14 +314,14 @@ class _Parser:
         points = table[:, :2]
         if width == 3:
             visibility = table[:, 2]
-        else:  # (0, 0) is what is not labeled
+        else:  # (0, 0) means not labeled
             visibility = 2.0 * (points != 0).any(axis=1)
             self.change("keypoints without v", where)
         usable = visibility >= 0 if is_result else np.isin(visibility, (0, 1, 2))
         if not usable.all():
             joint = int(np.argmin(usable)) + 1
             raise ValueError(f"keypoint {joint} has a v that is not 0, 1 or 2")
-        if is_result:  # v is whatever the detector writes
+        if is_result:  # detectors write arbitrary values of v
             visibility = 2.0 * (visibility > 0)
         labeled = visibility > 0
         placed = np.isfinite(points).all(axis=1)
@@ -326,7 +333,7 @@ class _Parser:
 
 
 def as_box(value: Any) -> np.ndarray | None:
-    """A box as float64 [4] (x, y, width, height), None if it is none or has no area."""
+    """Convert a box to float64 [4] (x, y, width, height); None if it is invalid or empty."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     box = _numbers(value)
@@ -354,7 +361,7 @@ def _number(value: Any) -> float | None:
 
 
 def _numbers(values: list) -> np.ndarray:
-    """Values as float64, NaN for those that are not finite numbers."""
+    """Convert values to float64; NaN for those that are not finite numbers."""
     if set(map(type, values)) <= {int, float}:
         try:
             array = np.array(values, np.float64)

@@ -1,4 +1,4 @@
-"""The objects of one category out of a COCO file."""
+"""Select the objects of one category in a COCO file."""
 
 from collections.abc import Collection
 from typing import NamedTuple
@@ -8,14 +8,14 @@ from jaxpose.errors import JaxposeError
 
 
 class Selection(NamedTuple):
-    """What `select` returns.
+    """Result of ``select``.
 
     Attributes:
-      annotations: of the category, in the file's order.
-      category: theirs, None where the file lists no categories.
-      dropped: all entries of the file that are not among them.
-      ignored: those dropped entries of the category that have a box and are a crowd, to be ignored,
-        or without usable keypoints. A prediction for one of them is neither right nor wrong.
+      annotations: annotations of the category, in the file's order.
+      category: the category, or None if the file lists no categories.
+      dropped: all other entries of the file, by reason.
+      ignored: dropped entries of the category that have a box and are crowds, marked as ignored, or
+        lack usable keypoints. Predictions for them are ignored in the evaluation.
     """
 
     annotations: tuple[Annotation, ...]
@@ -27,14 +27,14 @@ class Selection(NamedTuple):
 def select(
     file: CocoFile, *, category: str | None = None, needs: Collection[str] = ("box",)
 ) -> Selection:
-    """The objects of one category that are neither crowds nor to be ignored.
+    """Select the objects of one category, without crowds and ignored objects.
 
     Args:
-      file: of `read_coco`.
-      category: its name. None takes ``person``, else the one category that has keypoints, else the
-        one that has annotations. Where the file lists no categories, the id 1, which is COCO's
-        person, or the only one.
-      needs: "box", "keypoints" or both; entries without are dropped.
+      file: result of ``read_coco``.
+      category: name of the category. None selects ``person``, otherwise the only category with
+        keypoints, otherwise the only one with annotations. If the file lists no categories, id 1
+        (COCO's person) or the only id is selected.
+      needs: required fields: "box", "keypoints" or both; entries without them are dropped.
 
     Raises:
       JaxposeError: the category is missing, or cannot be chosen.
@@ -83,7 +83,7 @@ def _category(file: CocoFile, name: str | None) -> Category | None:
         if len(group) == 1:
             return group[0]
     raise JaxposeError(
-        f"{file.path} has the categories {names}; call the one to use 'person', or keep one"
+        f"{file.path} has the categories {names}; rename one to 'person', or keep only one"
     )
 
 
@@ -92,7 +92,7 @@ def _only_id(file: CocoFile) -> str | None:
     if len(ids) > 1 and "1" not in ids:
         found = ", ".join(sorted(str(i) for i in ids)[:20])
         raise JaxposeError(
-            f"{file.path} has the category ids {found}, does not name them, and none is 1, COCO's "
-            "person; keep one of them"
+            f"{file.path} has the category ids {found} without names, and none is 1 (COCO's "
+            "person); keep only one of them"
         )
     return "1" if len(ids) > 1 else next(iter(ids), None)

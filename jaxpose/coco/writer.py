@@ -1,7 +1,6 @@
-"""Predictions as JSON: in COCO's container, or as a list of results, COCO's format for evaluation.
+"""Write predictions as JSON: in COCO's annotation format, or as a list of COCO results.
 
-The files are written while the predictions arrive, so that an hour of video needs no more memory
-than a photo.
+Files are written incrementally, so memory use does not depend on the length of a video.
 """
 
 import contextlib
@@ -27,7 +26,7 @@ COORDINATES = (
 
 
 class _ImageIds:
-    """Ids of the images of a file: those that are given, else the next number that is free."""
+    """Assigns image ids: the given id, otherwise the next free number."""
 
     def __init__(self, taken: Iterable[int | str]):
         self._taken = {id_key(value) for value in taken}
@@ -35,7 +34,7 @@ class _ImageIds:
         self._last = 0
 
     def next(self, given: int | str | None) -> int | str:
-        """The id of the next image; one that was used before is replaced."""
+        """Return the id of the next image; a given id that is in use is replaced."""
         if given is None or id_key(given) in self._written:
             self._last += 1
             while str(self._last) in self._taken or str(self._last) in self._written:
@@ -46,12 +45,13 @@ class _ImageIds:
 
 
 class WrittenImage(NamedTuple):
-    """An image of a file that is written, or one frame of a video.
+    """An image to write, or one frame of a video.
 
     Attributes:
-      file_name: of the image or video.
+      file_name: name of the image or video.
       size: (width, height) in pixels.
-      id: as another file has it; None, or one that was written before, gets the next free one.
+      id: id in another file; None or an id that was already written is replaced by the next free
+        id.
       frame: number of a video's frame, counted from 0; None for an image.
       time: seconds from the start of the video; None for an image.
     """
@@ -71,14 +71,14 @@ def results_of(
     category_id: int | str,
     threshold: float,
 ) -> list[dict[str, Any]]:
-    """The N persons of one image as COCO's results, in their order.
+    """Format the N persons of one image as COCO results, in their order.
 
     Args:
       keypoints: [N, J, 2], (x, y) in pixels, continuous.
-      confidence: [N, J], of the joints.
-      image_id: as `result_entry` has it.
-      category_id: likewise.
-      threshold: likewise.
+      confidence: [N, J], confidence of the joints.
+      image_id: id of the image in the annotation file.
+      category_id: id of the category in the annotation file.
+      threshold: minimum confidence for v = 2, as in ``result_entry``.
     """
     ids: dict[str, Any] = {"image_id": image_id, "category_id": category_id}
     return [
@@ -95,15 +95,15 @@ def result_entry(
     category_id: int | str,
     threshold: float,
 ) -> dict[str, Any]:
-    """One person as COCO's result files have it.
+    """Format one person as an entry of a COCO result file.
 
     Args:
       keypoints: [J, 2], (x, y) in pixels, continuous.
-      confidence: [J], of the joints; their mean is the score.
-      image_id: as the annotation file has it.
-      category_id: likewise.
-      threshold: confidence from which v is 2. Below it v is 0 and the position is kept, since
-        OKS compares it with the truth whatever v is.
+      confidence: [J], confidence of the joints; the mean is the score.
+      image_id: id of the image in the annotation file.
+      category_id: id of the category in the annotation file.
+      threshold: minimum confidence for v = 2. Below it, v is 0 but the position is kept, because
+        OKS uses it regardless of v.
 
     Example:
       >>> result_entry(
@@ -124,15 +124,15 @@ def result_entry(
 
 
 def _short(triples: np.ndarray) -> list[int | float]:
-    """The values row by row, whole ones as integers."""
+    """Flatten the values row by row, with integral values as int."""
     return [int(value) if value.is_integer() else value for value in triples.ravel().tolist()]
 
 
 class _Writer:
-    """A file that grows beside its place and is moved there when its context is left.
+    """Base of the writers: writes a temporary file and moves it into place on exit.
 
-    An error leaves what was there before. So does Ctrl-C before the first image; later it keeps the
-    images until then.
+    After an error, or Ctrl-C before the first image, an existing file is left unchanged. After a
+    later Ctrl-C, the images so far are kept.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class _Writer:
         category: tuple[int | str, str] = (1, "person"),
         taken: Iterable[int | str] = (),
     ):
-        """Open the file; arguments as `CocoWriter` has them."""
+        """Open the file; arguments as in ``CocoWriter``."""
         self._path = pathlib.Path(path)
         self._part = self._path.with_name(f".{self._path.name}.part")
         self._file = open(self._part, "w", encoding="utf-8")
@@ -167,7 +167,7 @@ class _Writer:
 
     @contextlib.contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Where an error leaves this context, the images that were added inside are removed."""
+        """Context that removes the images added inside it if an error is raised."""
         ends = [(file, file.tell()) for file in self._files()]
         counts = self._num_images, self._num_persons
         try:
@@ -180,18 +180,18 @@ class _Writer:
             raise
 
     def _files(self) -> list[TextIO]:
-        """The files that grow."""
+        """Files that are written incrementally."""
         return [self._file]
 
     def _closing_text(self) -> Iterable[str]:
-        """What follows the last entry."""
+        """Text after the last entry."""
         raise NotImplementedError
 
 
 class ResultWriter(_Writer):
-    """A list of results, COCO's format for evaluation, that appears when its context is left.
+    """Writer for a COCO result file; the file is created when the context exits.
 
-    `add` has the arguments of `CocoWriter.add`, and an image gets the same id.
+    ``add`` has the same arguments as ``CocoWriter.add`` and assigns the same image ids.
     """
 
     def _closing_text(self) -> Iterable[str]:
@@ -209,9 +209,9 @@ class ResultWriter(_Writer):
         """Append the N persons of one image.
 
         Args:
-          image: of which results have the id alone.
+          image: the image, of which results contain only the id.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
-          confidence: [N, J], of the joints.
+          confidence: [N, J], confidence of the joints.
           boxes: [N, 4]; not part of results.
           track_ids: int [N] or None; not part of results.
         """
@@ -229,9 +229,10 @@ class ResultWriter(_Writer):
 
 
 class CocoWriter(_Writer):
-    """A file of predictions that appears, complete, when its context is left.
+    """Writer for a file of predictions in COCO's format.
 
-    Where an error leaves the context, nothing appears. Ctrl-C keeps the images until then.
+    The complete file is created when the context exits. After an error it is discarded; after
+    Ctrl-C the images so far are kept.
     """
 
     def __init__(
@@ -248,13 +249,13 @@ class CocoWriter(_Writer):
         """Open the file.
 
         Args:
-          path: of the file; one that is there is replaced at the end.
+          path: path of the file; an existing file is replaced at the end.
           joints: J names.
           limbs: pairs of these names that a drawing connects.
-          checkpoint: where the predictions come from.
-          threshold: confidence from which a joint has v = 2.
-          category: id and name of what is predicted.
-          taken: image ids that no image without an `image_id` may get.
+          checkpoint: path of the checkpoint, recorded in the file.
+          threshold: minimum confidence for v = 2.
+          category: id and name of the category.
+          taken: image ids that are not assigned to images without an id.
         """
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
         super().__init__(path, threshold=threshold, category=category, taken=taken)
@@ -264,7 +265,7 @@ class CocoWriter(_Writer):
             "checkpoint": checkpoint,
             "coordinates": COORDINATES,
             "visibility": (
-                f"v is 2 where the joint's confidence is at least {threshold:g}, else v, x and y "
+                f"v is 2 if the joint's confidence is at least {threshold:g}; otherwise v, x and y "
                 "are 0"
             ),
         }
@@ -303,11 +304,11 @@ class CocoWriter(_Writer):
         """Append one image with N persons.
 
         Args:
-          image: its entry.
+          image: the image's entry.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
-          confidence: [N, J], of the joints.
+          confidence: [N, J], confidence of the joints.
           boxes: [N, 4] (x, y, width, height) in pixels.
-          track_ids: int [N], of persons that are tracked through a video.
+          track_ids: int [N], ids of persons tracked through a video; or None.
         """
         image_id = self._ids.next(image.id)
         separator = ",\n  " if self._num_images else "\n  "

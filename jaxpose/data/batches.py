@@ -101,8 +101,8 @@ def train_batches(
       when done.
 
     Raises:
-      JaxposeError: an epoch has no full batch, the batch does not divide among the processes, a
-        weight is not positive, a number is out of range.
+      JaxposeError: an epoch has no full batch, the batch size is not divisible by the number of
+        processes, a weight is not positive, or a number is out of range.
     """
     plan = train_plan(
         splits,
@@ -146,7 +146,7 @@ def evaluation_batches(
       the last person are padding: black, ``index`` -1, weight 0, nothing known, ``readable``.
 
     Raises:
-      JaxposeError: the batch does not divide among the processes.
+      JaxposeError: the batch size is not divisible by the number of processes.
     """
     size = len(split.source)
     plan = evaluation_plan(

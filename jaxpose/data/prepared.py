@@ -141,7 +141,7 @@ def _newest_version(name: str, data_dir: str) -> pathlib.Path:
     configs = [path.name for path in inner if list(path.glob("*/dataset_info.json"))]
     if configs:
         named = ", ".join(f"{name}/{config}" for config in configs)
-        raise JaxposeError(f"data set {name!r} has several configurations; name one: {named}")
+        raise JaxposeError(f"data set {name!r} has several configurations; choose one of {named}")
     elsewhere = "" if data_dir else "set --config.data_dir to the folder that contains it, or "
     raise JaxposeError(f"data set {name!r} is not prepared in {place}; {elsewhere}{_ADVICE}")
 

@@ -100,7 +100,7 @@ class TrainPlan(NamedTuple):
       sizes, weights, seed: see ``epoch_draws``.
       steps: batches per epoch.
       batch_size: rows of a batch, over all processes.
-      share: (first, end) of this process's rows in a batch.
+      part: (first, end) of this process's rows in a batch.
     """
 
     sizes: tuple[int, ...]
@@ -108,13 +108,13 @@ class TrainPlan(NamedTuple):
     seed: int
     steps: int
     batch_size: int
-    share: tuple[int, int]
+    part: tuple[int, int]
 
     def rows(self, step: int) -> list[Row]:
         epoch, batch = divmod(step, self.steps)
         index, draw = epoch_draws(self.sizes, self.weights, self.seed, epoch)
         first = batch * self.batch_size
-        chosen = range(first + self.share[0], first + self.share[1])
+        chosen = range(first + self.part[0], first + self.part[1])
         return [
             Row(int(index[i]), _rng(_EXAMPLE, self.seed, epoch, int(index[i]), int(draw[i])))
             for i in chosen
@@ -134,7 +134,7 @@ def train_plan(
     Raises:
       JaxposeError: for the same reasons as ``train_batches``.
     """
-    share = _share(batch_size, process_index, process_count)
+    part = _part(batch_size, process_index, process_count)
     if not 0 <= seed < 2**32:
         raise JaxposeError(f"seed {seed} is out of range; use 0 to 2**32 - 1")
     return TrainPlan(
@@ -143,7 +143,7 @@ def train_plan(
         seed=seed,
         steps=steps_per_epoch(splits, batch_size),
         batch_size=batch_size,
-        share=share,
+        part=part,
     )
 
 
@@ -154,16 +154,16 @@ class EvaluationPlan(NamedTuple):
 
     Attributes:
       size: number of persons in the split.
-      batch_size, share: as in ``TrainPlan``.
+      batch_size, part: as in ``TrainPlan``.
     """
 
     size: int
     batch_size: int
-    share: tuple[int, int]
+    part: tuple[int, int]
 
     def rows(self, step: int) -> list[Row]:
         first = step * self.batch_size
-        chosen = range(first + self.share[0], first + self.share[1])
+        chosen = range(first + self.part[0], first + self.part[1])
         return [Row(i if i < self.size else -1, None) for i in chosen]
 
 
@@ -173,16 +173,16 @@ def evaluation_plan(
     """Make the plan of one process for a split of ``size`` persons.
 
     Raises:
-      JaxposeError: the batch does not divide among the processes.
+      JaxposeError: the batch size is not divisible by the number of processes.
     """
-    return EvaluationPlan(size, batch_size, _share(batch_size, process_index, process_count))
+    return EvaluationPlan(size, batch_size, _part(batch_size, process_index, process_count))
 
 
-def _share(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
+def _part(batch_size: int, process_index: int, process_count: int) -> tuple[int, int]:
     """Return the range (first, end) of the batch rows that a process makes."""
     if batch_size < 1 or batch_size % process_count:
         raise JaxposeError(
-            f"batch size {batch_size} does not divide among {process_count} processes; "
+            f"batch size {batch_size} is not divisible by the number of processes; "
             f"use a multiple of {process_count}"
         )
     if not 0 <= process_index < process_count:

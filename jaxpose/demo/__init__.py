@@ -1,1 +1,1 @@
-"""A page on this computer: drop a photo, move the box, see what the network sees."""
+"""A local page that shows predictions and heat maps for a photo."""

@@ -1,4 +1,4 @@
-"""The answers that the page gets for a photo: persons with their maps, and a file of keypoints."""
+"""Responses to the page for a photo: persons with heat maps, or a file of keypoints."""
 
 import base64
 import io
@@ -17,13 +17,13 @@ from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.images import is_heic_data, warnings_of_pillow_ignored
 from jaxpose.visualize import heat_map, joint_colors
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # what browsers show; nothing else is decoded
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")  # formats that browsers show; others are rejected
 QUALITY = 80  # of WebP
-MAX_PERSONS = 10  # that the page asks for at first
+MAX_PERSONS = 10  # the page's initial maximum
 
 
 def about(estimator: PoseEstimator) -> dict[str, Any]:
-    """What the page tells about the network before there is a photo."""
+    """Describe the network for the page, before there is a photo."""
     return {
         "checkpoint": str(estimator.source or ""),
         "image_size": estimator.image_size,
@@ -40,23 +40,23 @@ def predict_photo(
     *,
     max_persons: int | None = None,
 ) -> dict[str, Any]:
-    """Everything that the page shows of the persons in a photo.
+    """Predict everything that the page shows for a photo.
 
     Args:
       estimator: the network.
-      data: the photo's file.
-      boxes: (x, y, width, height) in pixels of the upright photo, one a person; None finds the
-        persons, as `PoseEstimator.predict` does.
-      max_persons: the most persons that are found.
+      data: content of the photo's file.
+      boxes: (x, y, width, height) in pixels of the upright photo, one per person; None to find the
+        persons, as in ``PoseEstimator.predict``.
+      max_persons: maximum number of persons to find.
 
     Returns:
-      Plain and JSON-serializable: ``size`` of the photo, ``limbs`` as pairs of indices into the
-      joints, and ``persons``, each with ``score``, ``box`` and ``crop`` that were looked at
-      (x, y, width, height), ``joints`` (name, x, y in pixels of the photo, confidence, color and
-      the image of its part map over the crop) and ``part_maps``, the image of all of them.
+      Plain JSON values: ``size`` of the photo, ``limbs`` as pairs of indices into the joints, and
+      ``persons``, each with ``score``, the ``box`` and ``crop`` (x, y, width, height) that were
+      predicted, ``joints`` (name, x, y in pixels of the photo, confidence, color, and an image of
+      the part map over the crop) and ``part_maps``, an image of all part maps.
 
     Raises:
-      JaxposeError: the data are no image, or a box has no area or lies outside of it.
+      JaxposeError: the data are not an image, or a box has no area or lies outside the image.
     """
     found = _found(estimator, data, boxes, max_persons)
     place = {name: index for index, name in enumerate(estimator.joints)}
@@ -76,18 +76,18 @@ def keypoints_file(
     min_confidence: float = MIN_CONFIDENCE,
     file_name: str = "photo",
 ) -> bytes:
-    """The persons in a photo as ``jaxpose predict --json`` writes them.
+    """Predict the persons in a photo, in the format of ``jaxpose predict --json``.
 
     Args:
       estimator: the network.
-      data: the photo's file.
-      boxes: as `predict_photo` takes them.
-      max_persons: likewise.
-      min_confidence: from which a joint has v = 2.
-      file_name: of the photo.
+      data: content of the photo's file.
+      boxes: as in ``predict_photo``.
+      max_persons: as in ``predict_photo``.
+      min_confidence: minimum confidence for v = 2.
+      file_name: name of the photo in the JSON.
 
     Raises:
-      JaxposeError: as `predict_photo`.
+      JaxposeError: for the same reasons as ``predict_photo``.
     """
     found = _found(estimator, data, boxes, max_persons)
     with tempfile.TemporaryDirectory() as folder:
@@ -114,7 +114,7 @@ def _found(
 
 
 def _person(estimator: PoseEstimator, found: Prediction, index: int) -> dict[str, Any]:
-    """One person of an answer."""
+    """Describe one person, as in ``predict_photo``."""
     person = panels.predict_person(estimator, found.image, found.boxes[index])
     crop = person.maps.crop
     heatmaps, temperature = panels.part_maps_of(estimator, person), estimator.net.temperature
@@ -149,21 +149,21 @@ def _person(estimator: PoseEstimator, found: Prediction, index: int) -> dict[str
 
 
 def _opened(data: bytes):
-    """The bytes of a photo as a PIL image; no pixel is decoded yet."""
+    """Open a photo as a PIL image, without decoding its pixels."""
     images = import_optional("PIL.Image", extra="demo")
     if is_heic_data(data):
-        raise JaxposeError("that file is a HEIC image; turn it into JPEG or PNG first")
+        raise JaxposeError("the file is a HEIC image; convert it to JPEG or PNG first")
     try:
         with warnings_of_pillow_ignored:
             return images.open(io.BytesIO(data), formats=FORMATS)
     except images.DecompressionBombError:
-        raise JaxposeError("that image has too many pixels; reduce it first") from None
+        raise JaxposeError("the image has too many pixels; resize it first") from None
     except Exception:  # Pillow's decoders raise many kinds for a corrupt file
-        raise JaxposeError("that file is no image; take a JPEG, PNG or WebP") from None
+        raise JaxposeError("the file is not an image; use a JPEG, PNG or WebP image") from None
 
 
 def _as_url(image: np.ndarray) -> str:
-    """uint8 [H, W, 3] as a data: address."""
+    """Encode an image uint8 [H, W, 3] as a data URL."""
     images = import_optional("PIL.Image", extra="demo")
     file = io.BytesIO()
     images.fromarray(image).save(file, "WEBP", quality=QUALITY)

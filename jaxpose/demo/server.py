@@ -1,4 +1,4 @@
-"""The demo's server: a page, and two addresses that answer photos. Nothing leaves the computer."""
+"""The demo's server: a page and two endpoints for photos. No data leave the computer."""
 
 import contextlib
 import functools
@@ -18,7 +18,7 @@ from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 
 MAX_BYTES = 40_000_000  # of a photo's file
-# what is read, and forgotten, of a larger one, so that a message arrives
+# Bytes of a larger upload that are read and discarded, so that the client receives the error.
 DISCARD_BYTES = 10 * MAX_BYTES
 PAGE = {
     "": "text/html",
@@ -26,7 +26,7 @@ PAGE = {
     "script.js": "text/javascript",
     "sample.jpg": "image/jpeg",
 }
-# The page loads from its own server, or from itself, and nothing else.
+# The page loads content only from its own server or from itself.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,24 +40,25 @@ def serve(
     port: int = 8000,
     ready: Callable[[str], None] = print,
 ) -> None:
-    """Answer until the process is interrupted.
+    """Serve the page until the process is interrupted.
 
     Args:
-      estimator: the network.
-      host: address to listen at; 127.0.0.1 is this computer alone, 0.0.0.0 the whole network.
-      port: 0 takes one that is free.
-      ready: called with the page's address once a browser can open it.
+      estimator: the estimator.
+      host: address to listen on; 127.0.0.1 for only this computer, 0.0.0.0 for every computer in
+        the local network.
+      port: port to listen on; 0 selects a free port.
+      ready: function that is called with the page's URL when a browser can open it.
 
     Raises:
-      JaxposeError: nothing can listen there.
+      JaxposeError: the server cannot listen on this address and port.
     """
     uvicorn = import_optional("uvicorn", extra="demo")
     listening = _listen(host, port)
     turn = threading.Lock()
 
     @contextlib.asynccontextmanager
-    async def life(app):  # from here on the server ends in order when it is interrupted
-        # Compiled while the person looks for a photo.
+    async def life(app):  # from here on, an interrupt shuts the server down cleanly
+        # Compile while the user chooses a photo.
         threading.Thread(target=_warm_up, args=(estimator, turn)).start()
         shown = f"[{host}]" if ":" in host else host
         ready(f"http://{shown}:{listening.getsockname()[1]}/")
@@ -79,19 +80,19 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise JaxposeError(
-            f"cannot listen at {host}, port {port} ({reason}); choose another --host or --port"
+            f"cannot listen on {host}, port {port} ({reason}); choose another --host or --port"
         ) from error
 
 
 def _hosts(host: str) -> list[str]:
-    """The names by which a browser may call the server.
+    """Return the host names that the server accepts.
 
-    Of a server of this computer alone only its own: else any page on the web could reach it under
-    a name of its own (DNS rebinding).
+    A local server only accepts its own names: otherwise any web page could reach it under the
+    page's own name (DNS rebinding).
     """
     try:
         local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         local = False
     return ["127.0.0.1", "localhost", "[::1]", host] if local else ["*"]
 
@@ -105,15 +106,15 @@ def _warm_up(estimator: PoseEstimator, turn: threading.Lock) -> None:
 
 
 def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str], life):
-    """The Starlette application.
+    """Make the Starlette application.
 
-    ``GET /`` is the page, ``GET /about`` what it tells about the network. ``POST /predict`` and
-    ``POST /keypoints`` take a photo's file as their body, and in the address any number of
-    ``box=x,y,width,height`` or ``max_persons``; the latter takes ``min_confidence`` and
-    ``file_name``, too. They return what `predict_photo` and `keypoints_file` do, or a message
-    ``{"error": ...}`` with status 400 (no image, a bad box or number), 413 (too large) or 415 (a
-    form or JSON in place of the file). Each holds ``turn`` while it computes: a second photo waits,
-    instead of taking memory as well. ``life`` is Starlette's lifespan.
+    ``GET /`` returns the page, and ``GET /about`` the description of the network. ``POST /predict``
+    and ``POST /keypoints`` take a photo's file as the request body, and any number of
+    ``box=x,y,width,height`` or ``max_persons`` as query parameters; ``/keypoints`` also takes
+    ``min_confidence`` and ``file_name``. They return the results of ``predict_photo`` and
+    ``keypoints_file``, or a message ``{"error": ...}`` with status 400 (not an image, an invalid
+    box or number), 413 (too large) or 415 (a form or JSON instead of the file). The lock ``turn``
+    serializes predictions, which limits memory use. ``life`` is Starlette's lifespan.
     """
     applications = import_optional("starlette.applications", extra="demo")
     middleware = import_optional("starlette.middleware", extra="demo")
@@ -128,13 +129,13 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
             return function(estimator, data, **options)
 
     async def predict(request):
-        return await answer(request, predict_photo, responses.JSONResponse)
+        return await respond(request, predict_photo, responses.JSONResponse)
 
     async def keypoints(request):
         as_json = functools.partial(responses.Response, media_type="application/json")
-        return await answer(request, keypoints_file, as_json)
+        return await respond(request, keypoints_file, as_json)
 
-    async def answer(request, function, response):
+    async def respond(request, function, response):
         try:
             data = await _body(request.stream())
             _check_type(request.headers.get("content-type", ""))
@@ -146,11 +147,11 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
             return responses.JSONResponse({"error": str(error)}, 415)
         except JaxposeError as error:
             return responses.JSONResponse({"error": str(error)}, 400)
-        except requests.ClientDisconnect:  # the person moved the box on
+        except requests.ClientDisconnect:  # the user has moved the box again
             return responses.Response(status_code=400)
 
     async def describe(request):
-        return responses.JSONResponse({**about(estimator), "most_bytes": MAX_BYTES})
+        return responses.JSONResponse({**about(estimator), "max_bytes": MAX_BYTES})
 
     async def page(request):
         name = request.path_params.get("name", "")
@@ -175,26 +176,26 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
 
 
 class TooLarge(JaxposeError):
-    """A file of more than `MAX_BYTES`."""
+    """The file has more than ``MAX_BYTES``."""
 
 
 class WrongType(JaxposeError):
-    """A body that wraps the photo's file in something else."""
+    """The request body is not the photo's file itself."""
 
 
 def _check_type(content_type: str) -> None:
-    """Refuse bodies that common clients send and that are not the file itself."""
+    """Reject request bodies of common clients that are not the file itself."""
     kind = content_type.partition(";")[0].strip().lower()
     named = {"multipart/form-data": "a multipart form", "application/json": "JSON"}
     if kind in named:
         raise WrongType(
-            f"the body is {named[kind]} ({kind}); send the photo's file itself as the body, such "
-            "as: curl --data-binary @photo.jpg ADDRESS/predict"
+            f"the body is {named[kind]} ({kind}); send the photo's file itself as the body, for "
+            "example with curl --data-binary @photo.jpg URL/predict"
         )
 
 
 async def _body(stream) -> bytes:
-    """The body of a request; never more than `MAX_BYTES` of it are held."""
+    """Read the body of a request, with at most ``MAX_BYTES`` in memory."""
     parts, length = [], 0
     async for part in stream:
         length += len(part)
@@ -206,13 +207,13 @@ async def _body(stream) -> bytes:
             break
     if length > MAX_BYTES:
         raise TooLarge(
-            f"that file has more than {MAX_BYTES // 1_000_000} MB; reduce the photo first"
+            f"the file is larger than {MAX_BYTES // 1_000_000} MB; resize the photo first"
         )
     return b"".join(parts)
 
 
 def _options(query, *, file: bool) -> dict[str, Any]:
-    """The arguments that a request's address gives; those of a file of keypoints if it is one."""
+    """Parse the query parameters; ``file`` adds those of ``keypoints_file``."""
     boxes = [_box(text) for text in query.getlist("box")]
     options = {
         "boxes": boxes or None,
@@ -228,7 +229,7 @@ def _box(text: str) -> list[float]:
     try:
         return [float(value) for value in text.split(",")]
     except ValueError:
-        raise JaxposeError(f"box {text!r} is none; give x,y,width,height in pixels") from None
+        raise JaxposeError(f"{text!r} is not a box; give x,y,width,height in pixels") from None
 
 
 def _number(query, name: str, kind: Callable[[str], Any], default: Any) -> Any:
@@ -238,4 +239,6 @@ def _number(query, name: str, kind: Callable[[str], Any], default: Any) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise JaxposeError(f"{name} {text!r} is not a number; give one or leave it out") from None
+        raise JaxposeError(
+            f"{name} {text!r} is not a number; give a number, or leave it out"
+        ) from None

@@ -1,4 +1,4 @@
-"""PCK for any joints: columns that follow from the flip pairs, in a unit that the data have."""
+"""PCK for any joints, with columns derived from the flip pairs and a unit in the data."""
 
 import re
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from jaxpose.evaluation import metrics
 from jaxpose.evaluation.protocols import Protocol
 
 NAME = "pck"  # of the protocol
-AUTO = "auto"  # takes the head size where it is known, else the box
-MAX_COLUMNS = 12  # of a table; with more, the joints are listed one below the other only
+AUTO = "auto"  # the head size if it is known, otherwise the box
+MAX_COLUMNS = 12  # of a table; with more columns, only the per-joint list is shown
 
 
 class Unit(NamedTuple):
-    """What distances are divided by, and the thresholds that suit it.
+    """A normalizer of distances, with suitable thresholds.
 
     Attributes:
-      normalizer: as `Protocol` has it.
-      words: for tables.
-      lacking: what persons without it lack, in words.
-      threshold: of the table.
-      thresholds: all that are reported, rising.
+      normalizer: as in ``Protocol``.
+      words: description for tables.
+      lacking: description of what persons without the normalizer lack.
+      threshold: threshold of the table.
+      thresholds: all reported thresholds, increasing.
     """
 
     normalizer: str | tuple[str, str]
@@ -38,18 +38,18 @@ UNITS = {
     "head": Unit("head_size", "the head size", "head size", 0.5, (0.1, 0.2, 0.3, 0.4, 0.5)),
     "box": Unit("box_diagonal", "the box diagonal", "a box", 0.1, (0.02, 0.05, 0.1, 0.2)),
 }
-_TWO_JOINTS = (0.2, (0.05, 0.1, 0.15, 0.2))  # threshold and thresholds, those of PCK on LSP
+_TWO_JOINTS = (0.2, (0.05, 0.1, 0.15, 0.2))  # threshold and thresholds, as for PCK on LSP
 
 
 def unit_named(name: str) -> Unit:
-    """The unit of a name.
+    """Return the unit of a name.
 
     Args:
       name: "head", "box", or the names of two joints with a comma between them, for the true
         distance of these joints.
 
     Raises:
-      JaxposeError: it is none of these.
+      JaxposeError: the name is none of these.
 
     Example:
       >>> unit_named("box").words
@@ -71,20 +71,20 @@ def unit_named(name: str) -> Unit:
 
 
 def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUTO) -> Unit | None:
-    """The unit by which the persons of a truth can be evaluated.
+    """Return the unit in which the persons can be evaluated.
 
     Args:
       truth: of N persons with J joints; ``keypoints``, ``labeled``, ``head_size`` and ``box`` are
         read.
       joints: names of the J joints.
-      unit: as `unit_named` has it, or "auto": the head size if all labeled persons have one, else
-        the box.
+      unit: as in ``unit_named``, or "auto": the head size if all labeled persons have one,
+        otherwise the box.
 
     Returns:
       The unit; None if none of the labeled persons has it.
 
     Raises:
-      JaxposeError: as `unit_named`.
+      JaxposeError: the unit is not the name of one.
 
     Example:
       >>> truth = Annotations(*[np.zeros(2)] * 11)._replace(
@@ -116,12 +116,12 @@ def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUT
 def pck_protocol(
     joints: Sequence[str], flip_pairs: Sequence[Sequence[str]] = (), *, unit: Unit
 ) -> Protocol:
-    """PCK and NME of any joints.
+    """Make a protocol for PCK and NME of any joints.
 
     Args:
-      joints: the truth's names.
-      flip_pairs: pairs of them that share a column; the other joints have one each.
-      unit: of `available_unit`.
+      joints: joint names of the truth.
+      flip_pairs: pairs of them that have a column in common; each other joint has its own.
+      unit: result of ``available_unit``.
 
     Example:
       >>> pairs = [("right_ear", "left_ear")]
@@ -150,7 +150,7 @@ def pck_protocol(
 def _columns(
     joints: Sequence[str], flip_pairs: Sequence[Sequence[str]]
 ) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
-    """Columns in the joints' order; none if they are too many for a table."""
+    """Make the columns, in the joints' order; () if there are too many for a table."""
     partner = {name: pair for pair in flip_pairs for name in pair}
     columns = {}
     for name in joints:
@@ -160,7 +160,7 @@ def _columns(
 
 
 def _header(parts: Sequence[str]) -> str:
-    """A joint's name; of a pair, the name without its side."""
+    """Return a joint's name; for a pair, the name without its side."""
     if len(parts) == 1:
         return parts[0].replace("_", " ")
     without = re.sub(r"(?<![a-z])([Rr]ight|RIGHT)(?![a-z])", " ", parts[0])

@@ -1,4 +1,4 @@
-"""Predictions that look at no image: the mean and the median pose of the training persons."""
+"""Baselines that ignore the image: the mean and median pose of the training persons."""
 
 from collections.abc import Sequence
 
@@ -12,14 +12,14 @@ from jaxpose.evaluation.inference import Predictions
 def constant_poses(
     evaluation_sets: Sequence[EvaluationSet], *, rule: geometry.CropRule
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and median over the persons of some sets of where their joints lie in their crops.
+    """Compute the mean and median position of each joint in the crops of some sets' persons.
 
     Args:
-      evaluation_sets: of training splits, all for the same network of J joints.
-      rule: of the crops.
+      evaluation_sets: sets of training splits, all for the same network of J joints.
+      rule: the crop rule.
 
     Returns:
-      Two float64 [J, 2] in [0, 1] of a crop; NaN for joints that no person has labeled.
+      Two float64 [J, 2] in [0, 1] of a crop; NaN for joints without a label.
     """
     found = [joints_in_crops(evaluation_set, rule) for evaluation_set in evaluation_sets]
     points = np.concatenate([each.points for each in found])
@@ -31,14 +31,14 @@ def constant_poses(
 
 
 def mean_pose(keypoints: np.ndarray, labeled: np.ndarray) -> np.ndarray:
-    """Compute each joint's mean position over the persons who have it.
+    """Compute each joint's mean position over the persons who have a label for it.
 
     Args:
       keypoints: [N, J, 2] positions (x, y), normalized to the crop.
       labeled: bool [N, J].
 
     Returns:
-      float64 [J, 2]; NaN, hence wrong in every metric, for joints that no person has labeled.
+      float64 [J, 2]; NaN, which is wrong in every metric, for joints without a label.
     """
     mask = np.asarray(labeled, bool)[..., None]
     total = np.where(mask, np.asarray(keypoints, np.float64), 0.0).sum(axis=0)
@@ -52,9 +52,9 @@ def constant_predictions(
     """Predict the same pose in every crop of a set.
 
     Args:
-      evaluation_set: of N persons.
+      evaluation_set: set of N persons.
       pose: [J, 2] in [0, 1] of the crop, in the set's order of the network's joints.
-      rule: of the crops.
+      rule: the crop rule.
 
     Returns:
       One block's predictions, all joints with presence 1.

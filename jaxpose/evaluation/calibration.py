@@ -1,6 +1,6 @@
-"""The fit of the joints' confidence to persons with a known truth.
+"""Calibrate the joints' confidence on labeled persons.
 
-`fit_calibration` makes the confidence of a checkpoint: the estimated probability that a joint is
+``fit_calibration`` fits the confidence of a checkpoint: the estimated probability that a joint is
 within half a head size of the truth.
 """
 
@@ -14,18 +14,19 @@ from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.errors import JaxposeError
 
 FOLDS = 5
-BIAS_PENALTY = 1e-3  # on the squared distance of a joint's bias from their mean
+BIAS_PENALTY = 1e-3  # weight of the squared distance of a joint's bias from the mean bias
 
 
 class JointEvidence(NamedTuple):
-    """What a confidence is fitted to: N persons with J joints.
+    """Data for fitting the confidence: N persons with J joints.
 
     Attributes:
-      logits: [N, J], of the joints' presence.
-      log_spread: [N, J], of their part maps, as `CropPoses` of the estimator has it.
+      logits: [N, J], logits of the joints' presence.
+      log_spread: [N, J], logarithm of the spread of the part maps, as in the estimator's
+        ``CropPoses``.
       correct: bool [N, J], within half a head size of the truth.
-      known: bool [N, J], there is a truth.
-      groups: [N], the image; persons of one image stay together in `cross_validated`.
+      known: bool [N, J], labeled.
+      groups: [N], the image; ``cross_validated`` keeps persons of the same image in the same fold.
     """
 
     logits: np.ndarray
@@ -38,14 +39,13 @@ class JointEvidence(NamedTuple):
 def fit_calibration(evidence: JointEvidence) -> Calibration:
     """Fit the confidence of joints: a logistic regression by maximum likelihood.
 
-    A joint's bias is drawn slightly to the mean of all, so that a joint without a truth gets that
-    mean.
+    Each joint's bias is regularized toward the mean bias, which a joint without labels gets.
 
     Args:
-      evidence: of persons that the network was not trained on.
+      evidence: data of persons that the network was not trained on.
 
     Returns:
-      The calibration, its biases in the order of the joints.
+      The calibration, with the biases in the order of the joints.
 
     Raises:
       JaxposeError: the fit is not finite, because a logit or spread is not.
@@ -76,9 +76,9 @@ def fit_calibration(evidence: JointEvidence) -> Calibration:
 
 
 def cross_validated(evidence: JointEvidence) -> np.ndarray:
-    """Confidence [N, J] of each person by a calibration fitted to the other images.
+    """Compute the confidence [N, J] of each person with a calibration fitted to other images.
 
-    The images are split into `FOLDS` folds at random.
+    The images are split into ``FOLDS`` folds at random.
     """
     images, group = np.unique(evidence.groups, return_inverse=True)
     fold = np.random.default_rng(0).permutation(len(images))[group] % FOLDS

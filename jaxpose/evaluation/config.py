@@ -1,4 +1,4 @@
-"""Checks of a config before its test rows are evaluated, and the splits that they name."""
+"""Check a config before evaluation, and open the splits of its test rows."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ from jaxpose.evaluation import inference, metric_choice
 if TYPE_CHECKING:
     import ml_collections
 
-# Of a config's field of rows: how to write one, and the types of its columns.
+# Format of the rows of a config field: description, and the types of the columns.
 RowForm = tuple[str, Sequence[tuple[type, ...]]]
 TEST_ROW: RowForm = ("(name, split, crop)", [(str, str, str)])
 
@@ -20,7 +20,7 @@ TEST_ROW: RowForm = ("(name, split, crop)", [(str, str, str)])
 def open_tests(
     config: "ml_collections.ConfigDict",
 ) -> list[tuple[prepared.PreparedSplit, str]]:
-    """The splits of `config.test`, each with its crop's name."""
+    """Open the splits of ``config.test``; returns each with the name of its crop rule."""
     return [
         (prepared.open_split(name, split, data_dir=config.data_dir), crop)
         for name, split, crop in config.test
@@ -28,7 +28,7 @@ def open_tests(
 
 
 def check_evaluation(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for values with which nothing can be evaluated."""
+    """Raise a JaxposeError for values that evaluation cannot use."""
     check_rows(config, "test", TEST_ROW)
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
@@ -45,7 +45,7 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
 
 
 def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -> None:
-    """Raise a JaxposeError for a row of a field that has another form."""
+    """Raise a JaxposeError for a row of the field that does not have the form."""
     text, kinds = form
     for row in config[field]:
         columns = row if isinstance(row, tuple | list) else (row,)

@@ -1,4 +1,4 @@
-"""Evaluation: a checkpoint on a config's test rows, predictions for a split by the protocols."""
+"""Evaluate a checkpoint on a config's test rows, or predictions for one split."""
 
 import json
 import pathlib
@@ -31,7 +31,7 @@ from jaxpose.storage import absolute, open_path, replace_file, written_file
 if TYPE_CHECKING:
     import ml_collections
 
-PRESENCE_THRESHOLD = 0.5  # v = 2 in COCO's results from there
+PRESENCE_THRESHOLD = 0.5  # minimum presence for v = 2 in COCO results
 MAX_NAMES_SHOWN = 5  # unreadable images, in a table
 
 
@@ -40,16 +40,16 @@ class RowEvaluation(NamedTuple):
 
     Attributes:
       split: the row's persons.
-      crop: name of the rule by which their crops were cut.
-      description: for the title of a table or a file.
+      crop: name of the crop rule.
+      description: text for the title of a table or a file.
       evaluation_set: the persons' truth.
-      predictions: for all of these persons.
-      results: by protocol name; empty if no joint of the row has a label.
-      protocol: the config's, or the one that is chosen in its place; None likewise.
+      predictions: predictions for all of these persons.
+      results: results by protocol name; empty if no joint of the row has a label.
+      protocol: the config's protocol or its substitute; None if no joint of the row has a label.
       decodings: results of this protocol by prediction block, and by other ways to decode the last
-        block's maps (`compare_decodings`); empty likewise.
-      unreadable: names of the images that did not decode.
-      files: the prediction files that this process wrote.
+        block's maps (``compare_decodings``); empty if no joint of the row has a label.
+      unreadable: names of the images that could not be decoded.
+      files: prediction files written by this process.
     """
 
     split: prepared.PreparedSplit
@@ -68,9 +68,9 @@ class Evaluation(NamedTuple):
     """The results of a checkpoint on a config's test rows.
 
     Attributes:
-      network: of the checkpoint.
-      metric: as the config names it.
-      rows: by `row_name`, in the config's order.
+      network: the checkpoint's network.
+      metric: the config's metric.
+      rows: results by ``row_name``, in the config's order.
     """
 
     network: store.Network
@@ -78,7 +78,7 @@ class Evaluation(NamedTuple):
     rows: dict[str, RowEvaluation]
 
     def to_json(self) -> dict[str, Any]:
-        """What evaluation.json holds, as plain JSON values."""
+        """Return the content of evaluation.json as plain JSON values."""
         rows = self.rows.items()
         return {
             "checkpoint": str(self.network.source),
@@ -92,7 +92,7 @@ class Evaluation(NamedTuple):
 
 
 def results_to_json(results: Mapping[str, ProtocolResult]) -> dict[str, Any]:
-    """Results by name as plain JSON values."""
+    """Convert results by name to plain JSON values."""
     return {name: result.to_json() for name, result in results.items()}
 
 
@@ -101,16 +101,17 @@ def evaluate_checkpoint(
 ) -> Evaluation:
     """Evaluate a checkpoint on the config's test rows.
 
-    Writes `workdir`/evaluation.json, and the predictions below `workdir`/predictions.
+    Writes the results to evaluation.json in ``workdir`` and the predictions to its folder
+    ``predictions``.
 
     Args:
-      config: `test` rows of (data set, split, crop); `eval` has flip_test, num_crops, batch_size,
-        and checkpoint, which names the workdir's checkpoint that is evaluated.
-      workdir: of the run, or any folder for the results.
-      path: a checkpoint folder or another workdir; by default `workdir`.
+      config: config with ``test`` rows (data set, split, crop) and the section ``eval``: flip_test,
+        num_crops, batch_size, and which checkpoint of the workdir to evaluate.
+      workdir: the run's workdir, or any folder for the results.
+      path: a checkpoint folder or another workdir; by default ``workdir``.
 
     Returns:
-      The results by row; a row without labels has none.
+      The results by row; rows without labels have none.
 
     Raises:
       JaxposeError: config, checkpoint or data cannot be used.
@@ -199,14 +200,14 @@ def _evaluate_row(
 def coco_results(
     predictions: Predictions, evaluation_set: EvaluationSet, *, category_id: int | str
 ) -> list[dict[str, Any]]:
-    """The predictions in COCO's result format, joints in the truth's order.
+    """Format the predictions as COCO results, joints in the truth's order.
 
-    Joints that the network does not predict are at 0.
+    Joints that the network does not predict get coordinates 0.
 
     Args:
-      predictions: for all persons of the set.
+      predictions: predictions for all persons of the set.
       evaluation_set: their truth, with ``image_id``.
-      category_id: of the annotation file.
+      category_id: category id of the annotation file.
     """
     joints, trained, truth_joints, truth, *_ = evaluation_set
     assert truth.image_id is not None
@@ -231,7 +232,7 @@ def coco_results(
 def row_name(
     split: prepared.PreparedSplit, crop: str, *, num_crops: int = 1, flip_test: bool = False
 ) -> str:
-    """The name of a validation or test row's results, such as ``lsp:test (image, flip test)``."""
+    """Name a validation or test row, such as ``lsp:test (image, flip test)``."""
     how = [crop]
     if num_crops > 1:
         how.append(f"{num_crops} crops")
@@ -247,7 +248,7 @@ def _write(
     truth: prepared.Annotations,
     predictions: LabeledPredictions,
 ) -> list[pathlib.Path]:
-    """The files of a row's predictions; of MPII's test persons one for its server too."""
+    """Write the prediction files of a row; for MPII's test split also that of its test server."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
     with written_file(file) as local:
@@ -271,10 +272,10 @@ def evaluate_predictions(
     """Evaluate the predictions for a split by the protocols.
 
     Args:
-      predictions: for all persons of the set.
+      predictions: predictions for all persons of the set.
       evaluation_set: their truth.
-      block: which prediction block; the last is the prediction.
-      chosen: the protocols; by default `metric_choice.protocols_of` the truth.
+      block: index of the prediction block; by default the last one, the final prediction.
+      chosen: the protocols; by default ``metric_choice.protocols_of`` the truth.
 
     Returns:
       Results by protocol name.
@@ -299,13 +300,13 @@ def labeled_predictions(
     block: int = -1,
     description: str = "",
 ) -> LabeledPredictions:
-    """One block's predictions of the trained joints with the truth, in pixels of the release.
+    """Combine one block's predictions of the trained joints with the truth, in release pixels.
 
     Args:
-      predictions: for all persons of the set.
+      predictions: predictions for all persons of the set.
       evaluation_set: their truth.
-      block: which prediction block; the last is the prediction.
-      description: for the table's title.
+      block: index of the prediction block; by default the last one, the final prediction.
+      description: text for the table's title.
     """
     joints, trained_joints, truth_joints, truth, *_ = evaluation_set
     head_size, box = truth.head_size, truth.box.astype(np.float64)
@@ -329,7 +330,7 @@ def labeled_predictions(
 
 
 def _to_release(truth: prepared.Annotations, points: np.ndarray) -> np.ndarray:
-    """Pixels of the stored images [N, J, 2] to pixels of the release's."""
+    """Convert pixels of the stored images [N, J, 2] to pixels of the release's images."""
     if truth.zoom is None or truth.origin is None:
         return points
     return truth.origin[:, None] + points / truth.zoom[:, None, None]
@@ -341,12 +342,12 @@ def compare_decodings(
     """Evaluate each prediction block, and the last block's maps decoded in other ways.
 
     Args:
-      predictions: for all persons of the set.
+      predictions: predictions for all persons of the set.
       evaluation_set: their truth.
-      protocol: one that the truth allows.
+      protocol: a protocol that the truth supports.
 
     Returns:
-      Results by name: "block 1" to "block K", then the names of `predictions.decodings`.
+      Results by name: "block 1" to "block K", then the names of ``predictions.decodings``.
     """
     blocks = len(predictions.keypoints)
     ways = {f"block {k + 1}": (predictions.keypoints, k) for k in range(blocks)}
@@ -363,7 +364,7 @@ def compare_decodings(
 
 
 def report_text(evaluation: Evaluation) -> str:
-    """The tables of an evaluation, as the command prints them."""
+    """Format the tables of an evaluation, for printing."""
     network = evaluation.network
     parts = [f"checkpoint {network.source} (step {network.metadata.step})"]
     for name, row in evaluation.rows.items():
@@ -379,7 +380,7 @@ def report_text(evaluation: Evaluation) -> str:
         if row.unreadable:
             more = ", ..." if len(row.unreadable) > MAX_NAMES_SHOWN else ""
             parts.append(
-                f"{len(row.unreadable)} images did not decode and were replaced by black ones: "
+                f"{len(row.unreadable)} images could not be decoded; black images replace them: "
                 f"{', '.join(row.unreadable[:MAX_NAMES_SHOWN])}{more}"
             )
     return "\n\n".join(parts)

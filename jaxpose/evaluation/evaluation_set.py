@@ -1,4 +1,4 @@
-"""`EvaluationSet`: the truth of a split, and where a network's joints lie in its crops."""
+"""``EvaluationSet``: the ground truth of a split, and the joints in its crops."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,17 +11,17 @@ from jaxpose.skeleton import joint_index
 
 
 class EvaluationSet(NamedTuple):
-    """What a network's predictions for N persons are compared with.
+    """Ground truth of N persons, for comparison with a network's predictions.
 
     Attributes:
       joints: the network's joint names, in channel order.
-      trained_joints: those of them that had a label in training; the others are not evaluated.
+      trained_joints: those of ``joints`` with labels in training; the others are not evaluated.
       truth_joints: names of the truth's J joints.
-      truth: of the N persons, in pixels of the stored images.
-      flip_pairs: pairs of the truth's joints that a mirror exchanges.
-      sigmas: of OKS, one for each of the truth's joints; () where they are not known.
-      ignored: persons of the same images that are no examples, as `PreparedSplit` has them.
-      metric: that is wanted in any case, as a config has it; "" for none.
+      truth: annotations of the N persons, in pixels of the stored images.
+      flip_pairs: pairs of the truth's joints that a horizontal flip exchanges.
+      sigmas: OKS sigmas, one per joint of the truth; () if they are not known.
+      ignored: persons in the same images who are not used as examples, as in ``PreparedSplit``.
+      metric: metric requested by the config (``config.metric``); "" for none.
     """
 
     joints: tuple[str, ...]
@@ -44,10 +44,10 @@ def evaluation_set_of(
     """Read the annotations of a prepared split.
 
     Args:
-      split: from `prepared.open_split`.
+      split: result of ``prepared.open_split``.
       joints: the network's joint names, in channel order.
-      trained_joints: those of them to evaluate; all by default.
-      metric: that is wanted in any case, as a config has it; "" for none.
+      trained_joints: those of ``joints`` to evaluate; all by default.
+      metric: metric requested by the config (``config.metric``); "" for none.
 
     Raises:
       JaxposeError: the split's files are missing or corrupt.
@@ -65,12 +65,12 @@ def evaluation_set_of(
 
 
 class JointsInCrops(NamedTuple):
-    """Where the true joints of N persons lie in their crops, in a network's order of J joints.
+    """Positions of the true joints of N persons in their crops, in a network's joint order.
 
     Attributes:
-      crops: of the persons.
+      crops: crops of the persons.
       to_image: float64 [N, 2, 3], from a crop's normalized coordinates to pixels.
-      points: float64 [N, J, 2], normalized; meaningless where not labeled.
+      points: float64 [N, J, 2], normalized; undefined where not labeled.
       labeled: bool [N, J]; false for joints that the truth does not have.
     """
 
@@ -86,11 +86,11 @@ class JointsInCrops(NamedTuple):
 
 
 def joints_in_crops(evaluation_set: EvaluationSet, rule: geometry.CropRule) -> JointsInCrops:
-    """Find the crops of a set's persons and the true joints in them.
+    """Compute the crops of a set's persons and the positions of the true joints in them.
 
     Args:
-      evaluation_set: of N persons.
-      rule: how a crop is cut.
+      evaluation_set: set of N persons.
+      rule: the crop rule.
     """
     truth = evaluation_set.truth
     persons = len(truth.labeled)

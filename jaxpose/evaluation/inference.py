@@ -1,4 +1,4 @@
-"""Predictions of a network for a whole split, over all devices and processes."""
+"""Predict a whole split with a network, on all devices of all processes."""
 
 import functools
 import numbers
@@ -22,23 +22,24 @@ from jaxpose.runtime.devices import parallel, replicate, shard
 from jaxpose.skeleton import flip_permutation
 
 MAX_CROPS = 9  # from 0.6 to 1.4 of the plain crop
-CROP_STEP = 0.1  # several crops differ in size by this fraction of the plain one
-# Other ways to decode a network's maps: they show what the context maps (the paper's Fig. 6) and
-# the expectation in place of the maximum contribute.
-PARTS_ALONE = "part maps alone, contexts off"
-WITHOUT_OFFSET = "part maps alone, each joint's mean offset removed"
+CROP_STEP = 0.1  # size difference between crops, as a fraction of the plain crop
+# Other ways to decode a network's maps. They show the effect of the context maps (the paper's
+# Fig. 6), and of the expectation instead of the maximum.
+PARTS_ALONE = "part maps alone"
+WITHOUT_OFFSET = "part maps alone, mean offset per joint removed"
 MAXIMUM = "maximum of the part maps"
 
 
 class Predictions(NamedTuple):
-    """A network's predictions for the N persons of a split, in the split's order.
+    """Predictions for the N persons of a split, in the split's order.
 
     Attributes:
       keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored image.
       presence: float32 [K, N, J], the paper's joint probability: that the joint is in the crop.
       in_crop: bool [N, J], labeled and inside the (first) crop.
-      readable: bool [N], the image decoded.
-      decodings: keypoints, as above, by other ways to decode the same maps; empty unless asked for.
+      readable: bool [N], the image could be decoded.
+      decodings: keypoints, as above, by the name of another way to decode the same maps; empty
+        unless requested.
     """
 
     keypoints: np.ndarray
@@ -51,14 +52,14 @@ class Predictions(NamedTuple):
 def predict_blocks(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict the keypoints of a batch of crops by every block.
+    """Predict the keypoints of a batch of crops with every block.
 
     Args:
       net: the network.
       variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
-      flipped: the order of joints in a mirror (`flip_permutation`); with it the prediction is
-        averaged with the mirrored prediction for the mirrored crops.
+      flipped: joint order of a horizontally flipped crop (``flip_permutation``); if given,
+        predictions are averaged with those for the flipped crops.
 
     Returns:
       keypoints [K, B, J, 2] in [0, 1] and presence [K, B, J], both at least float32.
@@ -77,16 +78,17 @@ def average_with_mirror(
     images: jax.Array,
     flipped: Sequence[int] | None,
 ) -> tuple[jax.Array, ...]:
-    """Average predictions for crops with the mirrored predictions for the mirrored crops.
+    """Average the predictions for crops with those for the flipped crops.
 
     Args:
-      predict: from images to keypoints [..., J, 2] in [0, 1] and any number of arrays [..., J].
+      predict: function that takes images and returns keypoints [..., J, 2] in [0, 1] and any number
+        of arrays [..., J].
       images: uint8 [B, S, S, 3].
-      flipped: the order of joints in a mirror (`flip_permutation`); None to predict the images
-        alone.
+      flipped: joint order of a horizontally flipped crop (``flip_permutation``); None to predict
+        the crops only.
 
     Returns:
-      What `predict` returns, in the same shapes.
+      The averages, in the shapes that ``predict`` returns.
     """
     found = predict(images)
     if flipped is None:
@@ -98,12 +100,12 @@ def average_with_mirror(
 def mirror_predictions(
     keypoints: jax.Array, *values: jax.Array, flipped: Sequence[int]
 ) -> tuple[jax.Array, ...]:
-    """Turn predictions for mirrored crops into predictions for the crops, or the reverse.
+    """Convert predictions for flipped crops to predictions for the crops, or the reverse.
 
     Args:
       keypoints: [..., J, 2] in [0, 1].
       *values: further arrays [..., J], such as probabilities or logits.
-      flipped: the order of joints in a mirror (`flip_permutation`).
+      flipped: joint order of a horizontally flipped crop (``flip_permutation``).
 
     Returns:
       The keypoints and the further arrays, in the same shapes.
@@ -114,18 +116,18 @@ def mirror_predictions(
 
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
-    """Names of the other ways to decode this network's maps."""
+    """Return the names of the other ways to decode this network's maps."""
     return (PARTS_ALONE, MAXIMUM) if net.num_context_maps else (MAXIMUM,)
 
 
 def decode_crops(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict images [B, S, S, 3] as `predict_blocks`, and decode the maps in other ways.
+    """Predict images [B, S, S, 3] as ``predict_blocks`` does, and decode the maps in other ways.
 
     Returns:
-      Keypoints [1 + R, K, B, J, 2], those of the R `decoding_names` last, and presence
-      [K, B, J].
+      Keypoints [1 + R, K, B, J, 2], where the last R entries are the ``decoding_names``, and
+      presence [K, B, J].
     """
     decoders = {
         PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),
@@ -148,7 +150,7 @@ def decode_crops(
 def make_forward(
     net: PoseNet, *, flipped: tuple[int, ...] | None = None, decodings: bool = False
 ) -> Callable:
-    """`predict_blocks` (or `decode_crops`) on all local devices, compiled once for a network."""
+    """Compile ``predict_blocks`` or ``decode_crops`` for all local devices, once per network."""
     predict = decode_crops if decodings else predict_blocks
     return parallel(functools.partial(predict, net, flipped=flipped))
 
@@ -168,21 +170,24 @@ def predict_split(
     decodings: bool = False,
     flip_pairs: Sequence[Sequence[str]] | None = None,
 ) -> Predictions:
-    """Run every person of a split, each once, over all devices of all processes.
+    """Predict every person of a split once, using all devices of all processes.
 
     Args:
       net: the network.
       variables: its {"params", "batch_stats"}, without a device axis.
-      split: from `prepared.open_split`.
+      split: from ``prepared.open_split``.
       joints: the network's joint names.
       image_size: side of the crops in pixels.
-      batch_size: global; rounded up to a multiple of the devices, which changes no prediction.
-      rule: how a crop is cut.
-      workers: processes that decode; 0 decodes in threads.
-      flip_test: average with the mirrored prediction for the mirrored crop.
-      num_crops: crops of different size, averaged in the image's pixels.
-      decodings: decode the maps in the other ways too (`decoding_names`).
-      flip_pairs: names that a mirror exchanges; by default every `right_X` and its `left_X`.
+      batch_size: global batch size; rounded up to a multiple of the number of devices, which does
+        not change the predictions.
+      rule: the crop rule.
+      workers: number of processes that decode images; 0 decodes in threads.
+      flip_test: average with the predictions for the flipped crops.
+      num_crops: number of crops of different sizes whose predictions are averaged, in image
+        coordinates.
+      decodings: also decode the maps in the other ways (``decoding_names``).
+      flip_pairs: pairs of names that a horizontal flip exchanges; by default every ``right_X`` and
+        its ``left_X``.
     """
     flipped = tuple(flip_permutation(joints, flip_pairs).tolist()) if flip_test else None
     forward = make_forward(net, flipped=flipped, decodings=decodings)
@@ -192,7 +197,7 @@ def predict_split(
     persons = len(split.source)
     presence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
     keypoints = np.zeros((1 + len(others), *presence.shape, 2))
-    linear = np.zeros((persons, 2, 2))  # of the maps from crops to images
+    linear = np.zeros((persons, 2, 2))  # linear part of the affine maps from crops to images
     in_crop = np.zeros((persons, len(joints)), np.int32)
     readable = np.zeros(persons, np.int32)
     for number, size in enumerate(crop_sizes(num_crops)):
@@ -238,31 +243,32 @@ def predict_split(
 
 
 def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Move each joint of each block by a constant, so that it has no mean offset from `reference`.
+    """Remove the mean offset from ``reference`` for each joint of each block.
 
     A network without a loss on its context maps' positions may shift a joint's part map and its
-    context maps by opposite constants; what is left after their removal is what the part maps know.
+    context maps by opposite constants. After their removal, the remaining error is that of the part
+    maps themselves.
 
     Args:
       keypoints: [K, N, J, 2], pixels of the images.
-      reference: [K, N, J, 2], likewise.
+      reference: [K, N, J, 2], pixels of the images.
       linear: [N, 2, 2], from the crops' normalized coordinates to pixels; the offsets are constant
-        in the former.
+        in crop coordinates.
 
     Returns:
       [K, N, J, 2], pixels.
     """
-    back = np.linalg.inv(linear)[:, None]  # a single matrix for the joints of a person
+    back = np.linalg.inv(linear)[:, None]  # one matrix for all joints of a person
     offsets = ((keypoints - reference)[..., None, :] * back).sum(axis=-1)
     mean = offsets.mean(axis=1, keepdims=True)
     return keypoints - (mean[..., None, :] * linear[:, None]).sum(axis=-1)
 
 
 def crop_sizes(num_crops: int) -> list[float]:
-    """Sizes of several crops as fractions of the plain one, which comes first: 1, 0.9, 1.1, ..."""
+    """Return the sizes of the crops as fractions of the plain crop: 1, 0.9, 1.1, ..."""
     if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MAX_CROPS:
         raise JaxposeError(
-            f"num_crops is {num_crops!r}; it must be 1 to {MAX_CROPS}, a whole number"
+            f"num_crops is {num_crops!r}; it must be an integer from 1 to {MAX_CROPS}"
         )
     steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
     return [1.0 + CROP_STEP * step for step in steps[:num_crops]]

@@ -1,4 +1,4 @@
-"""`LabeledPredictions`: predictions beside their truth, and their file.
+"""``LabeledPredictions``: predictions with their ground truth, and their file format.
 
 The file is the .npz that evaluation writes and ``jaxpose score`` reads.
 """
@@ -20,7 +20,7 @@ _AS_NPZ = (
 
 
 class LabeledPredictions(NamedTuple):
-    """N persons' predictions and truth.
+    """Predictions and ground truth of N persons.
 
     Attributes:
       prediction: [N, P, 2] positions (x, y) in pixels of the release's image.
@@ -29,7 +29,7 @@ class LabeledPredictions(NamedTuple):
       joints: J names of the truth.
       prediction_joints: P names of the prediction.
       head_size: [N] pixels, or None; PCKh needs it.
-      description: for the table's title, such as the crop that was used.
+      description: text for the table's title, such as the crop rule.
       separated: bool [N], MPII's sufficiently separated persons, or None.
       box: [N, 4] (x, y, width, height) in the same pixels, or None; PCK in units of the box's
         diagonal needs it.
@@ -54,10 +54,10 @@ ARRAY_NAMES = {field: _JOINT_NAMES.get(field, field) for field in LabeledPredict
 
 
 def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
-    """The same with float64 positions and boolean labels, once shapes and values agree.
+    """Check shapes and values, and convert positions to float64 and labels to bool.
 
     Raises:
-      JaxposeError: names the array that does not fit.
+      JaxposeError: an array has a wrong shape or wrong values; the message names it.
     """
     prediction, truth, labeled, joints, prediction_joints, head_size, _, separated, box = (
         predictions
@@ -71,8 +71,8 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
     if len(bad):
         person, joint = bad[0]
         raise JaxposeError(
-            f"ground_truth of person {person}, {joints[joint]} is labeled and not finite; "
-            "clear its label"
+            f"ground_truth of person {person}, joint {joints[joint]}, is labeled but not finite; "
+            "set 'labeled' to False for it"
         )
     if head_size is not None:
         head_size = _array(head_size, "head_size", persons)
@@ -82,7 +82,7 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
         box = np.asarray(box)
         if box.shape != (persons, 4) or box.dtype.kind not in "biuf":
             raise JaxposeError(
-                f"box has shape {box.shape} of {box.dtype}; give numbers [persons, 4]"
+                f"box has shape {box.shape} and dtype {box.dtype}; give numbers [persons, 4]"
             )
         box = box.astype(np.float64)
     return predictions._replace(
@@ -98,11 +98,11 @@ def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:
 def select_persons(
     predictions: LabeledPredictions, index: np.ndarray | slice
 ) -> LabeledPredictions:
-    """Keep the predictions for some of the N persons.
+    """Select some of the N persons.
 
     Args:
-      predictions: of N persons.
-      index: anything that indexes their axis, such as a bool [N] or a slice.
+      predictions: predictions and ground truth of N persons.
+      index: index of the axis N, such as a bool [N] or a slice.
     """
     arrays = {name: getattr(predictions, name) for name in _OF_PERSONS}
     return predictions._replace(
@@ -112,31 +112,31 @@ def select_persons(
 
 def _bool(array: np.ndarray, name: str) -> np.ndarray:
     if not np.isin(array, (0, 1)).all():
-        raise JaxposeError(f"{name} has values other than 0 and 1; make it bool")
+        raise JaxposeError(f"{name} has values other than 0 and 1; convert it to bool")
     return array.astype(bool)
 
 
 def _array(array, name, persons, joints=None, *, points=False) -> np.ndarray:
-    """The array as float64, if it is [persons], [persons, joints] or [persons, joints, 2]."""
+    """Check the shape [persons], [persons, joints] or [persons, joints, 2]; return float64."""
     array = np.asarray(array)
     axes = ["persons"] + ["joints"] * (joints is not None) + ["2"] * points
     shape = f"{name} has shape {array.shape}"
     if array.ndim != len(axes) or (points and array.shape[2] != 2):
         raise JaxposeError(f"{shape}; give [{', '.join(axes)}]")
     if len(array) != persons:
-        raise JaxposeError(f"{shape}, and ground_truth has {persons} persons; give as many")
+        raise JaxposeError(f"{shape}, but ground_truth has {persons} persons; give the same number")
     if joints is not None and (array.shape[1] != len(joints) or not joints):
         key = ARRAY_NAMES["prediction_joints" if name == "prediction" else "joints"]
         raise JaxposeError(
-            f"{shape}, and {len(joints)} joints are named; give their names in {key}"
+            f"{shape}, but there are {len(joints)} joint names; give one name per joint in {key}"
         )
     if array.dtype.kind not in "biuf":
-        raise JaxposeError(f"{name} holds {array.dtype}; give numbers")
+        raise JaxposeError(f"{name} has dtype {array.dtype}; give numbers")
     return array.astype(np.float64)
 
 
 def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) -> None:
-    """Write the file that ``read_predictions`` reads; ``path`` ends in .npz."""
+    """Write predictions to an .npz file, for ``read_predictions``."""
     given = {field: value for field, value in predictions._asdict().items() if value is not None}
     arrays = {ARRAY_NAMES[field]: np.asarray(value) for field, value in given.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays)
@@ -145,27 +145,28 @@ def write_predictions(path: str | os.PathLike, predictions: LabeledPredictions) 
 def read_predictions(
     path: str | os.PathLike, *, default_joints: Sequence[str] = ()
 ) -> LabeledPredictions:
-    """Read an .npz file of predictions; nothing in it is executed (no pickles).
+    """Read an .npz file of predictions; pickled objects are not loaded.
 
-    Its arrays have the names of `LabeledPredictions`' fields, but for ``joint_names`` and
-    ``prediction_joint_names``. ``prediction`` and ``ground_truth`` are needed; without ``labeled``
-    all joints are labeled, without ``prediction_joint_names`` they are those of the truth.
+    The arrays are named like the fields of ``LabeledPredictions``, except for ``joint_names`` and
+    ``prediction_joint_names``. ``prediction`` and ``ground_truth`` are required. Without
+    ``labeled``, all joints are labeled; without ``prediction_joint_names``, the predictions have
+    the joints of the truth.
 
     Args:
-      path: the file.
-      default_joints: the truth's joints where the file names none; files that jaxpose writes name
-        theirs.
+      path: path of the file.
+      default_joints: joints of the truth if the file does not contain ``joint_names``; files
+        written by jaxpose always do.
 
     Returns:
-      `LabeledPredictions`, checked by ``check_predictions``.
+      The predictions, checked by ``check_predictions``.
 
     Raises:
-      JaxposeError: the file is missing or damaged, lacks an array, or shapes disagree.
+      JaxposeError: the file is missing or corrupt, lacks an array, or shapes do not match.
     """
     arrays = _load(path)
     for name in ("prediction", "ground_truth"):
         if name not in arrays:
-            raise JaxposeError(f"{path} has no array {name!r}; save it under that name")
+            raise JaxposeError(f"{path} has no array {name!r}; add it to the file")
     try:
         joints = _names(arrays, "joint_names", default_joints)
         truth = arrays["ground_truth"]
@@ -187,7 +188,7 @@ def read_predictions(
 
 
 def _load(path) -> dict[str, np.ndarray]:
-    """The arrays that are ours, of an .npz whose every fault becomes a JaxposeError."""
+    """Load the known arrays of an .npz file; any error is raised as a JaxposeError."""
     try:
         arrays = read_npz(path, names=(*ARRAY_NAMES.values(), _OLD_LABELED))
     except FileNotFoundError:
@@ -202,5 +203,7 @@ def _names(arrays, key, default) -> tuple[str, ...]:
         return tuple(default)
     names = arrays[key]
     if names.ndim != 1 or names.dtype.kind not in "US":
-        raise JaxposeError(f"{key} has shape {names.shape} of {names.dtype}; give a list of text")
+        raise JaxposeError(
+            f"{key} has shape {names.shape} and dtype {names.dtype}; give a list of strings"
+        )
     return tuple(n.decode() if isinstance(n, bytes) else n for n in names.tolist())

@@ -1,4 +1,4 @@
-"""Which protocols a data set allows, and which metric steers a run."""
+"""Select the protocols that a data set supports, and the metric that controls a run."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,20 +9,21 @@ from jaxpose.evaluation.evaluation_set import EvaluationSet
 from jaxpose.evaluation.protocols import PROTOCOLS, Protocol, allowed_protocols
 from jaxpose.skeleton import MPII, joint_index
 
-AUTO = "auto"  # PCK where the data allow it, else the loss
+AUTO = "auto"  # PCK if the data support it, otherwise the loss
 LOSS = "loss"  # minus 100 times the validation loss
-# As a config names them; the name of PCK may be followed by a colon and its unit.
+# Names in configs; PCK may be followed by a colon and its unit.
 METRICS = (*PROTOCOLS, any_joints.NAME, oks.OKS_AP.name, LOSS, AUTO)
+_USE = "selects the best checkpoint and drives the learning-rate plateau"
 
 
 class Choice(NamedTuple):
-    """What steers the plateau and the best checkpoint of a run.
+    """The metric that selects the best checkpoint of a run and drives the learning-rate plateau.
 
     Attributes:
-      metric: name of a protocol, `LOSS`, or "" where there is neither; then the newest checkpoint
-        is the best.
-      weights: of the validation rows whose mean it is, by name.
-      description: for the first lines of a run.
+      metric: name of a protocol, ``LOSS``, or "" if there is neither; the newest checkpoint then
+        counts as the best.
+      weights: weights of the validation rows in the mean, by name.
+      description: text for the first lines of the log.
     """
 
     metric: str
@@ -40,20 +41,20 @@ def check_metric(metric: str) -> None:
 
 
 def _parse(metric: str) -> tuple[str, str]:
-    """Name and unit of a metric: "pck:nose,tail" has both."""
+    """Split a metric such as "pck:nose,tail" into name and unit."""
     name, colon, unit = metric.partition(":")
     return name, unit if colon else any_joints.AUTO
 
 
 def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
-    """The protocols that a truth allows, by name.
+    """Return the protocols that the truth supports, by name.
 
-    These are the paper's that it allows; PCK of all its joints, if it has joints that the paper
-    does not name, if nothing else is allowed, or if it is wanted; and OKS-AP, if the data set has
-    what it needs and pycocotools is installed.
+    These are the paper's protocols that the data set supports; PCK over all joints, if it has other
+    joints than the paper, supports no other protocol, or PCK is requested; and OKS-AP, if the data
+    set has the required fields and pycocotools is installed.
 
     Returns:
-      An empty dict if nothing is labeled.
+      Protocols by name; empty if nothing is labeled.
     """
     if not evaluation_set.truth.labeled.any():
         return {}
@@ -77,17 +78,17 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
 
 
 def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
-    """The protocol that a row is compared by: the wanted one, PCK in place of `AUTO` and `LOSS`.
+    """Return the protocol of a row's tables: the requested one, or PCK for ``AUTO`` and ``LOSS``.
 
     Args:
-      evaluation_set: of the row, with the wanted metric.
-      name: of the row, for the error.
+      evaluation_set: set of the row, with the requested metric.
+      name: name of the row, for the error.
 
     Returns:
-      None if nothing is labeled, or if no protocol is possible where none was named.
+      The protocol; None if nothing is labeled, or if none was requested and none is supported.
 
     Raises:
-      JaxposeError: the row cannot be evaluated by the protocol that is wanted.
+      JaxposeError: the row does not support the requested protocol.
     """
     allowed, (wanted, _) = protocols_of(evaluation_set), _parse(evaluation_set.metric)
     if not evaluation_set.truth.labeled.any():
@@ -100,41 +101,39 @@ def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
 
 
 def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str, float]) -> Choice:
-    """Decide what steers a run.
+    """Choose the metric that selects the best checkpoint and drives the learning-rate plateau.
 
     Args:
-      metric: as a config has it.
-      rows: the truth of each validation row with this metric, by name.
-      weights: of the rows in its mean, by name.
+      metric: the config's metric.
+      rows: truth of each validation row with this metric, by name.
+      weights: weights of the rows in the mean, by name.
 
     Raises:
-      JaxposeError: a row with a weight cannot be evaluated by that metric.
+      JaxposeError: a row with a weight does not support that metric.
     """
     labeled = [name for name, found in rows.items() if found.truth.labeled.any()]
     if not labeled:
-        why = "no validation row has labels: the newest checkpoint counts as the best"
+        why = "no validation row has labels; the newest checkpoint counts as the best"
         return Choice("", {}, why)
     weighted = {name: weight for name, weight in weights.items() if weight}
-    steering = {name: weight for name, weight in weighted.items() if name in labeled}
-    if not steering:
-        why = "no validation row with labels has a weight"
-        description = f"the validation loss of {', '.join(labeled)} steers the run: {why}"
+    used = {name: weight for name, weight in weighted.items() if name in labeled}
+    if not used:
+        why = "no labeled validation row has a weight"
+        description = f"{why}; the validation loss of {', '.join(labeled)} {_USE}"
         return Choice(LOSS, dict.fromkeys(labeled, 1.0), description)
-    where = f"of {', '.join(steering)}"
+    where = f"of {', '.join(used)}"
     if metric == LOSS:
-        return Choice(LOSS, steering, f"the validation loss {where} steers the run")
+        return Choice(LOSS, used, f"the validation loss {where} {_USE}")
     wanted = any_joints.NAME if metric == AUTO else _parse(metric)[0]
-    allowed = {
-        name: protocols_of(rows[name]) for name in (steering if metric == AUTO else weighted)
-    }
+    allowed = {name: protocols_of(rows[name]) for name in (used if metric == AUTO else weighted)}
     refused = [name for name, found in allowed.items() if wanted not in found]
     if not refused:
         labels = dict.fromkeys(found[wanted].label for found in allowed.values())
-        description = f"{' and '.join(labels)} ({wanted}) {where} steers the run"
-        return Choice(wanted, steering, description)
+        description = f"{' and '.join(labels)} ({wanted}) {where} {_USE}"
+        return Choice(wanted, used, description)
     if metric == AUTO:
-        why = "there is no unit for PCK, neither head sizes nor boxes"
-        return Choice(LOSS, steering, f"the validation loss {where} steers the run: {why}")
+        why = "PCK cannot be computed without head sizes or boxes"
+        return Choice(LOSS, used, f"{why}; the validation loss {where} {_USE}")
     raise _cannot_score(refused[0], rows[refused[0]], allowed[refused[0]])
 
 
@@ -148,6 +147,6 @@ def _cannot_score(
     if metric == any_joints.NAME:
         why = f" (no example has the unit {unit})"
     return JaxposeError(
-        f"{name} cannot be evaluated by {metric}{why}, but by {', '.join(allowed) or 'nothing'}; "
-        "change config.metric, or leave the row out"
+        f"{name} cannot be evaluated by {metric}{why}; the row supports "
+        f"{', '.join(allowed) or 'no metric'}; change config.metric, or remove the row"
     )

@@ -1,10 +1,10 @@
-"""The figures of a protocol: `evaluate`, and PCK, PCKh, strict PCP and NME by themselves.
+"""Evaluate predictions by a protocol (``evaluate``), and compute PCK, PCKh, strict PCP and NME.
 
-PCK (with another normalizer PCKh): a joint is right if its distance to the truth, divided by the
-person's normalizer, is at most the threshold. Strict PCP: a stick is right if each of its two ends
-lies within a fraction of the true stick's length from its true end. They are
+PCK, or PCKh if the normalizer is the head size: a joint is correct if its distance to the truth,
+divided by the person's normalizer, is at most the threshold. Strict PCP: a stick is correct if each
+of its two ends lies within a fraction of the true stick's length from its true position. Both are
 integer counts, which add up exactly over parts of a data set. Rates are in percent, distances are
-taken in float64, and every comparison is ``<=``, as the toolkits of MPII and LSP have it.
+computed in float64, and every comparison is ``<=``, as in the toolkits of MPII and LSP.
 
 Protocols (which joints, groups, thresholds) are in ``jaxpose.evaluation.protocols``.
 """
@@ -26,14 +26,14 @@ from jaxpose.skeleton import joint_index
 
 
 class Counts(NamedTuple):
-    """What was right of what was counted, for T thresholds and P parts (joints or sticks).
+    """Numbers of correct and counted parts (joints or sticks), for T thresholds and P parts.
 
-    Integers throughout, so that sums over parts of a data set equal the whole exactly.
+    All are integers, so sums over parts of a data set are exact.
 
     Attributes:
-      correct: int64 [T, P], right at each threshold.
+      correct: int64 [T, P], correct parts at each threshold.
       counted: int64 [P], labeled parts of the persons that have a normalizer.
-      not_labeled: int64 [P], parts of these persons that are left out for want of a label.
+      not_labeled: int64 [P], parts of these persons that are ignored because they have no label.
       persons: int64, all persons.
       persons_left_out: int64, persons without a normalizer: none of their parts is counted.
     """
@@ -46,13 +46,13 @@ class Counts(NamedTuple):
 
 
 class PartResult(NamedTuple):
-    """How one joint or stick did.
+    """Result of one joint or stick.
 
     Attributes:
-      rate: percent right of those counted, None if there are none.
-      correct: how many are right.
-      counted: how many are counted.
-      not_labeled: how many are left out because they have no label.
+      rate: percentage correct, None if nothing was counted.
+      correct: number of correct entries.
+      counted: number of counted entries.
+      not_labeled: number of entries that are ignored because they have no label.
     """
 
     rate: float | None
@@ -62,23 +62,27 @@ class PartResult(NamedTuple):
 
 
 class ProtocolResult(NamedTuple):
-    """The figures of one protocol for a set of persons. Rates are percentages, None where empty.
+    """Results of one protocol for a set of persons.
+
+    Rates are percentages, or None if nothing was counted.
 
     Attributes:
-      protocol: what was computed.
+      protocol: the protocol.
       persons: number of persons.
-      persons_left_out: those without the protocol's normalizer; none of their parts is counted.
-      not_labeled: parts of the other persons that have no label.
+      persons_left_out: number of persons without the protocol's normalizer; none of their parts is
+        counted.
+      not_labeled: number of parts of the other persons that have no label.
       columns: rate of each of the paper's columns, by key.
       total: the paper's last column.
-      pooled: percent right of all entries of the columns' parts.
-      mean_of_rates: mean rate of the columns' parts. The total is this or `pooled`.
+      pooled: percentage correct of all entries of the columns' parts.
+      mean_of_rates: mean rate of the columns' parts. The total is this or ``pooled``.
       at_threshold: the total at each of the protocol's reported thresholds.
-      parts: figures of each joint or stick, by name.
-      area_under_curve: mean height of the total over the thresholds, if the protocol has a curve.
+      parts: result of each joint or stick, by name.
+      area_under_curve: area under the curve of the total, divided by the range of the thresholds,
+        if the protocol has a curve.
       extras: further pooled rates, by the protocol's keys.
-      errors: if the protocol has an error, the NME of each part in percent of the normalizer.
-      mean_error: the NME of all counted entries, if the protocol has an error.
+      errors: NME of each part in percent of the normalizer, if the protocol reports the NME.
+      mean_error: NME of all counted entries, if the protocol reports the NME.
     """
 
     protocol: Protocol
@@ -98,11 +102,11 @@ class ProtocolResult(NamedTuple):
 
     @property
     def parts_left_out(self) -> list[str]:
-        """Names of the parts of which none was counted."""
+        """Names of the parts without counted entries."""
         return [name for name, part in self.parts.items() if part.counted == 0]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain JSON values, the extras beside the rest."""
+        """Return the results as plain JSON values, with the extras at the same level."""
         record = {
             "protocol": self.protocol.name,
             "metric": self.protocol.metric,
@@ -126,14 +130,14 @@ class ProtocolResult(NamedTuple):
 
 
 def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolResult:
-    """All figures of a protocol for some predictions: `count` and `result`, with the NME if any.
+    """Evaluate predictions by a protocol: ``count`` and ``result``, plus the NME if reported.
 
     Args:
-      protocol: of `PROTOCOLS`, or another one.
-      predictions: of N persons, with their truth.
+      protocol: one of ``PROTOCOLS``, or your own.
+      predictions: predictions and ground truth of N persons.
 
     Raises:
-      JaxposeError: as `count`.
+      JaxposeError: for the same reasons as ``count``.
     """
     found = result(protocol, count(protocol, predictions))
     if not protocol.has_error:
@@ -153,22 +157,23 @@ def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolRes
 def count(
     protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
 ) -> Counts:
-    """Counts of the protocol's parts, joints matched by name.
+    """Count the correct parts of a protocol; joints are matched by name.
 
-    A joint that the truth does not annotate or that the prediction lacks is left out.
+    Joints missing in the truth or in the predictions are ignored.
 
     Args:
-      protocol: of `PROTOCOLS`.
-      predictions: of N persons, with their truth.
+      protocol: one of ``PROTOCOLS``, or your own.
+      predictions: predictions and ground truth of N persons.
       separated_only: count only the sufficiently separated persons, MPII's single-person subset.
 
     Raises:
-      JaxposeError: arrays disagree, or the protocol's normalizer or ``separated`` is missing.
+      JaxposeError: the shapes of the arrays do not match, or the protocol's normalizer or
+        ``separated`` is missing.
     """
     predictions = check_predictions(predictions)
     if separated_only:
         if predictions.separated is None:
-            raise JaxposeError("there is no array 'separated' (bool, one a person); add it")
+            raise JaxposeError("the array 'separated' (bool, one per person) is missing; add it")
         predictions = select_persons(predictions, predictions.separated)
     arrays = _matched(protocol, predictions)
     if protocol.normalizer == "stick":
@@ -180,27 +185,27 @@ def count(
 def _matched(
     protocol: Protocol, predictions: LabeledPredictions
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions, truth and which of it counts, in the order of the protocol's joints."""
+    """Return predictions, truth and a mask of counted joints, in the protocol's order."""
     prediction, truth, labeled, joints, names, *_ = predictions
     in_truth = joint_index(joints, protocol.joints)
     in_prediction = joint_index(names, protocol.joints)
     present = labeled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
-    # Index -1 takes a wrong joint, which `present` leaves out.
+    # Index -1 selects an arbitrary joint, which `present` masks.
     return prediction[:, in_prediction], truth[:, in_truth], present
 
 
 def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
-    """What the distances of each person's joints are divided by.
+    """Return each person's normalizer: distances are divided by it.
 
     Args:
-      protocol: of `PROTOCOLS`, or another one; not one that counts sticks.
-      predictions: of N persons, with their truth.
+      protocol: one of ``PROTOCOLS``, or your own, except for protocols that count sticks.
+      predictions: predictions and ground truth of N persons.
 
     Returns:
       float64 [N] in pixels of the release; 0 for persons who have no normalizer.
 
     Raises:
-      JaxposeError: ``predictions`` lack the field that the normalizer is.
+      JaxposeError: the field of ``predictions`` with the normalizer is missing.
     """
     joints = predictions.joints
     arrays = predictions.ground_truth, predictions.labeled
@@ -211,16 +216,18 @@ def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarr
     field = "box" if protocol.normalizer == "box_diagonal" else "head_size"
     values = getattr(predictions, field)
     if values is None:
-        raise JaxposeError(f"{protocol.name} needs {field} (pixels, one a person); add it")
+        raise JaxposeError(
+            f"{protocol.name} needs the array {field!r} (pixels, one per person); add it"
+        )
     return box_diagonal(values) if field == "box" else values
 
 
 def result(protocol: Protocol, counts: Counts) -> ProtocolResult:
-    """All figures of a protocol, from the counts of its parts.
+    """Compute the results of a protocol from the counts of its parts.
 
     Args:
-      protocol: of `PROTOCOLS`.
-      counts: what `count` returns for it.
+      protocol: one of ``PROTOCOLS``, or your own.
+      counts: result of ``count`` for the protocol.
 
     Returns:
       Rates in percent, None where nothing was counted.
@@ -266,7 +273,7 @@ def result(protocol: Protocol, counts: Counts) -> ProtocolResult:
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of those that are not NaN; NaN where all are."""
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else math.nan
 
@@ -275,7 +282,7 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-# Predictions may be infinite or NaN, which is wrong and no reason to warn.
+# Infinite or NaN predictions count as wrong and should not cause warnings.
 @np.errstate(invalid="ignore", over="ignore")
 def pck(
     prediction: np.ndarray,
@@ -285,14 +292,14 @@ def pck(
     *,
     thresholds: Sequence[float],
 ) -> Counts:
-    """Percentage of correct keypoints; with the head's size as normalizer it is PCKh.
+    """Count correct keypoints (PCK; PCKh if the normalizer is the head size).
 
     Args:
-      prediction: [N, J, 2] positions (x, y) in any unit; one that is not finite is wrong.
+      prediction: [N, J, 2] positions (x, y) in any unit; non-finite predictions count as wrong.
       ground_truth: [N, J, 2] in the same unit.
-      labeled: bool [N, J]; joints without a label are left out.
-      normalizer: [N] in the same unit; persons whose normalizer is not above 0 are left out.
-      thresholds: T shares of the normalizer.
+      labeled: bool [N, J]; joints without a label are ignored.
+      normalizer: [N] in the same unit; persons whose normalizer is not positive are ignored.
+      thresholds: T thresholds, as fractions of the normalizer.
 
     Returns:
       ``Counts`` over the J joints.
@@ -312,16 +319,16 @@ def pck(
 def normalized_mean_error(
     prediction: np.ndarray, ground_truth: np.ndarray, labeled: np.ndarray, normalizer: np.ndarray
 ) -> np.ndarray:
-    """Mean distance to the truth in percent of the person's normalizer (NME), joint by joint.
+    """Compute the mean distance to the truth in percent of the normalizer (NME), per joint.
 
     Args:
       prediction: [N, J, 2] positions (x, y) in any unit.
       ground_truth: [N, J, 2] in the same unit.
-      labeled: bool [N, J]; joints without a label are left out.
-      normalizer: [N] in the same unit; persons whose normalizer is not above 0 are left out.
+      labeled: bool [N, J]; joints without a label are ignored.
+      normalizer: [N] in the same unit; persons whose normalizer is not positive are ignored.
 
     Returns:
-      float64 [J]: infinite where a prediction is not finite, NaN where no joint is counted.
+      float64 [J]: infinite if a prediction is not finite, NaN if no joint is counted.
 
     Example:
       >>> truth = np.zeros((2, 1, 2))
@@ -337,7 +344,7 @@ def normalized_mean_error(
 
 
 def box_diagonal(boxes: np.ndarray) -> np.ndarray:
-    """Length of each box's diagonal.
+    """Compute the length of each box's diagonal.
 
     Args:
       boxes: [N, 4] (x, y, width, height).
@@ -352,7 +359,7 @@ def box_diagonal(boxes: np.ndarray) -> np.ndarray:
 def joint_distance(
     ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str], ends: tuple[str, str]
 ) -> np.ndarray:
-    """The true distance between two joints.
+    """Compute the true distance between two joints.
 
     Args:
       ground_truth: [N, J, 2] positions (x, y).
@@ -364,13 +371,13 @@ def joint_distance(
       float64 [N] in the unit of ``ground_truth``; 0 for persons who lack one of the two joints.
 
     Raises:
-      JaxposeError: the joint set has no such joint at all.
+      JaxposeError: one of the two joints is not in ``joints``.
     """
     index = joint_index(joints, ends)
     if (index < 0).any():
         raise JaxposeError(
-            f"PCK divides by the distance from {ends[0]} to {ends[1]}, and the ground truth "
-            f"has no such joints; name them among its joints: {', '.join(joints)}"
+            f"PCK is normalized by the distance from {ends[0]} to {ends[1]}, but the ground truth "
+            f"does not have both joints; choose two of: {', '.join(joints)}"
         )
     a, b = index
     length = _distance(np.asarray(ground_truth)[:, a], np.asarray(ground_truth)[:, b])
@@ -380,7 +387,7 @@ def joint_distance(
 def torso_diagonal(
     ground_truth: np.ndarray, labeled: np.ndarray, *, joints: Sequence[str]
 ) -> np.ndarray:
-    """The normalizer of PCK on LSP: the true distance from left shoulder to right hip.
+    """Compute the normalizer of PCK on LSP: the distance from left shoulder to right hip.
 
     Args:
       ground_truth: [N, J, 2] positions (x, y).
@@ -391,7 +398,7 @@ def torso_diagonal(
       float64 [N] in the unit of ``ground_truth``; 0 for persons who lack one of the two joints.
 
     Raises:
-      JaxposeError: the joint set has no such joint at all.
+      JaxposeError: one of the two joints is not in ``joints``.
     """
     return joint_distance(ground_truth, labeled, joints=joints, ends=TORSO_ENDS)
 
@@ -405,14 +412,14 @@ def strict_pcp(
     joints: Sequence[str],
     fractions: Sequence[float] = (0.5,),
 ) -> Counts:
-    """Percentage of correct parts, strict: each end within a fraction of the true length.
+    """Count correct parts (strict PCP): both ends within a fraction of the true length.
 
     Args:
       prediction: [N, J, 2] positions (x, y) in any unit.
       ground_truth: [N, J, 2] in the same unit.
-      labeled: bool [N, J]; a stick one of whose joints has no label is left out.
-      joints: J names; sticks of joints that are not among them are left out.
-      fractions: T shares of the true stick's length.
+      labeled: bool [N, J]; sticks with an unlabeled joint are ignored.
+      joints: J names; sticks with other joints are ignored.
+      fractions: T thresholds, as fractions of the true stick's length.
 
     Returns:
       ``Counts`` over the ten ``STICKS``. A true stick of length 0 counts as wrong.
@@ -438,24 +445,24 @@ def strict_pcp(
 
 
 def rates(counts: Counts) -> np.ndarray:
-    """Percent right: float64 [T, P], NaN for parts of which none was counted."""
+    """Compute the percentage correct, float64 [T, P]; NaN for parts that were never counted."""
     return _percent(counts.correct, counts.counted)
 
 
 def pooled_rate(counts: Counts, parts: Sequence[int]) -> np.ndarray:
-    """Percent right of all counted entries of some parts (indices): float64 [T]."""
+    """Compute the percentage correct over all entries of some parts (indices), float64 [T]."""
     return _percent(counts.correct[:, parts].sum(axis=1), counts.counted[parts].sum())
 
 
 def area_under_curve(rate: np.ndarray, thresholds: Sequence[float]) -> float:
-    """Mean height of a curve, rate [T] over rising thresholds [T], by the trapezoid rule."""
+    """Average a curve, rate [T] over increasing thresholds [T], by the trapezoid rule."""
     steps = np.diff(thresholds)
     return float(((rate[1:] + rate[:-1]) / 2 * steps).sum() / steps.sum())
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Euclidean distance over the last axis, in float64: [..., 2] and [..., 2] -> [...]."""
-    # Cast first: whole numbers may come unsigned.
+    """Compute Euclidean distances in float64: [..., 2] and [..., 2] -> [...]."""
+    # Cast first: integer inputs may be unsigned.
     difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     return np.hypot(difference[..., 0], difference[..., 1])
 
@@ -463,7 +470,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _relative_errors(
     prediction: np.ndarray, ground_truth: np.ndarray, normalizer: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances over the normalizer [N, J], and who has one [N]."""
+    """Return normalized distances [N, J], and which persons have a normalizer [N]."""
     normalizer = np.asarray(normalizer, np.float64)
     measured = np.isfinite(normalizer) & (normalizer > 0)
     distance = _distance(prediction, ground_truth)
@@ -473,7 +480,7 @@ def _relative_errors(
 def _count(
     errors: np.ndarray, labeled: np.ndarray, measured: np.ndarray, thresholds: Sequence[float]
 ) -> Counts:
-    """Relative errors [N, P] -> counts; ``measured`` [N] tells who has a normalizer."""
+    """Count relative errors [N, P]; ``measured`` [N]: which persons have a normalizer."""
     counted = labeled & measured[:, None]
     return Counts(
         correct=np.array(

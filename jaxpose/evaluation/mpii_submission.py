@@ -1,12 +1,12 @@
-"""Predictions for MPII's test server: what the release's own evaluation reads (Table 5's).
+"""Write predictions for MPII's test server (the paper's Table 5).
 
 The layout is that of "Evaluation on MPII Human Pose Dataset", single persons, and of
-``evaluatePCKh.m`` in its toolkit (human-pose.mpi-inf.mpg.de, evalMPII.zip): a file of this name
-with a struct array ``pred``, an element per test image in the release's order, as
-``RELEASE.annolist(img_train == 0)`` has them. ``pred(i).annorect(r).annopoints.point`` holds x, y
-(pixels, the first one is 1) and id (from 0) of each joint. The toolkit takes the rectangles that
-have an ``objpos``, so every one of the release's does here, with a prediction or without. No server
-has accepted such a file yet.
+``evaluatePCKh.m`` in its toolkit (human-pose.mpi-inf.mpg.de, evalMPII.zip): a file named
+``pred_keypoints_mpii.mat`` with a struct array ``pred``, one element per test image, in the order
+of ``RELEASE.annolist(img_train == 0)``. ``pred(i).annorect(r).annopoints.point`` contains x, y
+(pixels, counted from 1) and id (counted from 0) of each joint. The toolkit reads the rectangles
+that have an ``objpos``, so every rectangle of the release with an ``objpos`` has one here, with or
+without a prediction. The format has not been verified with the test server.
 """
 
 import os
@@ -21,7 +21,7 @@ from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import MPII, joint_index
 
 NAME = "pred_keypoints_mpii.mat"
-ONE_BASED = 0.5  # from our convention to the release's: the first pixel's center is 1
+ONE_BASED = 0.5  # offset to the release's coordinates, where the first pixel's center is 1
 NOTHING = np.zeros((0, 0))
 
 
@@ -34,15 +34,16 @@ def write(
     """Write the file.
 
     Args:
-      path: of the file; the toolkit wants it to be called `NAME`.
-      images: of the release's test part, in its order: name, and of each rectangle its position
-        (x, y) in release pixels by our convention, None where it has none.
-      truth: of the N persons; ``image_name`` and ``person`` (the rectangle's place in its image)
-        are read.
-      predictions: of them, in release pixels. Joints that are not MPII's are left out.
+      path: path of the file; the toolkit expects the name ``NAME``.
+      images: test images in the order of the release: name, and the position (x, y) of each
+        rectangle in release pixels (our convention), or None if it has no position.
+      truth: annotations of the N persons; ``image_name`` and ``person`` (index of the rectangle in
+        its image) are used.
+      predictions: predictions for the N persons, in release pixels. Joints other than MPII's are
+        ignored.
 
     Raises:
-      JaxposeError: a person whom the list of images does not have.
+      JaxposeError: a person is not in the list of images.
     """
     ids = joint_index(MPII.joints, predictions.prediction_joints)
     found = {}
@@ -82,7 +83,7 @@ def _position(position: Sequence[float]) -> np.ndarray:
 
 
 def _structs(elements: Sequence[Mapping]) -> np.ndarray:
-    """A 1 x n struct array of MATLAB, of elements with the same fields; 0 x 0 if there are none."""
+    """Make a MATLAB struct array, 1 x n, from elements with the same fields; 0 x 0 if n = 0."""
     if not elements:
         return NOTHING
     array = np.empty((1, len(elements)), [(name, object) for name in elements[0]])

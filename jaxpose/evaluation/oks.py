@@ -1,9 +1,9 @@
-"""OKS-AP, COCO's metric of keypoints, by pycocotools.
+"""OKS-AP, COCO's keypoint metric, computed by pycocotools.
 
 The object keypoint similarity of a prediction is the mean of exp(-d^2 / (2 s^2 k^2)) over the
 labeled joints: d is the distance in pixels, s^2 the area of the person, and k twice the joint's
 sigma. AP is the mean average precision at the similarities 0.5, 0.55, ..., 0.95. The predictions
-here are for given boxes, one for each person, so that no person is missed by a detector.
+here are for given boxes, one per person, so no person is missed by a detector.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from jaxpose.evaluation.protocols import Protocol
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
-# Key, header and place among pycocotools' figures.
+# Key, header and index in the statistics of pycocotools.
 COLUMNS = (
     ("ap50", "AP.5", 1),
     ("ap75", "AP.75", 2),
@@ -47,11 +47,11 @@ OKS_AP = Protocol(
 
 
 class Entries(NamedTuple):
-    """Truth and predictions as pycocotools takes them.
+    """Truth and predictions in the format of pycocotools.
 
     Attributes:
       data_set: the truth, with the ignored persons as crowds.
-      results: one a person.
+      results: one prediction per person.
     """
 
     data_set: dict[str, Any]
@@ -59,7 +59,7 @@ class Entries(NamedTuple):
 
 
 def lacks(evaluation_set: EvaluationSet) -> str:
-    """What a truth lacks for OKS-AP, in words; "" if nothing."""
+    """Describe what the truth lacks for OKS-AP; "" if nothing."""
     missing = [name for name in ("area", "image_id") if getattr(evaluation_set.truth, name) is None]
     missing += ["sigmas"] * (not evaluation_set.sigmas)
     return " and ".join(missing)
@@ -75,7 +75,7 @@ def oks_ap(
 ) -> ProtocolResult:
     """Evaluate the predictions for a split by OKS-AP.
 
-    Joints that the network was not trained on are left out of the similarities.
+    Joints that the network was not trained on are ignored.
 
     Args:
       keypoints: [N, J, 2] (x, y) of the network's joints, in pixels of the stored images.
@@ -83,7 +83,7 @@ def oks_ap(
       evaluation_set: the N persons, with ``area`` and ``image_id``, and the sigmas of their joints.
 
     Returns:
-      The result of `OKS_AP`, in percent.
+      The result of ``OKS_AP``, in percent.
 
     Raises:
       JaxposeError: the truth lacks what OKS needs, or pycocotools is not installed.
@@ -118,16 +118,16 @@ def oks_ap(
 def coco_entries(
     keypoints: np.ndarray, presence: np.ndarray, evaluation_set: EvaluationSet
 ) -> Entries:
-    """Truth and predictions of a split in COCO's format, images and persons numbered from 1.
+    """Convert truth and predictions to COCO's format; images and persons count from 1.
 
     Args:
       keypoints: [N, J, 2], (x, y) in pixels of the stored images, continuous.
-      presence: [N, J]; a person's mean is its score.
-      evaluation_set: of the N persons.
+      presence: [N, J]; the score of a person is the mean.
+      evaluation_set: set of the N persons.
     """
     kept, _ = _trained(evaluation_set)
     truth = evaluation_set.truth
-    assert truth.area is not None and truth.image_id is not None  # else `lacks` them
+    assert truth.area is not None and truth.image_id is not None  # checked by `lacks`
     in_network = joint_index(evaluation_set.joints, evaluation_set.truth_joints)[kept]
     names = [*truth.image_id.tolist(), *(entry["image_id"] for entry in evaluation_set.ignored)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
@@ -175,16 +175,16 @@ def _annotation(
 
 
 def _trained(evaluation_set: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the truth's joints that the network was trained on, and their sigmas."""
+    """Return the indices of the truth's joints that were trained, and their sigmas."""
     kept = joint_index(evaluation_set.trained_joints, evaluation_set.truth_joints) >= 0
     return np.flatnonzero(kept), np.asarray(evaluation_set.sigmas, float)[kept]
 
 
 def _stats(entries: Entries, sigmas: np.ndarray) -> np.ndarray:
-    """The ten figures of pycocotools, -1 where there is none."""
+    """Return the ten statistics of pycocotools, -1 where undefined."""
     pycocotools = import_optional("pycocotools.coco", extra="coco")
     cocoeval = import_optional("pycocotools.cocoeval", extra="coco")
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         truth = pycocotools.COCO()
         truth.dataset = entries.data_set
         truth.createIndex()

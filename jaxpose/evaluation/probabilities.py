@@ -1,6 +1,6 @@
-"""How well joints' probabilities separate and match what they predict: ROC area, calibration error.
+"""Quality of joint probabilities: area under the ROC curve, calibration error.
 
-The intervals are percentile bootstraps over persons or images, since the joints of a person are not
+Intervals are percentile bootstraps over persons or images, because the joints of a person are not
 independent.
 """
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-EQUAL_BINS = 10  # of `calibration_error`
-EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the ranges of `reliability`
+EQUAL_BINS = 10  # number of bins of `calibration_error`
+EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # of the bins of `reliability`
 LEVEL = 0.95  # of intervals
 
 
 def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
-    """Expected calibration error over `EQUAL_BINS` bins of equal count.
+    """Compute the expected calibration error over ``EQUAL_BINS`` bins of equal count.
 
-    Elements of the same probability count in their bins with their mean, so the error does not
-    depend on their order.
+    Elements with the same probability are replaced by their mean, so the error does not depend on
+    their order.
 
     Args:
       probability: [N] in [0, 1].
@@ -48,10 +48,10 @@ def interval(
     *,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a statistic over groups that are drawn whole.
+    """Compute a percentile bootstrap interval of a statistic, resampling whole groups.
 
     Args:
-      statistic: of int [M], places in `groups`; NaN leaves a draw out.
+      statistic: function of int [M], indices into ``groups``; draws that give NaN are skipped.
       groups: [N], the group (person or image) of each element.
       draws: bootstrap samples.
 
@@ -70,7 +70,7 @@ def interval(
 
 
 def roc_area(values: np.ndarray, present: np.ndarray) -> float:
-    """Area under the ROC curve: how often a present joint values above an absent one.
+    """Compute the area under the ROC curve: how often a present joint ranks above an absent one.
 
     Ties count half (the statistic of Mann and Whitney over the product of the counts).
 
@@ -79,7 +79,7 @@ def roc_area(values: np.ndarray, present: np.ndarray) -> float:
       present: bool [N].
 
     Returns:
-      Between 0 and 1; NaN where all or none are present.
+      Between 0 and 1; NaN if all joints are present, or none.
 
     Example:
       >>> roc_area(np.array([0.9, 0.4, 0.6, 0.4]), np.array([True, True, False, False]))
@@ -98,12 +98,12 @@ def roc_area(values: np.ndarray, present: np.ndarray) -> float:
 
 
 def pooled_roc_area(values: np.ndarray, present: np.ndarray, known: np.ndarray) -> float:
-    """`roc_area` of all known joints of all persons together.
+    """Compute ``roc_area`` over all known joints of all persons.
 
     Args:
       values: [N, J].
       present: bool [N, J].
-      known: bool [N, J]; others are left out.
+      known: bool [N, J]; other joints are ignored.
     """
     return roc_area(values[known], present[known])
 
@@ -115,15 +115,14 @@ def roc_interval(
     *,
     draws: int = 1000,
 ) -> tuple[float, float]:
-    """Interval of `pooled_roc_area` by a percentile bootstrap over persons.
+    """Compute a percentile bootstrap interval of ``pooled_roc_area`` over persons.
 
-    Persons are drawn whole, since the joints of one are not independent. Draws in which all joints
-    are present, or none, say nothing and are left out.
+    Draws in which all joints are present, or none, carry no information and are skipped.
 
     Args:
       values: [N, J].
       present: bool [N, J].
-      known: bool [N, J]; others are left out.
+      known: bool [N, J]; other joints are ignored.
       draws: bootstrap samples.
 
     Returns:
@@ -137,11 +136,11 @@ def roc_interval(
 
 
 def base_rates(present: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Each joint's fraction of presence: the prediction of a network that ignores the image.
+    """Compute a baseline that ignores the image: the fraction of crops that contain the joint.
 
     Args:
       present: bool [N, J], the joint is in the crop.
-      known: bool [N, J]; others are left out.
+      known: bool [N, J]; other joints are ignored.
 
     Returns:
       float64 [N, J].
@@ -154,10 +153,10 @@ class Bin(NamedTuple):
     """Joints whose probability lies in one range.
 
     Attributes:
-      low, high: the range; `high` belongs to the last one alone.
-      joints: number of joints in it.
-      probability: their mean.
-      present: the fraction of them that is there.
+      low, high: the range; it includes ``high`` only in the last bin.
+      joints: number of joints in the range.
+      probability: mean probability of these joints.
+      present: fraction of these joints that are present.
     """
 
     low: float
@@ -171,14 +170,14 @@ def reliability(
     probability: np.ndarray,
     present: np.ndarray,
 ) -> list[Bin]:
-    """How often joints of a stated probability are there.
+    """Compare predicted probabilities with the fraction of joints that are present.
 
     Args:
       probability: [N] in [0, 1].
       present: bool [N].
 
     Returns:
-      One `Bin` for each range of `EDGES` that has joints.
+      One ``Bin`` for each range of ``EDGES`` that has joints.
     """
     probability = np.asarray(probability, np.float64)
     place = np.clip(np.searchsorted(EDGES, probability, side="right") - 1, 0, len(EDGES) - 2)

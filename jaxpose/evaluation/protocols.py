@@ -1,7 +1,7 @@
-"""The three protocols of the paper's tables: what is counted, and the tables in its column order.
+"""The three evaluation protocols of the paper's tables, with the paper's column order.
 
 ``mpii-pckh`` is Table 5, ``lsp-pck`` Tables 1 and 3, ``lsp-pcp`` Tables 2 and 4; the observer- and
-person-centric tables differ in the annotation alone, so they share a protocol.
+person-centric tables differ only in the annotation and use the same protocol.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,11 @@ def _sides(part: str) -> tuple[str, str]:
 
 
 class Protocol(NamedTuple):
-    """What a table of the paper reports.
+    """An evaluation protocol: what is counted, and the columns of its table.
 
     Attributes:
-      name: as the command takes it.
-      metric: what the paper calls it.
+      name: name on the command line.
+      metric: name of the metric in the paper.
       parts: joints or sticks that are counted, in the order of the counts' last axis.
       joints: the joints that the parts are made of, in the data set's order.
       columns: (key, the paper's header, parts whose rates are averaged).
@@ -28,16 +28,17 @@ class Protocol(NamedTuple):
       normalizer: what a distance is divided by: ``"head_size"``, ``"torso_diagonal"``,
         ``"box_diagonal"``, ``"area"``, the names of two joints for their true distance, or
         ``"stick"`` for the length of each true stick.
-      pooled: the last column pools all entries of the columns' parts; else it averages the rates.
-      threshold: the one that the table is for.
-      thresholds: all that are counted, rising; () for a metric that averages over thresholds.
-      reported: those of them whose total is reported beside the table.
-      has_curve: the area under the curve over ``thresholds`` is reported.
-      extras: (key, parts whose entries are pooled), reported beside the table.
-      unit: the normalizer in words, where the metric's name does not tell it.
-      lacking: what persons without a normalizer lack, in words; "" where every person has it.
+      pooled: whether the last column pools all entries of the columns' parts; otherwise it averages
+        the rates.
+      threshold: threshold of the table.
+      thresholds: all thresholds, increasing; () for a metric that averages over thresholds.
+      reported: thresholds whose total is reported in addition to the table.
+      has_curve: whether the area under the curve over ``thresholds`` is reported.
+      extras: (key, parts whose entries are pooled), reported in addition to the table.
+      unit: description of the normalizer, if the metric's name does not imply it.
+      lacking: description of what persons without a normalizer lack; "" if every person has one.
       required_joints: joints that the truth must have.
-      has_error: the normalized mean error (NME) is reported beside the table.
+      has_error: whether the normalized mean error (NME) is reported.
     """
 
     name: str
@@ -67,18 +68,18 @@ class Protocol(NamedTuple):
 
     @property
     def averaged(self) -> tuple[str, ...]:
-        """The parts that the total is made of: those of the columns, or all without columns."""
+        """Parts included in the total: those of the columns, or all if there are no columns."""
         return tuple(part for _, _, parts in self.columns for part in parts) or self.parts
 
     @property
     def part_kind(self) -> str:
-        """What the parts are: ``joint`` or ``stick``."""
+        """Kind of the parts: ``joint`` or ``stick``."""
         return "stick" if self.normalizer == "stick" else "joint"
 
 
 TORSO_ENDS = ("left_shoulder", "right_hip")
 
-# Each end is one joint, or the middle of two.
+# Each end is one joint, or the midpoint of two.
 STICKS = {
     "right_lower_leg": (("right_ankle",), ("right_knee",)),
     "right_upper_leg": (("right_knee",), ("right_hip",)),
@@ -168,14 +169,14 @@ PROTOCOLS = {protocol.name: protocol for protocol in (MPII_PCKH, LSP_PCK, LSP_PC
 
 
 def named(name: str) -> Protocol:
-    """The protocol of that name; a JaxposeError lists the names where there is none."""
+    """Return the protocol of a name; an unknown name raises a JaxposeError."""
     if name not in PROTOCOLS:
-        raise JaxposeError(f"no protocol {name!r}; take one of {', '.join(PROTOCOLS)}")
+        raise JaxposeError(f"no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
 def allowed_protocols(evaluation_set: EvaluationSet) -> list[str]:
-    """Names of the protocols that a truth can be evaluated by; none if nothing is labeled."""
+    """Return the names of the protocols that the truth supports; [] if nothing is labeled."""
     truth = evaluation_set.truth
     if not truth.labeled.any():
         return []

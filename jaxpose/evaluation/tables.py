@@ -1,4 +1,4 @@
-"""Results as aligned text, in the columns and the order of the paper's tables, beside its rows."""
+"""Format results as aligned text with the columns of the paper's tables."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,10 +8,10 @@ from jaxpose.evaluation.protocols import Protocol
 
 
 class PaperTable(NamedTuple):
-    """Rows that the paper prints: (method, family, the columns' rates and the last one).
+    """Rows of a table of the paper: (method, family, rates of the columns and of the total).
 
-    The paper's own method, and the best detection- and regression-based ones beside it; the number
-    in brackets is the paper's reference.
+    These are the paper's own method and the best detection- and regression-based methods; the
+    number in brackets is the paper's reference.
     """
 
     number: int
@@ -85,12 +85,12 @@ PAPER_TABLES = (
 
 
 def paper_tables(protocol: Protocol) -> tuple[PaperTable, ...]:
-    """The paper's tables that report this protocol."""
+    """Return the paper's tables for a protocol."""
     return tuple(table for table in PAPER_TABLES if table.protocol == protocol.name)
 
 
 def paper_dicts(protocol: Protocol) -> list[dict[str, Any]]:
-    """The paper's tables of this protocol as plain values, keyed as in `ProtocolResult`."""
+    """Return the paper's tables for a protocol as plain values, keyed as ``ProtocolResult``."""
     keys = [key for key, _, _ in protocol.columns]
     return [
         {
@@ -109,12 +109,12 @@ def paper_dicts(protocol: Protocol) -> list[dict[str, Any]]:
 def columns_text(
     results: Sequence[tuple[str, ProtocolResult]], *, description: str = "", paper: bool = False
 ) -> str:
-    """The paper's columns, one line a result.
+    """Format results with the paper's columns, one line per result.
 
     Args:
       results: (label, result) pairs of one protocol: several networks, or the blocks of one.
-      description: said in the title, such as the data set and the crop.
-      paper: the paper's own rows beneath.
+      description: part of the title, such as the data set and the crop.
+      paper: whether to append the paper's rows.
     """
     first = results[0][1]
     protocol = first.protocol
@@ -127,7 +127,7 @@ def columns_text(
     if paper:
         for table in paper_tables(protocol):
             rows.append([f"Paper, Table {table.number}: {table.title}"])
-            # A space for the second decimal, which the paper does not give.
+            # A space in place of the second decimal, which the paper does not give.
             rows += [
                 [f"  {method} ({family})", *(f"{rate:.1f} " for rate in rates)]
                 for method, family, rates in table.rows
@@ -136,8 +136,8 @@ def columns_text(
 
 
 def parts_text(found: ProtocolResult) -> str:
-    """Per joint or stick: rate, how many were right and counted, how many were not labeled."""
-    rows = [["", "rate", "right", "counted", "not labeled"]]
+    """Format rate, correct, counted and unlabeled entries per joint or stick."""
+    rows = [["", "rate", "correct", "counted", "not labeled"]]
     for name, part in found.parts.items():
         rows.append([name, _rate(part.rate), *(str(number) for number in part[1:])])
     if found.errors is not None:
@@ -148,7 +148,7 @@ def parts_text(found: ProtocolResult) -> str:
 
 
 def beside_text(found: ProtocolResult) -> str:
-    """What goes beside the columns: the other averages, other thresholds, who was left out."""
+    """Format further figures: other averages, other thresholds, and what was ignored."""
     protocol = found.protocol
     parts = len(protocol.averaged)
     kind = protocol.part_kind
@@ -171,7 +171,7 @@ def beside_text(found: ProtocolResult) -> str:
     if protocol.lacking:
         persons = _plural(found.persons_left_out, "person")
         left_out.append(f"{persons} without {protocol.lacking}")
-    lines.append(f"left out: {', '.join(left_out)}")
+    lines.append(f"ignored: {', '.join(left_out)}")
     if found.parts_left_out:
         lines.append(f"not in any average: {', '.join(found.parts_left_out)}")
     return "\n".join(lines)
@@ -180,7 +180,7 @@ def beside_text(found: ProtocolResult) -> str:
 def text(
     found: ProtocolResult, *, label: str = "", description: str = "", paper: bool = False
 ) -> str:
-    """All figures of a result, as the command prints them."""
+    """Format all figures of a result, for printing."""
     columns = columns_text([(label, found)], description=description, paper=paper)
     parts = [parts_text(found)] if found.parts else []
     return "\n\n".join([columns, beside_text(found), *parts])
@@ -195,7 +195,7 @@ def _rate(rate: float | None) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns padded to their widest cell: the first to the right, numbers to the left."""
+    """Align columns: the first to the left, numbers to the right."""
     full = [row for row in rows if len(row) > 1]
     widths = [max(len(row[column]) for row in full) for column in range(len(full[0]))]
     lines = []

@@ -1,4 +1,4 @@
-"""From a checkpoint and images to keypoints: `PoseEstimator`, and what its command needs."""
+"""Predict keypoints in images with a checkpoint: ``PoseEstimator`` and its helpers."""
 
 from jaxpose.predict.boxes import check_boxes
 from jaxpose.predict.estimator import PoseEstimator

@@ -1,4 +1,4 @@
-"""Boxes of persons out of the files that detectors, labeling tools and people write."""
+"""Read boxes of persons from files of detectors and labeling tools, or written by hand."""
 
 import csv
 import os
@@ -16,44 +16,45 @@ MAX_INPUTS_SHOWN = 5  # in a message
 
 
 class _Entry(NamedTuple):
-    """Boxes of one file by frame, and the COCO images that they come from."""
+    """Boxes of one input by frame, and their COCO image entries."""
 
     boxes: dict[int, list]
     images: dict[int, coco.Image]
 
 
 class BoxFile:
-    """Boxes of persons by image, as a detector or a person wrote them into a file.
+    """Boxes of persons by image, read from a file.
 
-    The file is COCO's JSON (`jaxpose.coco` says what is tolerated; for a video's frames each image
-    has a ``frame``, counted from 0), a list of COCO results, one JSON object of file names and
-    lists of boxes, or lines ``FILE,x,y,width,height`` with or without a heading. In COCO's JSON an
-    entry that cannot be used is left out and listed in `dropped`.
+    The file is COCO's JSON (read as tolerantly as ``jaxpose.coco`` does; for the frames of a video,
+    each image has a ``frame``, counted from 0), a list of COCO results, one JSON object of file
+    names and lists of boxes, or lines ``FILE,x,y,width,height`` with or without a header. Unusable
+    entries of COCO's JSON are skipped and listed in ``dropped``.
 
     Attributes:
-      category: (id, name) of the persons; the name is "" where the file gives none.
-      image_ids: of all images in the file; none where it is not COCO's.
+      category: (id, name) of the persons; the name is "" if the file gives none.
+      image_ids: ids of all images in the file; empty for formats other than COCO's.
       dropped: entries that are not used, by reason.
-      changed: entries whose box is that of their keypoints.
+      changed: entries whose box was computed from their keypoints.
     """
 
     def __init__(self, path: str | os.PathLike, inputs: Sequence[str | os.PathLike] = ()):
         """Read a file.
 
         Args:
-          path: of it.
-          inputs: images and videos that boxes are wanted for. A name that fits several of them by
-            its last parts belongs to the closest.
+          path: path of the file.
+          inputs: images and videos to look up. A name that matches several inputs is assigned to
+            the closest match.
 
         Raises:
-          JaxposeError: it cannot be read, or it is not COCO's and one of its boxes is none.
+          JaxposeError: the file cannot be read, or (for formats other than COCO's) one of its boxes
+            is invalid.
         """
         self._path = path
         self.category: tuple[int | str, str] = (1, "")
         self.image_ids: tuple[int | str, ...] = ()
         self.dropped: coco.Dropped = {}
         self.changed: coco.Dropped = {}
-        self._by_id: dict[str, str] = {}  # of results without file names: an id's entry
+        self._by_id: dict[str, str] = {}  # for results without file names: entry by image id
         text = coco.read_text(path)
         content = coco.decode_json(text, path) if text.lstrip()[:1] in ("{", "[") else None
         if content is None:
@@ -68,13 +69,13 @@ class BoxFile:
         self._matches = self._index.match(inputs)
 
     def of(self, path: str | os.PathLike) -> dict[int, np.ndarray] | None:
-        """Boxes [N, 4] of an image or video by frame (an image is frame 0).
+        """Return the boxes [N, 4] of an image or video by frame (an image is frame 0).
 
         Args:
-          path: whose last parts are the file's name for it.
+          path: path of the input; its last parts are matched to the names in the file.
 
         Returns:
-          None if the file does not name it.
+          The boxes; None if the file does not list the input.
         """
         entries = self._of(path)
         if not entries:
@@ -86,15 +87,15 @@ class BoxFile:
         }
 
     def of_photo(self, path: str | os.PathLike) -> np.ndarray:
-        """Boxes [N, 4] of a photo, whatever frame its entry gives; none if the file omits it."""
+        """Return the boxes [N, 4] of a photo; entries may give any frame. Empty if not listed."""
         return np.concatenate([np.zeros((0, 4)), *(self.of(path) or {}).values()])
 
     def image(self, path: str | os.PathLike, frame: int | None = None) -> coco.Image | None:
-        """COCO's entry of a photo or of one frame of a video, None if the file has none.
+        """Return the COCO entry of a photo or of a video's frame, None if the file has none.
 
         Args:
-          path: whose last parts are the file's name for it.
-          frame: of a video; None for a photo, whose entry may give any.
+          path: path of the input; its last parts are matched to the names in the file.
+          frame: number of the video's frame; None for a photo, whose entry may give any frame.
         """
         for entry in self._of(path):
             for number, image in entry.images.items():
@@ -103,7 +104,7 @@ class BoxFile:
         return None
 
     def unmatched(self, paths: Sequence[str | os.PathLike]) -> str:
-        """One line that names the inputs without an entry in the file, "" if there are none."""
+        """Describe the inputs without an entry in the file in one line, "" if there are none."""
         lacking = [path for path in paths if not self._of(path)]
         if not lacking:
             return ""
@@ -142,7 +143,7 @@ class BoxFile:
         entries: dict[str, _Entry] = {}
         for image in file.images:
             name = image.file_name
-            if not name:  # a result that knows its image's id alone
+            if not name:  # a result that gives only the id of its image
                 key = _number(coco.id_key(image.id))
                 name = self._by_id[key] = f"image_id {key}"
             entry = entries.setdefault(name, _Entry({}, {}))
@@ -156,14 +157,14 @@ class BoxFile:
 
 
 def _number(text: str) -> str:
-    """A number without its leading zeros, by which COCO's own file names are its image ids."""
+    """Remove leading zeros from a number: COCO's own file names are zero-padded image ids."""
     return (text.lstrip("0") or "0") if text.isdecimal() else unicodedata.normalize("NFC", text)
 
 
 def _of_names(found: dict[str, dict[int, list]], path: str | os.PathLike) -> dict[str, _Entry]:
     for name, frames in found.items():
         if not name.strip():
-            raise JaxposeError(f"{path} has boxes without the name of a file")
+            raise JaxposeError(f"{path} has boxes without a file name")
         try:
             for boxes in frames.values():
                 check_boxes(boxes)
@@ -183,7 +184,7 @@ def _from_lines(text: str, path: str | os.PathLike) -> dict[str, dict[int, list]
             try:
                 box = [float(value) for value in row[1:]]
             except ValueError:
-                if number == 1:  # a heading
+                if number == 1:  # a header
                     continue
                 raise ValueError(f"line {number} has a box that is not four numbers") from None
             found.setdefault(row[0], {0: []})[0].append(box)

@@ -1,4 +1,4 @@
-"""Boxes of persons: checked, and found around joints."""
+"""Check boxes of persons, and compute the box around joints."""
 
 from collections.abc import Sequence
 
@@ -6,23 +6,24 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 
-# A joint of a lower confidence is not drawn, has v = 0 in COCO files, and takes no part in the box
-# around its person.
+# Joints with a lower confidence are not drawn, have v = 0 in COCO files, and are ignored when the
+# box around their person is computed.
 MIN_CONFIDENCE = 0.3
-MIN_CONFIDENT_JOINTS = 4  # with fewer of them all joints count
+MIN_CONFIDENT_JOINTS = 4  # if fewer joints are confident, all joints are used
 
 
 def check_boxes(
     boxes: Sequence[Sequence[float]], size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Boxes as float64 [N, 4], or a JaxposeError that names the first that is none.
+    """Check boxes and return them as float64 [N, 4].
 
     Args:
       boxes: [N, 4] (x, y, width, height) in pixels.
-      size: (width, height) of the image, if a box that lies outside of it is to be refused.
+      size: (width, height) of the image; if given, boxes outside the image raise an error.
 
     Raises:
-      JaxposeError: the boxes have another shape, or one has no area, is not finite or lies outside.
+      JaxposeError: the boxes have another shape, or one has no area, is not finite or lies outside;
+        the message names the first invalid box.
 
     Example:
       >>> check_boxes([[10, 20, 30, 40]], (100, 100))
@@ -53,7 +54,7 @@ def check_boxes(
         )
         if outside.any():
             raise JaxposeError(
-                f"box {_text(array[outside][0])} lies outside of the image, which is "
+                f"box {_text(array[outside][0])} lies outside the image, which is "
                 f"{size[0]}x{size[1]}; give x, y, width, height in its pixels"
             )
     return array
@@ -66,7 +67,7 @@ def _text(box: np.ndarray) -> str:
 def box_around(
     keypoints: np.ndarray, confidence: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray | None:
-    """The box of the joints that seem to be there.
+    """Compute the box around the confident joints.
 
     Args:
       keypoints: [J, 2] in pixels.
@@ -74,7 +75,7 @@ def box_around(
       size: (width, height) of the image; the box ends at its edges.
 
     Returns:
-      float64 [4] (x, y, width, height); None where the joints have no extent.
+      float64 [4] (x, y, width, height); None if the joints have no extent.
     """
     sure = confidence >= MIN_CONFIDENCE
     points = keypoints[sure] if sure.sum() >= MIN_CONFIDENT_JOINTS else keypoints

@@ -1,4 +1,4 @@
-"""The command `jaxpose calibrate`: the confidence of a checkpoint, fitted to a prepared split."""
+"""``jaxpose calibrate``: fit a checkpoint's confidence to a prepared split."""
 
 import pathlib
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.skeleton import joint_index
 
-CORRECT_WITHIN = 0.5  # head sizes from the truth
+CORRECT_WITHIN = 0.5  # maximum distance to the truth of a correct joint, in head sizes
 CHUNK = 64  # crops held at once
 TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
-MIN_IMAGES = 20  # with fewer a fit means nothing
+MIN_IMAGES = 20  # minimum for a meaningful fit
 
 
 class Rate(NamedTuple):
@@ -34,24 +34,24 @@ class Rate(NamedTuple):
 
 
 def joints_crop(estimator: PoseEstimator, example: Mapping[str, Any]) -> geometry.Crop:
-    """The checkpoint's crop rule, applied to the box of a person's true joints."""
+    """Apply the checkpoint's crop rule to the box around a person's true joints."""
     tight = geometry.example_crop(example, TIGHT_RULE)
     corner = np.subtract(tight.center, tight.side / 2)
     return estimator.crop_of(np.array([*corner, tight.side, tight.side]))
 
 
 def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvidence:
-    """Predict every person of a split, in the crop that the checkpoint gives for its true joints.
+    """Predict every person of a split in the crop around its true joints (``joints_crop``).
 
     Raises:
-      JaxposeError: no joint of the data set is the network's, or too few images show a person with
-        a head size and a labeled joint of the network.
+      JaxposeError: the data set and the network have no joint in common, or too few images show a
+        person with a head size and a labeled joint of the network.
     """
     truth = prepared.annotations(split)
     places = joint_index(split.joints, estimator.joints)
     if (places < 0).all():
         raise JaxposeError(
-            f"{split.name}:{split.split} shares no joint with the network, whose joints are "
+            f"{split.name}:{split.split} has no joint in common with the network, whose joints are "
             f"{', '.join(estimator.joints)}"
         )
     found, rows = [], []
@@ -92,7 +92,7 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
 
 
 def report(evidence: JointEvidence) -> str:
-    """The calibrated confidence, cross-validated, beside presence, as a table."""
+    """Compare the cross-validated confidence with presence, one line per statistic."""
     known, correct, groups = evidence.known, evidence.correct, evidence.groups
     columns = {
         "confidence": calibration.cross_validated(evidence),
@@ -113,7 +113,7 @@ def report(evidence: JointEvidence) -> str:
     statistics = {
         "area under the ROC curve": area,
         "expected calibration error": error,
-        "person score against the fraction of correct joints, rank correlation": ranks,
+        "rank correlation of the person score and the fraction of correct joints": ranks,
     }
     lines = [
         f"{len(correct)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
@@ -136,7 +136,7 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     """Fit the confidence of a checkpoint, print how good it is, and write the packed checkpoint.
 
     Args:
-      checkpoint: as `store.load` takes it.
+      checkpoint: checkpoint to calibrate, as in ``store.load``.
       file: the packed checkpoint to write; may be the one that is read.
       data: prepared data set and split, ``NAME:SPLIT``.
       data_dir: the folder of prepared data sets; "" for the default one.
@@ -146,10 +146,10 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     """
     name, colon, part = data.partition(":")
     if not colon:
-        raise JaxposeError(f"data {data!r} names no split; give NAME:SPLIT")
+        raise JaxposeError(f"data {data!r} has no split; give NAME:SPLIT")
     target = pathlib.Path(file)
     if target.suffix != ".npz":
-        raise JaxposeError(f"a packed checkpoint is called NAME.npz, not {target.name}")
+        raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {target.name}")
     if not target.parent.is_dir():
         raise JaxposeError(f"no folder {target.parent}; create it first")
     use_compilation_cache()
@@ -159,4 +159,4 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     print(report(evidence))
     fitted = calibration.fit_calibration(evidence)
     written = packed.pack(variables, metadata._replace(calibration=fitted), file)
-    print(f"{source}, calibrated on {data}: {written}")
+    print(f"wrote {written}: {source} calibrated on {data}")

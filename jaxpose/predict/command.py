@@ -1,4 +1,4 @@
-"""The commands `jaxpose predict` and `jaxpose visualize`."""
+"""Implementation of ``jaxpose predict`` and ``jaxpose visualize``."""
 
 import contextlib
 import importlib
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxpose import coco
-from jaxpose.checkpoints import packed
+from jaxpose.checkpoints import DEFAULT_NETWORK, packed
 from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.evaluation.inference import crop_sizes
 from jaxpose.paths import names_a_file
@@ -31,17 +31,17 @@ from jaxpose.runtime.progress import progress_bar
 
 
 class Call(NamedTuple):
-    """What all inputs of one call share.
+    """Settings shared by all inputs of one command.
 
     Attributes:
-      estimator: the network.
+      estimator: the estimator.
       boxes: [N, 4] for every input, or a file of boxes, or None.
-      writers: of the JSON files that are written.
-      heatmaps, context: whether these panels are drawn of photos.
-      smooth: cutoff of the filter of videos in Hz, None for none.
-      min_confidence: from which a joint is drawn.
-      options: of `PoseEstimator.predict`.
-      taken: names of the images that are written, which no other one gets.
+      writers: writers of the JSON files.
+      heatmaps, context: whether to draw these panels for photos.
+      smooth: cutoff frequency of the keypoint filter for videos in Hz, None for no filter.
+      min_confidence: minimum confidence of the joints that are drawn.
+      options: options of ``PoseEstimator.predict``.
+      taken: file names of images that are already in use.
     """
 
     estimator: PoseEstimator
@@ -56,23 +56,28 @@ class Call(NamedTuple):
 
 
 def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
-    """The function that ``MODULE:FUNCTION`` names; modules in the working directory are found too.
+    """Load the function ``MODULE:FUNCTION``; the working directory is searched, too.
 
     Returns:
-      The function; what it raises becomes a JaxposeError that gives the line of code.
+      The function; its exceptions are raised as JaxposeError with the line of code.
 
     Raises:
       JaxposeError: there is no such function, or importing its module raises an exception.
     """
     module, colon, function = name.partition(":")
     if not (module and colon and function) or module.startswith("."):
-        raise JaxposeError(f"--detector {name!r} names no function; give MODULE:FUNCTION")
+        raise JaxposeError(
+            f"--detector {name!r} is not the name of a function; give MODULE:FUNCTION"
+        )
     if "" not in sys.path and str(pathlib.Path.cwd()) not in sys.path:
         sys.path.append(str(pathlib.Path.cwd()))
     with _user_code(f"--detector {name} cannot be loaded"):
         detect = getattr(importlib.import_module(module), function)
     if not callable(detect):
-        raise JaxposeError(f"--detector {name} is no function; give one from an image to boxes")
+        raise JaxposeError(
+            f"--detector {name} is not a function; give a function that takes an image and returns "
+            "boxes"
+        )
 
     def find(image: np.ndarray) -> Sequence[Sequence[float]]:
         with _user_code(f"--detector {name} failed"):
@@ -83,7 +88,7 @@ def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]
 
 @contextlib.contextmanager
 def _user_code(what: str) -> Iterator[None]:
-    """Exceptions of the user's own code as a JaxposeError with their type, message and place."""
+    """Raise exceptions of the user's code as JaxposeError with type, message and location."""
     try:
         yield
     except JaxposeError:
@@ -100,13 +105,13 @@ def open_estimator(path: str | None) -> PoseEstimator:
     """Load a checkpoint, by default the network that comes with the package, and print its path."""
     use_compilation_cache()
     with phase("loading the network", log=to_terminal):
-        source = packed.path(packed.DEFAULT) if path is None else path
+        source = packed.path(DEFAULT_NETWORK) if path is None else path
         estimator = PoseEstimator.from_checkpoint(source)
     print(f"checkpoint: {estimator.source}")
     if estimator.calibration is None:
         print(
-            "it has no calibration: confidence is the probability that a joint is in the crop; "
-            "jaxpose calibrate fits one"
+            "the checkpoint is not calibrated, so confidence is the probability that a joint is in "
+            "the crop; run jaxpose calibrate to calibrate it"
         )
     return estimator
 
@@ -131,36 +136,42 @@ def run(
     flip_test: bool,
     num_crops: int,
 ) -> None:
-    """Predict every input; arguments as `jaxpose predict --help` has them.
+    """Predict every input; arguments as in ``jaxpose predict --help``.
 
     Raises:
-      UsageError: neither inputs nor a camera, or both; or boxes and a limit of those to be found.
-      JaxposeError: nothing could be done, or an input could not be read; the others are done then.
+      UsageError: neither inputs nor a camera are given, or both are; or ``max_persons`` is given
+        with boxes.
+      JaxposeError: no input could be processed, or some could not be read (the others are still
+        processed).
     """
     if (webcam is None) == (not inputs):
         raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
     if max_persons is not None and (boxes or box_file):
-        raise UsageError("--max_persons limits the persons that are found; leave it out with boxes")
+        raise UsageError("--max_persons does not apply to given boxes; leave it out")
     min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
-    crop_sizes(num_crops)  # says what is wrong before anything is loaded
+    crop_sizes(num_crops)  # fail early, before anything is loaded
     planned = plan(inputs, output=output, json=json)
     jobs = planned.jobs
     for line in planned.skipped:
         print(line, file=sys.stderr)
     if planned.json and box_file and planned.json.resolve() == pathlib.Path(box_file).resolve():
-        raise JaxposeError(f"{box_file} holds the boxes and would be overwritten; give another -o")
+        raise JaxposeError(
+            f"{box_file} contains the boxes and would be overwritten; give another -o"
+        )
     if results:
         _check_results(results, planned, box_file)
     if (heatmaps or context) and all(job.video for job in jobs):
         option = "--heatmaps" if heatmaps else "--context"
-        raise JaxposeError(f"{option} is for photos, and there is none among the inputs")
+        raise JaxposeError(f"{option} works on photos only, but the inputs contain none")
     if (heatmaps or context) and not any(job.out for job in jobs):
-        raise JaxposeError(f"heat maps are images, and {output} takes none; give a folder")
+        raise JaxposeError(
+            f"heat maps are written as images, but -o {output} is not a folder; give a folder"
+        )
     find = load_detector(detector) if detector else None
     given = _open_boxes(box_file, jobs) if box_file else boxes
     estimator = open_estimator(checkpoint)
     if context and not estimator.net.num_context_maps:
-        raise JaxposeError("this network has no context maps to show; leave --context out")
+        raise JaxposeError("this network has no context maps to show; leave out --context")
     with contextlib.ExitStack() as stack:
         category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
         shared: dict[str, Any] = {
@@ -196,30 +207,34 @@ def run(
             line, failed = _webcam(call, jobs[0], webcam), 0
         else:
             line, failed = _each(call, jobs)
-    print(line)  # when all files are complete, in case that stdout is closed
+    print(line)  # after all files are complete, in case stdout is closed
     if planned.json:
         print(f"keypoints: {planned.json}")
     if results:
         print(f"results: {results}")
     if failed:
-        raise JaxposeError(f"{failed} of {len(jobs)} inputs failed, see above; the others are done")
+        raise JaxposeError(
+            f"{failed} of {len(jobs)} inputs failed, see above; the others are complete"
+        )
 
 
 def _check_results(results: str, planned: Plan, box_file: str | None) -> None:
-    """Raise a JaxposeError for results that would overwrite another file, or are no .json file."""
+    """Raise a JaxposeError if --results would overwrite a file or is not a .json file."""
     path = pathlib.Path(results)
     if path.is_dir():
-        raise JaxposeError(f"--results {results} is a folder; name a .json file in it")
+        raise JaxposeError(f"--results {results} is a folder; give a .json file in it")
     if path.suffix.lower() != ".json":
-        raise JaxposeError(f"--results {results} is not a .json file; name one")
+        raise JaxposeError(f"--results {results} is not a .json file; give a name ending in .json")
     others = [planned.json, box_file and pathlib.Path(box_file)]
     if any(other and other.resolve() == path.resolve() for other in others):
-        raise JaxposeError(f"--results {results} is the file of boxes or keypoints; name another")
+        raise JaxposeError(
+            f"--results {results} would overwrite the file of boxes or keypoints; give another name"
+        )
     make_folder(path.parent)
 
 
 def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
-    """Predict every input; of several, those that cannot be read are named and left out.
+    """Predict every input; if there are several, report unreadable ones and continue.
 
     Returns:
       (the line that describes the results, the number of inputs that failed).
@@ -231,27 +246,28 @@ def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
         for job in bar:
             bar.set_postfix_str(job.path.name)
             try:
-                line, whole = _one(call, job)
-                if not whole:
+                line, complete = _one(call, job)
+                if not complete:
                     bar.write(line, file=sys.stderr)
             except JaxposeError as error:
                 failed += 1
                 bar.write(f"error: {error}", file=sys.stderr)
-    if failed == len(jobs):  # while the files of an earlier call can be kept
+    if failed == len(jobs):  # raised here, so that the files of an earlier call are kept
         raise JaxposeError(f"all {failed} inputs failed, see above")
     folder = jobs[0].out and jobs[0].out.parent
-    return f"{len(jobs) - failed} inputs" + (f": {folder}" if folder else ""), failed
+    written = f", results in {folder}" if folder else ""
+    return f"processed {len(jobs) - failed} inputs{written}", failed
 
 
 def _bar(*arguments, **options):
-    """A progress bar on stderr, where that is a terminal."""
+    """Show a progress bar on stderr if that is a terminal."""
     return progress_bar(*arguments, disable=None, extra="predict", **options)
 
 
 def _one(call: Call, job: Job) -> tuple[str, bool]:
     """Process one input; return the line that reports it, and whether it was processed completely.
 
-    An input that fails has nothing in the JSON files.
+    A failed input leaves no entries in the JSON files.
     """
     with contextlib.ExitStack() as stack:
         for writer in call.writers:
@@ -280,11 +296,11 @@ def _photo(call: Call, job: Job) -> str:
         for kind, sheet in _sheets(call, person):
             written.append(job.out.with_name(_free(f"{job.out.stem}{label}_{kind}", call.taken)))
             save_image(sheet, written[-1])
-    return f"{job.path}: {persons}: {', '.join(map(str, written))}"
+    return f"{job.path}: {persons}, written to {', '.join(map(str, written))}"
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """The name of a PNG that no other image of the call has, which is taken then."""
+    """Choose a PNG name that no other image of the call uses, and reserve it."""
     name, number = f"{stem}.png", 1
     while name.lower() in taken:
         number += 1
@@ -294,7 +310,7 @@ def _free(stem: str, taken: set[str]) -> str:
 
 
 def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
-    """The file of boxes; what of it is not used, and inputs that it leaves out, go to stderr."""
+    """Open the file of boxes; report unused entries and inputs without boxes on stderr."""
     paths = [job.path for job in jobs]
     given = BoxFile(box_file, paths)
     for entries, what in ((given.dropped, "not used"), (given.changed, "changed")):
@@ -309,7 +325,7 @@ def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
 
 
 def _image_entry(call: Call, job: Job, frame: int | None = None) -> dict[str, Any]:
-    """File name and id of an image in COCO's JSON; those of a file of boxes are kept."""
+    """Return file name and id of an image for COCO's JSON, if possible from the box file."""
     if isinstance(call.boxes, BoxFile):
         image = call.boxes.image(job.path, frame)
         if image is not None:
@@ -335,7 +351,7 @@ def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
 def _video(
     call: Call, job: Job, reader: VideoReader | Camera, window: Window | None = None
 ) -> tuple[str, bool]:
-    """A video or a camera, frame by frame; as `_one` returns it."""
+    """Process a video or camera frame by frame; returns the same as ``_one``."""
     by_frame = call.boxes.of(job.path) or {} if isinstance(call.boxes, BoxFile) else None
     tracks = tracks_of([] if by_frame is not None else call.boxes)
     number = 0
@@ -373,14 +389,14 @@ def _video(
                 raise
             if number == 0:
                 raise JaxposeError(
-                    "interrupted before the first frame; nothing is recorded"
+                    "interrupted before the first frame; nothing was recorded"
                 ) from None
-    lost = [f"{reader.damaged} damaged parts left out"] if reader.damaged else []
+    lost = [f"{reader.damaged} corrupt parts skipped"] if reader.damaged else []
     if writer is not None and reader.lost_sound:
-        lost.append(f"sound left out: {reader.lost_sound}")
+        lost.append(f"no sound: {reader.lost_sound}")
     remark = f" ({'; '.join(lost)})" if lost else ""
-    made = f": {job.out}" if job.out else ""
-    return f"{job.path}: {number} frames{remark}{made}", not lost
+    written = f", written to {job.out}" if job.out else ""
+    return f"{job.path}: {number} frames{written}{remark}", not lost
 
 
 def _write_frame(call, job, writer, window, frame, number, found: Prediction) -> None:
@@ -400,16 +416,16 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
 
 
 def _webcam(call: Call, job: Job, number: int) -> str:
-    """Record until the window is closed or Ctrl-C is pressed; return the line that describes it."""
+    """Record until the window is closed or Ctrl-C is pressed; returns a summary line."""
     with Camera(number) as camera, contextlib.closing(Window("jaxpose")) as window:
-        print("recording; Ctrl-C ends it")
+        print("recording; press Ctrl-C to stop")
         return _video(call, job, camera, window)[0]
 
 
 def visualize(
     photo: str, *, checkpoint: str | None, box: Sequence[float] | None, output: str | None
 ) -> None:
-    """Draw the maps of one person; arguments as in `jaxpose visualize --help`.
+    """Draw the heat maps of one person; arguments as in ``jaxpose visualize --help``.
 
     Raises:
       JaxposeError: the photo or the checkpoint cannot be read.
@@ -417,7 +433,7 @@ def visualize(
     image = as_image(photo)
     folder = pathlib.Path(FOLDER if output is None else output)
     if output is not None and names_a_file(output):
-        raise JaxposeError(f"-o {output} is the name of a file; give a folder for three images")
+        raise JaxposeError(f"-o {output} is the name of a file; give a folder for the images")
     make_folder(folder)
     estimator = open_estimator(checkpoint)
     found = estimator.predict(image, None if box is None else [box], max_persons=1, min_score=0.0)

@@ -1,4 +1,4 @@
-"""Keypoints of people in a photo, from a checkpoint: `PoseEstimator`."""
+"""``PoseEstimator``: a checkpoint that predicts keypoints of people in photos."""
 
 import functools
 import os
@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from jaxpose import geometry
-from jaxpose.checkpoints import packed, store
+from jaxpose.checkpoints import DEFAULT_NETWORK, packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import average_with_mirror, crop_sizes
@@ -31,22 +31,22 @@ from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
-LARGEST_BATCH = 32  # crops that go through the network at once
-SPREAD_FLOOR = 1e-4  # of the crop's side; a map that is a single cell has spread 0
+LARGEST_BATCH = 32  # maximum number of crops per batch
+SPREAD_FLOOR = 1e-4  # in sides of the crop; a map that is a single cell has spread 0
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
 
 
 class CropPoses(NamedTuple):
-    """Poses in B crops, and what the confidence of their joints follows from.
+    """Poses in B crops, with the inputs of the joints' confidence.
 
-    Arrays of JAX inside of a program, of NumPy outside.
+    JAX arrays inside a compiled function, NumPy arrays outside.
 
     Attributes:
       keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
-      logits: [B, J], of the joints' presence.
+      logits: [B, J], logits of the joints' presence.
       log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
-        (the root of its covariance's trace), in sides of the crop.
+        (the square root of the trace of its covariance), in sides of the crop.
     """
 
     keypoints: Any
@@ -55,13 +55,13 @@ class CropPoses(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """What `PoseEstimator.maps` finds: one person as the network's last block sees it.
+    """Result of ``PoseEstimator.maps``: heat maps and pose of one person, from the last block.
 
     Attributes:
-      crop: the square of the photo that the network looked at.
-      heatmaps: float32 [H, W, M], raw: the part maps of all joints of the network (those too that
-        it never saw a label for), then the context maps, grouped by joint.
-      keypoints: float64 [J, 2] in [0, 1] of the crop, of the estimator's joints.
+      crop: the crop that was predicted.
+      heatmaps: float32 [H, W, M], raw part maps of all joints of the network (including joints
+        without labels in training), then the context maps, grouped by joint.
+      keypoints: float64 [J, 2] of the estimator's joints, in [0, 1] of the crop.
       confidence: float32 [J].
     """
 
@@ -72,24 +72,23 @@ class Maps(NamedTuple):
 
 
 class PoseEstimator:
-    """A trained network that takes photos and returns keypoints; may be used from threads.
+    """A trained network that predicts keypoints in photos; thread-safe.
 
-    Programs are compiled when they are first needed, one for each power of two of crops that go
-    through the network at once (with and without `flip_test`), and kept. Copies and pickles carry
-    the network without its programs, so an estimator can be sent to the processes of a ``spawn`` or
-    ``forkserver`` pool. JAX does not work in a process that is forked after JAX was used; `predict`
-    raises an error there.
+    Programs are compiled on first use and cached, one per batch size (powers of two), with and
+    without ``flip_test``. Copies and pickles contain the network without its programs, so an
+    estimator can be sent to the processes of a ``spawn`` or ``forkserver`` pool. JAX does not work
+    in processes forked after its first use; ``predict`` raises an error there.
 
     Attributes:
-      joints: names of the J joints it returns: those it ever saw a label for.
+      joints: names of the J predicted joints: those with labels in training.
       limbs: pairs of these names that a drawing connects.
-      flip_pairs: pairs of these names that a mirror exchanges.
-      category: name of what has the joints, such as ``"person"``.
-      image_size: side of the crops that its network takes, in pixels.
+      flip_pairs: pairs of these names that a horizontal flip exchanges.
+      category: name of the category that has the joints, such as ``"person"``.
+      image_size: side of the network's input crops, in pixels.
       net: the network.
-      channels: int [J], the network's channels of `joints`.
-      source: the checkpoint that was read, None if the network came otherwise.
-      calibration: of the joints' confidence, None if the checkpoint has none.
+      channels: int [J], the network's channel of each joint.
+      source: path of the checkpoint, or None if the estimator was not loaded from one.
+      calibration: calibration of the joints' confidence, or None.
 
     Example:
       >>> estimator = PoseEstimator.from_pretrained("small")
@@ -99,7 +98,7 @@ class PoseEstimator:
     """
 
     def __init__(self, variables: dict, metadata: CheckpointMetadata, *, dtype: str = "float32"):
-        """Take what `store.load` gives."""
+        """Create an estimator from the variables and metadata that ``store.load`` returns."""
         self.joints, self.flip_pairs, self.limbs = metadata.trained_skeleton()
         self.category = metadata.category
         self.image_size = metadata.image_size
@@ -114,7 +113,7 @@ class PoseEstimator:
         self._start()
 
     def _start(self) -> None:
-        """What belongs to this process and is neither copied nor pickled."""
+        """Create the per-process state, which is neither copied nor pickled."""
         self._programs: dict[tuple[str, int], Callable] = {}
         self._compiling = threading.Lock()
 
@@ -123,22 +122,22 @@ class PoseEstimator:
         return {**state, "_variables": jax.tree.map(np.asarray, self._variables)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)  # JAX is first used by `_program`: a fork cannot unpickle with it
+        vars(self).update(state)  # no JAX before `_program`, so that a forked process can unpickle
         self._start()
 
     @classmethod
     def from_checkpoint(
         cls, path: str | os.PathLike, *, which: str = "best", dtype: str = "float32"
     ) -> "PoseEstimator":
-        """The estimator of a workdir, a checkpoint folder or a packed file.
+        """Load an estimator from a workdir, a checkpoint folder or a packed file.
 
         Args:
-          path: of it, or the name of a network that comes with this package.
-          which: of a workdir: ``"best"`` (by validation) or ``"latest"``.
-          dtype: of the network's computation: ``"float32"`` or ``"bfloat16"``.
+          path: path of the checkpoint, or the name of a network that comes with this package.
+          which: which checkpoint of a workdir: ``"best"`` (by validation) or ``"latest"``.
+          dtype: dtype of the network's computation: ``"float32"`` or ``"bfloat16"``.
 
         Raises:
-          JaxposeError: no checkpoint is there, or it cannot be read.
+          JaxposeError: there is no checkpoint, or it cannot be read.
         """
         _check_process()
         _, variables, metadata, source = store.load_network(path, which=which, dtype=dtype)
@@ -148,16 +147,16 @@ class PoseEstimator:
 
     @classmethod
     def from_pretrained(
-        cls, name: str = packed.DEFAULT, *, dtype: str = "float32"
+        cls, name: str = DEFAULT_NETWORK, *, dtype: str = "float32"
     ) -> "PoseEstimator":
-        """The estimator of a network that comes with this package.
+        """Load an estimator with a network that comes with this package.
 
         Args:
-          name: of the network.
-          dtype: as in `from_checkpoint`.
+          name: name of the network.
+          dtype: as in ``from_checkpoint``.
 
         Raises:
-          JaxposeError: there is none of that name; the message lists those that are there.
+          JaxposeError: there is no network of that name; the message lists the available ones.
         """
         return cls.from_checkpoint(packed.path(name), dtype=dtype)
 
@@ -172,32 +171,33 @@ class PoseEstimator:
         flip_test: bool = False,
         num_crops: int = 1,
     ) -> Prediction:
-        """Keypoints of the persons in an image.
+        """Predict the keypoints of the persons in an image.
 
-        Without `boxes` and `detector` the persons are found by a second network that comes with the
-        package, best first; there may be none. Checkpoints of another category than ``"person"``
-        search some twenty crops of the image instead.
+        Without ``boxes`` and ``detector``, a second network that comes with the package finds the
+        persons; they are returned best first, and there may be none. Checkpoints of another
+        category than ``"person"`` search about twenty crops of the image instead.
 
         Args:
-          image: a path, a PIL image (turned upright by its EXIF), or RGB uint8 [H, W, 3]: a NumPy
-            or JAX array, or a tensor in the CPU's memory.
-          boxes: [N, 4] (x, y, width, height) in pixels, one a person; the result has their order.
-          detector: takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty list if there
-            are none.
-          max_persons: the most persons that are returned, those of the highest scores; 1 for the
-            main subject. None: no limit.
-          min_score: omit persons with a lower score. None: 0.42 if the network searches for people
-            itself, no limit for given or detected boxes. With 0 the search returns at least one
-            person.
+          image: a path, a PIL image (its EXIF orientation is applied), or RGB uint8 [H, W, 3]: a
+            NumPy or JAX array, or a tensor in the CPU's memory.
+          boxes: [N, 4] (x, y, width, height) in pixels, one per person; results are in the same
+            order.
+          detector: function that takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty
+            list if there are no persons.
+          max_persons: maximum number of persons, the ones with the highest scores; 1 for the main
+            subject, None for no limit.
+          min_score: omit persons with a lower score. The default is 0.42 if the persons are found
+            without boxes or a detector, and no limit otherwise. With 0, the search returns at least
+            one person.
           flip_test: average with the prediction for the mirrored crop.
-          num_crops: crops of different size to average, 1 to 9.
+          num_crops: number of crops of different sizes to average, 1 to 9.
 
         Raises:
           JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, or
             both boxes and a detector are given.
         """
         if boxes is not None and detector is not None:
-            raise JaxposeError("boxes and a detector are given; give one of them")
+            raise JaxposeError("both boxes and a detector are given; give only one of them")
         if max_persons is not None and max_persons < 1:
             raise JaxposeError(f"max_persons is {max_persons}; it must be 1 or more")
         pixels = as_image(image)
@@ -222,11 +222,11 @@ class PoseEstimator:
         return found._replace(source=os.fspath(image) if is_path else None)
 
     def _find_persons(self, image: np.ndarray, *, min_score: float, **options) -> Prediction:
-        """The persons in the finder's boxes, best first.
+        """Return the persons in the finder's boxes, best first.
 
         Each pose is the mean of two: in the box, and in the box around the pose in the first one.
-        Boxes whose first pose is far from `min_score` get no second. If `min_score` is 0, at least
-        one person is returned.
+        Boxes whose first pose scores far below ``min_score`` get no second pass. If ``min_score``
+        is 0, at least one person is returned.
         """
         boxes = self._find_boxes(image)
         if min_score <= 0 and not len(boxes):
@@ -237,7 +237,7 @@ class PoseEstimator:
         return _distinct(_averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
-        """The best poses of crops all over the image, and `at_least` as many if there are."""
+        """The best poses of crops all over the image, and ``at_least`` as many if there are."""
         boxes = np.array([self._box_of(crop) for crop in search.search_crops(image.shape[1::-1])])
         found, most = self._predict_boxes(image, boxes, **options), max(search.CANDIDATES, at_least)
         for _ in range(search.ROUNDS):
@@ -268,23 +268,23 @@ class PoseEstimator:
         return found.joined(again).select(places)
 
     def maps(self, image: Any, box: Sequence[float] | geometry.Crop) -> Maps:
-        """The heat maps of the person in one box, beside what is read off them.
+        """Predict one person and return the heat maps along with the decoded keypoints.
 
         Args:
-          image: as `predict` has it.
-          box: (x, y, width, height) in pixels; of a `Prediction`, for example. Or a `Crop`, which
-            is used as it is.
+          image: as in ``predict``.
+          box: (x, y, width, height) in pixels, for example of a ``Prediction``; or a ``Crop``,
+            which is used unchanged.
 
         Raises:
-          JaxposeError: as `predict`.
+          JaxposeError: for the same reasons as ``predict``.
         """
         pixels = as_image(image)
         if isinstance(box, geometry.Crop):
             crop = box
         else:
             crop = self.crop_of(check_boxes([box], pixels.shape[1::-1])[0])
-        cut = geometry.crop_image(pixels, crop, self.image_size)
-        poses, heatmaps = self._program("maps", 1)(self._variables, cut[None])
+        cropped = geometry.crop_image(pixels, crop, self.image_size)
+        poses, heatmaps = self._program("maps", 1)(self._variables, cropped[None])
         poses = self._chosen(poses, 1)
         return Maps(crop, np.asarray(heatmaps[0]), poses.keypoints[0], self._confidence(poses)[0])
 
@@ -293,7 +293,7 @@ class PoseEstimator:
         return geometry.box_crop(box, self._rule)
 
     def _box_of(self, crop: geometry.Crop) -> list[float]:
-        """The square box [4] that has this crop."""
+        """Return the square box [4] whose crop is the given one."""
         rule = geometry.rule_for_boxes(self._rule)
         side = crop.side / rule.enlargement
         x, y = crop.center
@@ -326,7 +326,7 @@ class PoseEstimator:
     def predict_crops(
         self, images: np.ndarray, *, flip_test: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Predict crops, in batches of 1, 2, 4, ... so that few programs are compiled.
+        """Predict crops in batches of 1, 2, 4, ..., so that few programs are compiled.
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
@@ -339,7 +339,7 @@ class PoseEstimator:
         return poses.keypoints, self._confidence(poses)
 
     def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
-        """Predict crops, and the quantities that the confidence is computed from.
+        """Predict crops and return the poses with the inputs of their confidence.
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
@@ -363,12 +363,12 @@ class PoseEstimator:
         return CropPoses(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
     def _chosen(self, poses: CropPoses, count: int) -> CropPoses:
-        """The first rows of a program's output, of the estimator's joints, on the host."""
+        """Select a program's first rows and the estimator's joints, on the host."""
         keypoints, logits, log_spread = (np.asarray(x)[:count, self.channels] for x in poses)
         return CropPoses(keypoints.astype(np.float64), logits, log_spread)
 
     def _confidence(self, poses: CropPoses) -> np.ndarray:
-        """The joints' confidence [N, J]: calibrated, or the presence without a calibration."""
+        """Compute the joints' confidence [N, J]; without a calibration it equals the presence."""
         if self.calibration is None:
             return expit(poses.logits)
         return expit(self.calibration.logits(poses.logits, poses.log_spread))
@@ -376,7 +376,7 @@ class PoseEstimator:
     def _program(self, kind: str, rows: int):
         """The compiled program: "plain", "mirrored" (flip test) or "maps" of crops, or "finder"."""
         _check_process()
-        with self._compiling:  # a thread that comes second waits and takes what the first compiled
+        with self._compiling:  # a second thread waits for the first one's program
             if not self._programs:
                 self._variables = jax.tree.map(jnp.asarray, self._variables)
             if (kind, rows) not in self._programs:
@@ -408,7 +408,7 @@ def _distinct(found: Prediction, most: int | None = None) -> Prediction:
 
 
 def _averaged(first: Prediction, second: Prediction) -> Prediction:
-    """The persons of two passes, each joint the mean of its positions weighted by confidence."""
+    """Average the persons of two passes: each joint's positions weighted by confidence."""
     confidence = np.stack([first.confidence, second.confidence])
     weights = np.maximum(confidence, 1e-6)[..., None]
     keypoints = np.stack([first.keypoints, second.keypoints])
@@ -422,34 +422,34 @@ def _averaged(first: Prediction, second: Prediction) -> Prediction:
 
 
 def _compiled(function: Callable, variables: dict, rows: int, size: int) -> jax.stages.Compiled:
-    """The program of a function of variables and uint8 images [rows, size, size, 3]."""
+    """Compile a function of variables and uint8 images [rows, size, size, 3]."""
     images = jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8)
     return jax.jit(function, compiler_options=compiler_options()).lower(variables, images).compile()
 
 
 def _check_process() -> None:
-    """Raise an error in a process that was forked after JAX was used, where JAX waits forever."""
+    """Raise an error in a process forked after JAX was used, because JAX would deadlock."""
     global _jax_process
     if _jax_process is None:
         _jax_process = os.getpid()
     if _jax_process != os.getpid():
         raise JaxposeError(
             "this process was forked after JAX was used, and JAX does not work after a fork; start "
-            "it with multiprocessing.get_context('spawn') or make no estimator before the fork"
+            "it with multiprocessing.get_context('spawn'), or create no estimator before the fork"
         )
 
 
 def predict_poses(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> CropPoses:
-    """Predict a batch of crops by the last block, with what the joints' confidence follows from.
+    """Predict a batch of crops with the last block, including the inputs of the confidence.
 
     Args:
       net: the network.
       variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
-      flipped: the order of joints in a mirror (`flip_permutation`); with it all three results are
-        averaged with the mirrored ones of the mirrored crops.
+      flipped: joint order of a horizontally flipped crop (``flip_permutation``); if given, all
+        three results are averaged with those for the flipped crops.
     """
     return CropPoses(
         *average_with_mirror(lambda crops: _last_block(net, variables, crops)[0], images, flipped)
@@ -457,7 +457,7 @@ def predict_poses(
 
 
 def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
-    """Predict the keypoints of a batch of crops by the last block, with the maps behind them.
+    """Predict a batch of crops with the last block, and return the heat maps, too.
 
     Args:
       net: the network.
@@ -473,7 +473,7 @@ def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[Crop
 
 
 def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
-    """The last block's poses and raw heat maps [B, H, W, M]."""
+    """Compute the last block's poses and raw heat maps [B, H, W, M]."""
     output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
     heatmaps = output.heatmaps[-1]
     parts = jnp.moveaxis(heatmaps[..., : net.num_joints], -1, -3)
@@ -483,12 +483,12 @@ def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropP
 
 
 def _variance(net: PoseNet, parts: jax.Array) -> jax.Array:
-    """Trace [B, J] of the covariance of the softmax of part maps [B, J, H, W]."""
+    """Compute the trace [B, J] of the covariance of part maps [B, J, H, W] after softmax."""
     options: Any = {"temperature": net.temperature}
     if not net.portable:
         _, covariance = soft_argmax_with_covariance(parts, grid=net.grid, **options)
         return jnp.trace(covariance, axis1=-2, axis2=-1)
-    # Converters know sums of one array at a time.
+    # Converters support only reductions of a single array.
     probability = spatial_softmax(parts, **options)
     position = spatial_expectation(probability, grid=net.grid)
     variance = jnp.zeros(())

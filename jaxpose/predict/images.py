@@ -1,4 +1,4 @@
-"""Photos as RGB arrays, from files, Pillow's images and arrays; and images written to files."""
+"""Read photos as RGB arrays from files, PIL images and arrays, and write images to files."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ from jaxpose.paths import local_path
 from jaxpose.storage import written_file
 
 JPEG_QUALITY = 92
-WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of the images that are written
-MAX_PIXELS = 200_000_000  # of a photo; a larger one is refused before it is decoded
+WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of images that can be written
+MAX_PIXELS = 200_000_000  # of a photo; larger ones are rejected before decoding
 ORIENTATION = 0x0112  # EXIF's tag
 HEIC_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -27,14 +27,14 @@ HEIC_BRANDS = frozenset(
 def as_image(image: Any) -> np.ndarray:
     """Read a photo as RGB uint8 [H, W, 3], upright.
 
-    Gray images of more than 8 bits are scaled by the range of their values: floats up to 1 by 255,
-    others as `to_8_bits` does it.
+    Gray images with more than 8 bits are scaled according to their range: floats up to 1 by 255,
+    others as in ``to_8_bits``.
 
     Args:
       image: a path, a PIL image, or an array uint8 [H, W, 3] (or [H, W], gray).
 
     Raises:
-      JaxposeError: it cannot be read, is too large, or has another shape or type.
+      JaxposeError: the photo cannot be read, is too large, or has another shape or type.
 
     Example:
       >>> as_image(np.zeros((48, 64), np.uint8)).shape
@@ -65,7 +65,7 @@ def as_image(image: Any) -> np.ndarray:
             if opened.width * opened.height > MAX_PIXELS:
                 raise JaxposeError(
                     f"{name} has {opened.width}x{opened.height} pixels, more than {MAX_PIXELS}; "
-                    "reduce it first"
+                    "resize it first"
                 )
             deep_colors = _has_deep_colors(opened)
             upright = upright_image(opened)
@@ -74,14 +74,14 @@ def as_image(image: Any) -> np.ndarray:
             array = np.asarray(upright.convert("RGB"))
             if deep_colors and array.max() < 2**6:
                 raise JaxposeError(
-                    f"{name} has colors of 16 bits and uses the lower ones alone; save it with 8 "
-                    "bits first"
+                    f"{name} has 16-bit colors of which only the lower bits are used; save it with "
+                    "8 bits per channel first"
                 )
             return np.ascontiguousarray(array)
     except JaxposeError:
         raise
     except pil.DecompressionBombError:
-        raise JaxposeError(f"{name} has more pixels than Pillow takes; reduce it first") from None
+        raise JaxposeError(f"{name} has more pixels than Pillow reads; resize it first") from None
     except FileNotFoundError:
         raise JaxposeError(f"no file {name}; give an image") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a corrupt file
@@ -89,13 +89,13 @@ def as_image(image: Any) -> np.ndarray:
 
 
 def upright_image(image: Any) -> Any:
-    """Turn a PIL image as its EXIF orientation says.
+    """Apply the EXIF orientation of a PIL image.
 
-    Unlike ``PIL.ImageOps.exif_transpose`` this does not write the EXIF block again, which fails for
-    blocks that Pillow reads but cannot encode. An orientation that cannot be read counts as none.
+    Unlike ``PIL.ImageOps.exif_transpose``, this does not re-encode the EXIF block, which fails for
+    blocks that Pillow reads but cannot encode. An unreadable orientation is ignored.
     """
     transpose = import_optional("PIL.Image", extra="predict").Transpose
-    image.load()  # a TIFF is turned here, by Pillow
+    image.load()  # for a TIFF, Pillow applies the orientation here
     try:
         orientation = image.getexif().get(ORIENTATION)
     except Exception:  # Pillow raises many kinds for a corrupt block
@@ -113,58 +113,58 @@ def upright_image(image: Any) -> Any:
 
 
 def _has_deep_colors(image: Any) -> bool:
-    """Whether Pillow, which has no such mode, will cut colors of 16 bits to their upper 8."""
+    """Whether Pillow, which has no 16-bit color mode, will keep only the upper 8 of 16 bits."""
     decoders = getattr(image, "tile", None) or []  # gone once an image is decoded
     return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile) for tile in decoders)
 
 
 def _gray(values: np.ndarray, name: str) -> np.ndarray:
-    """Gray values of any type [H, W] as uint8; floats up to 1 are fractions of white."""
+    """Convert gray values [H, W] of any type to uint8; floats up to 1 are fractions of white."""
     low, high = values.min(), values.max()
     is_float = values.dtype.kind == "f"
     if is_float and 0 <= low <= high < 2:  # a little over 1 after resampling
         return np.rint(255.0 * values.clip(0, 1)).astype(np.uint8)
     if not 0 <= low <= high < 2**16 or (is_float and high < 2**7):
         raise JaxposeError(
-            f"{name} holds values from {low:g} to {high:g}, which is the range of no photo; save "
-            "it with 8 or 16 bits first"
+            f"{name} has values from {low:g} to {high:g}, which is not a valid range for a photo; "
+            "save it with 8 or 16 bits per channel"
         )
     return to_8_bits(values.astype(np.uint16))
 
 
 def is_heic(path: str | os.PathLike) -> bool:
-    """Whether a file is HEIC by its first bytes, whatever its name (phones call some ``.jpg``)."""
+    """Whether a file's first bytes are HEIC; its name is ignored (phones name some ``.jpg``)."""
     try:
         with open(path, "rb") as file:
             return is_heic_data(file.read(32))
-    except OSError:  # who opens it next reports that
+    except OSError:  # reported when the file is opened
         return False
 
 
 def is_heic_data(data: bytes) -> bool:
-    """Whether bytes start as a HEIC file does."""
+    """Whether the data start like a HEIC file."""
     length = int.from_bytes(data[:4], "big")
     brands = {data[place : place + 4] for place in range(8, min(length, len(data)) - 3, 4)}
     return data[4:8] == b"ftyp" and bool(brands & HEIC_BRANDS) and b"avif" not in brands
 
 
 def _register_heic(name: str) -> None:
-    """Let Pillow read HEIC where pillow-heif is installed."""
+    """Make Pillow read HEIC if pillow-heif is installed."""
     try:
         import pillow_heif
     except ImportError:
         raise JaxposeError(
-            f"{name} is a HEIC image; turn it into JPEG or PNG first, or run: "
+            f"{name} is a HEIC image; convert it to JPEG or PNG first, or run: "
             "pip install pillow-heif"
         ) from None
     pillow_heif.register_heif_opener()
 
 
 class _Ignored:
-    """A context that ignores what Pillow warns of in files that it reads all the same.
+    """A context that ignores Pillow's warnings about files that it can still read.
 
-    Threads may be in it together: Python's filters of warnings belong to the whole process, so the
-    first one sets them and the last one restores them.
+    Several threads may enter it at once: warning filters belong to the whole process, so the first
+    thread sets them and the last one restores them.
     """
 
     def __init__(self):
@@ -190,22 +190,22 @@ warnings_of_pillow_ignored = _Ignored()
 
 
 def save_image(image: np.ndarray, path: pathlib.Path) -> None:
-    """Write uint8 [H, W, 3] RGB as the PNG or JPEG that the name says, in one move.
+    """Write an image uint8 [H, W, 3] RGB atomically, as PNG or JPEG by the suffix of the path.
 
     Raises:
-      JaxposeError: the file cannot be written; one that was there stays as it is.
+      JaxposeError: the file cannot be written; an existing file is left unchanged.
     """
     pil = import_optional("PIL.Image", extra="predict")
     try:
         with written_file(path) as local:
             pil.fromarray(image).save(local, quality=JPEG_QUALITY)
-    except OSError as error:  # Pillow's encoders give no reason of the system
+    except OSError as error:  # errors of Pillow's encoders have no ``strerror``
         reason = error.strerror or first_line(error)
         raise JaxposeError(f"{path} cannot be written ({reason})") from error
 
 
 def _as_array(image: Any) -> Any:
-    """Arrays of other libraries as NumPy's; paths and PIL images unchanged, nothing else."""
+    """Convert other libraries' arrays to NumPy; paths and PIL images are returned unchanged."""
     if isinstance(image, np.ndarray | str | os.PathLike) or hasattr(image, "getexif"):
         return image
     kind = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")

@@ -1,4 +1,4 @@
-"""Many inputs in one call: lists, folders, wildcards, videos, and frames from anywhere."""
+"""Predict many inputs in one call: lists, folders, glob patterns, videos, and frames."""
 
 import glob
 import itertools
@@ -26,22 +26,23 @@ def predict_each(
     rate: float = 30.0,
     **options: Any,
 ) -> Iterator[Prediction]:
-    """Predict photos, and videos frame by frame; each prediction is made when it is asked for.
+    """Predict photos, and videos frame by frame; predictions are computed lazily.
 
     Args:
-      estimator: finds the keypoints.
-      inputs: a photo, as `PoseEstimator.predict` has it; a path of a photo, video or folder, or one
-        with wildcards; a list or tuple of these, or any iterable that begins with a path, such as
-        ``pathlib.Path.glob`` returns. Any other iterable of images, and an array [N, H, W, 3], are
-        the frames of one video.
-      smooth: of videos: cutoff of the filter against jitter, in Hz; None: no filter.
-      rate: frames a second of an iterable's frames.
-      options: of `PoseEstimator.predict`: `detector`, `max_persons`, `min_score`, `flip_test`,
-        `num_crops`.
+      estimator: the estimator.
+      inputs: a photo (as in ``PoseEstimator.predict``); the path of a photo, video or folder, or a
+        glob pattern; a list or tuple of these, or any iterable that begins with a path, such as the
+        result of ``pathlib.Path.glob``. Any other iterable of images, or an array [N, H, W, 3], is
+        treated as the frames of one video.
+      smooth: for videos, cutoff frequency in Hz of the filter that smooths the keypoints; None for
+        no filter.
+      rate: frame rate of an iterable of frames, in Hz.
+      options: options of ``PoseEstimator.predict``: ``detector``, ``max_persons``, ``min_score``,
+        ``flip_test``, ``num_crops``.
 
     Yields:
-      One `Prediction` for each photo and for each frame; those of a video have `ids` and `frame`.
-      `source` is the path.
+      One ``Prediction`` for each photo and for each frame; those of a video have ``ids`` and
+      ``frame``. ``source`` is the path.
 
     Raises:
       JaxposeError: an input cannot be found or read.
@@ -80,12 +81,12 @@ def _is_path(item: Any) -> bool:
 
 
 def _is_image(item: Any) -> bool:
-    """Whether it is one image: Pillow's, or an array of any library with up to three axes."""
+    """Whether the item is one image: a PIL image, or any library's array with up to three axes."""
     return hasattr(item, "getexif") or (hasattr(item, "__array__") and np.ndim(item) <= 3)
 
 
 def _paths(text: str) -> list[pathlib.Path]:
-    """The photos and videos that a path, or one with wildcards, names."""
+    """Find the photos and videos of a path or glob pattern."""
     names = [text]
     if glob.has_magic(text) and not os.path.exists(text):
         names = sorted(glob.glob(text))

@@ -1,4 +1,4 @@
-"""Inputs of `jaxpose predict`, and the files that it writes for them."""
+"""Inputs of ``jaxpose predict``, and the files that it writes for them."""
 
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from jaxpose.optional import import_optional
 from jaxpose.paths import names_a_file
 from jaxpose.predict.images import WRITTEN, is_heic, warnings_of_pillow_ignored
 
-FOLDER = "predictions"  # where nothing else is said
+FOLDER = "predictions"  # default output folder
 PHOTOS = frozenset(
     ".avif .bmp .heic .heics .heif .hif .jfif .jp2 .jpe .jpeg .jpg .mpo .pgm .png .ppm .tif .tiff "
     ".webp".split()
@@ -17,7 +17,7 @@ PHOTOS = frozenset(
 VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
-CAMERA = pathlib.Path("webcam.mp4")  # a camera's name, and what is made of it
+CAMERA = pathlib.Path("webcam.mp4")  # a camera's name, and its recording
 MAX_NAMES_SHOWN = 5  # names of skipped files and folders
 
 
@@ -25,8 +25,8 @@ class Job(NamedTuple):
     """One photo or video.
 
     Attributes:
-      path: of it.
-      video: whether it is one.
+      path: path of the input.
+      video: whether the input is a video.
       out: the image or video to write, None for none.
     """
 
@@ -36,7 +36,7 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Everything that one command does.
+    """Inputs and outputs of one command.
 
     Attributes:
       jobs: one for each photo or video, in order.
@@ -53,12 +53,14 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
     """Find the inputs, name the outputs and create their folder.
 
     Args:
-      inputs: photos, videos, folders of them; none for a camera.
-      output: a folder; for one photo or video a file; or a .json file, and nothing else is written.
-      json: whether keypoints are written beside images.
+      inputs: photos, videos, and folders of them; empty for a camera.
+      output: a folder; a file for a single photo or video; or a .json file, to write only the
+        keypoints.
+      json: whether keypoints are written in addition to images.
 
     Raises:
-      JaxposeError: an input is missing, a folder holds none, or an output would not fit it.
+      JaxposeError: an input is missing, a folder contains no photo or video, or an output name does
+        not match its input.
     """
     output = FOLDER if output is None else output
     out = pathlib.Path(output)
@@ -75,8 +77,8 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
         plan = Plan(jobs, out.with_suffix(".json") if json else None, skipped)
     elif suffix:
         raise JaxposeError(
-            f"no {suffix} is written; give {out.with_suffix('.json')} for the keypoints, or a "
-            f"folder ({out}/ if it is to be called that)"
+            f"cannot write {suffix} files; use {out.with_suffix('.json')} for the keypoints, or a "
+            f"folder (add a slash, {out}/, if that is the folder's name)"
         )
     else:
         make_folder(out)
@@ -98,14 +100,14 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
 def find_inputs(
     inputs: Sequence[str], out: pathlib.Path | None = None
 ) -> tuple[list[pathlib.Path], list[str]]:
-    """Photos and videos of the inputs, and a line for each folder in which something is skipped.
+    """Find photos and videos, and describe what is skipped, one line per folder.
 
     Args:
       inputs: photos, videos and folders of them.
-      out: the folder of the results, which is not an input; None where none are written.
+      out: the output folder, which is not searched; None if nothing is written.
 
     Raises:
-      JaxposeError: an input is missing, or a folder holds no photo or video.
+      JaxposeError: an input is missing, or a folder contains no photo or video.
     """
     found, skipped = [], []
     for path in map(pathlib.Path, inputs):
@@ -125,9 +127,9 @@ def find_inputs(
 
 
 def _in_folder(folder: pathlib.Path, out: pathlib.Path | None) -> tuple[list[pathlib.Path], str]:
-    """Photos and videos in a folder, and a description of what else is in there.
+    """Find the photos and videos in a folder, and describe its other contents.
 
-    Hidden files are left out, and so is the folder `out`, where results of the last call may be.
+    Hidden files are ignored, and so is the folder ``out``, which may contain earlier results.
     """
     inside, folders, others = [], [], set()
     for path in sorted(folder.iterdir()):
@@ -155,7 +157,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def is_video(path: pathlib.Path) -> bool:
-    """By its suffix; a GIF, and a file with another suffix, by whether Pillow reads one image."""
+    """Whether a file is a video: by its suffix; for GIFs and other suffixes, by its content."""
     suffix = path.suffix.lower()
     if suffix in PHOTOS:
         return False
@@ -167,7 +169,7 @@ def is_video(path: pathlib.Path) -> bool:
     try:
         with warnings_of_pillow_ignored, pil.open(path) as image:
             return image.format == "GIF" and image.n_frames > 1
-    except Exception:  # Pillow's decoders raise many kinds; PyAV will say what is wrong
+    except Exception:  # Pillow's decoders raise many kinds; PyAV reports the error
         return True
 
 
@@ -175,20 +177,22 @@ def _check_file(
     out: pathlib.Path, suffix: str, paths: list[pathlib.Path], videos: list[bool]
 ) -> None:
     if len(paths) > 1:
-        raise JaxposeError(f"{out} is one file and there are {len(paths)} inputs; give a folder")
+        raise JaxposeError(
+            f"{out} is a single file, but there are {len(paths)} inputs; give a folder"
+        )
     fitting = {".mp4"} if videos[0] else WRITTEN
     if suffix not in fitting:
         kind = "video" if videos[0] else "photo"
         raise JaxposeError(
             f"a {kind} is written as {' or '.join(sorted(fitting))}, not as {out.name}; "
-            "give such a name or a folder"
+            "change the name, or give a folder"
         )
 
 
 def _names(paths: list[pathlib.Path], videos: list[bool]) -> list[str]:
-    """File names of the outputs, none twice: the inputs' own where their suffix can be written.
+    """Name the outputs uniquely, like the inputs where their suffix can be written.
 
-    Photos differ in more than their suffix, since their heat maps are named without it.
+    The names of photos differ in more than the suffix, because heat-map files are named without it.
     """
     names, taken = [], set()
     for path, video in zip(paths, videos, strict=True):
@@ -207,8 +211,8 @@ def _names(paths: list[pathlib.Path], videos: list[bool]) -> list[str]:
 
 
 def make_folder(folder: pathlib.Path) -> None:
-    """Make a folder, or say in a JaxposeError why it cannot be made."""
+    """Create a folder; if that fails, raise a JaxposeError with the reason."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise JaxposeError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise JaxposeError(f"cannot create the folder {folder}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""What a network sees of one person, as images: the paper's Figs. 1b, 5 and 6."""
+"""Figures of a network's heat maps for one person: the paper's Figs. 1b, 5 and 6."""
 
 from typing import NamedTuple
 
@@ -17,8 +17,8 @@ from jaxpose.visualize import (
     tile,
 )
 
-SIZE = 256  # pixels of a shown crop's side
-SINGLE_SIZE = 190  # of a single map's; two pairs beside each other are as wide as three crops
+SIZE = 256  # side of a displayed crop, in pixels
+SINGLE_SIZE = 190  # side of a single map; two pairs side by side are as wide as three crops
 PAIRS_OF_FIG_5 = 2
 
 
@@ -26,8 +26,8 @@ class Person(NamedTuple):
     """One person in a photo.
 
     Attributes:
-      crop: uint8 [SIZE, SIZE, 3], what the network looked at, at the size that is shown.
-      maps: what it sees there.
+      crop: uint8 [SIZE, SIZE, 3], the network's input crop at display size.
+      maps: heat maps and pose in that crop.
     """
 
     crop: np.ndarray
@@ -35,7 +35,7 @@ class Person(NamedTuple):
 
 
 def predict_person(estimator: PoseEstimator, image, box) -> Person:
-    """Predict the person in a box (x, y, width, height) or crop of a photo; for what follows."""
+    """Predict the person in a box (x, y, width, height) or crop, for the functions below."""
     pixels = as_image(image)
     maps = estimator.maps(pixels, box)
     return Person(geometry.crop_image(pixels, maps.crop, SIZE), maps)
@@ -53,17 +53,17 @@ def _draw(estimator, image, points, confidence) -> np.ndarray:
 
 
 def skeleton_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """The crop with the predicted skeleton."""
+    """Draw the predicted skeleton on the crop."""
     return _draw(estimator, person.crop, SIZE * person.maps.keypoints, person.maps.confidence)
 
 
 def part_maps_of(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """The part maps [H, W, J] of the estimator's joints, raw."""
+    """Return the raw part maps [H, W, J] of the estimator's joints."""
     return person.maps.heatmaps[..., estimator.channels]
 
 
 def part_maps_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """The crop with the part maps of all joints (Fig. 1b)."""
+    """Draw the part maps of all joints on the crop (Fig. 1b)."""
     maps = part_maps_of(estimator, person)
     temperature = estimator.net.temperature
     return part_maps(maps, joints=estimator.joints, temperature=temperature, image=person.crop)
@@ -72,7 +72,7 @@ def part_maps_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
 def maps_before_and_after(
     estimator: PoseEstimator, person: Person, *, size: int
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Joint, and its part map before and after the softmax, as `single_maps` has them (Fig. 5)."""
+    """Draw part maps before and after the softmax (Fig. 5); returns those of ``single_maps``."""
     return single_maps(
         part_maps_of(estimator, person),
         joints=estimator.joints,
@@ -84,7 +84,7 @@ def maps_before_and_after(
 def moved_by_context(
     estimator: PoseEstimator, person: Person
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
-    """The joints that the context maps moved the furthest, as `moved_most` has them (Fig. 6)."""
+    """Draw the joints that context maps moved the furthest (Fig. 6), with ``moved_most``."""
     net = estimator.net
     return moved_most(
         person.crop,
@@ -99,11 +99,11 @@ def moved_by_context(
     )
 
 
-# The sheets that the commands write
+# Sheets written by the commands
 
 
 def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """Crop, skeleton, and the part maps of all joints in one image (Fig. 1b), side by side."""
+    """Draw skeleton and part maps of all joints on the crop, and part maps alone (Fig. 1b)."""
     alone = part_maps(
         part_maps_of(estimator, person),
         joints=estimator.joints,
@@ -119,7 +119,7 @@ def all_part_maps(estimator: PoseEstimator, person: Person) -> np.ndarray:
 
 
 def before_and_after(estimator: PoseEstimator, person: Person) -> np.ndarray:
-    """Single part maps before and after the softmax (Fig. 5)."""
+    """Draw single part maps before and after the softmax (Fig. 5)."""
     images, captions = [], []
     for name, raw, softmaxed in maps_before_and_after(estimator, person, size=SINGLE_SIZE):
         images += [raw, softmaxed]
@@ -128,9 +128,9 @@ def before_and_after(estimator: PoseEstimator, person: Person) -> np.ndarray:
 
 
 def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
-    """The joints that the context maps moved the furthest, a row each (Fig. 6).
+    """Draw the joints that the context maps moved the furthest, one per row (Fig. 6).
 
-    None where the network has no context maps.
+    Returns None if the network has no context maps.
     """
     rows = moved_by_context(estimator, person)
     images, captions = [], []
@@ -143,7 +143,7 @@ def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
 
 
 def stacked(sheets: list[np.ndarray]) -> np.ndarray:
-    """Sheets below each other on white, uint8 [H, W, 3]."""
+    """Stack sheets vertically on white, uint8 [H, W, 3]."""
     width = max(sheet.shape[1] for sheet in sheets)
     return np.concatenate(
         [np.pad(s, [(0, 0), (0, width - s.shape[1]), (0, 0)], constant_values=255) for s in sheets]

@@ -1,4 +1,4 @@
-"""`Prediction`: the persons of one image, drawn, as COCO's annotations, or written to files."""
+"""``Prediction``: the persons of one image; draws them and writes COCO annotations."""
 
 import os
 import pathlib
@@ -18,22 +18,22 @@ from jaxpose.visualize import draw_number, draw_skeleton
 class Prediction(NamedTuple):
     """Keypoints of N persons in one image.
 
-    Persons that were found have the order of their scores, the highest first; those in given boxes
-    have the boxes' order, and those that are tracked through a video that of their ids.
+    Persons that the search or a detector found are sorted by score, the highest first. Persons in
+    given boxes are in the order of the boxes, and tracked persons in the order of their ids.
 
     Attributes:
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
       confidence: float32 [N, J], estimated probability that the position is within half a head
-        size of the truth; where the checkpoint has no calibration, `presence`.
-      boxes: float64 [N, 4], the boxes (x, y, width, height) that the last pass looked at.
+        size of the truth; equal to ``presence`` if the checkpoint is not calibrated.
+      boxes: float64 [N, 4], boxes (x, y, width, height) of the crops that were predicted.
       joints: names of the J joints.
       presence: float32 [N, J], the paper's joint probability: that the joint is in the crop.
       scores: float32 [N], the mean confidence of each person's joints.
       limbs: pairs of joint names that a drawing connects.
-      image: uint8 [H, W, 3], what was looked at.
-      ids: int [N], of persons that are tracked through a video; None for a photo.
-      source: path of the photo or video; None where it was given as an array.
-      category: name of what has the joints, for COCO's files.
+      image: uint8 [H, W, 3], the image that was predicted.
+      ids: int [N], ids of the persons tracked through a video; None for a photo.
+      source: path of the photo or video; None if it was given as an array.
+      category: name of the category that has the joints, for COCO's files.
       frame: number of a video's frame, from 0; None for a photo.
 
     Example:
@@ -63,7 +63,7 @@ class Prediction(NamedTuple):
     frame: int | None = None
 
     def select(self, persons: Sequence[int] | np.ndarray) -> "Prediction":
-        """The persons at these places, in this order."""
+        """Select persons by index, in the given order."""
         places = np.asarray(persons, int)
         return self._replace(
             keypoints=self.keypoints[places],
@@ -75,7 +75,7 @@ class Prediction(NamedTuple):
         )
 
     def joined(self, other: "Prediction") -> "Prediction":
-        """The persons of both, of one image; without ids."""
+        """Concatenate the persons of two predictions for one image; ids are dropped."""
         fields = ("keypoints", "confidence", "boxes", "presence", "scores")
         both: dict[str, Any] = {
             f: np.concatenate([getattr(self, f), getattr(other, f)]) for f in fields
@@ -83,9 +83,9 @@ class Prediction(NamedTuple):
         return self._replace(**both, ids=None)
 
     def draw(self, *, min_confidence: float = MIN_CONFIDENCE) -> np.ndarray:
-        """A copy of the image with every person's skeleton, uint8 [H, W, 3].
+        """Draw every person's skeleton on a copy of the image, uint8 [H, W, 3].
 
-        Persons who are tracked, and several persons of a photo, are numbered.
+        Tracked persons are numbered, and so are the persons of a photo if there are several.
 
         Args:
           min_confidence: joints below it are not drawn.
@@ -118,16 +118,16 @@ class Prediction(NamedTuple):
         category_id: int | str = 1,
         min_confidence: float = MIN_CONFIDENCE,
     ) -> list[dict[str, Any]]:
-        """The persons as COCO's results, in their order.
+        """Format the persons as COCO results, in their order.
 
         Args:
-          image_id: of the image, as the annotation file has it.
-          category_id: likewise, of what has the joints.
-          min_confidence: v is 2 from there, else 0.
+          image_id: id of the image in the annotation file.
+          category_id: id of the persons' category in the annotation file.
+          min_confidence: minimum confidence for v = 2; below it v is 0.
 
         Returns:
-          One dict for each person: ``image_id``, ``category_id``, ``keypoints`` and ``score``, as
-          `jaxpose predict --results` writes them.
+          One dict for each person: ``image_id``, ``category_id``, ``keypoints`` and ``score``, in
+          the format of ``jaxpose predict --results``.
         """
         return coco.results_of(
             self.keypoints,
@@ -141,16 +141,16 @@ class Prediction(NamedTuple):
         """Write the drawing as a .jpg or .png, or the keypoints as COCO's .json.
 
         Args:
-          path: of the file; one that is there is replaced.
-          min_confidence: as in `draw` and `to_coco`.
+          path: path of the file; an existing file is replaced.
+          min_confidence: as in ``draw`` and ``to_coco``.
 
         Raises:
-          JaxposeError: the name has another suffix, or the folder is not there.
+          JaxposeError: the name has another suffix, or the folder does not exist.
         """
         file = pathlib.Path(local_path(path))
         suffix = file.suffix.lower()
         if suffix not in WRITTEN | {".json"}:
-            raise JaxposeError(f"{file} is not written; give a name in .jpg, .png or .json")
+            raise JaxposeError(f"cannot write {file}; use a name ending in .jpg, .png or .json")
         if not file.parent.is_dir():
             raise JaxposeError(f"no folder {file.parent}; create it first")
         if suffix != ".json":
@@ -175,12 +175,12 @@ class Prediction(NamedTuple):
         frame: int | None = None,
         time: float | None = None,
     ) -> None:
-        """Append the persons to a `coco.CocoWriter` or `coco.ResultWriter`.
+        """Append the persons to a ``coco.CocoWriter`` or ``coco.ResultWriter``.
 
         Args:
           writer: the file.
-          file_name: of the photo or video.
-          image_id: of the image, as another file has it; None for the next free one.
+          file_name: name of the photo or video.
+          image_id: id of the image in another file; None for the next free id.
           frame: number of a video's frame, from 0.
           time: seconds from the start of the video.
         """

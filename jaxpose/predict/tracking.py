@@ -1,15 +1,17 @@
-"""Persons tracked from frame to frame with stable ids, and a filter against jitter.
+"""Track persons through a video with stable ids, and smooth their keypoints.
 
-A person is predicted from the box of the previous frame. Every `SEARCH_INTERVAL` frames, and when a
-person is lost, the whole frame is searched: poses that are like those of a track correct it, others
-start a track, and a track that is lost for `MAX_MISSING` frames ends. With given boxes nobody is
-looked for elsewhere: a lost box waits where it is, and its surroundings are looked at.
+A person is predicted in the box of the previous frame. Every ``SEARCH_INTERVAL`` frames, and when a
+person is lost, the whole frame is searched: poses similar to a track's pose update the track,
+others start a new one, and a track that is lost for ``MAX_MISSING`` frames ends. With given boxes
+no other persons are detected: the box of a lost person stays in place, and the person is
+re-detected around it.
 
-Persons do not flicker: a person who is found after the first frame gets an id, and is shown, when
+Two rules avoid flicker: a person found after the first frame gets an id, and is shown, only when
 the next frame confirms it, and a person who has an id is kept down to a lower score.
 
-The filter is the One-Euro filter (Casiez, Roussel, Vogel 2012): a low pass whose cutoff rises with
-the speed, so that a joint at rest does not tremble and a fast one does not lag.
+The filter is the One-Euro filter (Casiez, Roussel, Vogel 2012): a low-pass filter whose cutoff
+frequency increases with speed, which removes jitter of joints at rest without adding lag to fast
+ones.
 """
 
 import math
@@ -29,29 +31,29 @@ from jaxpose.predict.boxes import (
 from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.predict.prediction import Prediction
 
-MAX_SIDE_CHANGE = 0.1  # of a box's side from one frame to the next
+MAX_SIDE_CHANGE = 0.1  # maximum relative change of a box's side per frame
 SEARCH_INTERVAL = 10  # frames
-MAX_MISSING = 15  # frames after which a lost person's id is given up
-DETECTED_SCORE = 0.3  # of a person in a detector's box, at least; others: search.MIN_SCORE
-KEEP_FRACTION = 2 / 3  # of that score, at least, for a person who has an id
-SAME_TRACK = 0.2  # similarity of poses from which a person who was found is the tracked one
-SAME_PLACE = 0.3  # overlap (IoU) of boxes from which a person who was found is the lost one
-REDETECT_BELOW = 0.5  # mean confidence of the joints, and as a fraction of the best one so far:
-REDETECT_BELOW_BEST = 0.9
-BEST_SCORE_DECAY = 0.01  # of that best one in a frame
-REDETECT_SCALE = 1.8  # side of a given box's re-detection, in its own sides
-MAX_JUMP = 0.5  # box sides that joints move to be somebody else's, as far as the filter knows
-SPEED_CUTOFF = 1.0  # Hz, of the speed's own low pass
-CUTOFF_SLOPE = 6.0  # Hz by which the cutoff rises for one box side a second
+MAX_MISSING = 15  # frames after which a lost person's track ends
+DETECTED_SCORE = 0.3  # minimum score in a detector's box; otherwise search.MIN_SCORE
+KEEP_FRACTION = 2 / 3  # a person who has an id needs only this fraction of the minimum score
+SAME_TRACK = 0.2  # minimum pose similarity to match a detected person to a visible track
+SAME_PLACE = 0.3  # minimum overlap (IoU) of boxes to match a detected person to a lost track
+REDETECT_BELOW = 0.5  # re-detect below this score, or
+REDETECT_BELOW_BEST = 0.9  # below this fraction of the best score so far
+BEST_SCORE_DECAY = 0.01  # decay of that best score per frame
+REDETECT_SCALE = 1.8  # side of the re-detection crop relative to the given box
+MAX_JUMP = 0.5  # a median joint movement above this many box sides resets the filter
+SPEED_CUTOFF = 1.0  # Hz, cutoff of the low-pass filter of the speed
+CUTOFF_SLOPE = 6.0  # Hz by which the cutoff increases for a speed of one box side per second
 
 
 class Filtered(NamedTuple):
     """State of the filter of J joints.
 
     Attributes:
-      time: seconds, of the frame that it saw last.
-      points: [J, 2] filtered, in pixels.
-      speed: [J, 2], filtered, in pixels a second.
+      time: time of the last frame, in seconds.
+      points: [J, 2], filtered, in pixels.
+      speed: [J, 2], filtered, in pixels per second.
     """
 
     time: float
@@ -60,14 +62,14 @@ class Filtered(NamedTuple):
 
 
 class Track(NamedTuple):
-    """A person that is tracked.
+    """A person who is tracked.
 
     Attributes:
-      id: of the person, from 1; never given twice. 0 until a second frame confirms the person.
-      box: float64 [4], where to look in the next frame.
-      best: the highest score so far, slowly forgotten.
-      missing: frames since the person was last seen.
-      filtered: of its joints, if they are smoothed.
+      id: id of the person, from 1, never reused; 0 until a second frame confirms the person.
+      box: float64 [4], the box to predict in the next frame.
+      best: highest score so far, decayed over time.
+      missing: number of frames since the person was last visible.
+      filtered: filter state of the joints, if they are smoothed.
     """
 
     id: int
@@ -81,10 +83,10 @@ class Tracks(NamedTuple):
     """All persons of a video up to a frame.
 
     Attributes:
-      persons: those that are tracked or were lost a moment ago.
-      given: whether they come from boxes; then nobody else is looked for.
-      age: frames so far.
-      last_id: the highest that was given.
+      persons: tracked and recently lost persons.
+      given: whether the boxes were given; then no other persons are detected.
+      age: number of frames so far.
+      last_id: highest id so far.
     """
 
     persons: tuple[Track, ...] = ()
@@ -94,11 +96,11 @@ class Tracks(NamedTuple):
 
 
 def tracks_of(boxes: Sequence[Sequence[float]] | None, *, last_id: int = 0) -> Tracks:
-    """One track for each box; without boxes the first frame is searched.
+    """Start one track per box; without boxes, the first frame is searched.
 
     Args:
       boxes: [N, 4] (x, y, width, height) in pixels.
-      last_id: the highest id that is in use.
+      last_id: highest id in use.
     """
     if boxes is None:
         return Tracks(last_id=last_id)
@@ -117,24 +119,24 @@ def follow(
     min_score: float | None = None,
     **options: Any,
 ) -> tuple[Tracks, Prediction]:
-    """The next frame of a video.
+    """Track the persons in the next frame of a video.
 
     Args:
-      estimator: finds the keypoints.
+      estimator: the estimator.
       frame: uint8 [H, W, 3].
-      tracks: of `tracks_of` or of the frame before.
-      time: seconds, of the frame.
-      smooth: cutoff of the filter for a joint at rest, in Hz; lower is smoother. None: no
-        filter.
-      max_persons: the most persons that are tracked at once.
-      min_score: of a person who is found; a tracked one needs two thirds of it. None: 0.42, in a
-        detector's box 0.3.
-      options: `flip_test`, `num_crops`, `detector` of `PoseEstimator.predict`.
+      tracks: result of ``tracks_of`` or of the previous frame.
+      time: time of the frame, in seconds.
+      smooth: cutoff frequency of the filter for a joint at rest, in Hz; lower is smoother. None for
+        no filter.
+      max_persons: maximum number of persons tracked at once.
+      min_score: minimum score of a person who is found; a tracked person needs two thirds of it.
+        The default is 0.42, or 0.3 with a detector.
+      options: ``flip_test``, ``num_crops`` and ``detector``, as in ``PoseEstimator.predict``.
 
     Returns:
-      (the tracks for the next frame, the frame's persons with their `ids`). Given boxes keep their
-      order and are all in the prediction; of others those who are seen in this frame and have an
-      id, in the order of their ids.
+      (tracks for the next frame, persons of this frame with their ``ids``). With given boxes, all
+      of them are returned in their order; otherwise the persons who are visible in this frame and
+      have an id, in the order of their ids.
     """
     detector = options.pop("detector", None)
     boxes = np.array([track.box for track in tracks.persons]).reshape(-1, 4)
@@ -176,8 +178,9 @@ def follow(
 def _has_its_person(persons: list[Track], found: Prediction) -> np.ndarray:
     """Whether each track has a person of its own, bool [N].
 
-    Of tracks that meet on one person it is the one that was closest to this person and not lost.
-    The others count as lost, so that somebody who is hidden by a passer-by keeps the id.
+    If several tracks converge on the same person, the person belongs to the track that was not lost
+    and whose box is closest. The others count as lost, so that a person who is hidden by a
+    passer-by keeps the id.
     """
 
     def distance(i: int) -> tuple[bool, float]:
@@ -202,7 +205,7 @@ def _matched(
     detected: Prediction,
     max_persons: int | None,
 ) -> tuple[list[Track], Prediction, np.ndarray]:
-    """Persons who were found in the whole frame, joined to the tracks or starting new ones."""
+    """Match the persons found in the whole frame to the tracks, or start new tracks."""
     merged, seen, taken = found.joined(detected), seen.tolist(), set()
     rows = list(range(len(persons)))
     for n in range(len(detected.scores)):
@@ -222,7 +225,7 @@ def _matched(
 
 
 def _best_match(n, persons, found, seen, detected, taken) -> int | None:
-    """The track of the n-th person who was detected: by pose, of a lost track by place."""
+    """Find the track of the n-th detected person: by pose, or by box for lost tracks."""
     best, most = None, 0.0
     for i in range(len(found.scores)):
         if i in taken:
@@ -247,7 +250,7 @@ def _follow_given(
     smooth: float | None,
     options: dict[str, Any],
 ) -> tuple[Tracks, Prediction]:
-    """The next frame of persons whose boxes were given."""
+    """Track the persons of given boxes in the next frame."""
     kept, points = [], found.keypoints.copy()
     for row, track in enumerate(tracks.persons):
         if _is_doubtful(track, tracks.age, found, row):
@@ -279,7 +282,7 @@ def _is_doubtful(track: Track, age: int, found: Prediction, row: int) -> bool:
 def _redetect(
     estimator: PoseEstimator, frame: np.ndarray, track: Track, **options: Any
 ) -> Prediction:
-    """One person, from the surroundings of a given box; then from the box of who is there."""
+    """Predict one person in an enlarged box, then again in the box around that pose."""
     x, y, width, height = track.box
     more = (REDETECT_SCALE - 1) / 2
     around = (x - more * width, y - more * height, REDETECT_SCALE * width, REDETECT_SCALE * height)
@@ -291,19 +294,19 @@ def _redetect(
 def _next(
     track: Track, found: Prediction, row: int, time: float, smooth: float | None
 ) -> tuple[Track, np.ndarray]:
-    """The track for the next frame, and the person's keypoints [J, 2], filtered."""
-    points, looked_at = found.keypoints[row], found.boxes[row]
+    """Return the track for the next frame, and the person's filtered keypoints [J, 2]."""
+    points, box = found.keypoints[row], found.boxes[row]
     best = max((1 - BEST_SCORE_DECAY) * track.best, float(found.scores[row]))
     around = box_around(points, found.confidence[row], found.image.shape[1::-1])
-    track = track._replace(best=best, missing=0, box=_next_box(around, looked_at))
+    track = track._replace(best=best, missing=0, box=_next_box(around, box))
     if smooth is None:
         return track, points
-    filtered = _filter(track.filtered, points, time, smooth, max(looked_at[2:]))
+    filtered = _filter(track.filtered, points, time, smooth, max(box[2:]))
     return track._replace(filtered=filtered), filtered.points
 
 
 def _is_lost(found: Prediction, row: int) -> bool:
-    """Whether too few joints seem to be there, or they have shrunk to a point."""
+    """Whether too few joints are confident, or the pose has collapsed to a point."""
     sure = found.confidence[row] >= MIN_CONFIDENCE
     if sure.sum() < min(MIN_CONFIDENT_JOINTS, len(sure)):
         return True
@@ -311,7 +314,7 @@ def _is_lost(found: Prediction, row: int) -> bool:
 
 
 def _next_box(found: np.ndarray | None, before: np.ndarray) -> np.ndarray:
-    """The box around the joints, whose size changes gently: crops that breathe make joints jump."""
+    """Limit the size change of the box: abrupt changes of the crop make joints jump."""
     if found is None:
         return before
     center = found[:2] + found[2:] / 2
@@ -324,7 +327,7 @@ def _next_box(found: np.ndarray | None, before: np.ndarray) -> np.ndarray:
 def _filter(
     before: Filtered | None, points: np.ndarray, time: float, cutoff: float, side: float
 ) -> Filtered:
-    """One step of the One-Euro filter; speeds count in box sides a second."""
+    """Apply one step of the One-Euro filter, with speeds in box sides per second."""
     if before is None or time <= before.time:
         return Filtered(time, points, np.zeros_like(points))
     if np.median(np.linalg.norm(points - before.points, axis=-1)) > MAX_JUMP * side:
@@ -338,5 +341,5 @@ def _filter(
 
 
 def _weight(cutoff, passed: float):
-    """Share of the new value in a low pass of first order."""
+    """Weight of the new value in a first-order low-pass filter."""
     return 1.0 / (1.0 + 1.0 / (2.0 * math.pi * cutoff * passed))

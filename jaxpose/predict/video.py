@@ -1,7 +1,7 @@
-"""Videos frame by frame through PyAV, and written again as H.264, which every browser plays.
+"""Read videos frame by frame with PyAV, and write them as H.264, which every browser plays.
 
-Frames come as a player shows them: turned and mirrored by the display matrix, with square pixels,
-and all of the size of the first one.
+Frames are converted to what a player shows: rotated and flipped by the display matrix, with square
+pixels, and all in the size of the first frame.
 """
 
 import contextlib
@@ -16,19 +16,19 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
 
-DEFAULT_RATE = fractions.Fraction(25)  # of a video that does not tell
+DEFAULT_RATE = fractions.Fraction(25)  # for videos without a frame rate
 MAX_PIXELS = 64_000_000  # of a frame; 8K has 33 million
-# x264's: constant rate factor (smaller is better and larger), and time for size.
+# x264: constant rate factor (lower is better quality and a larger file), and speed preset.
 ENCODING = {"crf": "20", "preset": "veryfast"}
-SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what an mp4 takes as it is
-# Of AAC, into which other sound is encoded again.
+SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # codecs copied into an mp4
+# Other sound is re-encoded as AAC, with one of these rates.
 SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-SOUND_BITS = 128_000  # a second
-SQUARE_PIXEL_TOLERANCE = 0.01  # by which a pixel's sides may differ without being noticed
-MAX_PIXEL_ASPECT = 8  # times as long as wide; what says more is a mistake in the file
-# FFmpeg draws texts as images, and fetches what lists of other files name.
+SOUND_BITS = 128_000  # per second
+SQUARE_PIXEL_TOLERANCE = 0.01  # deviation of the pixel aspect from 1 that is ignored
+MAX_PIXEL_ASPECT = 8  # larger values are treated as errors in the file
+# FFmpeg would render text as images, or read other files named in a playlist.
 NON_VIDEO_FORMATS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
-BT709, LIMITED = 1, 1  # FFmpeg's numbers of the colors that browsers expect
+BT709, LIMITED = 1, 1  # FFmpeg's codes of the color space that browsers expect
 
 
 class Frame(NamedTuple):
@@ -44,38 +44,39 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """A video that is read once, from its first frame to its last; a context manager.
+    """A video that is read once, from the first to the last frame; a context manager.
 
     Attributes:
-      rate: frames a second, on average.
-      time_base: seconds that one tick of the frames' times lasts.
-      count: number of frames by the file's word or its duration, None if it has neither.
-      sound: the stream of sound that a `VideoWriter` takes, or None.
-      lost_sound: the codecs of the sound where none can be taken, else empty.
-      damaged: parts that could not be decoded so far.
+      rate: average frame rate, in Hz.
+      time_base: unit of the frames' times, in seconds.
+      count: number of frames according to the file, or estimated from its duration; None if
+        unknown.
+      sound: the audio stream, for a ``VideoWriter``, or None.
+      lost_sound: why the sound cannot be copied, or empty.
+      damaged: number of corrupt parts so far.
     """
 
     def __init__(self, path: str | os.PathLike):
         """Open a file.
 
         Raises:
-          JaxposeError: it is missing, or no video that PyAV reads.
+          JaxposeError: the file is missing, or is not a video that PyAV reads.
         """
         self._av = import_optional("av", extra="predict")
         self._path = pathlib.Path(path)
         if not self._path.is_file():
             raise JaxposeError(f"no file {path}; give an image or a video")
         with _as_ours(self._av, f"{path} can be read neither as an image nor as a video"):
-            # With "file:" a name that looks like an address of a network is a name all the same.
+            # "file:" makes FFmpeg treat names that look like URLs as file names.
             try:
                 self._container = self._av.open(f"file:{path}")
-            except UnicodeDecodeError:  # a title in another encoding, which PyAV 19 does not mind
+            except UnicodeDecodeError:  # a title in another encoding; PyAV 19 ignores it
                 self._container = self._av.open(f"file:{path}", metadata_errors="ignore")
         wrong = None
         if self._container.format.name in NON_VIDEO_FORMATS:
-            wrong = f"{path} can be read neither as an image nor as a video (it is a text)"
+            wrong = f"{path} can be read neither as an image nor as a video (it is a text file)"
         elif (stream := self._find_video()) is None:
-            wrong = f"{path} has no image in it; give an image or a video"
+            wrong = f"{path} contains no video stream; give an image or a video"
         if wrong:
             self._container.close()
             raise JaxposeError(wrong)
@@ -99,7 +100,7 @@ class VideoReader:
         self._container.close()
 
     def _find_video(self) -> Any:
-        """FFmpeg's choice among the streams that are no cover image; None if there is none."""
+        """Return FFmpeg's choice among the video streams, cover images excluded, or None."""
         av_stream = import_optional("av.stream", extra="predict")
         cover = av_stream.Disposition.attached_pic | av_stream.Disposition.timed_thumbnails
         videos = [s for s in self._container.streams.video if not s.disposition & cover]
@@ -116,13 +117,13 @@ class VideoReader:
         return max(round(seconds * self.rate), 1)
 
     def frames(self, writer: "VideoWriter | None" = None) -> Iterator[Frame]:
-        """Every frame in the order in which it is shown; parts that are damaged are left out.
+        """Yield the frames in display order; corrupt parts are skipped.
 
         Args:
-          writer: gets the sound, if it was opened for it.
+          writer: writer to pass the sound to, if opened with ``sound``.
 
         Raises:
-          JaxposeError: no frame can be decoded, or the file cannot be read to its end.
+          JaxposeError: no frame can be decoded, or reading stops before the end.
         """
         streams = [self._stream]
         if writer is not None and self.sound is not None:
@@ -155,7 +156,7 @@ class VideoReader:
         if width * height > MAX_PIXELS:
             raise JaxposeError(
                 f"{self._path} has frames of {width}x{height}, more than {MAX_PIXELS} pixels; "
-                "reduce it first"
+                "resize it first"
             )
         image = _turned(frame.reformat(width, height, "rgb24").to_ndarray(), _matrix(frame))
         if self._size is None:
@@ -165,7 +166,7 @@ class VideoReader:
         return np.ascontiguousarray(image)
 
     def _square_size(self, width: int, height: int) -> tuple[int, int]:
-        """The size of a frame as it is shown, where the pixels of the file are not square."""
+        """Return the display size of a frame, whose stored pixels may not be square."""
         ratio = float(self._stream.sample_aspect_ratio or 1)
         if (
             abs(ratio - 1) < SQUARE_PIXEL_TOLERANCE
@@ -175,7 +176,7 @@ class VideoReader:
         return (round(width * ratio), height) if ratio > 1 else (width, round(height / ratio))
 
     def _fitted(self, image: np.ndarray) -> np.ndarray:
-        """A frame of another size, in the middle of one of the first frame's size."""
+        """Fit a frame of another size into the size of the first frame, centered on black."""
         width, height = self._size
         scale = min(width / image.shape[1], height / image.shape[0])
         size = [max(round(scale * length), 1) for length in image.shape[1::-1]]
@@ -187,17 +188,17 @@ class VideoReader:
 
 
 def _matrix(frame: Any) -> np.ndarray | None:
-    """The linear part [2, 2] of a frame's display matrix: where its x axis and its y axis point."""
+    """Return the linear part [2, 2] of a frame's display matrix: its x axis, then its y axis."""
     data = frame.side_data.get("DISPLAYMATRIX")  # a mapping's keys in PyAV 19, values before
     return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
 
 
 def _turned(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """An image as the display matrix shows it, by the nearest multiple of 90 degrees.
+    """Apply a display matrix to an image, rounded to the nearest multiple of 90 degrees.
 
     Args:
       image: [H, W, 3].
-      matrix: [2, 2], (x, y) that a step along the image's x and one along its y become.
+      matrix: [2, 2], directions (x, y) of the stored x axis and y axis on the screen; or None.
     """
     if matrix is None or not matrix.any():
         return image
@@ -207,10 +208,10 @@ def _turned(image: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
 
 
 class VideoWriter:
-    """An mp4 with H.264 in yuv420p, whole and closed when its context is left.
+    """Writer for an mp4 (H.264, yuv420p).
 
-    It appears under its name only then. Where an error leaves the context nothing appears; Ctrl-C
-    leaves what was written so far.
+    The file is created when the context exits. After an error it is discarded; after Ctrl-C the
+    frames so far are kept.
     """
 
     def __init__(
@@ -224,17 +225,18 @@ class VideoWriter:
         """Open a file for writing.
 
         Args:
-          path: ends in .mp4.
-          rate: frames a second, on average.
-          time_base: seconds; times are multiples of it.
-          sound: `VideoReader.sound`; copied where an mp4 takes its codec, else encoded as AAC.
+          path: path of the file, ending in .mp4.
+          rate: average frame rate, in Hz.
+          time_base: unit of the frames' times, in seconds.
+          sound: ``VideoReader.sound``; copied if an mp4 supports its codec, otherwise re-encoded as
+            AAC.
         """
         self._av = import_optional("av", extra="predict")
         self._path = pathlib.Path(path)
         self._part = self._path.with_name(f".{self._path.stem}.part.mp4")
         self._rate, self._time_base = rate, time_base
         with _as_ours(self._av, f"{path} cannot be written"):
-            # The index comes first in the file, so that a browser plays while it loads.
+            # The index is at the start of the file, so that browsers play it while it loads.
             self._container = self._av.open(
                 f"file:{self._part}", "w", format="mp4", options={"movflags": "faststart"}
             )
@@ -244,7 +246,7 @@ class VideoWriter:
         elif sound is not None:
             self._encoder = _SoundEncoder(self._av, self._container, sound.codec_context)
         self._stream: Any = None
-        self._waiting: list[Any] = []  # sound that came before the first frame
+        self._waiting: list[Any] = []  # sound received before the first frame
         self._last = -1
 
     def __enter__(self) -> "VideoWriter":
@@ -268,9 +270,9 @@ class VideoWriter:
         """Append a frame.
 
         Args:
-          image: uint8 [H, W, 3], of the same size as all others; of an odd height or width the
-            last line or column is written twice, since H.264 wants even ones.
-          time: seconds from the start; later than the frame before.
+          image: uint8 [H, W, 3], of the same size as all others. If the height or width is odd,
+            the last row or column is repeated, because H.264 needs even sizes.
+          time: seconds from the start; later than the previous frame.
 
         Raises:
           JaxposeError: the file cannot be written.
@@ -302,7 +304,7 @@ class VideoWriter:
         self._waiting.clear()
 
     def add_sound(self, packet: Any, start: fractions.Fraction) -> None:
-        """Append a packet of the sound, `start` seconds earlier."""
+        """Append a packet of the sound, shifted to ``start`` seconds earlier."""
         with _as_ours(self._av, f"{self._path} cannot be written"):
             if self._encoder is not None:
                 packets = self._encoder.encode(packet, start)
@@ -322,10 +324,10 @@ class VideoWriter:
 
 
 class _SoundEncoder:
-    """Sound of a codec that an mp4 does not take, as AAC, mono or stereo."""
+    """Re-encodes sound as mono or stereo AAC, for codecs that an mp4 does not support."""
 
     def __init__(self, av: Any, container: Any, context: Any):
-        """Add a stream to the container for the sound that `context` decodes."""
+        """Add an audio stream to the container; ``context`` is the codec of the input."""
         self._av = av
         rates = [rate for rate in SOUND_RATES if rate >= (context.sample_rate or SOUND_RATES[-1])]
         self._form = {
@@ -341,7 +343,7 @@ class _SoundEncoder:
         self._heard: Any = None
 
     def encode(self, packet: Any, start: fractions.Fraction) -> list[Any]:
-        """Packets of AAC for a packet of the original; damaged parts are left out."""
+        """Convert a packet to AAC packets; corrupt parts are skipped."""
         try:
             frames = packet.decode()
         except self._av.error.InvalidDataError:
@@ -358,13 +360,13 @@ class _SoundEncoder:
         return packets
 
     def end(self) -> list[Any]:
-        """The last packets."""
+        """Return the remaining packets."""
         return self._stream.encode(None)
 
 
 @contextlib.contextmanager
 def _as_ours(av: Any, what: str):
-    """Errors of FFmpeg and of the system as ours."""
+    """Raise errors of FFmpeg and of the system as JaxposeError."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:

@@ -1,4 +1,4 @@
-"""A camera as a video that has no end, and a window to see it in where there is a display."""
+"""A camera as an endless video, and a window to watch it in if there is a display."""
 
 import fractions
 import time
@@ -14,10 +14,10 @@ _SILENT = 0  # OpenCV's level of logging
 
 
 class Camera:
-    """Frames of a camera, as `video.VideoReader` has them; a context manager.
+    """Frames of a camera, with the interface of ``VideoReader``; a context manager.
 
     Attributes:
-      rate, time_base, count, sound, lost_sound, damaged: as `video.VideoReader` has them.
+      rate, time_base, count, sound, lost_sound, damaged: as in ``VideoReader``.
     """
 
     rate = fractions.Fraction(15)
@@ -28,20 +28,20 @@ class Camera:
     damaged = 0
 
     def __init__(self, number: int):
-        """Open the camera of that number, from 0.
+        """Open a camera by its number, from 0.
 
         Raises:
-          JaxposeError: there is none, or it gives no image.
+          JaxposeError: the camera cannot be opened.
         """
         cv2 = import_optional("cv2", extra="predict")
-        # OpenCV 4 has it in cv2 itself, OpenCV 5 does not.
+        # OpenCV 4 has the function in cv2, OpenCV 5 only in cv2.utils.logging.
         set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
-        level = set_log_level(_SILENT)  # what it would print stands in our error
+        level = set_log_level(_SILENT)  # our error message replaces OpenCV's output
         self._camera = cv2.VideoCapture(number)
         set_log_level(level)
         self._number = number
         if not self._camera.isOpened():
-            raise JaxposeError(f"no camera {number} can be opened; give another --webcam=NUMBER")
+            raise JaxposeError(f"camera {number} cannot be opened; try another --webcam=NUMBER")
 
     def __enter__(self) -> "Camera":
         return self
@@ -50,7 +50,7 @@ class Camera:
         self._camera.release()
 
     def frames(self, writer=None) -> Iterator[Frame]:
-        """What the camera sees when the last frame is dealt with, as long as it sees something."""
+        """Yield the latest frame each time the previous one is processed, until the camera ends."""
         start = time.monotonic()
         number = 0
         while True:
@@ -61,19 +61,21 @@ class Camera:
             yield Frame(np.ascontiguousarray(image[..., ::-1]), passed)
             number += 1
         if number == 0:
-            raise JaxposeError(f"camera {self._number} gives no image")
+            raise JaxposeError(
+                f"camera {self._number} delivers no images; try another --webcam=NUMBER"
+            )
 
 
 class Window:
-    """A window that shows images; without a display it shows nothing and stays open."""
+    """A window that shows images; without a display it shows nothing and counts as open."""
 
     def __init__(self, title: str):
-        """Open it, where there is a display."""
+        """Open the window, if there is a display."""
         self.open = True
         self._root = None
         try:
             import tkinter
-        except ImportError:  # Debian packs it apart
+        except ImportError:  # a separate package on Debian
             return
         try:
             self._root = tkinter.Tk()
@@ -89,16 +91,16 @@ class Window:
             self._root.bind(key, lambda _: self.close())
 
     def show(self, image: np.ndarray) -> None:
-        """Show uint8 [H, W, 3]."""
+        """Show an image uint8 [H, W, 3]."""
         if self._root is None:
             return
         shown = self._image_tk.PhotoImage(self._images.fromarray(image), master=self._root)
         self._label.configure(image=shown)
-        self._shown = shown  # Tk forgets what nobody holds
+        self._shown = shown  # keep a reference: Tk does not
         self._root.update()
 
     def close(self) -> None:
-        """Close it."""
+        """Close the window."""
         self.open = False
         if self._root is not None:
             self._root.destroy()

@@ -1,6 +1,6 @@
-"""The HTML page of a run: metrics, curves, images, in one file that needs no network.
+"""HTML report of a run: metrics, curves and images in one file that works offline.
 
-`write_report` makes a page of what it is given; `report_run` gathers that from a workdir.
+``write_report`` writes a page; ``report_run`` collects its content from a workdir.
 """
 
 from jaxpose.report.page import Panel, PanelImage, Section, write_report

@@ -1,24 +1,26 @@
-"""Line charts as SVG text, in colors that the page's style sheet gives them."""
+"""Draw line charts as SVG text; the page's style sheet sets the colors."""
 
 import html
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 340, 210  # of the drawing, in its own units
-LEFT, RIGHT, TOP, BOTTOM = 48, 330, 10, 180  # of the area between the axes
-TICKS = 5  # about so many on an axis
-POINTS_WITH_DOTS = 160  # a curve with more of them is a line alone
-LOGARITHMIC = (20, 5000)  # largest over smallest value; beyond it, small ones would rule the axis
+WIDTH, HEIGHT = 340, 210  # of the drawing, in SVG units
+LEFT, RIGHT, TOP, BOTTOM = 48, 330, 10, 180  # edges of the plot area
+TICKS = 5  # approximate number per axis
+POINTS_WITH_DOTS = 160  # longer curves have no dots
+# Range of the ratio largest / smallest value for a logarithmic axis; above it, very small values
+# would take up most of the axis.
+LOGARITHMIC = (20, 5000)
 
 
 class Curve(NamedTuple):
     """Points of one line.
 
     Attributes:
-      name: for the key.
-      steps: rising.
-      values: one a step; None, where there is none, breaks the line.
+      name: label in the legend.
+      steps: steps, increasing.
+      values: one value per step; None interrupts the line.
     """
 
     name: str
@@ -27,18 +29,18 @@ class Curve(NamedTuple):
 
 
 def line_chart(curves: Sequence[Curve], *, last_step: int, label: str) -> str:
-    """An `<svg>` of some curves over the steps, with a key where there are several.
+    """Draw curves over the steps as an ``<svg>``.
 
-    The values' axis is logarithmic where they span between one and four orders of magnitude.
+    The vertical axis is logarithmic if the largest value is 20 to 5000 times the smallest.
 
     Args:
-      curves: at least one of them has a value.
-      last_step: where the axis of the steps ends; it starts at 0.
-      label: what a screen reader says of the drawing.
+      curves: the curves; at least one has a value.
+      last_step: end of the horizontal axis, which starts at 0.
+      label: text for screen readers.
 
     Returns:
-      Markup. Each curve is one `<polyline>` for every run of values without a gap; curves of few
-      points have a `<circle>` each, whose title tells its step and value.
+      Markup. Each curve has one ``<polyline>`` for every sequence of values without a gap; curves
+      with few points also have a ``<circle>`` per point, whose title gives step and value.
     """
     shown = [value for curve in curves for value in curve.values if value is not None]
     logarithmic = min(shown) > 0 and LOGARITHMIC[0] < max(shown) / min(shown) < LOGARITHMIC[1]
@@ -81,7 +83,7 @@ def line_chart(curves: Sequence[Curve], *, last_step: int, label: str) -> str:
 
 
 def _parts(curve: Curve) -> list[list[tuple[float, float]]]:
-    """The (step, value) pairs of a curve, cut where a value is missing."""
+    """Split the (step, value) pairs of a curve where a value is missing."""
     parts: list[list[tuple[float, float]]] = [[]]
     for step, value in zip(curve.steps, curve.values, strict=True):
         if value is None:
@@ -92,7 +94,7 @@ def _parts(curve: Curve) -> list[list[tuple[float, float]]]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, evenly spaced, from one at or below `low` to one at or above `high`."""
+    """Return evenly spaced round numbers that cover ``low`` to ``high``."""
     if high <= low:
         low, high = low - (abs(low) or 1.0) / 2, low + (abs(low) or 1.0) / 2
     rough = (high - low) / TICKS
@@ -103,13 +105,13 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten around both values."""
+    """Return powers of ten that cover both values."""
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     return [10.0**power for power in range(first, last + 1)]
 
 
 def _number(value: float) -> str:
-    """Short: 12k, 0.25, 1e-05."""
+    """Format a number briefly: 12k, 0.25, 1e-05."""
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
     return f"{value:.4g}"

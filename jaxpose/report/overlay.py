@@ -1,4 +1,4 @@
-"""Drawings over a photo as SVG text, crisp at any size: skeletons, and distances to the truth."""
+"""SVG overlays for photos: skeletons, and distances to the true positions."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ def skeleton(
     limbs: Sequence[Sequence[str]],
     drawn: np.ndarray,
 ) -> str:
-    """Limbs and joints in the colors of `visualize.draw_skeleton`.
+    """Draw limbs and joints in the colors of ``visualize.draw_skeleton``.
 
     Args:
       points: [J, 2], (x, y) in units of the drawing.
       joints: J names.
-      limbs: pairs of names; one is drawn if both of its ends are.
-      drawn: bool [J].
+      limbs: pairs of names; a limb is drawn if both of its joints are.
+      drawn: bool [J], whether to draw each joint.
     """
     colors = joint_colors(joints)
     place = {name: index for index, name in enumerate(joints) if drawn[index]}
@@ -44,12 +44,12 @@ def skeleton(
 
 
 def errors(points: np.ndarray, truth: np.ndarray, *, radius: float | None) -> str:
-    """A line from each prediction to the true position, and the circle in which it is right.
+    """Draw lines from predictions to true positions, and the circles of correct positions.
 
     Args:
       points: [J, 2], (x, y) in units of the drawing.
       truth: [J, 2]; NaN where a joint is not counted.
-      radius: of the circles; None draws none.
+      radius: radius of the circles, the largest distance that is correct; None for no circles.
     """
     lines = []
     for start, end in zip(points, truth, strict=True):
@@ -57,7 +57,7 @@ def errors(points: np.ndarray, truth: np.ndarray, *, radius: float | None) -> st
             continue
         kind = "error"
         if radius is not None:
-            kind = "error right" if np.hypot(*(start - end)) <= radius else "error wrong"
+            kind = "error correct" if np.hypot(*(start - end)) <= radius else "error wrong"
             lines.append(
                 f'<circle class="{kind}" cx="{end[0]:.1f}" cy="{end[1]:.1f}" r="{radius:.1f}"/>'
             )

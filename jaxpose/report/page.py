@@ -1,4 +1,4 @@
-"""A self-contained HTML page of metrics, curves and images; well-formed XML, no script."""
+"""Write a self-contained HTML page of metrics, curves and images (well-formed XML, no scripts)."""
 
 import base64
 import html
@@ -21,19 +21,19 @@ from jaxpose.storage import open_path, replace_file
 from jaxpose.visualize import joint_colors
 
 QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
-MAX_IMAGE_BYTES = 1_350_000  # all images together; base64 makes 1.8 MB of it
-MANY = 4  # images of a panel that a phone shows in two rows
-SMALL_PANEL_WIDTH = 300  # width of a panel of which a phone shows two side by side
+MAX_IMAGE_BYTES = 1_350_000  # all images together; 1.8 MB in base64
+MANY = 4  # panels with this many images have two rows on a phone
+SMALL_PANEL_WIDTH = 300  # narrower panels are shown in pairs on a phone
 
 
 class PanelImage(NamedTuple):
     """One image of a panel.
 
     Attributes:
-      image: uint8 [H, W, 3] RGB; an array that several images have is stored once.
-      label: a word or two beneath it.
-      alt: text for those who cannot see the image.
-      overlay: SVG elements that are drawn over it, in its pixels.
+      image: uint8 [H, W, 3] RGB; an array used by several images is stored once.
+      label: one or two words, shown below the image.
+      alt: alternative text for screen readers.
+      overlay: SVG elements drawn over the image, in pixels of the image.
     """
 
     image: np.ndarray
@@ -53,9 +53,9 @@ class Section(NamedTuple):
     """A heading, a text and panels.
 
     Attributes:
-      text: of the paragraph beneath the heading; "" for none.
-      width: of a panel on a large screen, in pixels; as many stand side by side as there is room.
-      has_main_image: whether a panel's first image is shown larger than its others.
+      text: paragraph below the heading; "" for none.
+      width: width of a panel on a large screen, in pixels; panels are placed side by side.
+      has_main_image: whether a panel's first image is larger than the others.
     """
 
     title: str
@@ -78,20 +78,20 @@ def write_report(
     beside: Mapping[str, Mapping[str, Mapping[str, ProtocolResult]]] | None = None,
     notes: Sequence[tuple[str, str]] = (),
 ) -> pathlib.Path:
-    """Write a page that a browser shows without a network: light or dark, wide or narrow.
+    """Write the page; it works offline, supports light and dark mode, and adapts to phones.
 
     Args:
-      path: of the file; one that is there is replaced in one move.
-      title: the page's heading.
-      description: one paragraph beneath it.
+      path: path of the file; an existing file is replaced atomically.
+      title: heading of the page.
+      description: paragraph below the heading.
       rows: results by row name (data set, split, crop) and protocol name.
       history: records of metrics.jsonl, of the kinds "train" and "validation"; may be empty.
-      images: sections at the top of the page; all images together are compressed to at most
-        1.8 MB of text.
-      maps: sections below the tables, likewise.
-      blocks: by row name, the results of one protocol by prediction block or decoding.
-      beside: results of baselines by name, such as "mean pose alone", each like `rows`.
-      notes: (term, text) pairs at the page's end.
+      images: sections at the top of the page; all images of the page together are compressed to at
+        most 1.8 MB of text.
+      maps: sections below the tables.
+      blocks: results of one protocol by prediction block or decoding, by row name.
+      beside: results of baselines by name, such as "mean pose alone", each like ``rows``.
+      notes: (term, text) pairs at the end of the page.
 
     Returns:
       The path.
@@ -137,7 +137,7 @@ def _rate(rate: float | None) -> str:
 
 
 def _headline(rows, beside) -> str:
-    """The totals of the first row, large."""
+    """Make the headline: the totals of the first row."""
     items = []
     for row, results in list(rows.items())[:1]:
         for protocol, result in results.items():
@@ -153,13 +153,13 @@ def _headline(rows, beside) -> str:
 
 
 def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
-    """The baselines' results on one row by one protocol, by name."""
+    """Return the baselines' results on one row for one protocol, by name."""
     found = {label: rows.get(row, {}).get(protocol) for label, rows in beside.items()}
     return {label: result for label, result in found.items() if result is not None}
 
 
 def _row(row: str, results, beside, blocks) -> str:
-    """Everything that was evaluated on one test row."""
+    """Make the section with all results on one test row."""
     others = {protocol: _beside(beside, row, protocol) for protocol in results}
     return "\n".join(
         [
@@ -183,13 +183,13 @@ def _row(row: str, results, beside, blocks) -> str:
 def _columns(
     results: Mapping[str, ProtocolResult], caption: str = "", *, kind: str = "columns"
 ) -> str:
-    """The paper's columns, a line a result; the persons counted are those of the first."""
+    """Make a table with the paper's columns, one line per result; counts are the first one's."""
     first = next(iter(results.values()))
     protocol = first.protocol
     headers = [_text(header) for _, header, _ in protocol.columns] + [_text(protocol.total)]
-    left_out = f", {first.persons_left_out} left out" if first.persons_left_out else ""
+    ignored = f" ({first.persons_left_out} of them ignored)" if first.persons_left_out else ""
     note = (
-        f"Percent right; {first.persons} persons{left_out}, {first.not_labeled} "
+        f"Percent correct; {first.persons} persons{ignored}, {first.not_labeled} "
         f"{protocol.part_kind}s without a label."
     )
     body = []
@@ -201,7 +201,7 @@ def _columns(
 
 
 def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
-    """Each joint or stick: its rate, as a bar too, the first baseline's rate, the counts."""
+    """Make a table of joints or sticks: rate and bar, the first baseline's rate, counts."""
     parts = {part: found for part, found in result.parts.items() if found.counted}
     colors = joint_colors(tuple(parts))
     body = []
@@ -221,7 +221,7 @@ def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
                 f"{found.correct} of {found.counted}",
             ]
         )
-    headers = ["", "", "percent right", *map(_text, list(others)[:1]), "right of counted"]
+    headers = ["", "", "percent correct", *map(_text, list(others)[:1]), "correct of counted"]
     note = ""
     if result.errors is not None:
         headers.append("mean error")
@@ -246,9 +246,9 @@ def _table(
     kind: str,
     note: str = "",
 ) -> str:
-    """A table of markup cells; the first of a row is its header.
+    """Make a table of markup cells; the first cell of each row is its header.
 
-    On a phone a row of `columns` is a small grid, in which each cell shows its own header.
+    On a phone, each row of ``columns`` becomes a small grid, in which each cell shows its header.
     """
     head = "".join(f'<th scope="col">{text}</th>' if text else "<td></td>" for text in headers)
     rows = [
@@ -274,7 +274,7 @@ def _table(
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> str:
-    """The charts for which the history has values."""
+    """Make the charts for which the history has values."""
     charts = [
         ("Training loss", [_curve(history, "train", "loss", "loss")]),
         ("Validation loss", [_curve(history, "validation", "loss", "loss")]),
@@ -295,14 +295,14 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
             line_chart(
                 curves,
                 last_step=last_step,
-                label=f"{title} over the steps; {_ends(curves)}",
+                label=f"{title} by step; {_ends(curves)}",
             ),
             f"<figcaption>{keys if len(curves) > 1 else ''}{_text(_ends(curves[:1]))}</figcaption>",
             "</figure>",
         ]
     if not lines:
         return ""
-    heading = '<section>\n<h2>Training</h2>\n<p class="quiet">Over the steps of the optimizer.</p>'
+    heading = '<section>\n<h2>Training</h2>\n<p class="quiet">Horizontal axes: optimizer steps.</p>'
     return "\n".join([heading, '<div class="charts">', *lines, "</div>\n</section>"])
 
 
@@ -312,14 +312,14 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 
 
 def _validation_curves(history) -> list[Curve]:
-    """The metric that steers the run, and the totals of the rows where there are several.
+    """Return curves of the run's validation metric and, if there are several rows, their totals.
 
-    None if the loss steers it, which has a chart of its own.
+    Empty if the metric is the loss, which has its own chart.
     """
     records = [r for r in history if r.get("kind") == "validation"]
     if any(r.get("steered_by") == LOSS for r in records):
         return []
-    curves = [_curve(history, "validation", "metric", "metric of the run")]
+    curves = [_curve(history, "validation", "metric", "validation metric")]
     names = list(dict.fromkeys(name for r in records for name in r.get("rows", {})))
     protocols = [p for r in records[-1:] for found in r.get("rows", {}).values() for p in found]
     if len(names) < 2 or not protocols:
@@ -332,19 +332,19 @@ def _validation_curves(history) -> list[Curve]:
 
 
 def _ends(curves: Sequence[Curve]) -> str:
-    """First and last value of each curve, and the highest."""
-    said = []
+    """Describe each curve by its first, last, lowest and highest value."""
+    parts = []
     for curve in curves:
         values = [value for value in curve.values if value is not None]
-        said.append(
+        parts.append(
             f"{curve.name}: first {values[0]:.4g}, last {values[-1]:.4g}, "
             f"lowest {min(values):.4g}, highest {max(values):.4g}"
         )
-    return "; ".join(said)
+    return "; ".join(parts)
 
 
 def _sections(*groups: Sequence[Section]) -> list[str]:
-    """Each group of sections as markup, with all images inlined."""
+    """Convert each group of sections to markup with inlined images."""
     panels = [panel for sections in groups for section in sections for panel in section.panels]
     photos = iter(_photos([image.image for panel in panels for image in panel.images]))
     numbers = itertools.count()
@@ -365,7 +365,7 @@ def _section(section: Section, photos: Iterator[str], numbers: Iterator[int]) ->
 
 
 def _panel(panel: Panel, has_main_image: bool, photos: Iterator[str], number: int) -> str:
-    """A figure, and the popover that shows it enlarged, whose images refer to the figure's."""
+    """Make a figure, and a popover that enlarges it by references to the figure's images."""
     shown, enlarged = [], []
     for place, image in enumerate(panel.images):
         height, width = image.image.shape[:2]
@@ -395,7 +395,7 @@ def _panel(panel: Panel, has_main_image: bool, photos: Iterator[str], number: in
 
 
 def _photos(images: Sequence[np.ndarray]) -> list[str]:
-    """An SVG element for each image; an array that came before is referred to."""
+    """Make an SVG element for each image; repeated arrays become references."""
     distinct = {id(image): image for image in images}
     encoded = dict(zip(distinct, _encoded(list(distinct.values())), strict=True))
     number = {key: place for place, key in enumerate(distinct)}
@@ -414,7 +414,7 @@ def _photos(images: Sequence[np.ndarray]) -> list[str]:
 
 
 def _encoded(images: Sequence[np.ndarray]) -> list[str]:
-    """Images as data URIs, at the first quality at which all of them are small enough."""
+    """Encode images as data URIs, at the first quality at which all are small enough."""
     pil = import_optional("PIL.Image", extra="train")
     for quality in QUALITIES:
         files = []
@@ -431,4 +431,4 @@ def _notes(notes: Sequence[tuple[str, str]]) -> str:
     items = "\n".join(f"<dt>{_text(term)}</dt><dd>{_text(text)}</dd>" for term, text in notes)
     if not items:
         return ""
-    return f'<section>\n<h2>How it was made</h2>\n<dl class="card">\n{items}\n</dl>\n</section>'
+    return f'<section>\n<h2>Details</h2>\n<dl class="card">\n{items}\n</dl>\n</section>'

@@ -1,4 +1,4 @@
-"""Test persons with the network's predictions, as the sections of a page."""
+"""Sections of a report that show test persons with their predictions and heat maps."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ from jaxpose.report import overlay
 from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.skeleton import joint_index
 
-PERSONS_PER_GROUP = 3  # of the worst, the median and the best predictions
-SIZE = panels.SIZE  # pixels of the side of an image of maps
-PHOTO_SIZE = 400  # pixels of the side of a crop with a skeleton
+PERSONS_PER_GROUP = 3  # worst, median and best predictions
+SIZE = panels.SIZE  # side of an image of heat maps, in pixels
+PHOTO_SIZE = 400  # side of a crop with a skeleton, in pixels
 NORMALIZERS = {
     "head_size": "the head size",
     "torso_diagonal": "the distance from left shoulder to right hip",
@@ -28,15 +28,15 @@ NORMALIZERS = {
 
 
 class Correctness(NamedTuple):
-    """How right the predictions for N persons are.
+    """Correctness of the predictions for N persons.
 
     Attributes:
-      right: int [N], joints or sticks that the protocol counts as right.
-      counted: int [N], joints or sticks that it counts.
-      error: float64 [N], mean distance to the truth over the longer side of the true pose.
+      correct: int [N], number of joints or sticks that are correct by the protocol.
+      counted: int [N], number of joints or sticks that are counted.
+      error: float64 [N], mean distance to the truth, divided by the longer side of the true pose.
     """
 
-    right: np.ndarray
+    correct: np.ndarray
     counted: np.ndarray
     error: np.ndarray
 
@@ -45,14 +45,14 @@ class ShownPerson(NamedTuple):
     """One test person with its prediction; points are in pixels of the crop.
 
     Attributes:
-      name: of the image.
+      name: name of the image.
       photo: uint8 [PHOTO_SIZE, PHOTO_SIZE, 3], the crop.
-      view: crop and maps.
-      prediction: [J, 2], as it was scored.
+      view: crop and heat maps.
+      prediction: [J, 2], the prediction that was evaluated.
       truth: [J, 2], NaN where not labeled.
       compared: bool [J], joints that the protocol compares with the truth.
-      radius: within which of its true position a joint is right; None if there is none.
-      right, counted: as in `Correctness`.
+      radius: largest distance to the true position that is correct; None if there is none.
+      correct, counted: as in ``Correctness``.
     """
 
     name: str
@@ -62,21 +62,21 @@ class ShownPerson(NamedTuple):
     truth: np.ndarray
     compared: np.ndarray
     radius: float | None
-    right: int
+    correct: int
     counted: int
 
 
 def person_sections(
     network: Network, row: evaluate.RowEvaluation
 ) -> tuple[list[Section], list[Section]]:
-    """The page's images of some persons of a test row.
+    """Make the sections that show some persons of a test row.
 
     Args:
-      network: as it was evaluated.
-      row: with the persons.
+      network: the network that was evaluated.
+      row: the test row.
 
     Returns:
-      (the worst, median and best predictions; the maps of the best one).
+      (sections of the worst, median and best predictions; sections of the best one's heat maps).
     """
     protocol = _counting_protocol(row)
     labeled = evaluate.labeled_predictions(row.predictions, row.evaluation_set)
@@ -105,7 +105,7 @@ def person_sections(
 
 
 def _counting_protocol(row: evaluate.RowEvaluation) -> Protocol | None:
-    """The row's protocol, or the first by which single joints are right or wrong."""
+    """Return the row's protocol, or the first that counts single joints."""
     candidates = [row.protocol, *(result.protocol for result in row.results.values())]
     return next((found for found in candidates if found and found.thresholds), None)
 
@@ -114,16 +114,16 @@ def correctness(predictions: LabeledPredictions, protocol: Protocol | None) -> C
     """Compare the prediction for each person with the truth.
 
     Args:
-      predictions: for N persons.
-      protocol: counts joints or sticks as right; None counts nothing.
+      predictions: predictions and ground truth of N persons.
+      protocol: protocol that counts joints or sticks; None counts nothing.
     """
     persons = len(predictions.labeled)
-    right, counted = np.zeros(persons, int), np.zeros(persons, int)
+    correct, counted = np.zeros(persons, int), np.zeros(persons, int)
     if protocol is not None:
         at = protocol.thresholds.index(protocol.threshold)
         for i in range(persons):
             counts = metrics.count(protocol, select_persons(predictions, slice(i, i + 1)))
-            right[i], counted[i] = counts.correct[at].sum(), counts.counted.sum()
+            correct[i], counted[i] = counts.correct[at].sum(), counts.counted.sum()
     order = joint_index(predictions.prediction_joints, predictions.joints)
     used = predictions.labeled & (order >= 0)
     truth = predictions.ground_truth
@@ -132,21 +132,21 @@ def correctness(predictions: LabeledPredictions, protocol: Protocol | None) -> C
     high = np.where(used[..., None], truth, -np.inf).max(axis=1)
     extent = np.maximum((high - low).max(axis=-1), 1.0)
     mean = np.where(used, distance, 0.0).sum(axis=1) / np.maximum(used.sum(axis=1), 1)
-    return Correctness(right, counted, mean / extent)
+    return Correctness(correct, counted, mean / extent)
 
 
 def choose_persons(found: Correctness, readable: np.ndarray) -> dict[str, list[int]]:
-    """The persons to show, by the title of their section.
+    """Choose the persons to show, by the title of their section.
 
-    Persons are ordered by the fraction of their joints that are right, then by their mean error.
+    Persons are ordered by the fraction of their joints that are correct, then by their mean error.
 
     Args:
-      found: for N persons.
-      readable: int [R], places of the persons whose image decodes.
+      found: correctness of N persons.
+      readable: int [R], indices of the persons whose image could be decoded.
 
     Returns:
-      Places of the worst persons, the very worst first, of those around the median, and of the
-      best, the very best first. Where fewer than three persons are scored, places of any persons.
+      Indices of the worst persons, the worst first, of those around the median, and of the best,
+      the best first. If fewer than three persons are scored, indices of any persons.
 
     Example:
       >>> found = Correctness(np.array([9, 2, 5]), np.array([10, 10, 10]), np.zeros(3))
@@ -157,7 +157,7 @@ def choose_persons(found: Correctness, readable: np.ndarray) -> dict[str, list[i
     if len(scored) < 3:
         places = np.linspace(0, len(readable) - 1, min(3 * PERSONS_PER_GROUP, len(readable)))
         return {"Predictions": readable[places.astype(int)].tolist()}
-    fraction = found.right[scored] / found.counted[scored]
+    fraction = found.correct[scored] / found.counted[scored]
     order = scored[np.lexsort((-found.error[scored], fraction))].tolist()
     count = min(PERSONS_PER_GROUP, len(order) // 3)
     middle = (len(order) - count) // 2
@@ -176,7 +176,7 @@ def _show_persons(
     found: Correctness,
     protocol: Protocol | None,
 ) -> list[ShownPerson]:
-    """Some persons of a row, in the row's own crops, with the predictions that were scored."""
+    """Collect some persons of a row, in the row's crops, with the evaluated predictions."""
     truth = row.evaluation_set.truth.select(indices)
     chosen = row.evaluation_set._replace(joints=estimator.joints, truth=truth)
     places = joints_in_crops(chosen, geometry.crop_rule(row.crop))
@@ -200,7 +200,7 @@ def _show_persons(
                 truth=PHOTO_SIZE * np.where(places.labeled[i, :, None], places.points[i], np.nan),
                 compared=compared[i],
                 radius=None if radii is None else PHOTO_SIZE * radii[i] / crop.side,
-                right=int(found.right[index]),
+                correct=int(found.correct[index]),
                 counted=int(found.counted[index]),
             )
         )
@@ -210,7 +210,7 @@ def _show_persons(
 def _radii(
     labeled: LabeledPredictions, zoom: np.ndarray | None, protocol: Protocol | None
 ) -> np.ndarray | None:
-    """Distance [N] up to which a person's joint is right, in pixels of the stored images."""
+    """Return the largest correct distance of each person [N], in pixels of the stored images."""
     if protocol is None or protocol.part_kind == "stick":
         return None
     radii = protocol.threshold * metrics.normalizers(protocol, labeled)
@@ -222,7 +222,7 @@ def _person_panel(
 ) -> Panel:
     found = "not evaluated"
     if protocol is not None and person.counted:
-        found = f"{person.right} of {person.counted} {protocol.part_kind}s right"
+        found = f"{person.correct} of {person.counted} {protocol.part_kind}s correct"
     confident = person.view.maps.confidence >= MIN_CONFIDENCE
     drawing = {"joints": estimator.joints, "limbs": estimator.limbs}
     compared = np.where(person.compared[:, None], person.truth, np.nan)
@@ -250,41 +250,40 @@ def _person_panel(
 
 
 def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
-    """What the images of persons show, and when a joint counts as right."""
+    """Explain what the images show, and when a joint is correct."""
     drawn = (
-        f"Joints with a confidence below {MIN_CONFIDENCE} have no dot or limb; left limbs are "
-        "warm, right ones cool. Select an image to enlarge it."
+        f"Joints with a confidence below {MIN_CONFIDENCE} are drawn without a dot or limb; left "
+        "limbs have warm colors, right limbs cool ones. Select an image to enlarge it."
     )
     if protocol is None:
         return drawn
     kind, limit = protocol.part_kind, f"{protocol.threshold:g} times"
     order = (
         f"The {len(row.predictions.readable):,} persons of {row.split.name}:{row.split.split}, "
-        f"ordered by the fraction of {kind}s that are right. "
+        f"ordered by the fraction of {kind}s that are correct. "
     )
-    lines = "lines lead from the predictions to the true positions. "
+    lines = "lines connect predictions and true positions. "
     if kind == "stick":
         return (
-            f"{order}A stick is right ({protocol.label}) if both of its ends lie within {limit} "
-            f"its true length of their true positions; {lines}{drawn}"
+            f"{order}A stick is correct ({protocol.label}) if the distance of both of its ends to "
+            f"their true positions is at most {limit} its true length; {lines}{drawn}"
         )
     if isinstance(protocol.normalizer, tuple):
         length = f"the distance from {' to '.join(protocol.normalizer).replace('_', ' ')}"
     else:
         length = NORMALIZERS[protocol.normalizer]
     return (
-        f"{order}A joint is right ({protocol.label}) if it lies within {limit} {length} of its "
-        "true position, the circle's radius. Circles are green where the joint is right, "
-        f"dashed red where it is wrong; {lines}{drawn}"
+        f"{order}A joint is correct ({protocol.label}) if its distance to the true position is at "
+        f"most {limit} {length}, the radius of the circle. Circles are green for correct joints, "
+        f"dashed red for wrong ones; {lines}{drawn}"
     )
 
 
 def _fig_5(estimator: PoseEstimator, person: ShownPerson) -> Section:
     return Section(
         "Part maps before and after the softmax",
-        f"Of {person.name}, the best prediction. Nobody told the "
-        "network what a map has to look like: it was trained on the coordinates, and on whether a "
-        "joint is there (the paper's Fig. 5).",
+        f"Maps of {person.name}, the best prediction (the paper's Fig. 5). The paper's loss "
+        "supervises only the coordinates and the presence of the joints, not the maps directly.",
         [
             Panel(
                 name,
@@ -302,7 +301,7 @@ def _fig_5(estimator: PoseEstimator, person: ShownPerson) -> Section:
 
 
 def _fig_6(estimator: PoseEstimator, person: ShownPerson) -> Section:
-    """The joints whose prediction the context maps moved the furthest."""
+    """Make the section of the joints whose prediction the context maps moved the furthest."""
     joints = [
         Panel(name, [PanelImage(image, label, f"{name}: {label}") for label, image in images])
         for name, images in panels.moved_by_context(estimator, person.view)
@@ -310,10 +309,10 @@ def _fig_6(estimator: PoseEstimator, person: ShownPerson) -> Section:
     alpha = estimator.net.alpha
     return Section(
         "What the context maps change",
-        f"The {len(joints)} joints of {person.name} that they moved the furthest. The prediction "
-        f"is {alpha:g} times the part map's position plus {1 - alpha:g} times the mean of the "
-        "context maps' positions, weighted by their probabilities p (eq. 6, the paper's Fig. 6). "
-        "Blue: by the part map alone; yellow: by the context maps; red: the prediction.",
+        f"The {len(joints)} joints of {person.name} that the context maps moved the furthest. The "
+        f"prediction is {alpha:g} times the part map's position plus {1 - alpha:g} times the mean "
+        "of the context maps' positions, weighted by their probabilities p (eq. 6, the paper's "
+        "Fig. 6). Blue: the part map alone; yellow: the context maps; red: the prediction.",
         joints,
         width=700,
     )

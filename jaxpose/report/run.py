@@ -1,4 +1,4 @@
-"""What a run's page shows, gathered from its evaluation, its workdir and its training data."""
+"""Collect the content of a run's report: evaluation, workdir and training data."""
 
 import pathlib
 import statistics
@@ -29,21 +29,21 @@ def report_run(
     *,
     data_dir: str,
 ) -> pathlib.Path:
-    """Write `workdir`/report.html: metrics, persons of the first test row, curves, tables, maps.
+    """Write report.html in ``workdir``: metrics, persons of the first test row, curves, tables.
 
-    In a run of several processes one of them calls this.
+    In a multi-process run, only one process calls this.
 
     Args:
-      workdir: of the run, or any folder that an evaluation wrote to.
-      evaluation: what `evaluate.evaluate_checkpoint` returned.
-      data: the data sets that the network was trained on.
+      workdir: the run's workdir, or any folder that an evaluation wrote to.
+      evaluation: result of ``evaluate.evaluate_checkpoint``.
+      data: data sets that the network was trained on.
       data_dir: folder of the prepared data sets; "" for the default one.
 
     Returns:
       The page's path.
 
     Raises:
-      JaxposeError: data or page cannot be read or written.
+      JaxposeError: the data cannot be read, or the page cannot be written.
     """
     workdir = absolute(open_path(workdir, "workdir"))
     network, rows = evaluation.network, evaluation.rows
@@ -55,11 +55,11 @@ def report_run(
         notes.append(
             (
                 "mean pose, median pose",
-                "the same prediction for every image: each joint's mean (median) place in the "
-                "crops of the training persons",
+                "the same prediction for every image: the mean (median) position of each joint in "
+                "the crops of the training persons",
             )
         )
-    except JaxposeError as error:  # a checkpoint is evaluated where its training data are not
+    except JaxposeError as error:  # the training data may not be available
         beside = {}
         notes.append(("mean pose", f"not evaluated: {error}"))
     size = metadata.image_size
@@ -87,13 +87,13 @@ def report_run(
 def _constant_baselines(
     evaluation: Evaluation, data: Sequence[DataRow], data_dir: str
 ) -> dict[str, dict[str, dict[str, ProtocolResult]]]:
-    """Results of predictions that look at no image, by their name, row and protocol.
+    """Evaluate baselines that ignore the image; returns results by name, row and protocol.
 
-    They are the mean and the median pose of the training persons in crops of the row's own rule;
-    of those of its data set, where the network was trained on it, else of all.
+    They predict the mean or median pose of the training persons, in crops by the row's rule: the
+    training persons of the row's data set if the network was trained on it, otherwise all.
 
     Raises:
-      JaxposeError: the training data are not there.
+      JaxposeError: the training data are not available.
     """
     if not data:
         raise JaxposeError("config.data is empty")
@@ -120,7 +120,7 @@ def _constant_baselines(
 def _notes(
     evaluation: Evaluation, data: Sequence[DataRow], history: Sequence[dict[str, Any]]
 ) -> list[tuple[str, str]]:
-    """Where the numbers come from."""
+    """Describe the checkpoint, the data and the software."""
     _, variables, metadata, source = evaluation.network
     rows = evaluation.rows
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -129,24 +129,26 @@ def _notes(
     step = metadata.step
     notes = [
         ("checkpoint", f"{source.parent.name}, step {step}"),
-        ("network", f"{network}; {parameters:,} parameters, {averages:,} statistics of batch norm"),
-        ("training data", "; ".join(f"{row.name} {row.weight:g} {row.crop}" for row in data)),
+        ("network", f"{network}; {parameters:,} parameters, {averages:,} batch-norm statistics"),
+        (
+            "training data",
+            "; ".join(f"{row.name} (weight {row.weight:g}, crop {row.crop})" for row in data),
+        ),
         ("joints", ", ".join(metadata.trained_joints)),
         ("training", f"{metadata.seconds / 60:.1f} minutes to the checkpoint"),
     ]
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
-        notes.append(("speed", f"{statistics.median(rates):.0f} images a second, median"))
+        notes.append(("speed", f"{statistics.median(rates):.0f} images per second, median"))
     waits = [r["data_wait"] for r in history if "data_wait" in r]
     if waits:
-        share = statistics.median(waits)
-        notes.append(("waiting for images", f"{share:.1%} of the time, median"))
+        notes.append(("waiting for images", f"{statistics.median(waits):.1%} of the time, median"))
     notes += [("test data", text) for text in dict.fromkeys(map(_people, rows.values()))]
     crops = dict.fromkeys(row.crop for row in rows.values())
     notes += [(f"crop {crop}", geometry.crop_description(crop)) for crop in crops]
     for name, row in rows.items():
         if row.unreadable:
-            notes.append((f"images of {name} that do not decode", ", ".join(row.unreadable)))
+            notes.append((f"unreadable images of {name}", ", ".join(row.unreadable)))
     devices = jax.devices()
     kind = f"{len(devices)} x {devices[0].device_kind}"
     notes.append(("software", f"jaxpose {__version__}, jax {jax.__version__}, {kind}"))
@@ -154,12 +156,12 @@ def _notes(
 
 
 def _people(row: RowEvaluation) -> str:
-    """How many persons a test row has, and how hard they are to see."""
+    """Describe the persons of a test row: number, labels, occlusions."""
     split, truth = row.split, row.evaluation_set.truth
     labeled, hidden = truth.labeled, truth.labeled & ~truth.visible
     lacking = (~labeled[:, np.asarray(split.annotated)]).any(axis=1)
     return (
         f"{split.name}:{split.split}: {len(labeled):,} persons, {labeled.sum():,} labeled "
         f"joints, {100 * hidden.sum() / max(labeled.sum(), 1):.1f} % of them occluded; "
-        f"{100 * lacking.mean():.1f} % of the persons lack a joint's label"
+        f"{100 * lacking.mean():.1f} % of the persons lack at least one label"
     )

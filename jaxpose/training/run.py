@@ -111,7 +111,7 @@ def open_training(
 ) -> tuple[list[tuple[prepared.PreparedSplit, float]], list[geometry.CropRule]]:
     """Open the training splits of ``config.data`` with their weights, and their crop rules."""
     if not config.data:
-        raise JaxposeError("config.data is empty; name a data set to train on")
+        raise JaxposeError("config.data is empty; add a data set to train on")
     opened, rules = [], []
     for row in data_rows(config):
         split = prepared.open_split(row.name, "train", data_dir=config.data_dir)
@@ -181,7 +181,7 @@ def fresh_start(run: Run) -> Start:
         source, metadata, folder = store.load(run.config.init_from)
         variables, report = transfer_variables(variables, run.net, run.joints, source, metadata)
         if not report.taken:
-            raise JaxposeError(f"nothing in {folder} fits this network; check config.init_from")
+            raise JaxposeError(f"nothing in {folder} matches this network; check config.init_from")
         notes.append(f"init_from {folder}: {len(report.taken)} variables taken")
         notes += [f"  {note}" for note in report.notes]
         notes += [f"  {name} starts fresh: {why}" for name, why in report.fresh.items()]
@@ -189,7 +189,7 @@ def fresh_start(run: Run) -> Start:
         trained |= {name for name, there in zip(run.joints, known, strict=True) if there}
     never = [name for name in run.joints if name not in trained]
     if never:
-        notes.append(f"joints that no training data have a label for: {', '.join(never)}")
+        notes.append(f"joints without labels in the training data: {', '.join(never)}")
     names = tuple(name for name in run.joints if name in trained)
     return Start(state_of(run, variables), names, 0.0, notes)
 

@@ -234,7 +234,10 @@ def test_unreadable_image_is_named_and_weighs_nothing(broken):
     "changes,message",
     [
         (dict(batch_size=12), "batch_size is 12, more than the 11 persons of an epoch"),
-        (dict(batch_size=5, process_count=2), "batch size 5 does not divide among 2 processes"),
+        (
+            dict(batch_size=5, process_count=2),
+            "batch size 5 is not divisible by the number of processes",
+        ),
         (dict(process_index=2, process_count=2), "process_index 2 is out of range"),
         (dict(seed=-1), "seed -1"),
     ],

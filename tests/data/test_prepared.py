@@ -171,7 +171,7 @@ def test_missing_configuration_is_named(tmp_path):
     folder = tmp_path / "lsp" / "person_centric" / "1.0.0"
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{}")
-    with pytest.raises(JaxposeError, match="name one: lsp/person_centric"):
+    with pytest.raises(JaxposeError, match="choose one of lsp/person_centric"):
         open_split("lsp", "train", data_dir=str(tmp_path))
     with pytest.raises(JaxposeError, match="is not an intact prepared data set"):
         open_split("lsp/person_centric", "train", data_dir=str(tmp_path))

@@ -49,7 +49,7 @@ def test_all_processes_together_make_the_rows_of_one(
     """From any step on, and after a resumption on another number of processes."""
     options = {"batch_size": batch_size, "seed": seed}
     if draws_per_epoch(splits) < batch_size or any(batch_size % count for count in counts):
-        with pytest.raises(JaxposeError, match="does not divide among|more than the .* persons"):
+        with pytest.raises(JaxposeError, match="is not divisible by|more than the .* persons"):
             for count in counts:
                 train_plan(splits, process_count=count, **options)
         return event("refused")

@@ -161,5 +161,5 @@ def test_boxes_are_kept_in_the_file(tmp_path):
 
 def test_pck_by_the_box_needs_boxes():
     protocol = any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"])
-    with pytest.raises(JaxposeError, match="pck needs box"):
+    with pytest.raises(JaxposeError, match="pck needs the array 'box'"):
         metrics.evaluate(protocol, dogs()._replace(box=None))

@@ -186,7 +186,9 @@ def test_crop_sizes():
     np.testing.assert_allclose(inference.crop_sizes(5), [1, 0.9, 1.1, 0.8, 1.2])
     assert inference.crop_sizes(np.int64(1)) == [1]
     for number in (0, 10, 2.5, 3.0, "3", None, float("nan")):
-        with pytest.raises(JaxposeError, match=f"num_crops is {number!r}; it must be 1 to 9"):
+        with pytest.raises(
+            JaxposeError, match=f"num_crops is {number!r}; it must be an integer from 1 to 9"
+        ):
             inference.crop_sizes(number)
 
 

@@ -88,20 +88,23 @@ WRONG = {
     ),
     "several blocks": (dict(prediction=np.zeros((2, 3, 14, 2))), r"give \[persons, joints, 2\]"),
     "3-D positions": (dict(ground_truth=np.zeros((3, 14, 3))), r"give \[persons, joints, 2\]"),
-    "unnamed joints": (dict(prediction=np.zeros((3, 16, 2))), "names in prediction_joint_names"),
-    "too few names": (dict(joint_names=np.array(["neck"])), "1 joints are named.*joint_names"),
+    "unnamed joints": (
+        dict(prediction=np.zeros((3, 16, 2))),
+        "one name per joint in prediction_joint_names",
+    ),
+    "too few names": (dict(joint_names=np.array(["neck"])), "there are 1 joint names.*joint_names"),
     "no names": (
         dict(
             joint_names=np.zeros(0, "U9"),
             **dict.fromkeys(("prediction", "ground_truth"), np.zeros((3, 0, 2))),
         ),
-        "0 joints",
+        "0 joint names",
     ),
-    "names in a table": (dict(joint_names=np.array([["neck"]])), "list of text"),
-    "names as numbers": (dict(joint_names=np.arange(14)), "list of text"),
+    "names in a table": (dict(joint_names=np.array([["neck"]])), "list of strings"),
+    "names as numbers": (dict(joint_names=np.arange(14)), "list of strings"),
     "objects": (dict(head_size=np.array([None, 1, 2])), "cannot be read"),
-    "text": (dict(prediction=np.full((3, 14, 2), "1")), "holds <U1"),
-    "complex": (dict(prediction=np.zeros((3, 14, 2), complex)), "holds complex128"),
+    "text": (dict(prediction=np.full((3, 14, 2), "1")), "has dtype <U1"),
+    "complex": (dict(prediction=np.zeros((3, 14, 2), complex)), "has dtype complex128"),
     "labels in one row": (dict(labeled=np.ones(14)), r"labeled.*\[persons, joints\]"),
     "labels above 1": (dict(labeled=np.full((3, 14), 2)), "other than 0 and 1"),
     "labels NaN": (dict(labeled=np.full((3, 14), np.nan)), "other than 0 and 1"),
@@ -111,7 +114,7 @@ WRONG = {
     "a single number": (dict(ground_truth=np.float64(1)), "ground_truth has shape"),
     "truth NaN": (
         dict(ground_truth=np.where(np.arange(14)[:, None] == 12, np.nan, np.zeros((3, 14, 2)))),
-        "person 0, neck",
+        "person 0, joint neck",
     ),
 }
 
@@ -153,7 +156,7 @@ def test_pickles_are_never_loaded(tmp_path):
             return (pytest.fail, ("a pickle was executed",))
 
     np.savez(tmp_path / "bomb.npz", **LSP_ARRAYS, labeled=np.array([Bomb()], object))
-    with pytest.raises(JaxposeError, match="cannot be read .it holds Python objects") as caught:
+    with pytest.raises(JaxposeError, match="cannot be read .it contains Python objects") as caught:
         read(tmp_path / "bomb.npz")
     assert "allow_pickle" not in str(caught.value)  # NumPy's advice
     (tmp_path / "pickle.npz").write_bytes(b"\x80\x04.")

@@ -137,7 +137,7 @@ def test_the_single_person_subset_counts_separated_persons_alone(name):
 
 
 def test_the_single_person_subset_needs_to_know_who_is_separated():
-    with pytest.raises(JaxposeError, match="no array 'separated'"):
+    with pytest.raises(JaxposeError, match="the array 'separated'"):
         metrics.count(protocols.MPII_PCKH, perfect(), separated_only=True)
 
 
@@ -156,7 +156,7 @@ def test_pck_without_its_normalizers_joints_is_refused():
 
 
 def test_pckh_without_head_sizes_is_refused():
-    with pytest.raises(JaxposeError, match="needs head_size"):
+    with pytest.raises(JaxposeError, match="needs the array 'head_size'"):
         found("mpii-pckh", perfect()._replace(head_size=None))
 
 

@@ -70,7 +70,7 @@ def test_the_longer_part_of_a_path_decides(tmp_path):
         ('{"a.jpg": [], "a.jpg": [[1, 2, 3, 4]]}', "has the key 'a.jpg' twice"),
         ("[1, 2]", r"results\[0\] is a number without an image_id"),
         ('{"annotations": []}', "there is no 'images'"),
-        (",1,2,3,4\n", "boxes without the name"),
+        (",1,2,3,4\n", "boxes without a file name"),
     ],
 )
 def test_bad_boxes_are_named(tmp_path, text, says):

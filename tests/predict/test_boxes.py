@@ -24,7 +24,7 @@ def test_boxes_become_an_array_of_four_columns():
         ([[1, 2, 3, -4]], "box 1,2,3,-4 has no area"),
         ([[float("inf"), 2, 3, 4]], "box inf,2,3,4 has no area"),
         ([[10**400, 2, 3, 4]], "a number that is too large"),
-        ([[1, 2, 3, 4], [40, 2, 3, 4]], "box 40,2,3,4 lies outside of the image, which is 40x30"),
+        ([[1, 2, 3, 4], [40, 2, 3, 4]], "box 40,2,3,4 lies outside the image, which is 40x30"),
         ([[-9, 2, 9, 4]], "box -9,2,9,4 lies outside"),
     ],
 )

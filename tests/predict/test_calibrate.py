@@ -133,7 +133,7 @@ def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
         expected = {
             "area under the ROC curve": (gaps > 0).mean(),
             "expected calibration error": sum(abs(b.sum()) for b in bins) / known.sum(),
-            "person score against the fraction of correct joints, rank correlation": np.corrcoef(
+            "rank correlation of the person score and the fraction of correct joints": np.corrcoef(
                 rankdata(values.mean(axis=1)), rankdata(correct.sum(axis=1) / known.sum(axis=1))
             )[0, 1],
         }
@@ -144,7 +144,7 @@ def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
 
 
 def test_a_data_set_of_other_joints_is_refused():
-    with pytest.raises(JaxposeError, match="people:train shares no joint with the network"):
+    with pytest.raises(JaxposeError, match="people:train has no joint in common with the network"):
         calibrate.gather(small_estimator.estimator(), people(24)._replace(joints=tuple("abcd")))
 
 
@@ -171,8 +171,8 @@ def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["b.npz", "--data", "mpii"], "names no split"),
-        (["b"], "a packed checkpoint is called NAME.npz, not b"),
+        (["b.npz", "--data", "mpii"], "has no split"),
+        (["b"], "the name of a packed checkpoint must end in .npz, not b"),
         (["nowhere/b.npz"], "no folder nowhere; create it first"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_photo_gets_a_skeleton_and_its_keypoints(photo, network, capsys):
     assert predict(photo, "--json", "--box", "20,30,90,150", network=network) == 0
     out = capsys.readouterr().out
     assert out == (
-        f"checkpoint: {network}\nphoto.png: 1 person: predictions/photo.png\n"
+        f"checkpoint: {network}\nphoto.png: 1 person, written to predictions/photo.png\n"
         "keypoints: predictions/keypoints.json\n"
     )
     assert 0 < changed("predictions/photo.png", photo).mean() < 0.3
@@ -124,7 +124,7 @@ def test_a_folder_goes_on_after_a_broken_photo(photo, network, capsys):
     assert sorted(os.listdir("out")) == ["a.jpg", "c.png", "keypoints.json"]
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[0].startswith("error: in/b.jpg cannot be read as an image")
-    assert lines[-1] == "error: 1 of 3 inputs failed, see above; the others are done"
+    assert lines[-1] == "error: 1 of 3 inputs failed, see above; the others are complete"
     with open("out/keypoints.json") as file:
         assert [image["file_name"] for image in json.load(file)["images"]] == [
             "in/a.jpg",
@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_written_fails_its_input_alone(photo, network, cap
     assert lines[0] == "error: predictions/a.png cannot be written (Is a directory)"
     assert lines[1] == "error: predictions/b.mp4 cannot be written (Is a directory)"
     assert lines[2].endswith("_heatmaps.png cannot be written (File name too long)")
-    assert lines[3] == "error: 3 of 4 inputs failed, see above; the others are done"
+    assert lines[3] == "error: 3 of 4 inputs failed, see above; the others are complete"
     with open("predictions/keypoints.json") as file:
         found = json.load(file)
     assert {image["file_name"] for image in found["images"]} == {"c.png"}
@@ -188,7 +188,7 @@ def test_a_video_keeps_its_frames(photo, network, capsys):
     box = ["--box", "10,5,40,50"]
     arguments = ["clip.mov", "-o", "out.mp4", "--json", "--smooth", "1", *box]
     assert predict(*arguments, network=network) == 0
-    assert "clip.mov: 7 frames: out.mp4" in capsys.readouterr().out
+    assert "clip.mov: 7 frames, written to out.mp4" in capsys.readouterr().out
     with VideoReader("clip.mov") as before, VideoReader("out.mp4") as after:
         pairs = list(zip(before.frames(), after.frames(), strict=True))
     assert len(pairs) == 7
@@ -203,7 +203,7 @@ def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
     changing(pathlib.Path("call.webm"), [(160, 96), (48, 32)])
     arguments = ["call.webm", "--json", "-o", "out.mp4", "--box", "10,5,40,50"]
     assert predict(*arguments, network=network) == 0
-    assert "call.webm: 8 frames: out.mp4" in capsys.readouterr().out
+    assert "call.webm: 8 frames, written to out.mp4" in capsys.readouterr().out
     with open("out.json") as file:
         found = json.load(file)
     assert {(image["width"], image["height"]) for image in found["images"]} == {(160, 96)}
@@ -213,11 +213,11 @@ def test_a_video_whose_frames_shrink_is_done_to_its_end(photo, network, capsys):
 def test_sound_that_is_left_out_is_reported(photo, network, capsys):
     with_unknown_sound(pathlib.Path("in.avi"))
     assert predict("in.avi", network=network) == 0
-    line = "in.avi: 5 frames (sound left out: its codec is unknown): predictions/in.mp4\n"
+    line = "in.avi: 5 frames, written to predictions/in.mp4 (no sound: its codec is unknown)\n"
     assert line in capsys.readouterr().out
     with_sound(pathlib.Path("in.mov"), "pcm_s16le")
     assert predict("in.mov", network=network) == 0
-    assert "in.mov: 5 frames: predictions/in.mp4\n" in capsys.readouterr().out
+    assert "in.mov: 5 frames, written to predictions/in.mp4\n" in capsys.readouterr().out
 
 
 def test_boxes_of_a_video_count_from_their_frame(photo, network):
@@ -323,11 +323,11 @@ def test_results_overwrite_no_other_file_of_the_call(photo, network, capfd, name
         json.dump({"photo.png": [[20, 30, 90, 150]]}, file)
     arguments = [photo, "--boxes", "boxes.json", "-o", "out.json", "--results", name]
     assert predict(*arguments, network=network) == 1
-    assert f"--results {name} is the file of boxes or keypoints" in capfd.readouterr().err
+    assert f"--results {name} would overwrite the file of boxes" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("photo.png", "is not a .json file"), ("made", "is a folder; name a .json")]
+    ("name", "says"), [("photo.png", "is not a .json file"), ("made", "is a folder; give a .json")]
 )
 def test_results_are_written_to_json_files_alone(photo, network, capfd, monkeypatch, name, says):
     monkeypatch.setattr("jaxpose.predict.command.open_estimator", None)  # refused before loading
@@ -370,7 +370,7 @@ def test_a_camera_is_recorded(photo, network, monkeypatch, capsys, end):
     assert np.abs(frames[0].image[2, 2].astype(int) - (200, 0, 0)).max() < 12  # red is red
     with open("predictions/keypoints.json") as file:
         assert len(json.load(file)["images"]) == 3
-    assert "webcam.mp4: 3 frames: predictions/webcam.mp4\n" in capsys.readouterr().out
+    assert "webcam.mp4: 3 frames, written to predictions/webcam.mp4\n" in capsys.readouterr().out
 
 
 def test_a_camera_that_is_stopped_before_its_first_frame_leaves_earlier_files(
@@ -388,7 +388,7 @@ def test_a_camera_that_is_stopped_before_its_first_frame_leaves_earlier_files(
     monkeypatch.setattr("jaxpose.predict.command.follow", interrupt)
     assert predict("--webcam", "--json", network=network) == 1
     output = capsys.readouterr()
-    assert "error: interrupted before the first frame; nothing is recorded\n" in output.err
+    assert "error: interrupted before the first frame; nothing was recorded\n" in output.err
     assert "predictions" not in output.out
     assert [file.read_text() for file in files] == ["of another call"] * 2
 
@@ -449,20 +449,26 @@ WRONG = {
         ["photo.png", "--boxes", "others.csv"],
         "others.csv has no boxes for 1 of 1 inputs: photo.png",
     ),
-    "ten crops": (["photo.png", "--num_crops", "10"], "num_crops is 10; it must be 1 to 9"),
-    "heat maps of a video": (["clip.mp4", "--heatmaps"], "--heatmaps is for photos"),
-    "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are images"),
+    "ten crops": (
+        ["photo.png", "--num_crops", "10"],
+        "num_crops is 10; it must be an integer from 1 to 9",
+    ),
+    "heat maps of a video": (["clip.mp4", "--heatmaps"], "--heatmaps works on photos only"),
+    "heat maps as JSON": (["photo.png", "--heatmaps", "-o", "x.json"], "heat maps are written as"),
     "another suffix": (["photo.png", "-o", "x.mp4"], "a photo is written as"),
-    "a table": (["photo.png", "-o", "kp.csv"], "no .csv is written; give kp.json .* or a folder"),
+    "a table": (
+        ["photo.png", "-o", "kp.csv"],
+        "cannot write .csv files; use kp.json",
+    ),
     "an address": (["gs://bucket/photo.png"], "gs://bucket/photo.png is a URL, not a local"),
     "a place at an address": (["photo.png", "-o", "s3://b/x"], "s3://b/x is a URL"),
     "subfolders alone": (["outer"], "no image or video in the folder outer; it has subfolders"),
     "over itself": (["photo.png", "-o", "."], "photo.png is an input and would be overwritten"),
     "over its boxes": (
         ["photo.png", "--boxes", "boxes.json", "-o", "./boxes.json"],
-        "boxes.json holds the boxes and would be overwritten",
+        "boxes.json contains the boxes and would be overwritten",
     ),
-    "no camera": (["--webcam", "77"], "no camera 77 can be opened"),
+    "no camera": (["--webcam", "77"], "camera 77 cannot be opened"),
 }
 
 
@@ -488,14 +494,14 @@ def test_what_a_person_can_do_wrong_gets_one_line(arguments, says, photo, networ
 USAGE = {
     "nothing": ([], "give photos, videos or folders, or --webcam"),
     "both": (["photo.png", "--webcam"], "or --webcam"),
-    "a box of three": (["photo.png", "--box", "1,2,3"], "'1,2,3' is no box.*--help"),
-    "a box without area": (["photo.png", "--box", "1,2,0,9"], "'1,2,0,9' is no box"),
+    "a box of three": (["photo.png", "--box", "1,2,3"], "'1,2,3' is not a box.*--help"),
+    "a box without area": (["photo.png", "--box", "1,2,0,9"], "'1,2,0,9' is not a box"),
     "box and boxes": (["photo.png", "--box", "1,2,3,4", "--boxes", "x"], "not allowed with"),
     "box and a limit": (
         ["photo.png", "--box", "1,2,3,4", "--max_persons", "1"],
-        "--max_persons limits the persons that are found",
+        "--max_persons does not apply to given boxes",
     ),
-    "a bad frequency": (["photo.png", "--smooth", "0"], "'0' is no frequency"),
+    "a bad frequency": (["photo.png", "--smooth", "0"], "'0' is not a frequency"),
     "a negative camera": (["--webcam", "-1"], "'-1' is not a camera; give its number, 0 to 99"),
     "a camera beyond all": (["--webcam=99999999999999"], "'99999999999999' is not a camera"),
     "a driver's number": (["--webcam", "200"], "'200' is not a camera"),
@@ -534,7 +540,7 @@ def test_a_name_that_cannot_be_printed_loses_nothing(photo, network, monkeypatch
     assert sorted(os.listdir("predictions")) == sorted(["keypoints.json", name])
     with open("predictions/keypoints.json") as file:
         assert json.load(file)["images"][0]["file_name"] == name
-    assert b".png: 1 person: " in out.buffer.getvalue()
+    assert b".png: 1 person, written to " in out.buffer.getvalue()
 
 
 class ClosedPipe(io.StringIO):
@@ -619,13 +625,16 @@ def test_heat_maps_overwrite_no_other_photos(photo, network):
 
 def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):
     assert predict(photo, str(damaged(pathlib.Path("in.avi"))), network=network) == 0
-    assert "in.avi: 11 frames (1 damaged parts left out)" in capfd.readouterr().err
+    assert (
+        "in.avi: 11 frames, written to predictions/in.mp4 (1 corrupt parts skipped)"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_photo_of_more_pixels_than_pillow_takes_is_refused(photo, network, capfd, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)
     assert predict(photo, network=network) == 1
-    assert "photo.png has more pixels than Pillow takes; reduce it" in capfd.readouterr().err
+    assert "photo.png has more pixels than Pillow reads; resize it" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("checkpoint", ["absent.npz", "photo.png", "empty"])
@@ -646,7 +655,7 @@ def test_the_default_network_is_the_better_one(photo, monkeypatch, network, caps
 def test_a_network_without_a_calibration_says_so(photo, tmp_path, capsys):
     file = packed.pack(small_estimator.variables(), small_estimator.METADATA, tmp_path / "a.npz")
     assert predict(photo, "--box", "20,30,90,150", network=str(file)) == 0
-    assert capsys.readouterr().out.count("it has no calibration") == 1
+    assert capsys.readouterr().out.count("the checkpoint is not calibrated") == 1
 
 
 def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys):
@@ -662,11 +671,11 @@ def test_a_detector_of_the_callers_module_finds_the_boxes(photo, network, capsys
         assert len(json.load(file)["annotations"]) == 1
     capsys.readouterr()
     for name, says in (
-        ("boxes_of_mine", "names no function"),
+        ("boxes_of_mine", "is not the name of a function"),
         ("boxes_of_mine:other", "cannot be loaded"),
         ("no_such_module:f", "cannot be loaded"),
-        ("boxes_of_mine:__name__", "is no function"),
-        (".boxes_of_mine:detect", "names no function"),
+        ("boxes_of_mine:__name__", "is not a function"),
+        (".boxes_of_mine:detect", "is not the name of a function"),
     ):
         assert predict(photo, "--detector", name, network=network) == 1
         assert says in capsys.readouterr().err

@@ -409,7 +409,7 @@ def test_a_broken_file_is_named(estimator, tmp_path):
 def test_a_heic_image_is_told_apart(estimator, tmp_path):
     path = tmp_path / "photo.HEIC"
     path.write_bytes(b"\0\0\0\x18ftypheic")
-    with pytest.raises(JaxposeError, match="photo.HEIC is a HEIC image; turn it into JPEG"):
+    with pytest.raises(JaxposeError, match="photo.HEIC is a HEIC image; convert it to JPEG"):
         estimator.predict(path)
 
 

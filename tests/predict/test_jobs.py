@@ -51,7 +51,7 @@ def test_one_input_may_name_its_output(inputs):
 
 @pytest.mark.parametrize("name", ["kp.csv", "kp.txt", "x/kp.npz", "kp.h5", "kp.xml"])
 def test_a_file_that_is_not_written_becomes_no_folder(inputs, name):
-    with pytest.raises(JaxposeError, match="is written; give .*kp.json for the keypoints, or a fo"):
+    with pytest.raises(JaxposeError, match="cannot write .*; use .*kp.json for the keypoints"):
         plan(["in"], output=name, json=False)
     assert not os.path.exists(name)
     assert plan(["in"], output=f"{name}/", json=False).jobs[0].out.as_posix() == f"{name}/a.jpg"
@@ -82,12 +82,12 @@ def test_a_folder_in_the_place_of_the_keypoints_is_named_before_any_work(inputs)
         (["absent.jpg"], None, "no file absent.jpg"),
         (["in", "absent"], None, "no file absent"),
         (["predictions"], None, "no image or video in the folder"),
-        (["in"], "one.jpg", "one.jpg is one file and there are 7 inputs"),
+        (["in"], "one.jpg", "one.jpg is a single file, but there are 7 inputs"),
         (["in/a.jpg"], "one.mp4", "a photo is written as .jpeg or .jpg or .png, not as one.mp4"),
         (["in/clip.mov"], "one.avi", "a video is written as .mp4, not as one.avi"),
         (["in/a.jpg"], "in/a.jpg", "in/a.jpg is an input and would be overwritten"),
         (["in/a.jpg"], "in", "in/a.jpg is an input and would be overwritten"),
-        (["in/a.jpg"], "in/a.jpg/x", "cannot make the folder in/a.jpg/x"),
+        (["in/a.jpg"], "in/a.jpg/x", "cannot create the folder in/a.jpg/x"),
     ],
 )
 def test_plans_that_cannot_work_are_named(inputs, given, output, says):

@@ -90,7 +90,7 @@ def test_it_is_saved_as_an_image_or_as_json(tmp_path):
     assert record["images"][0]["file_name"] == "in/photo.jpg"
     assert record["categories"][0]["keypoints"] == list(JOINTS)
     assert "frame" not in record["images"][0]
-    with pytest.raises(JaxposeError, match=r"a\.gif is not written"):
+    with pytest.raises(JaxposeError, match=r"cannot write .*a\.gif"):
         found.save(tmp_path / "a.gif")
     with pytest.raises(JaxposeError, match="no folder"):
         found.save(tmp_path / "none" / "a.png")

@@ -168,7 +168,7 @@ def test_bad_videos_are_named(tmp_path):
     for path, says in [
         (text, "text.mp4 can be read neither as an image nor as a video"),
         (cut, "cut.mp4 can be read neither"),
-        (sound, "sound.mp4 has no image in it"),
+        (sound, "sound.mp4 contains no video stream"),
         (tmp_path / "absent.mp4", "no file .*absent.mp4"),
     ]:
         with pytest.raises(JaxposeError, match=says):
@@ -319,7 +319,7 @@ def test_sound_with_a_cover_is_no_video(tmp_path):
         frame.sample_rate = 48000
         container.mux(sound.encode(frame))
         container.mux(sound.encode(None))
-    with pytest.raises(JaxposeError, match="song.flac has no image in it"):
+    with pytest.raises(JaxposeError, match="song.flac contains no video stream"):
         read(path)
 
 

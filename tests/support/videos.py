@@ -1,6 +1,8 @@
 """Small videos for tests, with what phones and cameras put into them."""
 
 import fractions
+import math
+import struct
 
 import av
 import numpy as np
@@ -24,8 +26,6 @@ def make(
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=RATE, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
-        if rotation:
-            stream.set_display_rotation(rotation)
         if times is not None:
             stream.codec_context.time_base = fractions.Fraction(1, 1000)
         tone = container.add_stream("aac", rate=48000, layout="mono") if sound else None
@@ -44,7 +44,18 @@ def make(
                 chunk.sample_rate, chunk.pts = 48000, start
                 container.mux(tone.encode(chunk))
             container.mux(tone.encode(None))
+    if rotation:
+        turn(path, rotation)
     return path
+
+
+def turn(path, degrees):
+    """Write the matrix with which players turn an mp4's images, counterclockwise."""
+    cos, sin = (round(f(math.radians(degrees))) << 16 for f in (math.cos, math.sin))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 44  # the header of the first track, ISO/IEC 14496-12
+    data[start : start + 36] = struct.pack(">9i", cos, -sin, 0, sin, cos, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
 
 
 def damaged(path):

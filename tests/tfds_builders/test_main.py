@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import zipfile
 
@@ -106,7 +107,7 @@ def test_an_archive_that_is_cut_off(capsys, tmp_path):
 def test_a_joints_file_that_is_cut_off(capsys, tmp_path, lsp):
     file = lsp / "joints.mat"
     file.write_bytes(file.read_bytes()[:300])
-    fails(capsys, run(tmp_path, "lsp", "--source", lsp), ["joints.mat", "fetch it again"])
+    fails(capsys, run(tmp_path, "lsp", "--source", lsp), ["joints.mat", "download it again"])
 
 
 @pytest.mark.parametrize("archived", [False, True])
@@ -119,6 +120,22 @@ def test_from_folder_and_zip_it_says_what_it_found(capsys, tmp_path, lsp, archiv
     folder = tmp_path / "data" / "lsp" / "person_centric" / "1.0.0"
     assert f"is prepared in {folder}" in shown
     assert len(tfds.builder_from_directory(folder).as_data_source("test")) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        ("tensorflow_datasets", "tensorflow_datasets"),
+        ("PIL", "pillow (imported as PIL)"),
+        ("cv2", "opencv-python-headless (imported as cv2)"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(module, named):
+    code = f"import sys; sys.modules[{module!r}] = None; from tfds_builders.__main__ import main; "
+    command = [sys.executable, "-c", code + "sys.exit(main(['lsp']))"]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    advice = f"error: {named} is not installed; install the extra train: pip install '.[train]'\n"
+    assert (done.returncode, done.stderr) == (1, advice)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 no more", None])

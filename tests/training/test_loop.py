@@ -264,7 +264,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     assert f"init_from {folder}" in said
     assert "start from random weights: nose" in said
     assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
-    assert "joints that no training data have a label for: nose" in said
+    assert "joints without labels in the training data: nose" in said
     assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
 
 
@@ -281,7 +281,7 @@ def test_joints_that_the_other_run_was_trained_on_count_as_trained(whole, people
 def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
     config = tiny_run.config(tmp_path, people, network__width=36, init_from=whole)
     # Scale-free numbers apart there is nothing of another width to take.
-    with pytest.raises(JaxposeError, match="nothing in .* fits this network"):
+    with pytest.raises(JaxposeError, match="nothing in .* matches this network"):
         fresh_start(open_run(config))
 
 

@@ -149,7 +149,7 @@ def _variable(release: Release) -> tuple[mat_file.Array, str]:
     try:
         data = release.files.read(release.annotations)
     except ReadError as error:
-        raise BuildError(f"{where} cannot be read ({error}); fetch it again") from error
+        raise BuildError(f"{where} cannot be read ({error}); download it again") from error
     return mat_file.read(data, "RELEASE", where), where
 
 

@@ -187,11 +187,11 @@ def _head(person: Person) -> list[Tube | Ellipsoid]:
 def _skirt(person: Person) -> Tube:
     """Make a cone from the waist to a hem that is wide enough for both legs."""
     size, (points, frames), outfit, _ = person
-    share = outfit.skirt_length
+    length = outfit.skirt_length
     hems = np.array([
         points[f"{side}_hip"]
-        + (points[f"{side}_knee"] - points[f"{side}_hip"]) * min(share, 1.0)
-        + (points[f"{side}_ankle"] - points[f"{side}_knee"]) * max(share - 1.0, 0.0)
+        + (points[f"{side}_knee"] - points[f"{side}_hip"]) * min(length, 1.0)
+        + (points[f"{side}_ankle"] - points[f"{side}_knee"]) * max(length - 1.0, 0.0)
         for side in SIDES
     ])  # fmt: skip
     hem = hems.mean(0)

@@ -106,9 +106,11 @@ def pose_body(pose: Pose, size: Proportions, camera: np.ndarray) -> Figure:
     forwards, sideways, twist = pose.spine
     root = camera @ _turn(0, pose.tip)
 
-    def bent(share: float) -> np.ndarray:
+    def bent(fraction: float) -> np.ndarray:
         return root @ (
-            _turn(1, twist * share) @ _turn(2, sideways * share) @ _turn(0, forwards * share)
+            _turn(1, twist * fraction)
+            @ _turn(2, sideways * fraction)
+            @ _turn(0, forwards * fraction)
         )
 
     belly, chest = bent(0.45), bent(1.0)

@@ -15,14 +15,8 @@ import math
 from functools import cache
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-
-try:
-    import cv2
-except ImportError as error:
-    raise ImportError(
-        "drawing synthetic people needs OpenCV; install it with: pip install opencv-python-headless"
-    ) from error
 
 cv2.setNumThreads(1)  # images are drawn in parallel, each small
 

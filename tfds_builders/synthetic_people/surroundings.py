@@ -1,7 +1,7 @@
 """The surroundings of a person: rooms, landscapes and noise behind, and objects in front.
 
-Much of it looks like limbs (poles, trunks, legs of tables, tubes in skin colors), so that a long
-thin thing alone is not yet an arm.
+Many objects look like limbs (poles, trunks, table legs, tubes in skin colors), so that a network
+cannot mistake every thin object for a limb.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ _LIMB_COLORS = np.array([[232, 190, 158], [188, 135, 96], [98, 64, 45], [60, 60,
 def _gradient(rng: np.random.Generator, size: int) -> np.ndarray:
     angle = rng.uniform(0, 2 * np.pi)
     line = np.linspace(-0.5, 0.5, 24, dtype=np.float32)
-    share = 0.5 + np.cos(angle) * line[None] + np.sin(angle) * line[:, None]
-    share = np.minimum(np.maximum(share, 0), 1)[..., None]
+    fraction = 0.5 + np.cos(angle) * line[None] + np.sin(angle) * line[:, None]
+    fraction = np.minimum(np.maximum(fraction, 0), 1)[..., None]
     first, second = random_color(rng), random_color(rng)
-    return canvas.resize((first + share * (second - first)).astype(np.float32), (size, size))
+    return canvas.resize((first + fraction * (second - first)).astype(np.float32), (size, size))
 
 
 def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
@@ -136,8 +136,8 @@ _BEHIND = {_pole: 0.27, _slab: 0.30, _table: 0.13, _ball: 0.08, _polygon: 0.16, 
 _IN_FRONT = {_pole: 0.24, _slab: 0.30, _table: 0.16, _ball: 0.12, _polygon: 0.10, _plant: 0.08}
 
 
-def _thing(rng, on, light, middle, reach, owner, shares=_BEHIND) -> None:
-    pick_weighted(rng, shares)(rng, on, light, np.asarray(middle), reach, owner)
+def _thing(rng, on, light, middle, reach, owner, weights=_BEHIND) -> None:
+    pick_weighted(rng, weights)(rng, on, light, np.asarray(middle), reach, owner)
 
 
 def paint_occluder(

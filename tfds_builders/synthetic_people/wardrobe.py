@@ -100,22 +100,22 @@ def fabric(rng: np.random.Generator, shape: tuple[int, int], around: float = 1.0
     count = float(rng.integers(3, 9))
     turns = max(2.0, round(1.5 * count * around))
     if kind == "plain":
-        share = np.zeros(shape, np.float32)
+        weight = np.zeros(shape, np.float32)
     elif kind == "hoops":
-        share = np.broadcast_to(((y * count) % 1 < rng.uniform(0.2, 0.6)), shape)
+        weight = np.broadcast_to(((y * count) % 1 < rng.uniform(0.2, 0.6)), shape)
     elif kind == "stripes":
-        share = np.broadcast_to(((x * turns) % 1 < rng.uniform(0.2, 0.6)), shape)
+        weight = np.broadcast_to(((x * turns) % 1 < rng.uniform(0.2, 0.6)), shape)
     elif kind == "checks":
-        share = 0.5 * ((y * count) % 1 < 0.5) + 0.5 * ((x * turns) % 1 < 0.5)
+        weight = 0.5 * ((y * count) % 1 < 0.5) + 0.5 * ((x * turns) % 1 < 0.5)
     elif kind == "dots":
-        share = ((y * count) % 1 - 0.5) ** 2 + ((x * turns) % 1 - 0.5) ** 2 < 0.09
+        weight = ((y * count) % 1 - 0.5) ** 2 + ((x * turns) % 1 - 0.5) ** 2 < 0.09
     elif kind == "blotches":
         noise = canvas.smooth_noise(rng, int(rng.integers(4, 9)), max(shape))[:rows, :columns, 0]
-        share = np.clip(noise * 2, 0, 1)
+        weight = np.clip(noise * 2, 0, 1)
     else:
-        share = np.broadcast_to(y, shape)
-    share = np.asarray(share, np.float32)[..., None]
-    return base + share * (_contrasting(rng, base) - base)
+        weight = np.broadcast_to(y, shape)
+    weight = np.asarray(weight, np.float32)[..., None]
+    return base + weight * (_contrasting(rng, base) - base)
 
 
 def _creased(rng: np.random.Generator, texture: np.ndarray, strength: float) -> np.ndarray:

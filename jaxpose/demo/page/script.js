@@ -1,29 +1,29 @@
 "use strict";
-// The photo stays in this page; it is sent to the server that the page came from, with each box.
+// The page keeps the photo, and sends it to its own server with each request.
 
 const SVG = "http://www.w3.org/2000/svg";
 const CORNERS = [["left", "top"], ["right", "top"], ["right", "bottom"], ["left", "bottom"]];
 const SIDES = ["x", "y", "width", "height"];
-const SMALLEST = 0.02; // of the photo's shorter side: a box's least width and height
-const PATIENCE = 250; // milliseconds from the last key to the next request
-const HANDLE = 8; // radius in pixels of the screen; a fat finger's is HANDLE + REACH
+const SMALLEST = 0.02; // minimum side of a box, as a fraction of the photo's shorter side
+const PATIENCE = 250; // milliseconds between the last key press and the next request
+const HANDLE = 8; // radius in screen pixels; touch adds REACH
 const REACH = 14;
 const COLORS = [
   "#4da3ff", "#ff9440", "#3ddc84", "#d783ff", "#ffd83d", "#ff6b9a", "#35e0e0", "#b6e34f",
-]; // of persons, in turn
-const SAVED_SIDE = 4096; // pixels of the longer side that every browser's canvas takes
-const SAVED_UNITS = 900; // a saved image is drawn as if it were so many pixels of the screen wide
+]; // of persons, in order
+const SAVED_SIDE = 4096; // longer side in pixels that every browser's canvas supports
+const SAVED_UNITS = 900; // width in screen pixels for which a saved image is drawn
 
 const byId = (id) => document.getElementById(id);
-let mostBytes = Infinity;
+let maxBytes = Infinity;
 let file = null; // the photo
 let size = null; // [width, height] of the upright photo
 let limbs = []; // pairs of indices into a person's joints
-// Of {box: {x, y, width, height} in pixels of the photo, color, answer: what the server predicted
-// there or null, request: its AbortController}.
+// Array of {box: {x, y, width, height} in pixels of the photo, color, prediction: the server's
+// prediction or null, request: its AbortController}.
 let persons = [];
 let chosen = null; // one of `persons`, or null
-let shown = null; // index of the joint whose map lies over the photo; -1 for all; null for none
+let shown = null; // index of the joint whose map is shown on the photo; -1 for all; null for none
 let search = null; // AbortController of the request that finds people
 let waiting = 0; // timer
 
@@ -48,8 +48,8 @@ const sides = (box) => SIDES.map((side) => box[side]).join(",");
 async function openPhoto(opened, isSample = false) {
   if (!opened) return;
   byId("status").textContent = "";
-  if (opened.size > mostBytes) {
-    say(`That file has more than ${mostBytes / 1e6} MB; reduce the photo first.`);
+  if (opened.size > maxBytes) {
+    say(`The file is larger than ${maxBytes / 1e6} MB; resize the photo first.`);
     return;
   }
   const address = URL.createObjectURL(opened);
@@ -60,7 +60,7 @@ async function openPhoto(opened, isSample = false) {
   if (!found) return URL.revokeObjectURL(address);
   if (!(await readable)) {
     URL.revokeObjectURL(address);
-    say("This browser cannot show that kind of image; take a JPEG, PNG or WebP.");
+    say("This browser cannot show this kind of image; use a JPEG, PNG or WebP image.");
     return;
   }
   URL.revokeObjectURL(byId("image").src);
@@ -72,7 +72,7 @@ async function openPhoto(opened, isSample = false) {
   showFound(found);
 }
 
-// Ask the server for the people in a photo; null without an answer that is still wanted.
+// Find the people in a photo; null if the request fails or a newer one replaces it.
 function find(photo) {
   search?.abort();
   persons.forEach((person) => person.request?.abort());
@@ -86,7 +86,7 @@ async function findAgain() {
   if (found) showFound(found);
 }
 
-// Ask for the person in a box, a moment after the box stopped moving.
+// Predict the person in a box, after the box has stopped moving.
 function askSoon(person, delay) {
   clearTimeout(waiting);
   waiting = setTimeout(async () => {
@@ -94,7 +94,7 @@ function askSoon(person, delay) {
     person.request = new AbortController();
     const found = await ask(file, {box: sides(person.box)}, person.request.signal);
     if (!found || !persons.includes(person)) return;
-    person.answer = found.persons[0];
+    person.prediction = found.persons[0];
     drawAll();
   }, delay);
 }
@@ -116,7 +116,7 @@ async function ask(photo, query, signal) {
   return found;
 }
 
-// The server's response, or null after a message that says what is wrong.
+// Return the server's response, or show an error message and return null.
 async function post(address, photo, query, signal) {
   try {
     const response = await fetch(`${address}?${new URLSearchParams(query)}`, {
@@ -129,7 +129,7 @@ async function post(address, photo, query, signal) {
     }
     say(capital((await response.json()).error) + ".");
   } catch (error) {
-    if (!signal?.aborted) say("No answer; is jaxpose demo still running?");
+    if (!signal?.aborted) say("No response; is jaxpose demo still running?");
   }
   return null;
 }
@@ -142,17 +142,17 @@ function showFound(found) {
   byId("photo").style.setProperty("--ratio", size[0] / size[1]);
   byId("overlay").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
   persons = [];
-  for (const answer of found.persons) {
-    addPerson(Object.fromEntries(SIDES.map((side, i) => [side, answer.box[i]])), answer);
+  for (const prediction of found.persons) {
+    addPerson(Object.fromEntries(SIDES.map((side, i) => [side, prediction.box[i]])), prediction);
   }
   shown = null;
   choose(persons[0] ?? null);
-  if (!persons.length) say("No person was found. Add a box and move it to where one is.");
+  if (!persons.length) say("No person was found. Add a box and move it to a person.");
 }
 
-function addPerson(box, answer) {
+function addPerson(box, prediction) {
   const color = COLORS.find((color) => !persons.some((person) => person.color === color));
-  const person = {box, answer, color: color ?? COLORS[persons.length % COLORS.length]};
+  const person = {box, prediction, color: color ?? COLORS[persons.length % COLORS.length]};
   persons.push(person);
   return person;
 }
@@ -182,9 +182,9 @@ function removeChosen() {
 const threshold = () => byId("threshold").value / 100;
 const isDrawn = (joint) => joint.confidence >= threshold();
 const label = (person) =>
-  `${persons.indexOf(person) + 1}${person.answer ? ` · ${percent(person.answer.score)}` : ""}`;
+  `${persons.indexOf(person) + 1}${person.prediction ? ` · ${percent(person.prediction.score)}` : ""}`;
 
-// Pixels of the photo in one pixel of the screen.
+// Number of photo pixels per screen pixel.
 const scale = () => size[0] / Math.max(byId("overlay").clientWidth, 1);
 
 function drawAll() {
@@ -200,10 +200,10 @@ function mixed(a, b) {
   return `rgb(${[0, 1, 2].map((i) => (part(a, i) + part(b, i)) / 2).join(",")})`;
 }
 
-// What is drawn of a person, in the photo's pixels: lines {a, b, color} and dots {joint, color}.
-// Alone, a person has the joints' colors; among others, a color of their own.
+// Lines {a, b, color} and dots {joint, color} to draw for a person, in pixels of the photo.
+// A single person has the colors of the joints; several persons have one color each.
 function drawing(person) {
-  const joints = person.answer?.joints ?? [];
+  const joints = person.prediction?.joints ?? [];
   const alone = persons.length === 1;
   const lines = limbs
     .filter(([a, b]) => joints.length && isDrawn(joints[a]) && isDrawn(joints[b]))
@@ -217,10 +217,10 @@ function drawing(person) {
   return {lines, dots};
 }
 
-// Where a person's number stands: above the highest joint that is drawn, or the box's upper edge.
+// Position of a person's number: above the highest joint that is drawn, or the top of the box.
 function labelBox(person, unit) {
   const [width, height] = [(7.5 * label(person).length + 10) * unit, 20 * unit];
-  const joints = (person.answer?.joints ?? []).filter(isDrawn);
+  const joints = (person.prediction?.joints ?? []).filter(isDrawn);
   const edge = {x: person.box.x + person.box.width / 2, y: person.box.y};
   const top = joints.reduce((best, joint) => (joint.y < best.y ? joint : best), joints[0] ?? edge);
   const x = Math.min(Math.max(top.x - width / 2, 0), size[0] - width);
@@ -242,7 +242,7 @@ function drawPoses() {
       make(group, "line", {...ends, class: "limb", stroke: color});
     }
     for (const {joint, color} of dots) {
-      const isShown = person === chosen && person.answer.joints[shown] === joint;
+      const isShown = person === chosen && person.prediction.joints[shown] === joint;
       const place = {cx: joint.x, cy: joint.y, r: (isShown ? 7 : 5) * unit};
       const dot = make(group, "circle", {...place, class: isShown ? "dot chosen" : "dot", fill: color});
       make(dot, "title", {}).textContent = joint.name;
@@ -257,12 +257,12 @@ function drawPoses() {
 
 function drawMap() {
   const map = byId("map");
-  const answer = chosen?.answer;
-  const isShown = answer && shown !== null;
+  const prediction = chosen?.prediction;
+  const isShown = prediction && shown !== null;
   map.setAttribute("visibility", isShown ? "visible" : "hidden");
   if (!isShown) return;
-  SIDES.forEach((side, i) => map.setAttribute(side, answer.crop[i]));
-  map.setAttribute("href", shown < 0 ? answer.part_maps : answer.joints[shown].map);
+  SIDES.forEach((side, i) => map.setAttribute(side, prediction.crop[i]));
+  map.setAttribute("href", shown < 0 ? prediction.part_maps : prediction.joints[shown].map);
 }
 
 function listPersons() {
@@ -285,10 +285,10 @@ function listPersons() {
 
 function listJoints() {
   const list = byId("joints");
-  byId("chosen").hidden = !chosen?.answer;
-  if (!chosen?.answer) return;
-  const everything = {name: "all part maps", map: chosen.answer.part_maps};
-  const entries = [everything, ...chosen.answer.joints];
+  byId("chosen").hidden = !chosen?.prediction;
+  if (!chosen?.prediction) return;
+  const everything = {name: "all part maps", map: chosen.prediction.part_maps};
+  const entries = [everything, ...chosen.prediction.joints];
   while (list.children.length > entries.length) list.lastChild.remove();
   entries.forEach((joint, i) => {
     const button = list.children[i] ?? list.appendChild(newEntry(i - 1));
@@ -297,7 +297,7 @@ function listJoints() {
     button.setAttribute("aria-pressed", shown === i - 1);
     if (i === 0) return;
     button.querySelector(".chip").style.background = joint.color;
-    button.querySelector("i").style.setProperty("--share", `${100 * joint.confidence}%`);
+    button.querySelector("i").style.setProperty("--confidence", `${100 * joint.confidence}%`);
     button.querySelector(".number").textContent = percent(joint.confidence);
     button.classList.toggle("faint", !isDrawn(joint));
   });
@@ -309,7 +309,7 @@ function newEntry(index) {
   button.innerHTML = index < 0
     ? '<img alt=""><span class="name"></span>'
     : '<img alt=""><span><span class="chip"></span><span class="name"></span></span>' +
-      '<span class="share"><i></i><span class="number"></span></span>';
+      '<span class="confidence"><i></i><span class="number"></span></span>';
   button.addEventListener("click", () => {
     shown = shown === index ? null : index;
     drawMap();
@@ -346,8 +346,9 @@ function drawBoxes() {
     byId(`box_${side}`).value = Math.round(box[side]);
   }
   CORNERS.forEach(([horizontal, vertical], i) => {
-    const x = box.x + (horizontal === "right" ? box.width : 0);
-    const y = box.y + (vertical === "bottom" ? box.height : 0);
+    // A corner outside of the photo has its handle at the edge, where it can be reached.
+    const x = within(box.x + (horizontal === "right" ? box.width : 0), 0, size[0]);
+    const y = within(box.y + (vertical === "bottom" ? box.height : 0), 0, size[1]);
     const [reach, handle] = byId("handles").children[i].children;
     for (const [circle, radius] of [[reach, HANDLE + REACH], [handle, HANDLE]]) {
       circle.setAttribute("cx", x);
@@ -357,22 +358,21 @@ function drawBoxes() {
   });
 }
 
-// Move the whole box, or one corner of it, by pixels of the photo; part of it stays on the photo.
+// Move the box or one of its corners, in pixels of the photo; part of the box stays on the photo.
 function moved(start, corner, dx, dy) {
   const [width, height] = size;
   const least = SMALLEST * Math.min(width, height);
-  const kept = (value, low, high) => Math.min(Math.max(value, low), high);
   if (!corner) {
     return {
       ...start,
-      x: kept(start.x + dx, least - start.width, width - least),
-      y: kept(start.y + dy, least - start.height, height - least),
+      x: within(start.x + dx, least - start.width, width - least),
+      y: within(start.y + dy, least - start.height, height - least),
     };
   }
   const axis = (place, length, left, change, limit) => {
-    if (!left) return [place, kept(length + change, Math.max(least, least - place), 2 * limit)];
+    if (!left) return [place, within(length + change, Math.max(least, least - place), 2 * limit)];
     const end = place + length;
-    const from = kept(place + change, end - 2 * limit, Math.min(end, limit) - least);
+    const from = within(place + change, end - 2 * limit, Math.min(end, limit) - least);
     return [from, end - from];
   };
   const [x, w] = axis(start.x, start.width, corner[0] === "left", dx, width);
@@ -420,7 +420,7 @@ function download(blob, suffix) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
-// The photo with the skeletons and numbers as they are on the page, at its own size.
+// Draw the photo at full size with the skeletons and numbers as shown on the page.
 function saveImage() {
   const reduced = Math.min(1, SAVED_SIDE / Math.max(...size));
   const canvas = document.createElement("canvas");
@@ -535,14 +535,14 @@ function start() {
     drawPoses();
   }).observe(byId("photo"));
   fetch("about").then((response) => response.json()).then((about) => {
-    mostBytes = about.most_bytes;
+    maxBytes = about.max_bytes;
     byId("threshold").value = 100 * about.threshold;
     byId("max_persons").value = about.max_persons;
     showThreshold();
     const from = about.checkpoint ? ` from ${about.checkpoint}` : "";
     byId("about").textContent =
       `Network${from}: ${about.joints} joints, crops of ${about.image_size} × ${about.image_size} pixels.`;
-  }, () => say("No answer; is jaxpose demo still running?"));
+  }, () => say("No response; is jaxpose demo still running?"));
 }
 
 function showThreshold() {

@@ -139,7 +139,9 @@ def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float)
         ours, theirs = (as_numpy(each).astype(np.float64) for each in (ours, theirs))
         error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
         if not error < tolerance:
-            raise SystemExit(f"error: {name}: result {i} differs by {error:.1e} of the largest")
+            raise SystemExit(
+                f"error: {name}: result {i} differs by {error:.1e} (relative to its maximum)"
+            )
 
 
 def as_numpy(array: Any) -> np.ndarray:

@@ -91,7 +91,7 @@ def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dic
 
 
 def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
-    """Make the calls of Flax's grouped convolution (the reference), then jaxpose's."""
+    """Return JAX's contestants by name: Flax's layer (the reference), then ``depthwise_conv``."""
     layer = nn.Conv(
         features=x.shape[-1],
         kernel_size=kernel.shape[:2],

@@ -89,7 +89,7 @@ def draw_image(i: int = 0) -> np.ndarray:
 
 
 def median_seconds(*functions: Callable[[], object]) -> list[float]:
-    """Return the median seconds of each function; calls are interleaved to share slow periods."""
+    """Return the median seconds of each function; calls are interleaved, as speed varies."""
     for function in functions:
         function()
     seconds = [[] for _ in functions]

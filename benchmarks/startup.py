@@ -74,7 +74,7 @@ def main() -> None:
     times = {"launch.py, first start, to its first step": first}
     times |= {name: statistics.median(each) for name, each in found.items()}
     rows = [
-        {"start": name, "s": round(s, 2), "less import jax": round(s - times["import jax"], 2)}
+        {"start": name, "s": round(s, 2), "without import jax": round(s - times["import jax"], 2)}
         for name, s in times.items()
     ]
     for part, each in zip(("trace", "compile"), zip(*compilations, strict=True), strict=True):

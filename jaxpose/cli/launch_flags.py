@@ -52,7 +52,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         "Number of steps of process 0 to trace; written to WORKDIR/profile.",
         **place,
     )
-    flags.DEFINE_boolean("help", False, "Show this.", **place)
+    flags.DEFINE_boolean("help", False, "Show this help.", **place)
     return values
 
 

@@ -84,7 +84,7 @@ def add(commands) -> None:
         "--min_score",
         type=_probability,
         metavar="P",
-        help="omit persons with a lower score, which is their mean confidence (default: 0.45 "
+        help="omit persons with a lower score, which is their mean confidence (default: 0.42 "
         "without boxes)",
     )
     parser.add_argument(

@@ -62,7 +62,7 @@ def unit_named(name: str) -> Unit:
     ends = tuple(part.strip() for part in name.split(","))
     if len(ends) != 2 or not all(ends) or ends[0] == ends[1]:
         raise JaxposeError(
-            f"the unit of PCK is {name!r}; write pck:head, pck:box, or two joints such as "
+            f"PCK has no unit {name!r}; write pck:head, pck:box, or two joints such as "
             "pck:nose,tail"
         )
     words = f"the distance {ends[0]} to {ends[1]}"

@@ -118,7 +118,7 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
     weighted = {name: weight for name, weight in weights.items() if weight}
     used = {name: weight for name, weight in weighted.items() if name in labeled}
     if not used:
-        why = "no labeled validation row has a weight"
+        why = "every labeled validation row has weight 0"
         description = f"{why}; the validation loss of {', '.join(labeled)} {_USE}"
         return Choice(LOSS, dict.fromkeys(labeled, 1.0), description)
     where = f"of {', '.join(used)}"
@@ -145,7 +145,7 @@ def _cannot_score(
     if metric == oks.OKS_AP.name:
         why = f" (the data set has no {oks.lacks(evaluation_set)})"
     if metric == any_joints.NAME:
-        why = f" (no example has the unit {unit})"
+        why = f" (no example defines the unit {unit})"
     return JaxposeError(
         f"{name} cannot be evaluated by {metric}{why}; the row supports "
         f"{', '.join(allowed) or 'no metric'}; change config.metric, or remove the row"

@@ -38,7 +38,7 @@ _jax_process: int | None = None  # the process in which an estimator first used 
 
 
 class CropPoses(NamedTuple):
-    """Poses in B crops, with the inputs of the joints' confidence.
+    """Poses in B crops, with the values from which the joints' confidence is computed.
 
     JAX arrays inside a compiled function, NumPy arrays outside.
 
@@ -46,7 +46,7 @@ class CropPoses(NamedTuple):
       keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
       logits: [B, J], logits of the joints' presence.
       log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
-        (the square root of the trace of its covariance), in sides of the crop.
+        (the square root of the trace of its covariance), where the crop's side is 1.
     """
 
     keypoints: Any
@@ -339,7 +339,7 @@ class PoseEstimator:
         return poses.keypoints, self._confidence(poses)
 
     def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
-        """Predict crops and return the poses with the inputs of their confidence.
+        """Predict crops and return the poses without computing their confidence.
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
@@ -442,7 +442,7 @@ def _check_process() -> None:
 def predict_poses(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> CropPoses:
-    """Predict a batch of crops with the last block, including the inputs of the confidence.
+    """Predict a batch of crops with the last block, without computing the confidence.
 
     Args:
       net: the network.

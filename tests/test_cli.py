@@ -14,6 +14,7 @@ from jaxpose import __version__, cli
 from jaxpose.checkpoints import DEFAULT_NETWORK
 from jaxpose.cli.commands import COMMANDS
 from jaxpose.evaluation.protocols import PROTOCOLS
+from jaxpose.predict.search import MIN_SCORE
 
 COMMAND = [sys.executable, "-m", "jaxpose"]
 
@@ -55,6 +56,12 @@ def test_help_names_the_default_network(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     assert f"(default: {DEFAULT_NETWORK})" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_names_the_default_minimum_score(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["predict", "--help"])
+    assert f"(default: {MIN_SCORE} " in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", ["lsp-pck", "lsp-pcp"])

@@ -361,7 +361,6 @@ def test_the_box_follows_mouse_keys_and_numbers(shown):
         assert value(shown, name) - before == pytest.approx(by, abs=1.5)
         shown.wait(f"JSON.stringify({DOTS}) !== '{drawn}'")  # the answer for the new box
 
-    # The first person's box reaches beyond the photo, its handles beyond the window.
     shown.run("document.querySelectorAll('#persons button')[1].click()")
     unit = 180 / shown.run("return document.getElementById('overlay').clientWidth")
     moved(lambda: shown.drag("#box", 30, 0), "box_x", 30 * unit)
@@ -371,6 +370,15 @@ def test_the_box_follows_mouse_keys_and_numbers(shown):
     moved(lambda: shown.type(corner, "\ue012" * 3), "box_width", 3 * 1.8)  # arrow left
     change = 77 - value(shown, "box_width")
     moved(lambda: shown.type("#box_width", "\ue009a\ue00077\n"), "box_width", change)
+
+
+def test_corners_beyond_the_photo_can_be_dragged(shown):
+    shown.type("#box_x", "\ue009a\ue000-40\n")
+    corner = "#handles g:nth-child(1) .handle"
+    assert shown.run(f"return document.querySelector('{corner}').getAttribute('cx')") == "0"
+    unit = 180 / shown.run("return document.getElementById('overlay').clientWidth")
+    shown.drag(corner, 30, 0)
+    assert value(shown, "box_x") == pytest.approx(-40 + 30 * unit, abs=1.5)
 
 
 def texts(browser, selector):

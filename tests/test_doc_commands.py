@@ -37,7 +37,7 @@ EXCLUDED = {
     "--config.data_dir=gs://BUCKET/data --config.init_from=gs://BUCKET/runs/lsp": (
         "needs a bucket; tests/training/test_object_storage.py has one"
     ),
-    "pip install pre-commit && pre-commit install": "needs pre-commit, which this project does not install",
+    "pip install pre-commit && pre-commit install": "needs pre-commit, which is not installed",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }
 PORT = free_port()

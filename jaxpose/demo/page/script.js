@@ -346,8 +346,9 @@ function drawBoxes() {
     byId(`box_${side}`).value = Math.round(box[side]);
   }
   CORNERS.forEach(([horizontal, vertical], i) => {
-    const x = box.x + (horizontal === "right" ? box.width : 0);
-    const y = box.y + (vertical === "bottom" ? box.height : 0);
+    // A corner outside of the photo has its handle at the edge, where it can be reached.
+    const x = within(box.x + (horizontal === "right" ? box.width : 0), 0, size[0]);
+    const y = within(box.y + (vertical === "bottom" ? box.height : 0), 0, size[1]);
     const [reach, handle] = byId("handles").children[i].children;
     for (const [circle, radius] of [[reach, HANDLE + REACH], [handle, HANDLE]]) {
       circle.setAttribute("cx", x);
@@ -361,18 +362,17 @@ function drawBoxes() {
 function moved(start, corner, dx, dy) {
   const [width, height] = size;
   const least = SMALLEST * Math.min(width, height);
-  const kept = (value, low, high) => Math.min(Math.max(value, low), high);
   if (!corner) {
     return {
       ...start,
-      x: kept(start.x + dx, least - start.width, width - least),
-      y: kept(start.y + dy, least - start.height, height - least),
+      x: within(start.x + dx, least - start.width, width - least),
+      y: within(start.y + dy, least - start.height, height - least),
     };
   }
   const axis = (place, length, left, change, limit) => {
-    if (!left) return [place, kept(length + change, Math.max(least, least - place), 2 * limit)];
+    if (!left) return [place, within(length + change, Math.max(least, least - place), 2 * limit)];
     const end = place + length;
-    const from = kept(place + change, end - 2 * limit, Math.min(end, limit) - least);
+    const from = within(place + change, end - 2 * limit, Math.min(end, limit) - least);
     return [from, end - from];
   };
   const [x, w] = axis(start.x, start.width, corner[0] === "left", dx, width);

@@ -85,7 +85,7 @@ def samples(
 
     Each function is called before the timing, to compile it and to determine how many calls make a
     sample of ``sample`` seconds. On a GPU the calls of a sample queue up and only the last one is
-    waited for, as in training; otherwise every call is.
+    waited for, as in training; on a CPU every call is waited for.
     """
     if sample is None:
         sample = SAMPLE

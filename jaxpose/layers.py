@@ -84,7 +84,7 @@ def per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _same_padding(size, window, strides):
-    """Padding (before, after) of one axis as in TensorFlow: an odd one has the extra cell after."""
+    """Padding (before, after) of one axis as in TensorFlow; if it is odd, one more after."""
     total = max((-(-size // strides) - 1) * strides + window - size, 0)
     return total // 2, total - total // 2
 

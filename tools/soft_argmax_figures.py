@@ -2,8 +2,8 @@
 
     python -m tools.soft_argmax_figures
 
-All of them show what a function does to the same map with two peaks. The drawings have a ground of
-their own, so that they are readable on light and on dark pages.
+All of them show what a function does to the same map with two peaks. The drawings have their own
+background, so that they are readable on light and on dark pages.
 """
 
 import pathlib

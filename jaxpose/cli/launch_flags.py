@@ -57,7 +57,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
-    """Parse the arguments of ``launch.py``, its name first.
+    """Parse the arguments of ``launch.py``, of which the first is the name of the program.
 
     Raises:
       UsageError: a wrong flag, config field or combination.
@@ -101,7 +101,7 @@ def _config_files(argv: list[str]) -> set[str]:
 
 
 def _raised_by_config(error: BaseException | None, files: set[str]) -> BaseException | None:
-    """Return the exception that a config file raised, its traceback from there on, or None.
+    """Return the exception that a config file raised, or None; its traceback starts in the file.
 
     Absl and ml_collections wrap some exceptions, so the chain of causes of ``error`` is searched.
     """

@@ -49,9 +49,10 @@ def _parse(metric: str) -> tuple[str, str]:
 def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     """Return the protocols that the truth supports, by name.
 
-    These are the paper's protocols that the data set supports; PCK over all joints, if it has other
-    joints than the paper, supports no other protocol, or PCK is requested; and OKS-AP, if the data
-    set has the required fields and pycocotools is installed.
+    - The paper's protocols that the data set supports.
+    - PCK over all joints, if the data set has joints other than MPII's or supports none of the
+      paper's protocols, or if the config's metric is "auto" or PCK.
+    - OKS-AP, if the data set has the required fields and pycocotools is installed.
 
     Returns:
       Protocols by name; empty if nothing is labeled.

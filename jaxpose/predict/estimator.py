@@ -224,7 +224,8 @@ class PoseEstimator:
     def _find_persons(self, image: np.ndarray, *, min_score: float, **options) -> Prediction:
         """Return the persons in the finder's boxes, best first.
 
-        Each pose is the mean of two: in the box, and in the box around the pose in the first one.
+        Each pose is the mean of two predictions: in the finder's box, and in the box around the
+        first predicted pose.
         Boxes whose first pose scores far below ``min_score`` get no second pass. If ``min_score``
         is 0, at least one person is returned.
         """
@@ -237,7 +238,7 @@ class PoseEstimator:
         return _distinct(_averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
-        """The best poses of crops all over the image, and ``at_least`` as many if there are."""
+        """The best distinct poses of crops all over the image; if possible, ``at_least`` many."""
         boxes = np.array([self._box_of(crop) for crop in search.search_crops(image.shape[1::-1])])
         found, most = self._predict_boxes(image, boxes, **options), max(search.CANDIDATES, at_least)
         for _ in range(search.ROUNDS):
@@ -261,7 +262,7 @@ class PoseEstimator:
         return self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
 
     def _refine(self, found: Prediction, **options) -> Prediction:
-        """The same persons, each with the pose in the box around the pose if it scores higher."""
+        """The same persons, predicted again as in ``_again`` and kept where the score is higher."""
         again = self._again(found, **options)
         first = np.arange(len(found.scores))
         places = np.where(again.scores > found.scores, len(first) + first, first)
@@ -403,7 +404,7 @@ def _whole_image(image: np.ndarray) -> geometry.Crop:
 
 
 def _distinct(found: Prediction, most: int | None = None) -> Prediction:
-    """The persons who differ, best first."""
+    """The persons without duplicates, best first."""
     return found.select(search.distinct(found.keypoints, found.confidence)[:most])
 
 

@@ -239,7 +239,7 @@ def gaussian() -> Drawing:
     keypoints = np.array([[8.8 / WIDTH, 6.9 / HEIGHT], [23.1 / WIDTH, 12.8 / HEIGHT]])
     sigma = np.array([[1.5, 1.5], [3.0, 1.7]])
     maps = np.asarray(jaxpose.gaussian_heatmap(keypoints, (HEIGHT, WIDTH), sigma))
-    drawing.heatmap(maps.sum(0), "gaussian_heatmap: one sigma per map, or one per axis")
+    drawing.heatmap(maps.sum(0), "gaussian_heatmap: one sigma per map or axis")
     volume = np.asarray(jaxpose.gaussian_heatmap(np.array([0.4, 0.6, 0.45]), (4, 14, 14), 1.6))
     slices = np.concatenate([*volume], axis=1)
     drawing.heatmap(slices, "the same in 3-D: four slices of a volume")

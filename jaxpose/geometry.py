@@ -72,7 +72,7 @@ CROP_RULES = {
 
 
 def crop_rule(name: str) -> CropRule:
-    """Return the rule with a name.
+    """Return the crop rule of the given name.
 
     Raises:
       JaxposeError: the name is unknown.
@@ -81,7 +81,7 @@ def crop_rule(name: str) -> CropRule:
 
 
 def crop_description(name: str) -> str:
-    """Return the description of the rule with a name.
+    """Return the description of the crop rule of the given name.
 
     Raises:
       JaxposeError: the name is unknown.

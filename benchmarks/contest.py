@@ -85,7 +85,7 @@ def samples(
 
     Each function is called before the timing, to compile it and to determine how many calls make a
     sample of ``sample`` seconds. On a GPU the calls of a sample queue up and only the last one is
-    waited for, as in training; otherwise every call is.
+    waited for, as in training; on a CPU every call is waited for.
     """
     if sample is None:
         sample = SAMPLE
@@ -139,7 +139,9 @@ def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float)
         ours, theirs = (as_numpy(each).astype(np.float64) for each in (ours, theirs))
         error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
         if not error < tolerance:
-            raise SystemExit(f"error: {name}: result {i} differs by {error:.1e} of the largest")
+            raise SystemExit(
+                f"error: {name}: result {i} differs by {error:.1e} (relative to its maximum)"
+            )
 
 
 def as_numpy(array: Any) -> np.ndarray:

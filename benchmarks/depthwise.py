@@ -2,11 +2,11 @@
 
     python -m benchmarks.depthwise [--json]
 
-The arrays are those of a block of the paper's network at batch 4, on a GPU 32, so that a kernel
+The arrays are those of a block of the paper's network at batch 4, or 32 on a GPU, so that a kernel
 lasts longer than its launch. "forward" is the result, "both" the result and the gradients of x and
 of the kernel; PyTorch works channels_last. All results are compared with XLA's grouped convolution
-before anything is timed. On a GPU the same in bfloat16 too. The floor is what the bytes take that
-have to be read and written, at the rate of a copy measured in the same run.
+before anything is timed. On a GPU, bfloat16 is measured in addition to float32. The floor is the
+time to read and write the arrays once, at the rate of a copy measured in the same run.
 """
 
 import functools
@@ -91,7 +91,7 @@ def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dic
 
 
 def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
-    """Make the calls of Flax's grouped convolution (the reference), then jaxpose's."""
+    """Return JAX's contestants by name: Flax's layer (the reference), then ``depthwise_conv``."""
     layer = nn.Conv(
         features=x.shape[-1],
         kernel_size=kernel.shape[:2],

@@ -4,13 +4,14 @@
 
 K = 8, 256x256, the same weights in both. PyTorch runs our own implementation of the network
 (benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. jaxpose runs with
-`jaxpose.compiler_options()`, and by plain `jax.jit` where there are any. "forward N" is
-inference of N images, as normalized float32 arrays; "step N" a step of training on N: training
-mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is timed.
+`jaxpose.compiler_options()`, and with plain `jax.jit` on platforms that have such options.
+"forward N" is inference of N images, as normalized float32 arrays; "step N" a step of training on
+N: training mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is
+timed.
 
-The floor of a row is what its multiply-adds and its bytes take at the rates of a matrix product and
-of a copy, measured in the same run; the operations are the network's own, the bytes those that
-XLA's cost analysis counts.
+The floor of a row is the minimum time for its multiply-adds and its bytes, at the rates of a matrix
+product and of a copy measured in the same run. The multiply-adds are those of the network, the
+bytes those that XLA's cost analysis counts.
 """
 
 import argparse

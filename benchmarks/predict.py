@@ -89,7 +89,7 @@ def draw_image(i: int = 0) -> np.ndarray:
 
 
 def median_seconds(*functions: Callable[[], object]) -> list[float]:
-    """Return the median seconds of each function; calls are interleaved to share slow periods."""
+    """Return the median seconds of each function; calls of different functions alternate."""
     for function in functions:
         function()
     seconds = [[] for _ in functions]
@@ -188,7 +188,7 @@ def pose_by_program(
 def images_per_second(
     read: Callable[[], Iterator[np.ndarray]], *predictors: Callable[[np.ndarray], Iterable]
 ) -> list[float]:
-    """Of each predictor on a whole source, decoding included; all agree on the first image."""
+    """Return the rates of predictors on a whole source; their first predictions must agree."""
     first = next(read())
     for predictor in predictors[1:]:
         contest.compare("onnx", predictor(first), predictors[0](first), tolerance=1e-3)

@@ -2,12 +2,13 @@
 
     python -m benchmarks.soft_argmax [--rounds 100] [--json]
 
-Maps of the paper's network at batch 16, 48 maps of 32 x 32 cells a person, and volumes of its
-authors' later work, 16 of 16 x 32 x 32 cells for each of four persons. Every contestant reads them
-in its own layout; "both" is forward and the gradient of the maps. Positions, covariances and
-gradients are compared with NumPy's in float64 before anything is timed. Then all contestants take
-turns in many short rounds. A row has the best round and its ratio to jaxpose's best, which is what
-counts where other programs run beside, and the median of the ratios in each round.
+The inputs are maps of the paper's network at batch 16 (48 maps of 32 x 32 cells per person) and the
+volumes of its authors' later work at batch 4 (16 volumes of 16 x 32 x 32 cells per person). Every
+contestant reads them in its own layout; "both" is forward and the gradient of the maps. Positions,
+covariances and gradients are compared with NumPy's in float64 before anything is timed. Then all
+contestants take turns in many short rounds. A row has the time of the best round, its ratio to
+jaxpose's best round, which is robust to other programs on the machine, and the median of the ratios
+of all rounds.
 """
 
 import statistics

@@ -2,9 +2,10 @@
 
     python -m benchmarks.startup [--config FILE[:PRESET] --data_dir DIR] [--json]
 
-Each start is a process of its own. "launch.py, second start" runs from the command to the line of
-its first step, in an empty workdir, with the compilation cache of a start before; the data set is
-synthetic_people/tiny, built in a temporary folder, unless --config and --data_dir name another.
+Each start is a process of its own. "launch.py, second start" is the time from the command to the
+line of its first step, in an empty workdir, with the compilation cache of an earlier start. The
+data set is synthetic_people/tiny, built in a temporary folder, unless --config and --data_dir name
+another.
 The paper's step (K = 8, 256x256, RMSProp) is traced and compiled with an empty compilation cache,
 as at the first start of launch.py.
 """
@@ -74,7 +75,7 @@ def main() -> None:
     times = {"launch.py, first start, to its first step": first}
     times |= {name: statistics.median(each) for name, each in found.items()}
     rows = [
-        {"start": name, "s": round(s, 2), "less import jax": round(s - times["import jax"], 2)}
+        {"start": name, "s": round(s, 2), "without import jax": round(s - times["import jax"], 2)}
         for name, s in times.items()
     ]
     for part, each in zip(("trace", "compile"), zip(*compilations, strict=True), strict=True):

@@ -281,7 +281,7 @@ def _kernel_gradient(x, kernel, cotangent):
 def _images_together(batch, block):
     """Images per iteration: the smallest divisor of the batch that gives at least _COLUMNS columns.
 
-    One if that would give more than three times as many columns.
+    1 if the smallest divisor gives more than 3 * _COLUMNS.
     """
     if not _NARROW_IS_SLOW or not isinstance(batch, int):  # symbolic in exports
         return 1

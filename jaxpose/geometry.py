@@ -72,7 +72,7 @@ CROP_RULES = {
 
 
 def crop_rule(name: str) -> CropRule:
-    """Return the rule with a name.
+    """Return the crop rule of the given name.
 
     Raises:
       JaxposeError: the name is unknown.
@@ -81,7 +81,7 @@ def crop_rule(name: str) -> CropRule:
 
 
 def crop_description(name: str) -> str:
-    """Return the description of the rule with a name.
+    """Return the description of the crop rule of the given name.
 
     Raises:
       JaxposeError: the name is unknown.
@@ -389,7 +389,7 @@ def reduce_by_area(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _parts(length: int, factor: int) -> list[tuple[int, int, int, int]]:
-    """(start, stop) of the full squares and of the rest, before and after the reduction."""
+    """Ranges along one axis, in the image and in the result: the full squares, then the rest."""
     whole = length // factor
     parts = [(0, whole * factor, 0, whole), (whole * factor, length, whole, whole + 1)]
     return [part for part in parts if part[1] > part[0]]

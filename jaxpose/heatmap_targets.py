@@ -126,7 +126,7 @@ def simcc_targets(
       [0.6]
     """
     if not isinstance(splits, int) or splits < 1:
-        raise ValueError(f"splits={splits!r} is not a positive integer; give 2")
+        raise ValueError(f"splits={splits!r} is not a positive integer; give 1 or more")
     bins = tuple(size * splits for size in shape)
     exponents = _exponents(keypoints, bins, sigma, "half_pixel")
     return tuple(jax.nn.softmax(exponent, axis=-1) for exponent in exponents)

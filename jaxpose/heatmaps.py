@@ -102,7 +102,7 @@ def soft_argmax(
 
     Raises:
       ValueError: too few axes, a map without cells, an unknown grid, a mask of another shape or
-        type, or a temperature that is not traced and not positive in the type of the result.
+        type, or a concrete temperature that is not positive in the dtype of the result.
 
     ``soft_argmax`` works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan,
     pmap and shard_map, and needs no communication if each map is on one device.
@@ -270,7 +270,7 @@ def _near_maximum(heatmap, where, radius, ndim):
 
 
 def argmax_index(heatmap: jax.Array, spatial_ndim: int = 2) -> jax.Array:
-    """Return the index of each map's first maximum, x first.
+    """Return the index of each map's maximum, in the order (x, y, z).
 
     Args:
       heatmap: [..., H, W].
@@ -818,7 +818,7 @@ def _check_temperature(temperature, dtype):
         return  # traced, or distributed over several processes
     if not (values >= jnp.finfo(dtype).tiny).all():
         raise ValueError(
-            f"temperature={temperature!r} is not positive in {dtype}; give 1.0 or a number above 0"
+            f"temperature={temperature!r} is not positive in {dtype}; give a number above 0"
         )
 
 

@@ -16,7 +16,7 @@ from jaxpose.depthwise import explicit_axes, varying_axes
 def conv2d(x: jax.Array, kernel: jax.Array, *, strides: int = 1) -> jax.Array:
     """Convolve x [B, H, W, I] with kernel [kh, kw, I, O]; TensorFlow's "same" padding.
 
-    For example, even sizes with kernel 3 and stride 2 are padded by one row after and none before.
+    For example, with kernel 3 and stride 2, even sizes are padded only at the end, by one.
     Returns [B, ceil(H / strides), ceil(W / strides), O].
     """
     sharded = any(axes is not None for axes in explicit_axes(x))
@@ -84,7 +84,7 @@ def per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _same_padding(size, window, strides):
-    """Padding (before, after) of one axis as in TensorFlow: an odd one has the extra cell after."""
+    """Padding (before, after) of one axis as in TensorFlow; if it is odd, one more after."""
     total = max((-(-size // strides) - 1) * strides + window - size, 0)
     return total // 2, total - total // 2
 

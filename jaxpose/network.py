@@ -5,7 +5,7 @@ joint), decodes coordinates from them by soft-argmax (section 3.2) and feeds the
 next block (section 3.1). Layer sizes are the authors'; ``width`` scales them all by one factor.
 
 Symbols: B batch, J joints, C context maps per joint, K blocks, H and W the heat maps' rows and
-columns (the image's / 8).
+columns (1/8 of the image's).
 """
 
 import functools
@@ -144,9 +144,9 @@ class BatchNorm(nn.Module):
 
 
 def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
-    """Pool x [B, H, W, C] like ``layers.max_pool``, but by Flax, which model converters recognize.
+    """Pool x [B, H, W, C] like ``layers.max_pool``, with Flax's function.
 
-    Returns [B, ceil(H / strides), ceil(W / strides), C].
+    Model converters recognize the operation. Returns [B, ceil(H / strides), ceil(W / strides), C].
     """
     shape = {"window_shape": (window, window), "strides": (strides, strides)}
     return nn.max_pool(x, **shape, padding="SAME")
@@ -195,7 +195,7 @@ class SeparableNorm(nn.Module):
 
 
 class ResidualSeparable(nn.Module):
-    """Shortcut plus separable convolution of the ReLU; no activation after the sum.
+    """Shortcut plus the separable convolution of ``relu(x)``; no activation after the sum.
 
     The shortcut is the input if the channel counts agree, otherwise ReLU, 1x1 convolution, norm.
     """

@@ -90,7 +90,7 @@ def use_gcsfs() -> None:
 
 
 def uses_gcsfs() -> bool:
-    """Whether this process has configured gcsfs, so that its worker processes must, too."""
+    """Whether this process has called ``use_gcsfs``; if so, its worker processes must, too."""
     return use_gcsfs.cache_info().currsize > 0
 
 

@@ -173,7 +173,8 @@ def part_maps(
 
     Returns:
       uint8 [S, S', 3] RGB. Each map is scaled to a maximum of 1. The opacity of a pixel is the
-      largest map value there; its color mixes the colors of the maps with similar values.
+      largest map value there; its color averages the joints' colors, weighted by the squared
+      values of their maps.
     """
     weights = _stretched(_relative_softmax(heatmaps, temperature), _shape(heatmaps, size, image))
     colors = joint_colors(joints).astype(np.float32) / 255

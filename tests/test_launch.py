@@ -256,8 +256,8 @@ def test_another_network_starts_from_a_run_and_goes_on_without_it(tmp_path, peop
     fields = {"network__num_blocks": 2, "init_from": tmp_path / "source", "num_epochs": 1}
     status, said = finished(tmp_path / "run", people, cache, **fields)
     assert status == 0, said
-    assert "variables taken" in said
-    assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
+    assert "variables copied" in said
+    assert "params/block2_b/heatmaps keeps its initial values: absent in the checkpoint" in said
     shutil.rmtree(tmp_path / "source")
     status, said = finished(tmp_path / "run", people, cache, **fields | {"num_epochs": 2})
     assert status == 0, said

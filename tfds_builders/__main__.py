@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "name",
         metavar="NAME[/CONFIG]",
         help="lsp[/person_centric | /observer_centric], lspet[/corrected], mpii[/full | /crops], "
-        "coco, backgrounds, synthetic_people; without CONFIG the first one named",
+        "coco, backgrounds, synthetic_people; the first configuration of each is the default",
     )
     parser.add_argument(
         "--source",

@@ -120,7 +120,7 @@ def cells(values: Sequence[Any]) -> np.ndarray:
 
 
 def small(number: float) -> np.ndarray | float:
-    """Convert a number to the type in the release: the smallest one for integers."""
+    """Convert a number to the type that the release uses: integers to the smallest that fits."""
     for dtype in (np.uint8, np.uint16):
         if 0 <= number <= np.iinfo(dtype).max and number == int(number):
             return dtype(number)

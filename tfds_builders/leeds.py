@@ -51,8 +51,9 @@ def find_release(found: list[Files], digits: int, release: str) -> Release:
             release_here.images[int(match[2])] = name
     if not releases:
         raise BuildError(
-            f"no {release} in {_paths(found)}: joints.mat with images/im{'1'.zfill(digits)}.jpg "
-            "next to it; give the release's zip or its extracted folder as --source"
+            f"no {release} in {_paths(found)} (expected joints.mat beside "
+            f"images/im{'1'.zfill(digits)}.jpg); give the release's zip or its extracted folder as "
+            "--source"
         )
     if len(releases) > 1:
         places = ", ".join("/".join(filter(None, where)) for where in releases)

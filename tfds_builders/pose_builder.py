@@ -51,7 +51,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> tuple[tfds.core.BuilderConfig | None, dict[str, Any]]:
         """Choose what the command builds. A builder with its own options overrides this.
 
-        Its ``options.py``, in the builder's folder, has a function ``add_options(parser)``.
+        It defines them with ``add_options(parser)`` in an ``options.py`` in its folder.
 
         Args:
           name: name of the configuration, "" for the default.

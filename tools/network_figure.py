@@ -1,7 +1,7 @@
 """Draw docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
-Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. Readable on
-light and on dark pages: the drawing has a ground of its own in either.
+Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. It has a
+background of its own for light and for dark pages.
 """
 
 import pathlib

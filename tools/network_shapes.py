@@ -15,8 +15,8 @@ class Shapes(NamedTuple):
 
     Attributes:
       parameters: of every parameter.
-      outputs: [H, W, C] that every module returns (the first where it returns several), or sows,
-        for one image.
+      outputs: [H, W, C] of what each module returns or sows for one image; the first result of
+        modules that return several.
     """
 
     parameters: dict[str, tuple[int, ...]]

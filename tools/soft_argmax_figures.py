@@ -2,8 +2,8 @@
 
     python -m tools.soft_argmax_figures
 
-All of them show what a function does to the same map with two peaks. The drawings have a ground of
-their own, so that they are readable on light and on dark pages.
+All of them show what a function does to the same map with two peaks. The drawings have their own
+background, so that they are readable on light and on dark pages.
 """
 
 import pathlib
@@ -239,7 +239,7 @@ def gaussian() -> Drawing:
     keypoints = np.array([[8.8 / WIDTH, 6.9 / HEIGHT], [23.1 / WIDTH, 12.8 / HEIGHT]])
     sigma = np.array([[1.5, 1.5], [3.0, 1.7]])
     maps = np.asarray(jaxpose.gaussian_heatmap(keypoints, (HEIGHT, WIDTH), sigma))
-    drawing.heatmap(maps.sum(0), "gaussian_heatmap: one sigma a map or an axis")
+    drawing.heatmap(maps.sum(0), "gaussian_heatmap: one sigma per map or axis")
     volume = np.asarray(jaxpose.gaussian_heatmap(np.array([0.4, 0.6, 0.45]), (4, 14, 14), 1.6))
     slices = np.concatenate([*volume], axis=1)
     drawing.heatmap(slices, "the same in 3-D: four slices of a volume")
@@ -263,7 +263,7 @@ def simcc() -> Drawing:
     keypoint = np.array([0.7, 0.6])
     x, y = jaxpose.simcc_targets(keypoint, (HEIGHT, WIDTH), 3.0, splits=2)
     width, height = WIDTH * CELL, HEIGHT * CELL
-    drawing.begin(width + 50, height + 50, "simcc_targets: one distribution an axis")
+    drawing.begin(width + 50, height + 50, "simcc_targets: one distribution per axis")
     drawing.frame(0, 50, width, height)
     profile(drawing, x, 0, 5, width, 40)
     profile(drawing, y, width + 5, 50, 40, height, upright=True)

@@ -82,7 +82,7 @@ def _layout(num_blocks: int) -> dict[str, list[_Layer]]:
 
 
 def _leaves(layer: _Layer) -> Iterator[tuple[tuple, str, tuple[int, int]]]:
-    """((Keras layer, weight), our leaf, number of extra axes of length 1 before and after ours)."""
+    """Yield (Keras layer, weight), path of our leaf, and how many axes Keras adds on each side."""
     if layer.kind == "separable":
         yield (layer.conv, "depthwise_kernel"), f"params/{layer.ours}/depthwise", (0, 1)
         yield (layer.conv, "pointwise_kernel"), f"params/{layer.ours}/pointwise", (2, 0)
@@ -108,7 +108,7 @@ def load(
     Args:
       path: the HDF5 file, with weights only or a complete Keras model.
       num_joints: J, needed only if the file lacks the frozen groups from which it is derived.
-      num_context_maps: C per joint, likewise; one of the two is enough.
+      num_context_maps: C per joint, needed in the same case; one of the two is enough.
 
     Returns:
       (arguments, variables): ``PoseNet(**arguments).apply(variables, images)`` runs the authors'
@@ -252,7 +252,7 @@ _FROZEN = {"sSAM": "depthwise_kernel", "cSAM": "depthwise_kernel", "Agg": "kerne
 
 
 def _num_blocks(names: Sequence[str]) -> int:
-    """The highest number of a block's group; a re-injection is followed by one more block."""
+    """The number of blocks: groups are numbered by block; a block follows each re-injection."""
     found = [re.fullmatch(r"(rBlock|SepConv|RegMap|fReMap)([1-9]\d{0,3})", name) for name in names]
     return max((int(m[2]) + (m[1] == "fReMap") for m in found if m), default=1)
 
@@ -329,7 +329,7 @@ def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, An
 
 
 def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[int, int]:
-    """Numbers of part maps and of context maps."""
+    """The total numbers of part maps and of context maps."""
     told: dict[str, tuple[int, ...]] = {}
     for name, weight in _FROZEN.items():
         for (_, found), dataset in groups.get(name, {}).items():

@@ -41,8 +41,9 @@ class Calibration(NamedTuple):
         """Return the logits of the confidence.
 
         Args:
-          presence_logits: [..., J], NumPy or JAX.
-          log_spread: [..., J], logarithm of the map's standard deviation, likewise.
+          presence_logits: [..., J], a NumPy or JAX array.
+          log_spread: [..., J], logarithm of the map's standard deviation, an array of the same
+            kind.
 
         Returns:
           [..., J]; their sigmoid is the confidence.

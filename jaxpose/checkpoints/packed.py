@@ -1,4 +1,4 @@
-"""Packed checkpoints: one file of half the size, the format of the networks that jaxpose ships.
+"""Packed checkpoints: one file per checkpoint, the format of the networks that jaxpose ships.
 
 A packed checkpoint is an .npz of the variables by name, kernels in float16 and the rest in float32,
 and its metadata as JSON text. Every command that takes a checkpoint accepts one.

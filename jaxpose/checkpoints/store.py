@@ -235,8 +235,8 @@ def restore_newest(
     Args:
       folder: the folder of ``open_manager``.
       like: a tree of arrays with the expected structure, shapes and dtypes.
-      free: name of a field of ``like`` (a flat dict) whose keys may differ from the checkpoint's:
-        missing entries are taken from ``like``, additional ones are dropped.
+      free: name of a field of ``like`` that holds a flat dict. Its keys may differ from the
+        checkpoint's: missing entries are taken from ``like``, additional ones are dropped.
 
     Returns:
       (tree, metadata), or None if the folder contains no checkpoint.

@@ -8,7 +8,7 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "calibrate",
-        help="fit the confidence of a checkpoint to labeled people",
+        help="calibrate the confidence of a checkpoint on labeled people",
         description="Fits the probability that a predicted joint is within half a head size of the "
         "truth, prints how well it separates correct from incorrect joints, and writes the "
         "calibrated checkpoint as a packed file.",

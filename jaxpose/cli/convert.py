@@ -8,7 +8,7 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "convert",
-        help="turn the paper's authors' Keras weights into a checkpoint",
+        help="convert Keras weights by the paper's authors to a checkpoint",
         description="Turns the authors' Keras weights file into a checkpoint for every command. "
         "The numbers of blocks, joints and context maps are read from the file.",
     )

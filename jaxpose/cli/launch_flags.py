@@ -52,12 +52,12 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         "Number of steps of process 0 to trace; written to WORKDIR/profile.",
         **place,
     )
-    flags.DEFINE_boolean("help", False, "Show this.", **place)
+    flags.DEFINE_boolean("help", False, "Show this help.", **place)
     return values
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
-    """Parse the arguments of ``launch.py``, its name first.
+    """Parse the arguments of ``launch.py``, of which the first is the name of the program.
 
     Raises:
       UsageError: a wrong flag, config field or combination.
@@ -101,7 +101,7 @@ def _config_files(argv: list[str]) -> set[str]:
 
 
 def _raised_by_config(error: BaseException | None, files: set[str]) -> BaseException | None:
-    """Return the exception that a config file raised, its traceback from there on, or None.
+    """Return the exception that a config file raised, or None; its traceback starts in the file.
 
     Absl and ml_collections wrap some exceptions, so the chain of causes of ``error`` is searched.
     """

@@ -8,7 +8,7 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "pack",
-        help="write a checkpoint as one file of half its size",
+        help="write a checkpoint as a single file, about half as large",
         description="Writes a checkpoint as one .npz with kernels in float16, which is accepted by "
         "every command that takes a checkpoint.",
     )

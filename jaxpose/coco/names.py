@@ -19,7 +19,8 @@ class Match(NamedTuple):
     """The names in the annotation file that match one file.
 
     Attributes:
-      names: the names as given; several only if they are spellings of the same name.
+      names: the matching names as written in the annotation file; more than one only if they are
+        spellings of the same name.
       rivals: names that match equally well but refer to different files; ``names`` is then empty.
       rank: quality of the match; larger is better.
     """

@@ -124,8 +124,8 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
 
     One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moved toward
     or away from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform
-    in +-strength, the logs of the channel gains in +-strength / 2. Black stays black, because the
-    border outside the image is black at test time, too.
+    in +-strength, the logs of the channel gains in +-strength / 2. Black stays black, so that
+    the border outside the image looks the same as at test time.
 
     Args:
       rng: generator from which five numbers are always drawn.

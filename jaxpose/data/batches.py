@@ -143,7 +143,8 @@ def evaluation_batches(
 
     Returns:
       An iterator of ceil(N / batch_size) ``Batch``, the same number in every process. Rows beyond
-      the last person are padding: black, ``index`` -1, weight 0, nothing known, ``readable``.
+      the last person are padding: black images with ``index`` -1, weight 0, no known joint, and
+      ``readable`` True.
 
     Raises:
       JaxposeError: the batch size is not divisible by the number of processes.

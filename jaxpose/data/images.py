@@ -1,10 +1,10 @@
 """Decode JPEG and PNG images, at a reduced size where JPEG allows it.
 
 A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size for a fraction of the work: each 8x8 block
-becomes 4x4, 2x2 or 1 pixel. Pixel c of the result covers [c * k, (c + 1) * k) of the full image,
-the last one possibly only partly: the geometry of ``geometry.reduce_by_area``. (Verified for odd
-sizes. If chroma is subsampled along one axis only, libjpeg shifts the colors, so those images are
-decoded at full size.)
+becomes 4x4, 2x2 or 1 pixel. With the factor k = 2, 4 or 8, pixel c of the result covers
+[c * k, (c + 1) * k) of the full image, clipped at its edge, as in ``geometry.reduce_by_area``.
+(Verified for odd sizes. If chroma is subsampled along one axis only, libjpeg shifts the colors, so
+those images are decoded at full size.)
 """
 
 from typing import NamedTuple

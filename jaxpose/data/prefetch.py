@@ -28,7 +28,8 @@ class Batches(Generic[T]):
     when the iterator is exhausted or garbage-collected and when the program exits.
 
     Args:
-      maker: makes the batch of a number; picklable, so that it can be sent to worker processes.
+      maker: function from the number of a batch to the batch; picklable, so that it can be sent to
+        worker processes.
       start: number of the first batch.
       stop: number after the last batch, or None for an endless iterator.
       workers: number of worker processes; 0 makes batches in threads of this process.

@@ -35,9 +35,9 @@ class PreparedSplit(NamedTuple):
       limbs: pairs of names that a drawing connects.
       annotated: [J], whether the data set annotates the joint at all.
       release: description of the release.
-      test_images: for MPII, (name, positions) of every test image in the release's order, with the
-        position (x, y) of each annotated rectangle in release pixels, or None. Empty for other
-        data sets.
+      test_images: for MPII, (name, positions) of every test image in the release's order. There is
+        one position (x, y) in release pixels for each annotated person, None if it is unknown.
+        Empty for other data sets.
       sigmas: OKS sigmas, one per joint; () if unknown.
       category: id and name of the COCO category of the examples.
       ignored: for COCO data sets, persons and crowds in the split's images that are not used as
@@ -218,7 +218,7 @@ class Annotations(NamedTuple):
     image_id: np.ndarray | None = None
 
     def select(self, index: Any) -> "Annotations":
-        """Select the annotations of some persons; ``index`` is anything that indexes their axis."""
+        """Select some of the persons; ``index`` indexes the axis N, such as a slice or bool [N]."""
         return Annotations(**{name: values[index] for name, values in self._present().items()})
 
     def example(self, index: int) -> dict[str, Any]:

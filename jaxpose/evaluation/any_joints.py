@@ -42,7 +42,7 @@ _TWO_JOINTS = (0.2, (0.05, 0.1, 0.15, 0.2))  # threshold and thresholds, as for 
 
 
 def unit_named(name: str) -> Unit:
-    """Return the unit of a name.
+    """Return the unit of the given name.
 
     Args:
       name: "head", "box", or the names of two joints with a comma between them, for the true
@@ -62,7 +62,7 @@ def unit_named(name: str) -> Unit:
     ends = tuple(part.strip() for part in name.split(","))
     if len(ends) != 2 or not all(ends) or ends[0] == ends[1]:
         raise JaxposeError(
-            f"the unit of PCK is {name!r}; write pck:head, pck:box, or two joints such as "
+            f"PCK has no unit {name!r}; write pck:head, pck:box, or two joints such as "
             "pck:nose,tail"
         )
     words = f"the distance {ends[0]} to {ends[1]}"
@@ -84,7 +84,7 @@ def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUT
       The unit; None if none of the labeled persons has it.
 
     Raises:
-      JaxposeError: the unit is not the name of one.
+      JaxposeError: ``unit`` is not a valid name.
 
     Example:
       >>> truth = Annotations(*[np.zeros(2)] * 11)._replace(
@@ -120,7 +120,7 @@ def pck_protocol(
 
     Args:
       joints: joint names of the truth.
-      flip_pairs: pairs of them that have a column in common; each other joint has its own.
+      flip_pairs: pairs of these names that share a column; every other joint has its own.
       unit: result of ``available_unit``.
 
     Example:

@@ -12,7 +12,7 @@ from jaxpose.evaluation.inference import Predictions
 def constant_poses(
     evaluation_sets: Sequence[EvaluationSet], *, rule: geometry.CropRule
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the mean and median position of each joint in the crops of some sets' persons.
+    """Compute the mean and median position of each joint over the crops of all persons in sets.
 
     Args:
       evaluation_sets: sets of training splits, all for the same network of J joints.

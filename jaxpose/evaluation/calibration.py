@@ -39,7 +39,7 @@ class JointEvidence(NamedTuple):
 def fit_calibration(evidence: JointEvidence) -> Calibration:
     """Fit the confidence of joints: a logistic regression by maximum likelihood.
 
-    Each joint's bias is regularized toward the mean bias, which a joint without labels gets.
+    Each joint's bias is regularized toward the mean bias; joints without labels get the mean.
 
     Args:
       evidence: data of persons that the network was not trained on.

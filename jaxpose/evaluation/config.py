@@ -51,4 +51,4 @@ def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -
         columns = row if isinstance(row, tuple | list) else (row,)
         found = tuple(float if type(value) is int else type(value) for value in columns)
         if found not in kinds:
-            raise JaxposeError(f"config.{field} has {row!r}; write rows of {text}")
+            raise JaxposeError(f"config.{field} has the invalid row {row!r}; write rows as {text}")

@@ -380,7 +380,7 @@ def report_text(evaluation: Evaluation) -> str:
         if row.unreadable:
             more = ", ..." if len(row.unreadable) > MAX_NAMES_SHOWN else ""
             parts.append(
-                f"{len(row.unreadable)} images could not be decoded; black images replace them: "
+                f"{len(row.unreadable)} images could not be decoded; replaced by black images: "
                 f"{', '.join(row.unreadable[:MAX_NAMES_SHOWN])}{more}"
             )
     return "\n\n".join(parts)

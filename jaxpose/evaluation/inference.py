@@ -38,8 +38,8 @@ class Predictions(NamedTuple):
       presence: float32 [K, N, J], the paper's joint probability: that the joint is in the crop.
       in_crop: bool [N, J], labeled and inside the (first) crop.
       readable: bool [N], the image could be decoded.
-      decodings: keypoints, as above, by the name of another way to decode the same maps; empty
-        unless requested.
+      decodings: {name: keypoints} for the other ways to decode the same maps, each with the shape
+        of ``keypoints``; empty unless requested.
     """
 
     keypoints: np.ndarray
@@ -243,7 +243,7 @@ def predict_split(
 
 
 def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Remove the mean offset from ``reference`` for each joint of each block.
+    """Subtract the mean difference to ``reference``, for each joint of each block.
 
     A network without a loss on its context maps' positions may shift a joint's part map and its
     context maps by opposite constants. After their removal, the remaining error is that of the part

@@ -49,9 +49,10 @@ def _parse(metric: str) -> tuple[str, str]:
 def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     """Return the protocols that the truth supports, by name.
 
-    These are the paper's protocols that the data set supports; PCK over all joints, if it has other
-    joints than the paper, supports no other protocol, or PCK is requested; and OKS-AP, if the data
-    set has the required fields and pycocotools is installed.
+    - The paper's protocols that the data set supports.
+    - PCK over all joints, if the data set has joints other than MPII's or supports none of the
+      paper's protocols, or if the config's metric is "auto" or PCK.
+    - OKS-AP, if the data set has the required fields and pycocotools is installed.
 
     Returns:
       Protocols by name; empty if nothing is labeled.
@@ -118,7 +119,7 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
     weighted = {name: weight for name, weight in weights.items() if weight}
     used = {name: weight for name, weight in weighted.items() if name in labeled}
     if not used:
-        why = "no labeled validation row has a weight"
+        why = "every labeled validation row has weight 0"
         description = f"{why}; the validation loss of {', '.join(labeled)} {_USE}"
         return Choice(LOSS, dict.fromkeys(labeled, 1.0), description)
     where = f"of {', '.join(used)}"
@@ -145,7 +146,7 @@ def _cannot_score(
     if metric == oks.OKS_AP.name:
         why = f" (the data set has no {oks.lacks(evaluation_set)})"
     if metric == any_joints.NAME:
-        why = f" (no example has the unit {unit})"
+        why = f" (no example defines the unit {unit})"
     return JaxposeError(
         f"{name} cannot be evaluated by {metric}{why}; the row supports "
         f"{', '.join(allowed) or 'no metric'}; change config.metric, or remove the row"

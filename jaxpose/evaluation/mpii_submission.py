@@ -72,7 +72,8 @@ def write(
     if found:
         name, number = next(iter(found))
         raise JaxposeError(
-            f"{name} person {number} is not in the data set's list of test images; prepare it again"
+            f"{name} person {number} is not in the data set's list of test images; prepare the "
+            "data set again"
         )
     scipy.io.savemat(path, {"pred": _structs(elements)}, do_compression=True)
 

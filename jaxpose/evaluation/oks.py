@@ -118,7 +118,7 @@ def oks_ap(
 def coco_entries(
     keypoints: np.ndarray, presence: np.ndarray, evaluation_set: EvaluationSet
 ) -> Entries:
-    """Convert truth and predictions to COCO's format; images and persons count from 1.
+    """Convert truth and predictions to COCO's format; ids of images and persons start at 1.
 
     Args:
       keypoints: [N, J, 2], (x, y) in pixels of the stored images, continuous.

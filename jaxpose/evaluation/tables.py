@@ -90,7 +90,7 @@ def paper_tables(protocol: Protocol) -> tuple[PaperTable, ...]:
 
 
 def paper_dicts(protocol: Protocol) -> list[dict[str, Any]]:
-    """Return the paper's tables for a protocol as plain values, keyed as ``ProtocolResult``."""
+    """Return the paper's tables for a protocol as dicts; column keys as in ``ProtocolResult``."""
     keys = [key for key, _, _ in protocol.columns]
     return [
         {

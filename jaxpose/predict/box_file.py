@@ -26,9 +26,9 @@ class BoxFile:
     """Boxes of persons by image, read from a file.
 
     The file is COCO's JSON (read as tolerantly as ``jaxpose.coco`` does; for the frames of a video,
-    each image has a ``frame``, counted from 0), a list of COCO results, one JSON object of file
-    names and lists of boxes, or lines ``FILE,x,y,width,height`` with or without a header. Unusable
-    entries of COCO's JSON are skipped and listed in ``dropped``.
+    each image has a ``frame``, counted from 0), a list of COCO results, a JSON object that maps
+    file names to lists of boxes, or lines ``FILE,x,y,width,height`` with or without a header.
+    Unusable entries of COCO's JSON are skipped and listed in ``dropped``.
 
     Attributes:
       category: (id, name) of the persons; the name is "" if the file gives none.
@@ -69,13 +69,14 @@ class BoxFile:
         self._matches = self._index.match(inputs)
 
     def of(self, path: str | os.PathLike) -> dict[int, np.ndarray] | None:
-        """Return the boxes [N, 4] of an image or video by frame (an image is frame 0).
+        """Return the boxes of an image or video.
 
         Args:
           path: path of the input; its last parts are matched to the names in the file.
 
         Returns:
-          The boxes; None if the file does not list the input.
+          {frame: boxes [N, 4]}, with frame 0 for an image; None if the file does not list the
+          input.
         """
         entries = self._of(path)
         if not entries:
@@ -87,7 +88,7 @@ class BoxFile:
         }
 
     def of_photo(self, path: str | os.PathLike) -> np.ndarray:
-        """Return the boxes [N, 4] of a photo; entries may give any frame. Empty if not listed."""
+        """Return the boxes [N, 4] of a photo, whatever the frame of its entries; N may be 0."""
         return np.concatenate([np.zeros((0, 4)), *(self.of(path) or {}).values()])
 
     def image(self, path: str | os.PathLike, frame: int | None = None) -> coco.Image | None:

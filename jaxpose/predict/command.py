@@ -41,7 +41,7 @@ class Call(NamedTuple):
       smooth: cutoff frequency of the keypoint filter for videos in Hz, None for no filter.
       min_confidence: minimum confidence of the joints that are drawn.
       options: options of ``PoseEstimator.predict``.
-      taken: file names of images that are already in use.
+      taken: names of the image files that this command writes, in lower case.
     """
 
     estimator: PoseEstimator

@@ -38,7 +38,7 @@ _jax_process: int | None = None  # the process in which an estimator first used 
 
 
 class CropPoses(NamedTuple):
-    """Poses in B crops, with the inputs of the joints' confidence.
+    """Poses in B crops, with the values from which the joints' confidence is computed.
 
     JAX arrays inside a compiled function, NumPy arrays outside.
 
@@ -46,7 +46,7 @@ class CropPoses(NamedTuple):
       keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
       logits: [B, J], logits of the joints' presence.
       log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
-        (the square root of the trace of its covariance), in sides of the crop.
+        (the square root of the trace of its covariance), where the crop's side is 1.
     """
 
     keypoints: Any
@@ -224,9 +224,9 @@ class PoseEstimator:
     def _find_persons(self, image: np.ndarray, *, min_score: float, **options) -> Prediction:
         """Return the persons in the finder's boxes, best first.
 
-        Each pose is the mean of two: in the box, and in the box around the pose in the first one.
-        Boxes whose first pose repeats another one, or scores far below ``min_score``, get no second
-        pass. If ``min_score`` is 0, at least one person is returned.
+        Each pose is the mean of two predictions: in the finder's box, and in the box around the
+        first predicted pose. Boxes whose first pose repeats another one, or scores far below
+        ``min_score``, get no second pass. If ``min_score`` is 0, at least one person is returned.
         """
         boxes = self._find_boxes(image)
         if min_score <= 0 and not len(boxes):
@@ -238,7 +238,7 @@ class PoseEstimator:
         return _distinct(_averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
-        """The best poses of crops all over the image, and ``at_least`` as many if there are."""
+        """The best distinct poses of crops all over the image; if possible, ``at_least`` many."""
         boxes = np.array([self._box_of(crop) for crop in search.search_crops(image.shape[1::-1])])
         found, most = self._predict_boxes(image, boxes, **options), max(search.CANDIDATES, at_least)
         for _ in range(search.ROUNDS):
@@ -262,7 +262,7 @@ class PoseEstimator:
         return self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
 
     def _refine(self, found: Prediction, **options) -> Prediction:
-        """The same persons, each with the pose in the box around the pose if it scores higher."""
+        """The same persons, predicted again as in ``_again`` and kept where the score is higher."""
         again = self._again(found, **options)
         first = np.arange(len(found.scores))
         places = np.where(again.scores > found.scores, len(first) + first, first)
@@ -340,7 +340,7 @@ class PoseEstimator:
         return poses.keypoints, self._confidence(poses)
 
     def crop_poses(self, images: np.ndarray, *, flip_test: bool = False) -> CropPoses:
-        """Predict crops and return the poses with the inputs of their confidence.
+        """Predict crops and return the poses without computing their confidence.
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
@@ -404,7 +404,7 @@ def _whole_image(image: np.ndarray) -> geometry.Crop:
 
 
 def _distinct(found: Prediction, most: int | None = None, **options) -> Prediction:
-    """The persons who differ, best first; the options are those of ``search.distinct``."""
+    """The persons without duplicates, best first; the options are those of ``search.distinct``."""
     return found.select(search.distinct(found.keypoints, found.confidence, **options)[:most])
 
 
@@ -443,7 +443,7 @@ def _check_process() -> None:
 def predict_poses(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> CropPoses:
-    """Predict a batch of crops with the last block, including the inputs of the confidence.
+    """Predict a batch of crops with the last block, without computing the confidence.
 
     Args:
       net: the network.

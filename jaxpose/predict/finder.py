@@ -3,7 +3,7 @@
 It consists of the pose network's stem and the features of one prediction block, followed by three
 maps with a stride of 8 pixels: the logit that a cell contains the center of a person's box, the
 offset of the center from the middle of the cell, and the size of the box, as in CenterNet (Zhou,
-Wang and Kraehenbuehl, "Objects as Points", 2019). `tools/train_finder.py` trains it.
+Wang and Kraehenbuehl, "Objects as Points", 2019). ``tools/train_finder.py`` trains it.
 """
 
 import functools
@@ -141,7 +141,7 @@ def find_boxes(net: FinderNet, variables: dict, images: jax.Array) -> Boxes:
     """Predict boxes in uint8 images [B, S, S, 3]; can be traced by JAX.
 
     The network runs on the images and on the images at half the size, in which people who fill an
-    image have the size that the network detects best. Up to `NUM_PEAKS` boxes come from each; a
+    image have the size that the network detects best. Up to ``NUM_PEAKS`` boxes come from each; a
     person may have a box in both.
     """
     batch, rows, columns, channels = images.shape

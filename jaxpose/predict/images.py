@@ -27,8 +27,8 @@ HEIC_BRANDS = frozenset(
 def as_image(image: Any) -> np.ndarray:
     """Read a photo as RGB uint8 [H, W, 3], upright.
 
-    Gray images with more than 8 bits are scaled according to their range: floats up to 1 by 255,
-    others as in ``to_8_bits``.
+    Gray images with more than 8 bits are converted to 8: floats in [0, 1] are multiplied by 255,
+    other values are reduced by ``to_8_bits``.
 
     Args:
       image: a path, a PIL image, or an array uint8 [H, W, 3] (or [H, W], gray).

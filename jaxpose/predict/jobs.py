@@ -190,7 +190,7 @@ def _check_file(
 
 
 def _names(paths: list[pathlib.Path], videos: list[bool]) -> list[str]:
-    """Name the outputs uniquely, like the inputs where their suffix can be written.
+    """Choose unique output names: the names of the inputs, with a suffix that can be written.
 
     The names of photos differ in more than the suffix, because heat-map files are named without it.
     """

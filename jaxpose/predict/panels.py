@@ -72,7 +72,7 @@ def part_maps_on_crop(estimator: PoseEstimator, person: Person) -> np.ndarray:
 def maps_before_and_after(
     estimator: PoseEstimator, person: Person, *, size: int
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Draw part maps before and after the softmax (Fig. 5); returns those of ``single_maps``."""
+    """Draw part maps before and after the softmax (Fig. 5); see ``single_maps``."""
     return single_maps(
         part_maps_of(estimator, person),
         joints=estimator.joints,
@@ -143,7 +143,7 @@ def context(estimator: PoseEstimator, person: Person) -> np.ndarray | None:
 
 
 def stacked(sheets: list[np.ndarray]) -> np.ndarray:
-    """Stack sheets vertically on white, uint8 [H, W, 3]."""
+    """Stack images vertically on a white background, uint8 [H, W, 3]."""
     width = max(sheet.shape[1] for sheet in sheets)
     return np.concatenate(
         [np.pad(s, [(0, 0), (0, width - s.shape[1]), (0, 0)], constant_values=255) for s in sheets]

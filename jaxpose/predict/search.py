@@ -1,6 +1,6 @@
 """Search without the finder, duplicate removal, and the thresholds of detections.
 
-Checkpoints of categories that the finder (`jaxpose.predict.finder`) does not know are run on
+Checkpoints of categories that the finder (``jaxpose.predict.finder``) does not know are run on
 overlapping squares of several sizes that cover the image. The box around a predicted pose is a
 better crop than the square, so the best distinct poses are predicted again in such boxes, twice.
 """

@@ -7,7 +7,8 @@ no other persons are detected: the box of a lost person stays in place, and the 
 re-detected around it.
 
 Two rules avoid flicker: a person found after the first frame gets an id, and is shown, only when
-the next frame confirms it, and a person who has an id is kept down to a lower score.
+the next frame confirms it, and a person who has an id is kept even with a score that would be too
+low for a new person.
 
 The filter is the One-Euro filter (Casiez, Roussel, Vogel 2012): a low-pass filter whose cutoff
 frequency increases with speed, which removes jitter of joints at rest without adding lag to fast

@@ -36,7 +36,7 @@ class Frame(NamedTuple):
 
     Attributes:
       image: uint8 [H, W, 3] RGB.
-      time: seconds from the start of the video, exact.
+      time: seconds from the start of the video, as an exact fraction.
     """
 
     image: np.ndarray
@@ -304,7 +304,7 @@ class VideoWriter:
         self._waiting.clear()
 
     def add_sound(self, packet: Any, start: fractions.Fraction) -> None:
-        """Append a packet of the sound, shifted to ``start`` seconds earlier."""
+        """Append an audio packet, with its time reduced by ``start`` seconds."""
         with _as_ours(self._av, f"{self._path} cannot be written"):
             if self._encoder is not None:
                 packets = self._encoder.encode(packet, start)

@@ -183,7 +183,10 @@ def _row(row: str, results, beside, blocks) -> str:
 def _columns(
     results: Mapping[str, ProtocolResult], caption: str = "", *, kind: str = "columns"
 ) -> str:
-    """Make a table with the paper's columns, one line per result; counts are the first one's."""
+    """Make a table with the paper's columns, one line per result.
+
+    The note below it states the counts of the first result.
+    """
     first = next(iter(results.values()))
     protocol = first.protocol
     headers = [_text(header) for _, header, _ in protocol.columns] + [_text(protocol.total)]

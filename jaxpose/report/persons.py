@@ -252,7 +252,7 @@ def _person_panel(
 def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     """Explain what the images show, and when a joint is correct."""
     drawn = (
-        f"Joints with a confidence below {MIN_CONFIDENCE} are drawn without a dot or limb; left "
+        f"No dots or limbs are drawn for joints with a confidence below {MIN_CONFIDENCE}; left "
         "limbs have warm colors, right limbs cool ones. Select an image to enlarge it."
     )
     if protocol is None:
@@ -265,8 +265,8 @@ def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     lines = "lines connect predictions and true positions. "
     if kind == "stick":
         return (
-            f"{order}A stick is correct ({protocol.label}) if the distance of both of its ends to "
-            f"their true positions is at most {limit} its true length; {lines}{drawn}"
+            f"{order}A stick is correct ({protocol.label}) if each of its ends is at most {limit} "
+            f"the stick's true length from its true position; {lines}{drawn}"
         )
     if isinstance(protocol.normalizer, tuple):
         length = f"the distance from {' to '.join(protocol.normalizer).replace('_', ' ')}"

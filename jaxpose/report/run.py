@@ -89,8 +89,8 @@ def _constant_baselines(
 ) -> dict[str, dict[str, dict[str, ProtocolResult]]]:
     """Evaluate baselines that ignore the image; returns results by name, row and protocol.
 
-    They predict the mean or median pose of the training persons, in crops by the row's rule: the
-    training persons of the row's data set if the network was trained on it, otherwise all.
+    They predict the mean or median pose of training persons, in crops by the row's rule. These are
+    the persons of the row's data set if the network was trained on it, otherwise of all data sets.
 
     Raises:
       JaxposeError: the training data are not available.

@@ -40,8 +40,8 @@ def compiler_options() -> dict[str, str] | None:
     """Return the compiler options with which a network runs fastest on this platform.
 
     Pass them to ``jax.jit(f, compiler_options=...)``. On CPUs, XLA computes matrix products and
-    convolutions with YNNPACK by default; the options select Eigen, which takes a fifth less time
-    for those of this network. Reductions stay with YNNPACK.
+    convolutions with YNNPACK by default; the options select Eigen, which is faster for this
+    network: those operations take a fifth less time. Reductions stay with YNNPACK.
 
     Returns:
       Options by name; None (also accepted by ``jax.jit``) if there are no such options: on

@@ -139,8 +139,8 @@ class Preemption:
     """Detect SIGTERM, on all processes at the same step.
 
     A context manager. With one process, the first SIGTERM asks the loop to save and stop, a second
-    one kills the process. With several processes, JAX's runtime catches the signal, from their
-    start to their end, and agrees on a step.
+    one kills the process. With several processes, JAX's runtime catches the signal, at any
+    time of the run, and chooses the same step for all of them.
     """
 
     def __init__(self):

@@ -222,7 +222,7 @@ class Loop:
         return None
 
     def train_first(self, batches: Iterator[Batch]) -> None:
-        """Run the first step of this start, which compiles the program and is logged as phases."""
+        """Run the first step since launch, which compiles the program, and log its phases."""
         with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
         with phase("compiling the training step", log=self.log.info):
@@ -314,7 +314,7 @@ class Loop:
         self.state = self.state._replace(sums=replicate(empty_sums()))
 
     def start_window(self) -> None:
-        """Start a new window for images per second and waiting."""
+        """Start a new window for measuring images per second and waiting time."""
         self.window, self.waited = (self.step, time.monotonic()), 0.0
 
     def end_epoch(self) -> None:

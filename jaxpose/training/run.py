@@ -182,9 +182,9 @@ def fresh_start(run: Run) -> Start:
         variables, report = transfer_variables(variables, run.net, run.joints, source, metadata)
         if not report.taken:
             raise JaxposeError(f"nothing in {folder} matches this network; check config.init_from")
-        notes.append(f"init_from {folder}: {len(report.taken)} variables taken")
+        notes.append(f"init_from {folder}: {len(report.taken)} variables copied")
         notes += [f"  {note}" for note in report.notes]
-        notes += [f"  {name} starts fresh: {why}" for name, why in report.fresh.items()]
+        notes += [f"  {name} keeps its initial values: {why}" for name, why in report.fresh.items()]
         known = joint_index(metadata.trained_joints, run.joints) >= 0
         trained |= {name for name, there in zip(run.joints, known, strict=True) if there}
     never = [name for name in run.joints if name not in trained]

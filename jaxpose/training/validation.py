@@ -58,7 +58,7 @@ class Validator(NamedTuple):
 
     Attributes:
       choice: which metric selects the best checkpoint.
-      validate: function from variables of the run's network to the rows' metrics.
+      validate: function from variables of the run's network to the metrics of the validation rows.
     """
 
     choice: metric_choice.Choice

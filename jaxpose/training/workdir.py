@@ -140,7 +140,7 @@ def _read_config(path: pathlib.Path) -> dict:
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """Describe the fields in which two configs differ, one line each, without the free ones."""
+    """Describe the fields in which two configs differ, except ``FREE_FIELDS``, one line each."""
     lines = []
     for key in sorted(old.keys() | new.keys()):
         name = prefix + key

@@ -122,9 +122,13 @@ def test_a_wanted_score_steers():
         (
             "pck:nose,tail",
             {},
-            "pck (no example has the unit nose,tail); the row supports no metric",
+            "pck (no example defines the unit nose,tail); the row supports no metric",
         ),
-        ("pck", {"box": False}, "pck (no example has the unit auto); the row supports no metric"),
+        (
+            "pck",
+            {"box": False},
+            "pck (no example defines the unit auto); the row supports no metric",
+        ),
     ],
 )
 def test_a_metric_that_a_row_does_not_allow_is_one_line_with_the_reason(metric, options, says):
@@ -151,7 +155,7 @@ def test_an_unknown_metric_is_one_line_with_all_names(metric):
 def test_an_unknown_unit_is_one_line():
     metric_choice.check_metric("pck:nose,tail")
     for unit in ("feet", ""):
-        with pytest.raises(JaxposeError, match=f"the unit of PCK is '{unit}'"):
+        with pytest.raises(JaxposeError, match=f"PCK has no unit '{unit}'"):
             metric_choice.check_metric(f"pck:{unit}")
 
 

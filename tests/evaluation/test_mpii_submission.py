@@ -86,5 +86,5 @@ def test_joints_that_mpii_lacks_are_left_out(tmp_path):
 
 
 def test_a_person_of_no_test_image_is_told(tmp_path):
-    with pytest.raises(JaxposeError, match=r"a\.jpg person 2 is not in .* prepare it again"):
+    with pytest.raises(JaxposeError, match=r"a\.jpg person 2 is not in .*; prepare the data set"):
         written(tmp_path, predictions(), images=IMAGES[:1])

@@ -263,7 +263,7 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     said = "\n".join(notes)
     assert f"init_from {folder}" in said
     assert "start from random weights: nose" in said
-    assert "params/block2_b/heatmaps starts fresh: absent in the checkpoint" in said
+    assert "params/block2_b/heatmaps keeps its initial values: absent in the checkpoint" in said
     assert "joints without labels in the training data: nose" in said
     assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
 
@@ -296,8 +296,11 @@ def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
         ({"ema": 1.0}, "ema is 1.0"),
         ({"dtype": "float16"}, "dtype is 'float16'"),
         ({"metric": "pckh"}, "metric is 'pckh'; choose"),
-        ({"data": "(('lsp',),)"}, r"config.data has \('lsp',\); write rows of \(name, weight\)"),
-        ({"data": "1"}, "config.data has 1"),
+        (
+            {"data": "(('lsp',),)"},
+            r"config.data has the invalid row \('lsp',\); write rows as \(name, weight\)",
+        ),
+        ({"data": "1"}, "config.data has the invalid row 1"),
         ({"validation": "(('lsp', 'test'),)"}, "config.validation has"),
         ({"augmentation__scale": "(1.0,)"}, r"augmentation.scale is \(1.0,\)"),
     ],

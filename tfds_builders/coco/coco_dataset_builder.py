@@ -133,8 +133,8 @@ class Builder(pose_builder.PoseBuilder):
     ) -> tuple[list[tuple[coco.Annotation, str]], list[coco.Annotation]]:
         """Return the usable annotations of a file, each with the name of its image.
 
-        The others are reported by reason. Those that overlap possible predictions are returned,
-        too.
+        The others are reported by reason. Those that predictions may match, so that they must be
+        ignored in the evaluation, are returned as a second list.
         """
         config = self.builder_config
         selected = select(path, config.category[1])

@@ -18,7 +18,7 @@ LAST_OF_TRAINING = 1000
 SCALED_SIDE = 210  # the longest side of the scaled release's images is 202
 OBSERVER_CENTRIC = re.compile(r"(^|/)[^/]*joints[-_]?OC\.mat$", re.IGNORECASE)
 
-SCALED = "Leeds Sports Pose, scaled to about 150 pixels of person"
+SCALED = "Leeds Sports Pose, scaled to a person size of about 150 pixels"
 ORIGINAL = "Leeds Sports Pose, original size"
 
 

@@ -172,7 +172,7 @@ def _image_name(image: Array | None) -> str:
     if name is None or name.kind != "text" or not name.values:
         raise Malformed("an image without a name")
     if "/" in name.values or "\\" in name.values:
-        raise Malformed(f"an image named {name.values!r}")
+        raise Malformed(f"the image name {name.values!r}, which contains a slash")
     return name.values
 
 

@@ -43,9 +43,10 @@ def square_around(
     """Compute the square that contains every augmented crop of the person.
 
     The square supports both crop rules: MPII's by center and scale, and the one by the joints' box
-    unless a distant joint would more than double its size. Its resolution is such that MPII's crop
-    at scale SHARPEST has one stored pixel per input pixel, and at most that of the release: closer
-    crops are enlarged by a fifth at most, and decoding takes a third less time.
+    unless a distant joint would more than double its size. Its resolution is at most that of the
+    release, and such that MPII's crop at scale SHARPEST has one stored pixel per input pixel.
+    Closer crops are enlarged by at most a fifth; with the resolution of the closest, decoding would
+    take 1.5 times as long.
 
     Args:
       center: [2], pixels.

@@ -141,7 +141,7 @@ def paint_tube(
     """Paint a limb.
 
     Args:
-        canvas: where to.
+        canvas: canvas to paint on.
         ends: [2, 2] pixels of the axis' first and second end (x, y).
         frame: [3, 3] camera axes; columns left, along the axis (either way), forward.
         half_width: of the widest cross-section to its left, in pixels.
@@ -223,7 +223,7 @@ def paint_ellipsoid(
     """Paint an ellipsoid exactly, in orthographic projection.
 
     Args:
-        canvas: where to.
+        canvas: canvas to paint on.
         middle: [2] pixels.
         frame: [3, 3] camera axes; columns left, up, forward.
         half_axes: pixels along left, up and forward.

@@ -39,10 +39,10 @@ def draw_person(
 
     Args:
         on: the canvas.
-        person: who.
+        person: the person to draw.
         light: see canvas.Light.
-        owner: number for all their pixels; None: each part its own, from OWNERS.
-        only: names of parts; the others are left out. Empty: all.
+        owner: number for all pixels of the person; None for one number per part, from OWNERS.
+        only: names of the parts to draw; () for all.
     """
     camera = person.camera
     drawn = [shape for shape in shapes(person) if not only or shape.part in only]

@@ -106,7 +106,7 @@ def _sample_light(rng: np.random.Generator) -> canvas.Light:
 def _sample_person(
     rng: np.random.Generator, size: int, difficulty: Difficulty
 ) -> tuple[Person, str]:
-    """Sample a person and its framing: inside the image or cut off by it, see ``difficulty``."""
+    """Sample a person and its framing: inside the image or cut off by its edge."""
     pose = sample_pose(rng, variety=difficulty.pose_variety)
     proportions = sample_proportions(rng)
     yaw = rng.uniform(-1, 1) * difficulty.turned

@@ -77,7 +77,7 @@ def _pole(rng, on, light, middle, reach, owner) -> None:
 
 
 def _slab(rng, on, light, middle, reach, owner) -> None:
-    """Draw a side of furniture, door, box, poster or wall."""
+    """Draw a quadrilateral: a door, poster or wall, or a side of a box or of furniture."""
     half = reach * rng.uniform(0.35, 1.1, 2)
     angle = rng.normal(0, 0.12) if rng.random() < 0.75 else rng.uniform(0, np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -31,7 +31,7 @@ from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
-LARGEST_BATCH = 32  # maximum number of crops per batch
+LARGEST_BATCH = 8  # maximum number of crops per batch; larger ones are not faster on CPUs
 SPREAD_FLOOR = 1e-4  # in sides of the crop; a map that is a single cell has spread 0
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
@@ -225,14 +225,14 @@ class PoseEstimator:
         """Return the persons in the finder's boxes, best first.
 
         Each pose is the mean of two predictions: in the finder's box, and in the box around the
-        first predicted pose.
-        Boxes whose first pose scores far below ``min_score`` get no second pass. If ``min_score``
-        is 0, at least one person is returned.
+        first predicted pose. Boxes whose first pose repeats another one, or scores far below
+        ``min_score``, get no second pass. If ``min_score`` is 0, at least one person is returned.
         """
         boxes = self._find_boxes(image)
         if min_score <= 0 and not len(boxes):
             boxes = np.array([self._box_of(_whole_image(image))])
         first = self._predict_boxes(image, boxes, **options)
+        first = _distinct(first, threshold=search.SAME_POSE)
         promising = first.scores >= min_score - search.SECOND_PASS_MARGIN
         first = first.select(np.flatnonzero(promising))
         return _distinct(_averaged(first, self._again(first, **options)))
@@ -403,9 +403,9 @@ def _whole_image(image: np.ndarray) -> geometry.Crop:
     return geometry.example_crop({"image": image}, geometry.IMAGE_RULE)
 
 
-def _distinct(found: Prediction, most: int | None = None) -> Prediction:
-    """The persons without duplicates, best first."""
-    return found.select(search.distinct(found.keypoints, found.confidence)[:most])
+def _distinct(found: Prediction, most: int | None = None, **options) -> Prediction:
+    """The persons without duplicates, best first; the options are those of ``search.distinct``."""
+    return found.select(search.distinct(found.keypoints, found.confidence, **options)[:most])
 
 
 def _averaged(first: Prediction, second: Prediction) -> Prediction:

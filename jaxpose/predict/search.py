@@ -15,6 +15,7 @@ from jaxpose import geometry
 LEVELS = ((1.2, 0.5), (0.8, 0.34))
 ROUNDS = 2  # rounds of refinement
 CANDIDATES = 5  # poses that are refined in each round
+SAME_POSE = 0.7  # similarity from which one second pass is enough for two poses
 SAME_PERSON = 0.5  # similarity from which two poses are taken to be the same person
 JOINT_SIGMA = 0.1  # standard deviation of a joint's position, as a fraction of the pose's extent
 MIN_SCORE = 0.42  # default minimum score; in nine of ten images without people all poses are below
@@ -70,7 +71,9 @@ def similarity(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (agreement * weights).sum(axis=-1) / np.maximum(weights.sum(axis=-1), 1e-9)
 
 
-def distinct(keypoints: np.ndarray, confidence: np.ndarray) -> list[int]:
+def distinct(
+    keypoints: np.ndarray, confidence: np.ndarray, *, threshold: float = SAME_PERSON
+) -> list[int]:
     """Return the indices of the poses that remain after duplicate removal, best first.
 
     Of similar poses, the one with the highest mean confidence remains.
@@ -78,10 +81,11 @@ def distinct(keypoints: np.ndarray, confidence: np.ndarray) -> list[int]:
     Args:
       keypoints: [N, J, 2], (x, y) of the joints.
       confidence: [N, J], confidence of the joints.
+      threshold: similarity from which two poses are duplicates.
     """
     kept: list[int] = []
     for i in np.argsort(-confidence.mean(axis=-1), kind="stable").tolist():
         weights = np.minimum(confidence[i], confidence[kept])
-        if not (similarity(keypoints[i], keypoints[kept], weights) >= SAME_PERSON).any():
+        if not (similarity(keypoints[i], keypoints[kept], weights) >= threshold).any():
             kept.append(i)
     return kept

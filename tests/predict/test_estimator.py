@@ -252,7 +252,15 @@ def test_joints_without_training_are_not_returned(estimator, photo):
     )
 
 
-def test_persons_who_are_found_are_those_in_their_boxes(estimator, photo):
+def test_found_persons_come_best_first_and_at_least_one_is_returned_on_request(estimator, photo):
+    found = estimator.predict(photo, min_score=0.0)
+    assert len(found.scores) and (np.diff(found.scores) <= 0).all()
+    np.testing.assert_array_equal(found.image, photo)
+
+
+def test_poses_that_the_search_finds_are_those_in_their_boxes(photo):
+    metadata = METADATA._replace(category="dog")  # the finder finds persons only
+    estimator = PoseEstimator(small_estimator.variables(), metadata)
     found = estimator.predict(photo, min_score=0.0)
     assert len(found.scores) and (np.diff(found.scores) <= 0).all()
     again = estimator.predict(photo, found.boxes)

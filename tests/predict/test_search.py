@@ -30,6 +30,7 @@ def test_similar_poses_of_one_person_are_one_and_the_best_stays():
     keypoints = np.stack([pose, pose + 3.0, (400, 100) + 20 * SHAPE, pose + (1.0, 0.0)])
     confidence = np.array([[0.6], [0.8], [0.9], [0.7]]) * np.ones((4, 8))
     assert search.distinct(keypoints, confidence) == [2, 1]
+    assert search.distinct(keypoints, confidence, threshold=1.0) == [2, 1, 3, 0]
     assert search.distinct(keypoints[:0], confidence[:0]) == []
 
 
@@ -146,9 +147,9 @@ class Scripted(PoseEstimator):
 def test_a_found_pose_is_the_mean_of_two_passes_weighted_by_confidence():
     rng = np.random.default_rng(0)
     estimator = Scripted(small_estimator.variables(), small_estimator.METADATA)
-    boxes = np.array([[100.0, 100.0, 100.0, 150.0], [300.0, 50.0, 60.0, 60.0]])
+    boxes = np.array([[300.0, 50.0, 60.0, 60.0], [100.0, 100.0, 100.0, 150.0]])
     first = boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((2, 16, 2))
-    sure = rng.uniform(0.5, 0.9, (2, 16))
+    sure = np.stack([rng.uniform(0.7, 0.9, 16), rng.uniform(0.5, 0.7, 16)])  # the best comes first
     low, high = first.min(axis=1), first.max(axis=1)
     around = np.concatenate([low, high - low], axis=1)
     second, surer = first + rng.normal(0, 3, (2, 16, 2)), rng.uniform(0.5, 0.9, (2, 16))
@@ -165,19 +166,21 @@ def test_a_found_pose_is_the_mean_of_two_passes_weighted_by_confidence():
         np.testing.assert_allclose(found.boxes[row], around[person])
 
 
-def test_a_pose_far_below_the_minimum_score_gets_no_second_pass():
+def test_a_repeated_pose_or_one_far_below_the_minimum_score_gets_no_second_pass():
     estimator = Scripted(small_estimator.variables(), small_estimator.METADATA)
-    boxes = np.array([[0.0, 0.0, 90.0, 90.0], [200.0, 0.0, 90.0, 90.0], [0.0, 200.0, 90.0, 90.0]])
-    poses = boxes[:, None, :2] + boxes[:, None, 2:] * np.random.default_rng(0).random((3, 16, 2))
+    corners = np.array([[0.0, 0.0], [200.0, 0.0], [0.0, 200.0], [1.0, 200.0]])
+    boxes = np.concatenate([corners, np.full((4, 2), 90.0)], axis=1)
+    pose = np.random.default_rng(0).random((16, 2))
+    poses = boxes[:, None, :2] + boxes[:, None, 2:] * pose
     low, high = poses.min(axis=1), poses.max(axis=1)
     around = np.concatenate([low, high - low], axis=1)
-    scores = 0.7 - search.SECOND_PASS_MARGIN + np.array([0.01, -0.01, 0.2])
+    scores = 0.7 - search.SECOND_PASS_MARGIN + np.array([0.01, -0.01, 0.2, 0.1])
     confidence = np.tile(scores[:, None], 16)
-    kept = [0, 2]
+    kept = [2, 0]
     raised = np.full((2, 16), 0.9)
     estimator.passes = [(boxes, poses, confidence), (around[kept], poses[kept], raised)]
     found = estimator.predict(np.zeros((300, 300, 3), np.uint8), min_score=0.7)
-    np.testing.assert_allclose(found.scores, (scores[[2, 0]] + 0.9) / 2)
+    np.testing.assert_allclose(found.scores, (scores[kept] + 0.9) / 2)
 
 
 def test_a_detector_says_where_to_look(blobs):

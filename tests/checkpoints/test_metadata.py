@@ -106,11 +106,12 @@ def test_what_is_no_record_is_refused(record):
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks", "step", "metric"), [("small", 2, 16452, 61.30), ("base", 4, 9140, 63.07)]
+    ("name", "size", "blocks", "step", "metric"),
+    [("small", 128, 2, 16452, 61.30), ("base", 192, 3, 7312, 66.42)],
 )
-def test_the_shipped_networks_have_every_required_field(name, blocks, step, metric):
+def test_the_shipped_networks_have_every_required_field(name, size, blocks, step, metric):
     _, metadata = packed.unpack(packed.path(name))
-    assert (metadata.image_size, metadata.network["num_blocks"]) == (128, blocks)
+    assert (metadata.image_size, metadata.network["num_blocks"]) == (size, blocks)
     assert (metadata.step, metadata.metric) == (step, pytest.approx(metric, abs=0.005))
     assert metadata.crop == CropRule("joints", 1 / 0.76) and metadata.calibration is not None
 

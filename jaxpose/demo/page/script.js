@@ -358,6 +358,10 @@ function drawBoxes() {
   });
 }
 
+function within(value, low, high) {
+  return Math.min(Math.max(value, low), high);
+}
+
 // Move the box or one of its corners, in pixels of the photo; part of the box stays on the photo.
 function moved(start, corner, dx, dy) {
   const [width, height] = size;

@@ -159,6 +159,28 @@ def test_the_keypoints_are_those_that_the_command_writes(address, checkpoint, ph
     assert "at least 0.9" in found["info"]["visibility"] and len(found["annotations"]) == 1
 
 
+def test_the_file_has_the_chosen_found_persons_then_those_in_boxes(estimator, photo):
+    data, expected = photo.read_bytes(), estimator.predict(photo)
+    assert len(expected.boxes) > 1
+    file = json.loads(response.keypoints_file(estimator, data, [BOX], found=[1], max_persons=10))
+    boxed = estimator.predict(photo, [BOX])
+    for annotation, points in zip(
+        file["annotations"], (expected.keypoints[1], boxed.keypoints[0]), strict=True
+    ):
+        np.testing.assert_allclose(
+            np.reshape(annotation["keypoints"], (-1, 3))[:, :2] + 0.5, points, atol=0.01
+        )
+    nobody = json.loads(response.keypoints_file(estimator, data, found=[]))
+    assert nobody["annotations"] == []
+    with pytest.raises(JaxposeError, match="there is no person 9"):
+        response.keypoints_file(estimator, data, found=[9])
+
+
+def test_found_persons_that_are_no_numbers_get_a_message(address, photo):
+    status, found = said(f"{address}keypoints?found=first", photo.read_bytes())
+    assert status == 400 and "'first' is not a list of persons" in found["error"]
+
+
 def test_the_maps_are_images(address, photo):
     _, found = said(f"{address}predict?{BOX_QUERY}", photo.read_bytes())
     (person,) = found["persons"]
@@ -429,6 +451,8 @@ def test_image_and_json_are_saved_as_they_are_shown(shown, photo, estimator, tmp
     shown.click("#save_image")
     shown.click("#save_json")
     files = [tmp_path / "photo_pose.jpg", tmp_path / "photo_keypoints.json"]
+    joints = shown.run("""return persons.map(
+        person => person.prediction.joints.map(joint => [joint.x, joint.y]))""")
     end = time.monotonic() + 60
     while not all(file.exists() for file in files):
         assert time.monotonic() < end, sorted(tmp_path.iterdir())
@@ -446,6 +470,8 @@ def test_image_and_json_are_saved_as_they_are_shown(shown, photo, estimator, tmp
     assert len(found["annotations"]) == len(expected["annotations"])
     for ours, theirs in zip(found["annotations"], expected["annotations"], strict=True):
         np.testing.assert_allclose(ours["keypoints"], theirs["keypoints"], atol=0.01)
+    saved = np.array([a["keypoints"] for a in found["annotations"]]).reshape(len(joints), -1, 3)
+    np.testing.assert_allclose(saved[..., :2] + 0.5, joints, atol=0.01)
 
 
 def test_a_map_is_laid_over_the_photo(shown):

@@ -72,6 +72,7 @@ def keypoints_file(
     data: bytes,
     boxes: Sequence[Sequence[float]] | None = None,
     *,
+    found: Sequence[int] | None = None,
     max_persons: int | None = None,
     min_confidence: float = MIN_CONFIDENCE,
     file_name: str = "photo",
@@ -82,14 +83,29 @@ def keypoints_file(
       estimator: the network.
       data: content of the photo's file.
       boxes: as in ``predict_photo``.
+      found: indices, from 0, of the persons that ``predict_photo`` finds without boxes; these
+        precede the persons in ``boxes``. None for all if there are no boxes, otherwise for none.
       max_persons: as in ``predict_photo``.
       min_confidence: minimum confidence for v = 2.
       file_name: name of the photo in the JSON.
 
     Raises:
-      JaxposeError: for the same reasons as ``predict_photo``.
+      JaxposeError: for the same reasons as ``predict_photo``, or ``found`` has an index without a
+        person.
     """
-    found = _found(estimator, data, boxes, max_persons)
+    if found is None:
+        prediction = _found(estimator, data, boxes, max_persons)
+    else:
+        prediction = _found(estimator, data, None, max_persons)
+        count = len(prediction.boxes)
+        for index in found:
+            if not 0 <= index < count:
+                raise JaxposeError(
+                    f"there is no person {index}; {count} were found, counted from 0"
+                )
+        prediction = prediction.select(found)
+        if boxes:
+            prediction = prediction.joined(_found(estimator, data, boxes, None))
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "keypoints.json"
         with coco.CocoWriter(
@@ -100,7 +116,7 @@ def keypoints_file(
             threshold=min_confidence,
             category=(1, estimator.category),
         ) as writer:
-            found.add_to(writer, file_name=file_name)
+            prediction.add_to(writer, file_name=file_name)
         return path.read_bytes()
 
 

@@ -111,7 +111,7 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     ``GET /`` returns the page, and ``GET /about`` the description of the network. ``POST /predict``
     and ``POST /keypoints`` take a photo's file as the request body, and any number of
     ``box=x,y,width,height`` or ``max_persons`` as query parameters; ``/keypoints`` also takes
-    ``min_confidence`` and ``file_name``. They return the results of ``predict_photo`` and
+    ``found`` (such as ``0,2``), ``min_confidence`` and ``file_name``. They return the results of ``predict_photo`` and
     ``keypoints_file``, or a message ``{"error": ...}`` with status 400 (not an image, an invalid
     box or number), 413 (too large) or 415 (a form or JSON instead of the file). The lock ``turn``
     serializes predictions, which limits memory use. ``life`` is Starlette's lifespan.
@@ -220,6 +220,7 @@ def _options(query, *, file: bool) -> dict[str, Any]:
         "max_persons": _number(query, "max_persons", int, None),
     }
     if file:
+        options["found"] = _indices(query.get("found"))
         options["min_confidence"] = _number(query, "min_confidence", float, MIN_CONFIDENCE)
         options["file_name"] = query.get("file_name", "photo")
     return options
@@ -230,6 +231,15 @@ def _box(text: str) -> list[float]:
         return [float(value) for value in text.split(",")]
     except ValueError:
         raise JaxposeError(f"{text!r} is not a box; give x,y,width,height in pixels") from None
+
+
+def _indices(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(value) for value in text.split(",") if value]
+    except ValueError:
+        raise JaxposeError(f"{text!r} is not a list of persons; give indices like 0,2") from None
 
 
 def _number(query, name: str, kind: Callable[[str], Any], default: Any) -> Any:

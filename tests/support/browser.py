@@ -45,7 +45,7 @@ class Browser:
         """Wait until an expression of JavaScript is true, and return its value."""
         end = time.monotonic() + seconds
         while not (value := self.run(f"return {script}")):
-            assert time.monotonic() < end, f"never true: {script}"
+            assert time.monotonic() < end, f"never true: {script}; {self.complaints()}"
             time.sleep(0.05)
         return value
 

@@ -23,6 +23,7 @@ let limbs = []; // pairs of indices into a person's joints
 // prediction or null, request: its AbortController}.
 let persons = [];
 let chosen = null; // one of `persons`, or null
+let limit = 1; // maximum number of persons in the last search
 let shown = null; // index of the joint whose map is shown on the photo; -1 for all; null for none
 let search = null; // AbortController of the request that finds people
 let waiting = 0; // timer
@@ -73,12 +74,15 @@ async function openPhoto(opened, isSample = false) {
 }
 
 // Find the people in a photo; null if the request fails or a newer one replaces it.
-function find(photo) {
+async function find(photo) {
   search?.abort();
   persons.forEach((person) => person.request?.abort());
   clearTimeout(waiting);
   search = new AbortController();
-  return ask(photo, {max_persons: byId("max_persons").value || 1}, search.signal);
+  const most = byId("max_persons").value || 1;
+  const found = await ask(photo, {max_persons: most}, search.signal);
+  if (found) limit = most;
+  return found;
 }
 
 async function findAgain() {
@@ -95,6 +99,7 @@ function askSoon(person, delay) {
     const found = await ask(file, {box: sides(person.box)}, person.request.signal);
     if (!found || !persons.includes(person)) return;
     person.prediction = found.persons[0];
+    person.found = null;
     drawAll();
   }, delay);
 }
@@ -142,9 +147,10 @@ function showFound(found) {
   byId("photo").style.setProperty("--ratio", size[0] / size[1]);
   byId("overlay").setAttribute("viewBox", `0 0 ${size[0]} ${size[1]}`);
   persons = [];
-  for (const prediction of found.persons) {
-    addPerson(Object.fromEntries(SIDES.map((side, i) => [side, prediction.box[i]])), prediction);
-  }
+  found.persons.forEach((prediction, index) => {
+    const box = Object.fromEntries(SIDES.map((side, i) => [side, prediction.box[i]]));
+    addPerson(box, prediction).found = index;
+  });
   shown = null;
   choose(persons[0] ?? null);
   if (!persons.length) say("No person was found. Add a box and move it to a person.");
@@ -152,7 +158,8 @@ function showFound(found) {
 
 function addPerson(box, prediction) {
   const color = COLORS.find((color) => !persons.some((person) => person.color === color));
-  const person = {box, prediction, color: color ?? COLORS[persons.length % COLORS.length]};
+  const fallback = COLORS[persons.length % COLORS.length];
+  const person = {box, prediction, found: null, color: color ?? fallback};
   persons.push(person);
   return person;
 }
@@ -470,8 +477,11 @@ function saveImage() {
 }
 
 async function saveJson() {
-  const query = new URLSearchParams({min_confidence: threshold(), file_name: file.name});
-  for (const person of persons) query.append("box", sides(person.box));
+  const found = persons.filter((person) => person.found !== null).map((person) => person.found);
+  const query = new URLSearchParams({
+    found, max_persons: limit, min_confidence: threshold(), file_name: file.name,
+  });
+  for (const person of persons) if (person.found === null) query.append("box", sides(person.box));
   const response = await post("keypoints", file, query);
   if (response) download(await response.blob(), "_keypoints.json");
 }

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if (error.name or "tfds_builders").startswith("tfds_builders"):
+        if not error.name or error.name.startswith(("tfds_builders", "jaxpose.")):
             raise
         print(f"error: {_missing(error.name)}", file=sys.stderr)
         return 1

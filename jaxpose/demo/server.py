@@ -111,10 +111,11 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     ``GET /`` returns the page, and ``GET /about`` the description of the network. ``POST /predict``
     and ``POST /keypoints`` take a photo's file as the request body, and any number of
     ``box=x,y,width,height`` or ``max_persons`` as query parameters; ``/keypoints`` also takes
-    ``found`` (such as ``0,2``), ``min_confidence`` and ``file_name``. They return the results of ``predict_photo`` and
-    ``keypoints_file``, or a message ``{"error": ...}`` with status 400 (not an image, an invalid
-    box or number), 413 (too large) or 415 (a form or JSON instead of the file). The lock ``turn``
-    serializes predictions, which limits memory use. ``life`` is Starlette's lifespan.
+    ``found`` (such as ``0,2``), ``min_confidence`` and ``file_name``. They return the results of
+    ``predict_photo`` and ``keypoints_file``, or a message ``{"error": ...}`` with status 400 (not
+    an image, an invalid box or number), 413 (too large) or 415 (a form or JSON instead of the
+    file). The lock ``turn`` serializes predictions, which limits memory use. ``life`` is
+    Starlette's lifespan.
     """
     applications = import_optional("starlette.applications", extra="demo")
     middleware = import_optional("starlette.middleware", extra="demo")

@@ -31,7 +31,6 @@ from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
-LARGEST_BATCH = 8  # maximum number of crops per batch; larger ones are not faster on CPUs
 SPREAD_FLOOR = 1e-4  # in sides of the crop; a map that is a single cell has spread 0
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
@@ -174,8 +173,10 @@ class PoseEstimator:
         """Predict the keypoints of the persons in an image.
 
         Without ``boxes`` and ``detector``, a second network that comes with the package finds the
-        persons; they are returned best first, and there may be none. Checkpoints of another
-        category than ``"person"`` search about twenty crops of the image instead.
+        persons; they are returned best first, and there may be none. Each of their poses is the
+        mean of two predictions, in the box that was found and in the box around the first pose.
+        Checkpoints of another category than ``"person"`` search about twenty crops of the image
+        instead, and keep at most five poses unless ``max_persons`` is larger.
 
         Args:
           image: a path, a PIL image (its EXIF orientation is applied), or RGB uint8 [H, W, 3]: a
@@ -185,7 +186,7 @@ class PoseEstimator:
           detector: function that takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty
             list if there are no persons.
           max_persons: maximum number of persons, the ones with the highest scores; 1 for the main
-            subject, None for no limit.
+            subject.
           min_score: omit persons with a lower score. The default is 0.42 if the persons are found
             without boxes or a detector, and no limit otherwise. With 0, the search returns at least
             one person.
@@ -193,13 +194,15 @@ class PoseEstimator:
           num_crops: number of crops of different sizes to average, 1 to 9.
 
         Raises:
-          JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, or
-            both boxes and a detector are given.
+          JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, a
+            limit is out of range, or both boxes and a detector are given.
         """
         if boxes is not None and detector is not None:
             raise JaxposeError("both boxes and a detector are given; give only one of them")
         if max_persons is not None and max_persons < 1:
             raise JaxposeError(f"max_persons is {max_persons}; it must be 1 or more")
+        if min_score is not None and not min_score <= 1:
+            raise JaxposeError(f"min_score is {min_score}; it must be at most 1")
         pixels = as_image(image)
         size = pixels.shape[1::-1]
         options = {"flip_test": flip_test, "num_crops": num_crops}
@@ -251,7 +254,7 @@ class PoseEstimator:
         crop = _whole_image(image)
         pixels = geometry.crop_image(image, crop, network.image_size)
         found = self._program("finder", 1)(pixels[None])
-        return finder.boxes_in_image(found, crop)[0]
+        return finder.boxes_in_image(found, crop, image.shape[1::-1])[0]
 
     def _again(self, found: Prediction, **options) -> Prediction:
         """The same persons, predicted in the boxes around their poses."""
@@ -350,8 +353,9 @@ class PoseEstimator:
           NumPy arrays: keypoints float64 [N, J, 2], logits and log_spread float32 [N, J].
         """
         found = []
-        for first in range(0, len(images), LARGEST_BATCH):
-            part = images[first : first + LARGEST_BATCH]
+        most = 8 if jax.default_backend() == "cpu" else 32  # larger ones are not faster on CPUs
+        for first in range(0, len(images), most):
+            part = images[first : first + most]
             count, rows = len(part), 1 << (len(part) - 1).bit_length()
             if rows > count:
                 blank = np.zeros((rows - count, *part.shape[1:]), np.uint8)

@@ -138,7 +138,7 @@ def load(path: pathlib.Path = FILE) -> Finder:
 
 
 def find_boxes(net: FinderNet, variables: dict, images: jax.Array) -> Boxes:
-    """Predict boxes in uint8 images [B, S, S, 3]; can be traced by JAX.
+    """Predict boxes in uint8 images [B, S, S, 3], S divisible by 64; can be traced by JAX.
 
     The network runs on the images and on the images at half the size, in which people who fill an
     image have the size that the network detects best. Up to ``NUM_PEAKS`` boxes come from each; a
@@ -156,12 +156,15 @@ def find_boxes(net: FinderNet, variables: dict, images: jax.Array) -> Boxes:
     return Boxes(take(box, order[..., None]), take(probability, order))
 
 
-def boxes_in_image(found: Boxes, crop: geometry.Crop) -> tuple[np.ndarray, np.ndarray]:
+def boxes_in_image(
+    found: Boxes, crop: geometry.Crop, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Select one image's probable boxes, without duplicates, in pixels of the image.
 
     Args:
       found: boxes in an input [1, S, S, 3].
       crop: the part of the image that the input shows, neither rotated nor mirrored.
+      size: (width, height) of the image in pixels; boxes that do not overlap it are left out.
 
     Returns:
       Boxes float64 [N, 4] (x, y, width, height) in pixels of the image and their probabilities [N],
@@ -170,8 +173,9 @@ def boxes_in_image(found: Boxes, crop: geometry.Crop) -> tuple[np.ndarray, np.nd
     boxes, probability = np.asarray(found.box[0], np.float64), np.asarray(found.probability[0])
     boxes = crop.side * boxes
     boxes[:, :2] += np.subtract(crop.center, crop.side / 2)
+    inside = ((boxes[:, :2] < size) & (boxes[:, :2] + boxes[:, 2:] > 0)).all(axis=1)
     kept: list[int] = []
-    for i in np.flatnonzero(probability >= MIN_PROBABILITY).tolist():
+    for i in np.flatnonzero(inside & (probability >= MIN_PROBABILITY)).tolist():
         if all(overlap(boxes[i], boxes[k]) < SAME_BOX for k in kept):
             kept.append(i)
     return boxes[kept], probability[kept]

@@ -25,7 +25,8 @@ class Prediction(NamedTuple):
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
       confidence: float32 [N, J], estimated probability that the position is within half a head
         size of the truth; equal to ``presence`` if the checkpoint is not calibrated.
-      boxes: float64 [N, 4], boxes (x, y, width, height) of the crops that were predicted.
+      boxes: float64 [N, 4], boxes (x, y, width, height) of the crops that were predicted; of
+        persons found without boxes, the second of the two whose predictions are averaged.
       joints: names of the J joints.
       presence: float32 [N, J], the paper's joint probability: that the joint is in the crop.
       scores: float32 [N], the mean confidence of each person's joints.

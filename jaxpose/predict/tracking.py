@@ -157,6 +157,8 @@ def follow(
         limits = {"max_persons": max_persons, "min_score": min_score}
         detected = estimator.predict(frame, detector=detector, **limits, **options)
         persons, found, seen = _matched(persons, found, seen, detected, max_persons)
+    if max_persons is not None:
+        seen = _limited(persons, found, seen, max_persons)
     kept, shown, last_id = [], [], tracks.last_id
     points = found.keypoints.copy()
     for row, (track, visible) in enumerate(zip(persons, seen, strict=True)):
@@ -223,6 +225,14 @@ def _matched(
             seen.append(True)
             taken.add(len(persons) - 1)
     return persons, merged.select(rows), np.array(seen, bool)
+
+
+def _limited(
+    persons: list[Track], found: Prediction, seen: np.ndarray, max_persons: int
+) -> np.ndarray:
+    """Limit the visible persons, bool [N]: those who were not lost first, then by score."""
+    order = sorted(np.flatnonzero(seen), key=lambda i: (persons[i].missing > 0, -found.scores[i]))
+    return np.isin(np.arange(len(seen)), order[:max_persons])
 
 
 def _best_match(n, persons, found, seen, detected, taken) -> int | None:

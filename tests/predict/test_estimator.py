@@ -17,8 +17,9 @@ from jaxpose import geometry
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import Calibration
 from jaxpose.errors import JaxposeError
-from jaxpose.predict import PoseEstimator, as_image
+from jaxpose.predict import PoseEstimator, as_image, search
 from jaxpose.predict import estimator as estimator_module
+from jaxpose.predict.tracking import follow
 from jaxpose.skeleton import LSP, MPII, flip_permutation
 from tests.support import small_estimator
 from tests.support.small_estimator import METADATA
@@ -192,8 +193,8 @@ def test_no_box_gives_no_person(estimator, photo):
 
 @pytest.mark.parametrize("nothing", [None, [], np.zeros((0, 4))], ids=["None", "list", "array"])
 def test_a_detector_that_finds_nobody_starts_no_search(estimator, photo, nothing, monkeypatch):
-    for search in ("_find_persons", "_search"):
-        monkeypatch.setattr(PoseEstimator, search, None)
+    for method in ("_find_persons", "_search"):
+        monkeypatch.setattr(PoseEstimator, method, None)
     found = estimator.predict(photo, detector=lambda _: nothing)
     assert found.keypoints.shape == (0, 16, 2) and found.boxes.shape == (0, 4)
 
@@ -252,10 +253,21 @@ def test_joints_without_training_are_not_returned(estimator, photo):
     )
 
 
-def test_found_persons_come_best_first_and_at_least_one_is_returned_on_request(estimator, photo):
+def test_found_persons_come_best_first(estimator, photo):
     found = estimator.predict(photo, min_score=0.0)
     assert len(found.scores) and (np.diff(found.scores) <= 0).all()
     np.testing.assert_array_equal(found.image, photo)
+
+
+@pytest.mark.parametrize("limit", [float("nan"), 1.5])
+def test_a_minimum_score_that_no_person_reaches_is_refused(limit, estimator, photo):
+    with pytest.raises(JaxposeError, match=f"min_score is {limit}"):
+        estimator.predict(photo, min_score=limit)
+
+
+@pytest.mark.parametrize("function", [PoseEstimator.predict, follow])
+def test_docstrings_name_the_default_minimum_score(function):
+    assert f"The default is {search.MIN_SCORE}" in " ".join(function.__doc__.split())
 
 
 def test_poses_that_the_search_finds_are_those_in_their_boxes(photo):
@@ -277,7 +289,7 @@ def test_limits_hold_for_given_boxes_and_for_those_of_a_detector(estimator, phot
         ({}, 3),
         ({"max_persons": 2}, 2),
         ({"min_score": scores[order[0]] - 1e-4}, 1),
-        ({"min_score": 1.1}, 0),
+        ({"min_score": 1.0}, 0),
     ):
         given = estimator.predict(photo, boxes, **limits)
         detected = estimator.predict(photo, detector=lambda _: boxes, **limits)

@@ -52,11 +52,19 @@ def test_boxes_of_the_input_are_boxes_of_the_image():
     box = np.array([[[0.25, 0.5, 0.25, 0.125], [0.26, 0.5, 0.25, 0.125], [0.0, 0.0, 0.5, 0.5]]])
     probability = np.array([[0.9, 0.8, 0.7]])
     crop = geometry.Crop((50.0, 100.0), 200.0)  # the left upper corner is (-50, 0)
-    boxes, kept = finder.boxes_in_image(finder.Boxes(box, probability), crop)
+    boxes, kept = finder.boxes_in_image(finder.Boxes(box, probability), crop, (100, 200))
     np.testing.assert_allclose(boxes, [[0, 100, 50, 25], [-50, 0, 100, 100]])
     np.testing.assert_allclose(kept, [0.9, 0.7])  # the second box is the first one's person
     low = finder.Boxes(box, probability * finder.MIN_PROBABILITY)
-    assert finder.boxes_in_image(low, crop)[0].shape == (0, 4)
+    assert finder.boxes_in_image(low, crop, (100, 200))[0].shape == (0, 4)
+
+
+def test_boxes_beside_the_image_are_left_out():
+    box = np.array([[[0.0, 0.5, 0.2, 0.125], [0.8, 0.1, 0.1, 0.1], [0.2, 0.1, 0.1, 0.1]]])
+    crop = geometry.Crop((50.0, 100.0), 200.0)  # the image covers the middle half of its columns
+    found = finder.Boxes(box, np.array([[0.9, 0.8, 0.7]]))
+    boxes, _ = finder.boxes_in_image(found, crop, (100, 200))
+    np.testing.assert_allclose(boxes, [[-10, 20, 20, 20]])
 
 
 class TwoBoxes:

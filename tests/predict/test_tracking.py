@@ -247,6 +247,19 @@ def test_the_number_of_tracked_persons_can_be_limited():
     assert found.ids.tolist() == [1, 2]
 
 
+def test_a_person_who_comes_back_does_not_exceed_the_limit():
+    seer = Seer(person(100, 200))
+    tracks, _ = follow(seer, FRAME, tracks_of(None), 0.0, max_persons=1)
+    seer.people = [person(400, 200)]  # the first person is hidden, and another one gets the place
+    for i in range(1, 5):
+        tracks, found = follow(seer, FRAME, tracks, 0.1 * i, max_persons=1)
+    assert found.ids.tolist() == [2]
+    seer.people = [person(100, 200), person(400, 200)]
+    for i in range(5, 20):
+        tracks, found = follow(seer, FRAME, tracks, 0.1 * i, max_persons=1)
+        assert found.ids.tolist() == [2]
+
+
 def test_ids_of_new_boxes_are_new():
     tracks = tracks_of([[1, 1, 5, 5], [20, 20, 5, 5]])
     assert [track.id for track in tracks_of([[2, 2, 5, 5]], last_id=tracks.last_id).persons] == [3]

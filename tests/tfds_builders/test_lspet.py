@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.tfds_test_case import tfds_test_case
 from tfds_builders import draw_dummy_data
+from tfds_builders.__main__ import main
 from tfds_builders.errors import BuildError
 from tfds_builders.lspet import lspet_dataset_builder
 
@@ -67,11 +68,12 @@ HEADER = "image\tjoint\told_x\told_y\tnew_x\tnew_y\treason\n"
 
 def test_corrections_change_training_labels_and_nothing_else(tmp_path, prepared):
     file = tmp_path / "corrections.tsv"
+    ankle, head = prepared["train"][0]["keypoints"][0], prepared["train"][1]["keypoints"][13]
     file.write_text(
         HEADER
-        + "im00001.jpg\tright_ankle\t1.0\t2.0\t33.5\t44.5\tmoved\n"
+        + f"im00001.jpg\tright_ankle\t{ankle[0]:.1f}\t{ankle[1]:.1f}\t33.5\t44.5\tmoved\n"
         + "im00002.jpg\tright_wrist\t\t\t12.5\t13.5\tfilled\n"
-        + "im00002.jpg\thead_top\t1.0\t2.0\t\t\tdropped\n"
+        + f"im00002.jpg\thead_top\t{head[0]:.1f}\t{head[1]:.1f}\t\t\tdropped\n"
     )
     config = lspet_dataset_builder.CORRECTED
     builder = build(tmp_path / "data", config=config, corrections=str(file))
@@ -90,6 +92,12 @@ def test_corrections_change_training_labels_and_nothing_else(tmp_path, prepared)
     ("line", "says"),
     [
         ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg, which is not a training image"),
+        (
+            "im00001.jpg\thead_top\t1\t2\t3\t4\tmoved\n",
+            "other labels: im00001.jpg has another head_top",
+        ),
+        ("im-0005.jpg\thead_top\t\t\t1\t2\tfilled\n", "not a training image"),
+        ("im00001.jpg\thead_top\t1\t2\tnan\t4\tmoved\n", "was not written by"),
         ("im00001.jpg\ttail\t\t\t1\t2\tfilled\n", "was not written by tools.correct_labels"),
         ("im00001.jpg\n", "was not written by tools.correct_labels"),
         (None, "cannot be read"),
@@ -109,14 +117,19 @@ def test_the_shipped_corrections_are_of_training_images_once_per_joint():
     assert {lspet_dataset_builder.split_of(number) for number, *_ in rows} == {"train"}
     assert all(1 <= number <= 10_000 for number, *_ in rows)
     assert {reason for *_, reason in rows} == {"moved", "filled"}
-    assert all(np.isfinite(position).all() for *_, position, _ in rows)
     assert len({(number, joint) for number, joint, *_ in rows}) == len(rows)
 
 
 def test_the_shipped_corrections_are_the_default(tmp_path):
     config = lspet_dataset_builder.CORRECTED
-    with pytest.raises(BuildError, match="corrections.tsv corrects im.* not a training image"):
+    with pytest.raises(BuildError, match="corrections.tsv was made for other labels"):
         build(tmp_path / "data", config=config)  # of a release with 20 images
+
+
+def test_corrections_for_the_released_labels_are_refused(capsys, tmp_path):
+    command = ["lspet", "--source", str(DUMMY_DATA), "--data_dir", str(tmp_path)]
+    assert main([*command, "--corrections", "missing.tsv"]) == 1
+    assert "--corrections is only for lspet/corrected" in capsys.readouterr().err
 
 
 TestTfds = tfds_test_case(lspet_dataset_builder.Builder, SPLITS)

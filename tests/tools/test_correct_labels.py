@@ -85,9 +85,9 @@ def test_a_written_file_is_read_as_it_was_meant(tmp_path):
     counts = write(tmp_path / "corrections.tsv", joints, rows)
     assert counts == {"moved": 1, "filled": 1, "dropped": 1}
     assert read_corrections(tmp_path / "corrections.tsv") == [
-        (3, 0, (3.0, 4.0), "moved"),
-        (3, 1, (5.0, 6.0), "filled"),
-        (17, 13, None, "dropped"),
+        (3, 0, (1.0, 2.0), (3.0, 4.0), "moved"),
+        (3, 1, None, (5.0, 6.0), "filled"),
+        (17, 13, (7.0, 8.0), None, "dropped"),
     ]
 
 

@@ -49,6 +49,7 @@ def test_a_run_leaves_its_records(whole):
         if record["kind"] == "train":
             assert record["loss"] > 0 and record["gradient_norm"] > 0
             weighted = record["coordinate_loss"] + 0.01 * record["probability_loss"]
+            weighted += 0.3 * record["context_loss"]
             np.testing.assert_allclose(record["loss"], weighted, rtol=1e-5)
             assert record["epoch"] == record["step"] / tiny_run.STEPS_PER_EPOCH
             assert 0 <= record["data_wait"] <= 1
@@ -335,7 +336,9 @@ def test_a_metric_that_the_split_does_not_allow_is_told(whole, people):
     split = run.validation[0][0]._replace(source=without_heads)
     run.config.unlock()
     run.config.metric = "mpii-pckh"
-    with pytest.raises(JaxposeError, match="cannot be evaluated by mpii-pckh, but by lsp-pck"):
+    with pytest.raises(
+        JaxposeError, match="cannot be evaluated by mpii-pckh; the row supports lsp-pck"
+    ):
         run = run._replace(validation=[(split, "scale", 1.0)])
         validation.make_validator(run, trained=run.joints)
 

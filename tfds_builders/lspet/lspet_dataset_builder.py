@@ -15,6 +15,7 @@ CORRECTED = tfds.core.BuilderConfig(
     description="training labels corrected by a network's predictions; validation as released",
 )
 CORRECTIONS = pathlib.Path(__file__).parent / "corrections.tsv"
+ROUNDING = 0.051  # pixels; a file of corrections has one decimal
 VALIDATION_EVERY = 20  # images whose number is a multiple of it are never trained on
 
 
@@ -34,6 +35,10 @@ class Builder(pose_builder.PoseBuilder):
     @classmethod
     def configure(cls, name, options):
         config, _ = super().configure(name, options)
+        if options.corrections and not config:
+            raise BuildError(
+                "--corrections is only for lspet/corrected; build that data set instead"
+            )
         given = {"corrections": options.corrections} if config and options.corrections else {}
         return config, given
 
@@ -64,23 +69,35 @@ class Builder(pose_builder.PoseBuilder):
 
     def _correct(self, keypoints: np.ndarray, labeled: np.ndarray) -> None:
         """Apply the corrections to keypoints [N, 14, 2] and labeled [N, 14], in place."""
-        for number, joint, position, reason in read_corrections(self.corrections):
-            if number > len(keypoints) or split_of(number) != "train":
+        for number, joint, old, position, reason in read_corrections(self.corrections):
+            if not 1 <= number <= len(keypoints) or split_of(number) != "train":
                 raise BuildError(
                     f"{self.corrections} corrects im{number:05d}.jpg, which is not a training "
                     "image; regenerate it with tools.correct_labels"
                 )
+            place = (number - 1, joint)
+            released = keypoints[place] if labeled[place] else None
+            if (old is None) != (released is None) or (
+                old is not None and not np.allclose(old, released, atol=ROUNDING)
+            ):
+                raise BuildError(
+                    f"{self.corrections} was made for other labels: im{number:05d}.jpg has another "
+                    f"{joints.LSP.joints[joint]}; regenerate it with tools.correct_labels"
+                )
             self.report.remark(f"labels {reason}")
-            labeled[number - 1, joint] = position is not None
+            labeled[place] = position is not None
             if position is not None:
-                keypoints[number - 1, joint] = position
+                keypoints[place] = position
 
     def _generate_examples(self, release, numbers, annotations):
         return leeds.examples(self, release, numbers, annotations)
 
 
-def read_corrections(path) -> list[tuple[int, int, tuple[float, float] | None, str]]:
-    """Read corrections: number of the image, joint, new position or None, reason.
+Position = tuple[float, float] | None
+
+
+def read_corrections(path) -> list[tuple[int, int, Position, Position, str]]:
+    """Read corrections: number of the image, joint, old and new position or None, reason.
 
     Raises:
       BuildError: the file is missing or has an unexpected form.
@@ -89,15 +106,26 @@ def read_corrections(path) -> list[tuple[int, int, tuple[float, float] | None, s
     try:
         with pathlib.Path(path).expanduser().open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
-                position = (float(row["new_x"]), float(row["new_y"])) if row["new_x"] else None
+                old, new = (
+                    _position(row[f"{which}_x"], row[f"{which}_y"]) for which in ("old", "new")
+                )
                 number = int(row["image"].removeprefix("im").removesuffix(".jpg"))
                 joint = joints.LSP.joints.index(row["joint"])
-                found.append((number, joint, position, row["reason"]))
+                found.append((number, joint, old, new, row["reason"]))
     except OSError as error:
         raise BuildError(f"corrections {path} cannot be read ({error.strerror})") from error
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise BuildError(f"{path} was not written by tools.correct_labels ({error})") from error
     return found
+
+
+def _position(x: str, y: str) -> Position:
+    if not x:
+        return None
+    position = (float(x), float(y))
+    if not np.isfinite(position).all():
+        raise ValueError(f"{x}, {y} is not a position")
+    return position
 
 
 def split_of(number: int) -> str:

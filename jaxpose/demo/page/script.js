@@ -391,11 +391,23 @@ function moved(start, corner, dx, dy) {
   return {x, y, width: w, height: h};
 }
 
+// The box with one corner moved to where its handle is: onto the photo.
+function reached(box, [horizontal, vertical]) {
+  const axis = (place, length, first, limit) => {
+    const [start, end] = [place, place + length];
+    return first ? [within(start, 0, limit), end] : [start, within(end, 0, limit)];
+  };
+  const [left, right] = axis(box.x, box.width, horizontal === "left", size[0]);
+  const [top, bottom] = axis(box.y, box.height, vertical === "top", size[1]);
+  return {x: left, y: top, width: right - left, height: bottom - top};
+}
+
 function movable(element, corner) {
   element.addEventListener("pointerdown", (event) => {
     if (event.button) return;
     const person = chosen;
-    const [start, left, top] = [person.box, event.clientX, event.clientY];
+    const [before, left, top] = [person.box, event.clientX, event.clientY];
+    const start = corner ? reached(before, corner) : before;
     element.setPointerCapture(event.pointerId);
     const follow = (move) => {
       const unit = scale();
@@ -405,7 +417,7 @@ function movable(element, corner) {
     element.addEventListener("pointermove", follow);
     element.addEventListener("lostpointercapture", () => {
       element.removeEventListener("pointermove", follow);
-      if (person.box !== start) askSoon(person, 0);
+      if (person.box !== before) askSoon(person, 0);
     }, {once: true});
   });
   element.addEventListener("keydown", (event) => {

@@ -37,6 +37,13 @@ EXCLUDED = {
     "--config.data_dir=gs://BUCKET/data --config.init_from=gs://BUCKET/runs/lsp": (
         "needs a bucket; tests/training/test_object_storage.py has one"
     ),
+    "python -m tfds_builders lspet/corrected --source PATH": "needs LSPET, whose labels it corrects",
+    "python launch.py --config=configs/clean.py:small --workdir=runs/base192 "
+    "--config.init_from=runs/base128 --config.network.num_blocks=3 --config.image_size=192 "
+    "--config.num_epochs=4 --config.optimizer.learning_rate=5e-4 --config.heatmap_weight=0.1 "
+    '--config.data=\'(("lsp/person_centric",3.0),("lsp/person_centric",3.0,"image"),'
+    '("mpii/crops",3.0),("coco/persons",3.0),("coco/parse",4.0),'
+    '("lspet/corrected",1.0),("backgrounds",5.0,"image"))\'': "needs LSPET",
     "pip install pre-commit && pre-commit install": "needs pre-commit, which is not installed",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }

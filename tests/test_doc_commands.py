@@ -37,7 +37,7 @@ EXCLUDED = {
     "--config.data_dir=gs://BUCKET/data --config.init_from=gs://BUCKET/runs/lsp": (
         "needs a bucket; tests/training/test_object_storage.py has one"
     ),
-    "python -m tfds_builders lspet/corrected --source PATH": "needs LSPET, whose labels it corrects",
+    "python -m tfds_builders lspet/corrected --source PATH": "needs LSPET",
     "python launch.py --config=configs/clean.py:small --workdir=runs/base192 "
     "--config.init_from=runs/base128 --config.network.num_blocks=3 --config.image_size=192 "
     "--config.num_epochs=4 --config.optimizer.learning_rate=5e-4 --config.heatmap_weight=0.1 "

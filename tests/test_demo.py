@@ -170,8 +170,8 @@ def test_the_file_has_the_chosen_found_persons_then_those_in_boxes(estimator, ph
         np.testing.assert_allclose(
             np.reshape(annotation["keypoints"], (-1, 3))[:, :2] + 0.5, points, atol=0.01
         )
-    nobody = json.loads(response.keypoints_file(estimator, data, found=[]))
-    assert nobody["annotations"] == []
+    empty = json.loads(response.keypoints_file(estimator, data, found=[]))
+    assert empty["annotations"] == []
     with pytest.raises(JaxposeError, match="there is no person 9"):
         response.keypoints_file(estimator, data, found=[9])
 

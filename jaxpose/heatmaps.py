@@ -79,9 +79,9 @@ def soft_argmax(
         dx / dheatmap[j, i] = p[j, i] * (X[i] - x) / temperature
 
     Args:
-      heatmap: logits [..., H, W], of any floating or integer type and any size, ±1e4 included; -inf
-        excludes a cell. ``jax.vmap``, nested to any depth and with any ``in_axes``, compiles to one
-        fused operation over all maps, without a loop or a transposed copy:
+      heatmap: logits [..., H, W], of any floating or integer type and any magnitude, such as
+        ±1e4; -inf excludes a cell. ``jax.vmap``, nested to any depth and with any ``in_axes``,
+        compiles to one fused operation over all maps, without a loop or a transposed copy:
         ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)`` decodes maps [B, H, W, M] into [B, M, 2].
       temperature: positive; a scalar, or an array that broadcasts to the leading axes. It divides
         the logits: below 1 the result moves toward the highest cell, above 1 toward the mean of

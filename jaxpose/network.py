@@ -100,7 +100,7 @@ def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
-    """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fans: kh * kw * C in, kh * kw out.
+    """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fan in kh * kw * C, fan out kh * kw.
 
     Args:
       key: scalar ``jax.random`` key.

@@ -145,7 +145,7 @@ def move_folder(source: pathlib.Path, target: pathlib.Path, *, marker: str) -> N
     Args:
       source: path of the folder.
       target: new path; leftovers of an interrupted move are overwritten.
-      marker: name of the file in the folder without which it counts as incomplete.
+      marker: name of a file in the folder; a folder without it counts as incomplete.
     """
     if not is_remote(source):
         source.rename(target)

@@ -241,7 +241,7 @@ def single_maps(
       size: height of an image in pixels.
 
     Returns:
-      For each joint (name in words, raw map, its softmax), the maps as uint8 RGB images.
+      One tuple (name in words, raw map, its softmax) per joint; the maps are uint8 RGB images.
     """
     known = [index for index in joint_index(joints, JOINTS_OF_FIG_5).tolist() if index >= 0]
     return [
@@ -280,8 +280,8 @@ def moved_most(
       temperature: temperature of the network's soft-argmax.
 
     Returns:
-      For each joint (name in words, images from ``context_images``); empty if the network has no
-      context maps.
+      One tuple (name in words, images from ``context_images``) per joint; an empty list if the
+      network has no context maps.
     """
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
     if not num_context_maps:

@@ -372,7 +372,7 @@ def context() -> Drawing:
 
 
 def grids() -> Drawing:
-    """Positions of the cells of a row of four."""
+    """Positions of four cells in a row, in several coordinate conventions."""
     drawing, scale = Drawing(), 240
     names = ("half_pixel", "align_corners", "paper", "dsntnn", "kornia", "integral_regression")
     drawing.begin(

@@ -381,7 +381,7 @@ def load_network(
 
 
 def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, CheckpointMetadata]:
-    """Read (tree, metadata) of one checkpoint, as it was saved except for its `free` field.
+    """Read (tree, metadata) of one checkpoint, with `like` and `free` as in `restore_newest`.
 
     Raises:
       JaxposeError: it belongs to another network, or was written by a newer version of jaxpose.

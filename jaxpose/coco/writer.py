@@ -50,8 +50,8 @@ class WrittenImage(NamedTuple):
     Attributes:
       file_name: name of the image or video.
       size: (width, height) in pixels.
-      id: id in another file; None or an id that was already written is replaced by the next free
-        id.
+      id: id of the image, for example from a data set's annotation file; None or an id that was
+        already written is replaced by the next free id.
       frame: number of a video's frame, counted from 0; None for an image.
       time: seconds from the start of the video; None for an image.
     """

@@ -186,7 +186,7 @@ class Reader(NamedTuple):
       rule: crop rule of its persons.
       order: int [J], indices into the split's joints; -1 for joints that it does not have.
       mirrored: int [J], like ``order``, for horizontally flipped crops.
-      annotated: bool, whether the data set annotates each of the split's joints.
+      annotated: bool, for each of the split's joints, whether the data set annotates it.
     """
 
     split: PreparedSplit

@@ -1,7 +1,7 @@
 """Which examples are in which batch: a pure function of the seed and the batch number.
 
-The draws of an epoch are shuffled together and divided into batches; each process takes the same
-contiguous part of every batch. Random numbers depend only on (seed, epoch, person, draw).
+The draws of an epoch are shuffled together and divided into batches, and every batch into
+contiguous parts, one for each process. Random numbers depend only on (seed, epoch, person, draw).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""PCK for any joints, with columns derived from the flip pairs and a unit in the data."""
+"""PCK for any joints: columns from the flip pairs; head size, box or two joints as the unit."""
 
 import re
 from collections.abc import Sequence

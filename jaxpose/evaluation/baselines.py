@@ -53,7 +53,7 @@ def constant_predictions(
 
     Args:
       evaluation_set: set of N persons.
-      pose: [J, 2] in [0, 1] of the crop, in the set's order of the network's joints.
+      pose: [J, 2] in [0, 1] of the crop, in the order of ``evaluation_set.joints``.
       rule: the crop rule.
 
     Returns:

@@ -50,7 +50,7 @@ _OF_PERSONS = ("prediction", "ground_truth", "labeled", "head_size", "separated"
 _JOINT_NAMES = {"joints": "joint_names", "prediction_joints": "prediction_joint_names"}
 
 ARRAY_NAMES = {field: _JOINT_NAMES.get(field, field) for field in LabeledPredictions._fields}
-"""The names of the fields as arrays of a file, and in errors."""
+"""The fields' names in prediction files and error messages."""
 
 
 def check_predictions(predictions: LabeledPredictions) -> LabeledPredictions:

@@ -107,7 +107,7 @@ class ProtocolResult(NamedTuple):
         return [name for name, part in self.parts.items() if part.counted == 0]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the results as plain JSON values, with the extras at the same level."""
+        """Return a dict of plain JSON values, with each of ``extras`` under its own key."""
         record = {
             "protocol": self.protocol.name,
             "metric": self.protocol.metric,

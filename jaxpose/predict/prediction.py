@@ -25,8 +25,9 @@ class Prediction(NamedTuple):
       keypoints: float64 [N, J, 2], (x, y) in pixels of the upright photo; (0, 0) is its corner.
       confidence: float32 [N, J], estimated probability that the position is within half a head
         size of the truth; equal to ``presence`` if the checkpoint is not calibrated.
-      boxes: float64 [N, 4], boxes (x, y, width, height) of the crops that were predicted; of
-        persons found without boxes, the second of the two whose predictions are averaged.
+      boxes: float64 [N, 4], boxes (x, y, width, height) that the crops were computed from. If a
+        pose is the mean of two predictions (see ``PoseEstimator.predict``), the box of the second
+        one.
       joints: names of the J joints.
       presence: float32 [N, J], the paper's joint probability: that the joint is in the crop.
       scores: float32 [N], the mean confidence of each person's joints.
@@ -181,7 +182,8 @@ class Prediction(NamedTuple):
         Args:
           writer: the file.
           file_name: name of the photo or video.
-          image_id: id of the image in another file; None for the next free id.
+          image_id: id of the image, for example from a data set's annotation file; None for the
+            next free id.
           frame: number of a video's frame, from 0.
           time: seconds from the start of the video.
         """

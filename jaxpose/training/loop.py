@@ -222,7 +222,7 @@ class Loop:
         return None
 
     def train_first(self, batches: Iterator[Batch]) -> None:
-        """Run the first step since launch, which compiles the program, and log its phases."""
+        """Run the first step since launch and log its progress, because compiling takes long."""
         with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
         with phase("compiling the training step", log=self.log.info):
@@ -230,7 +230,7 @@ class Loop:
             jax.block_until_ready(self.state.step)
 
     def train_next(self, batches: Iterator[Batch]) -> None:
-        """Run any further step."""
+        """Run one of the steps after the first."""
         self.train_on(self.next_batch(batches))
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
@@ -261,7 +261,7 @@ class Loop:
         return self.passed(config.checkpoint_every_minutes, since=self.saved_at)
 
     def passed(self, minutes: float, *, since: float) -> bool:
-        """Whether that many minutes have passed on the clock of process 0 (0: never)."""
+        """Whether ``minutes`` have passed on the clock of process 0; False if ``minutes`` is 0."""
         if not minutes:
             return False
         over = time.monotonic() - since > 60 * minutes

@@ -43,7 +43,7 @@ class TrainState(NamedTuple):
       plateau: Optax's plateau state; its ``scale`` multiplies every update.
       ema: averaged {"params", "batch_stats"}, or None.
       sums: ``Losses`` summed since the last line of the log, with the number of steps. They are
-        only used for logging, so checkpoints with other keys can be resumed.
+        only used for logging, so a checkpoint whose ``sums`` have other keys can be resumed.
       bad_step: int32, the first step whose loss, gradient or update was not finite, otherwise -1.
       best_metric: float32, the validation metric of the best checkpoint.
       unreadable: int32, number of training images so far that could not be decoded.

@@ -134,7 +134,7 @@ def prediction_losses(
       predictions: predictions for all persons of the set, in crops by ``rule``.
       evaluation_set: the ground truth.
       rule: crop rule of the predictions.
-      annotated: whether the data set annotates each joint of the ground truth at all.
+      annotated: for each joint of the ground truth, whether the data set annotates it.
       probability_weight: weight of eq. 8 in "loss".
 
     Returns:

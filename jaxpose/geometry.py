@@ -282,8 +282,8 @@ def invert_affine(matrix: np.ndarray) -> np.ndarray:
 def reduction(side: float, size: int) -> int:
     """Return the power of two by which an image is reduced before a crop is resampled.
 
-    A crop whose side exceeds twice its output size would be undersampled, so the image is halved
-    by area averaging until it does not.
+    A crop whose side exceeds twice its output size would be undersampled, so the image
+    is first halved by area averaging, as often as necessary.
 
     Args:
       side: the crop's side, in pixels of the image.

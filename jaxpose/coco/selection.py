@@ -37,7 +37,7 @@ def select(
       needs: required fields: "box", "keypoints" or both; entries without them are dropped.
 
     Raises:
-      JaxposeError: the category is missing, or cannot be chosen.
+      JaxposeError: the category is missing, or several categories qualify.
     """
     chosen = _category(file, category)
     category_id = id_key(chosen.id) if chosen else _only_id(file)

@@ -21,9 +21,9 @@ class Augmentation(NamedTuple):
       shift: the crop's center is moved uniformly by up to this fraction of its side along each axis
         (not in the paper; in whole images the person is not always centered).
       stray: fraction of the examples that get a stray crop instead of the above scale and shift:
-        its center is off by up to ``STRAY_SHIFT`` of its side along each axis, its side multiplied
-        by a factor log-uniform in ``STRAY_SCALE`` (not in the paper). Joints outside the crop are
-        not labeled, which trains the joint probabilities.
+        its center is off by up to 0.75 of its side along each axis, its side multiplied by a
+        factor log-uniform in 0.4 to 2.5 (not in the paper). Joints outside the crop are not
+        labeled, which trains the joint probabilities.
       turned: fraction of the examples whose rotation is uniform in +-180 degrees instead of
         ``rotation`` (not in the paper).
       erase: fraction of the examples in which a rectangle is filled with random noise, see
@@ -89,7 +89,7 @@ def _own_generator(rng: np.random.Generator, purpose: int) -> np.random.Generato
 def erase(rng: np.random.Generator, image: np.ndarray, fraction: float) -> np.ndarray:
     """With the given probability, fill a random rectangle of the image with noise, in place.
 
-    The rectangle's sides are uniform in ``ERASED_SIDE``, as fractions of the image's sides. Half of
+    The rectangle's sides are uniform in 0.1 to 0.4, as fractions of the image's sides. Half of
     the time every pixel is random; otherwise the rectangle has a single random color. Covered
     joints stay labeled, like occluded ones.
 

@@ -144,7 +144,8 @@ def to_8_bits(levels: np.ndarray) -> np.ndarray:
       levels: [...], integers from 0 to 65535.
 
     Returns:
-      uint8 [...]: the upper 8 bits of the smallest depth in ``DEPTHS`` that holds every level.
+      uint8 [...]: the upper 8 bits of the smallest depth (8, 10, 12, 14 or 16 bits) that holds
+      every level.
 
     Example:
       >>> to_8_bits(np.array([0, 2048, 4095], np.uint16)).tolist()

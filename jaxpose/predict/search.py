@@ -17,6 +17,12 @@ ROUNDS = 2  # rounds of refinement
 CANDIDATES = 5  # poses that are refined in each round
 SAME_POSE = 0.7  # of poses that are at least this similar, only the best gets a second pass
 SAME_PERSON = 0.5  # similarity from which two poses are taken to be the same person
+# A pose that is within another person's box, smaller, less certain and with every joint near one of
+# that person's is taken to be a part of this person: a head, for example, predicted as a body.
+PART_SIZE = 0.6  # largest extent of such a pose, as a fraction of the person's
+PART_INSIDE = 0.7  # smallest fraction of its box that is inside the person's box
+PART_DISTANCE = 0.1  # largest mean distance to the person's nearest joint, in the person's extent
+PART_SCORE = 0.2  # smallest difference of the two mean confidences
 JOINT_SIGMA = 0.1  # standard deviation of a joint's position, as a fraction of the pose's extent
 MIN_SCORE = 0.42  # default minimum score; in nine of ten images without people all poses are below
 SECOND_PASS_MARGIN = 0.15  # averaging with a second pass rarely raises a score by more
@@ -76,7 +82,8 @@ def distinct(
 ) -> list[int]:
     """Return the indices of the poses that remain after duplicate removal, best first.
 
-    Of similar poses, the one with the highest mean confidence remains.
+    Of similar poses, the one with the highest mean confidence remains. A small, less confident pose
+    on the body of another person is removed too.
 
     Args:
       keypoints: [N, J, 2], (x, y) of the joints.
@@ -84,8 +91,25 @@ def distinct(
       threshold: similarity from which two poses are duplicates.
     """
     kept: list[int] = []
-    for i in np.argsort(-confidence.mean(axis=-1), kind="stable").tolist():
+    scores = confidence.mean(axis=-1)
+    for i in np.argsort(-scores, kind="stable").tolist():
         weights = np.minimum(confidence[i], confidence[kept])
-        if not (similarity(keypoints[i], keypoints[kept], weights) >= threshold).any():
+        repeats = similarity(keypoints[i], keypoints[kept], weights) >= threshold
+        uncertain = scores[i] <= scores[kept] - PART_SCORE
+        if not (repeats | uncertain & _is_part(keypoints[i], keypoints[kept])).any():
             kept.append(i)
     return kept
+
+
+def _is_part(pose: np.ndarray, persons: np.ndarray) -> np.ndarray:
+    """Whether a pose [J, 2] may be a part of each person [N, J, 2], by its place and size; [N]."""
+    low, high = pose.min(axis=0), pose.max(axis=0)
+    lows, highs = persons.min(axis=1), persons.max(axis=1)
+    extent = (highs - lows).max(axis=-1)
+    shared = np.clip(np.minimum(high, highs) - np.maximum(low, lows), 0.0, None).prod(axis=-1)
+    distance = np.linalg.norm(pose[:, None] - persons[:, None], axis=-1).min(axis=-1).mean(axis=-1)
+    return (
+        ((high - low).max() <= PART_SIZE * extent)
+        & (shared >= PART_INSIDE * (high - low).prod())
+        & (distance <= PART_DISTANCE * extent)
+    )

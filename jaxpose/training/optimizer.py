@@ -14,10 +14,10 @@ SMALLEST_DELTA = 1e-12  # Optax rejects rtol = atol = 0
 def make_schedule(
     name: str, learning_rate: float, *, num_steps: int, warmup_steps: int = 0
 ) -> optax.Schedule:
-    """Make the schedule: "constant" (decayed by the plateau rule) or "cosine" to 0 at the end.
+    """Make a learning-rate schedule: "constant", or "cosine", which reaches 0 at ``num_steps``.
 
-    The cosine reaches 0 at ``num_steps``. Both schedules rise linearly from 0 over ``warmup_steps``
-    and are multiplied by the scale of the plateau rule.
+    Both rise linearly from 0 over ``warmup_steps``. Training multiplies them by the scale of the
+    plateau rule (``make_plateau``).
     """
     if name == "constant":
         main = optax.constant_schedule(learning_rate)

@@ -34,6 +34,20 @@ def test_similar_poses_of_one_person_are_one_and_the_best_stays():
     assert search.distinct(keypoints[:0], confidence[:0]) == []
 
 
+def test_a_small_weak_pose_on_the_body_of_a_person_is_removed():
+    person = (100, 100) + 20 * SHAPE
+    head = (100, 48) + 3 * SHAPE
+    confidence = np.array([[0.9], [0.5]]) * np.ones((2, 8))
+    assert search.distinct(np.stack([person, head]), confidence) == [0]
+    # A person of the same size, next to it, or with as much confidence stays.
+    for other, sure in [((110, 60) + 14 * SHAPE, 0.5), (head + (60, 0), 0.5), (head, 0.75)]:
+        confidence[1] = sure
+        assert search.distinct(np.stack([person, other]), confidence) == [0, 1]
+    # It does not hide the person, whichever is listed first.
+    confidence[1] = 0.5
+    assert search.distinct(np.stack([head, person]), confidence[::-1]) == [1]
+
+
 def test_similarity_does_not_depend_on_the_size_of_the_image():
     rng = np.random.default_rng(0)
     a, b, weights = rng.random((5, 8, 2)), rng.random((5, 8, 2)), rng.random((5, 8))

@@ -63,7 +63,12 @@ def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = contest.parser("network", __doc__)
     parser.add_argument("--rows", nargs="+", metavar="NAME", help='such as "forward 1" or "step 4"')
-    parser.add_argument("--dtypes", nargs="+", choices=tuple(TOLERANCE), help="on a GPU: both")
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=tuple(TOLERANCE),
+        help="default: float32; on a GPU, float32 and bfloat16",
+    )
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--width", type=int, default=576)
     parser.add_argument("--image_size", type=int, default=256)

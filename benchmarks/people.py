@@ -2,14 +2,18 @@
 
     python -m benchmarks.people --mpii DIR --no_person DIR [--checkpoint PATH] [--images N]
 
---mpii: MPII's release or a part of it, with the images next to the annotation file. For its
-validation persons: the fraction with at least half of the joints correct (PCKh@0.5) by
-`PoseEstimator.predict` without a box, by the search that networks for other categories use, by two
-passes (the whole image, then the box around the pose), and with the box of the true joints; and the
-fraction of detected persons with half of the labeled joints of some annotated person correct, a
-lower bound of the precision, since MPII does not annotate everybody. --no_person: a folder of
-images without people: the fraction without any detection. Time: ratio of calls without a box to
-calls with one, in the same process, over up to 25 of the images.
+--mpii: MPII's release or a part of it, with the images next to the annotation file. The command
+prints two rates for its validation persons. The first is the fraction of persons with at least half
+of the joints correct (PCKh@0.5), for predictions by `PoseEstimator.predict` without a box, by the
+overlapping crops that it uses for categories other than `person`, by two passes (the whole image,
+then the box around the pose), and with the box of the true joints. The second is the fraction of
+detected persons that match an annotated person, that is, have half of its labeled joints correct.
+It is a lower bound of the precision, since MPII does not annotate everybody.
+
+--no_person: a folder of images without people, for the fraction without any detection.
+
+Time is the ratio of calls without a box to calls with one, in the same process, over up to 25 of
+the images.
 """
 
 import argparse
@@ -101,7 +105,7 @@ def main() -> None:
     places = list(range(len(estimator.joints)))
     rates = {
         "found without a box": [],
-        "found by the search for other categories": [],
+        "found by overlapping crops": [],
         "in two passes": [],
         "with the true box": [],
     }
@@ -141,7 +145,7 @@ def main() -> None:
     free, searched, boxed = np.sum(taken, axis=0)
     print("time, as a multiple of that with one box:")
     print(f"  found without a box: {free / boxed:.1f}")
-    print(f"  by the search for other categories: {searched / boxed:.1f}")
+    print(f"  found by overlapping crops: {searched / boxed:.1f}")
 
 
 if __name__ == "__main__":

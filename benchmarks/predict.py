@@ -231,10 +231,10 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     with VideoReader(target) as reader:
         frames = sum(1 for _ in reader.frames())
         print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} frames/s")
-    print(f"{frames / seconds:.1f} frames/s, {seconds:.1f} s from the shell")
+    print(f"{frames / seconds:.1f} frames/s, {seconds:.1f} s for the whole command")
     eighths = np.array_split(memories, 8)[3:7]  # after compilation, before the process ends
     means = ", ".join(f"{part.mean():.0f}" for part in eighths)
-    print(f"mean memory in the 4th to 7th eighth of the run: {means} MB")
+    print(f"mean memory in each eighth of the run, 4th to 7th: {means} MB")
 
 
 def start(path: pathlib.Path, folder: pathlib.Path) -> None:

@@ -7,8 +7,8 @@ volumes of its authors' later work at batch 4 (16 volumes of 16 x 32 x 32 cells 
 contestant reads them in its own layout; "both" is forward and the gradient of the maps. Positions,
 covariances and gradients are compared with NumPy's in float64 before anything is timed. Then all
 contestants take turns in many short rounds. A row has the time of the best round, its ratio to
-jaxpose's best round, which is robust to other programs on the machine, and the median of the ratios
-of all rounds.
+jaxpose's best round, and the median over the rounds of the ratio within each round. Other programs
+on the machine hardly affect the ratio of the best rounds.
 """
 
 import statistics

@@ -413,8 +413,9 @@ class PoseNet(nn.Module):
             isinstance(size, int) for size in shape[1:3]
         ):
             wrong = (
-                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {by}; name its "
-                f"factors, as in `jax.export.symbolic_shape('b, {by}*h, {by}*w, 3')`"
+                f"symbolic image size {shape[1]}x{shape[2]} is not divisible by {by}; make both "
+                f"sides multiples of {by}, as in "
+                f"`jax.export.symbolic_shape('b, {by}*h, {by}*w, 3')`"
             )
         elif shape[1] % by or shape[2] % by:
             wrong = (

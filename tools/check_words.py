@@ -62,13 +62,13 @@ TERMS = (
     # One word for each concept.
     Term(r"pictures?", "image", ("tfds_builders/coco/*", "tests/tfds_builders/test_coco.py")),
     Term(r"picture_size", "stored_size"),
-    Term(r"(?-i:MUCH_WAITING|COLDEST|FORGOTTEN|THINNEST)", "a name of what the constant is"),
+    Term(r"(?-i:MUCH_WAITING|COLDEST|FORGOTTEN|THINNEST)", "a name that says what the constant is"),
     Term(r"(?-i:MOST_(?:BYTES|PIXELS|CROPS|CAUSES|CHANGE|LINES|MEMORY|PERSONS))", "MAX_..."),
     Term(r"(?-i:FEWEST_(?:SURE|UNREADABLE))", "MIN_..."),
     Term(r"read_ahead", "prefetch"),
     Term(r"(?:compare_)?readings(?:_of)?", "decodings"),
     Term(r"(?:score|mean_pose|constant)_answers|answer_crops|answers_of", "predictions"),
-    Term(r"config\.score|validation score", "metric; a score is a person's"),
+    Term(r"config\.score|validation score", "metric (only persons have a score)"),
     Term(r"processes\.(?:meet|leave)", "processes.barrier, processes.abort"),
     Term(r"geometry\.cut", "geometry.crop_image"),
     # Phrases that a reader has to read twice.

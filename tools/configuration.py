@@ -1,7 +1,7 @@
 """Writes docs/configuration.md; run `python -m tools.configuration` after a change of a config.
 
-Names, defaults and what a preset changes come from the files in configs/; what a field means comes
-from field_meanings.json, and a test fails where one is missing there.
+Names, defaults and the values of presets come from the files in configs/. The meanings of the
+fields come from field_meanings.json; a test fails if one is missing there.
 """
 
 import importlib

@@ -5,9 +5,10 @@ r"""Correct a data set's labels by a trained network's predictions for many view
 
 The network predicts crops of every training person in several sizes and rotations, each also
 flipped horizontally. If the views agree on a joint's position, it replaces a contradicting label
-(`moved`) or fills in a missing one (`filled`). With `--drop`, a label that the views neither agree
-with nor support is removed (`dropped`); most of these labels are right, on poses that the network
-does not know yet. `lspet/corrected` is LSPET with the corrections of
+(`moved`) or fills in a missing one (`filled`). With `--drop`, a label is also removed (`dropped`)
+if the views disagree with each other and few of them are near it. This is off by default because
+most of these labels are right: they belong to poses that the network does not predict well.
+`lspet/corrected` is LSPET with the corrections of
 `tfds_builders/lspet/corrections.tsv`, which this command wrote.
 
 The file has one line per correction: image, joint, old x and y, new x and y (pixels; empty if there
@@ -232,14 +233,15 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=pathlib.Path, help="file to write")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument(
-        "--drop", action="store_true", help="also remove labels that the predictions do not support"
+        "--drop", action="store_true", help="also remove labels that few of the views are near"
     )
     options = parser.parse_args()
     reasons = REASONS if options.drop else tuple(r for r in REASONS if r != "dropped")
     split = open_split(options.dataset, "train", data_dir=options.data_dir)
     teacher = Teacher(options.checkpoint, split, which=options.which, dtype=options.dtype)
     counts = write(options.output, split.joints, corrections(teacher, split), reasons=reasons)
-    print(f"{options.output}: {counts} of {len(split.source)} persons")
+    changes = ", ".join(f"{counts.get(reason, 0)} labels {reason}" for reason in reasons)
+    print(f"{options.output}: {changes} ({len(split.source)} persons)")
 
 
 if __name__ == "__main__":

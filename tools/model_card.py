@@ -3,9 +3,9 @@
     python -m tools.model_card --data_dir DIR --no_person DIR [--checkpoint PATH] [--photo FILE]
 
 needs lsp/person_centric, lsp/observer_centric and mpii/crops, prepared in the first folder, and
-JPEG images without people in the second. The page's text is written by hand; what stands between
-its two marks is replaced, and so are the images. With a photo of a person the README's image is
-drawn from it too.
+JPEG images without people in the second. The page's text is written by hand; this command
+replaces the page's images and the text between the comments `figures` and `end of figures`. With
+--photo, it also draws the README's image from that photo of a person.
 """
 
 import argparse

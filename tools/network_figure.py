@@ -201,7 +201,7 @@ def stem(d: Drawing) -> None:
     d.arrow((middle, 1029), (middle, 1045))
     d.text(middle, 1060, size("stem"), "note")
     d.text(30, 1085, "norm: batch norm with a shift, without a scale.", "note left")
-    d.text(30, 1101, "Padding: TensorFlow's same; the odd row comes after.", "note left")
+    d.text(30, 1101, "Padding: SAME in TensorFlow; an odd row is added at the end.", "note left")
 
 
 def block_a(d: Drawing) -> None:

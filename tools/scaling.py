@@ -166,7 +166,8 @@ def count_sums(blocks: int) -> str:
     state = replicate(jax.tree.map(np.asarray, state))
     program = parallel(step).lower(state, shard(batch)).compile().as_text()
     norms = measure(net).norms
-    return f"{program.count(' all-reduce(')} sums over {count} devices, {norms} norms"
+    sums = program.count(" all-reduce(")
+    return f"{sums} all-reduces over {count} devices, {norms} batch-norm layers"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -175,7 +176,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hardware", choices=HARDWARE, default="h100")
     parser.add_argument("--batch", type=int, nargs="+", default=[2, 16, 64])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64, 512])
-    parser.add_argument("--count_sums", type=int, metavar="BLOCKS", help="compile, takes minutes")
+    parser.add_argument(
+        "--count_sums",
+        type=int,
+        metavar="BLOCKS",
+        help="print, instead of the table, the number of all-reduces in the compiled training step "
+        "of a network with this many blocks (takes minutes)",
+    )
     options = parser.parse_args(arguments)
     if options.count_sums:
         print(count_sums(options.count_sums))

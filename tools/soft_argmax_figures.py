@@ -192,7 +192,7 @@ def expectation() -> Drawing:
     """Probabilities need the expectation, not another softmax."""
     drawing = Drawing()
     p = np.asarray(jaxpose.spatial_softmax(two_peaks()))
-    drawing.heatmap(p, "× spatial_expectation(p)", "○ soft_argmax(p): wrong, the middle")
+    drawing.heatmap(p, "× spatial_expectation(p)", "○ soft_argmax(p): wrong, near the center")
     drawing.cross(*pixels(jaxpose.spatial_expectation(p)))
     drawing.circle(*pixels(jaxpose.soft_argmax(p)))
     return drawing
@@ -326,13 +326,13 @@ def losses() -> Drawing:
         "wing_loss (green)": (
             jaxpose.wing_loss(prediction, zero, width=0.06, epsilon=0.02), "other"
         ),
-        "oks_loss (violet)": (
+        "oks_loss / 4 (violet)": (
             jaxpose.oks_loss(prediction, zero, 0.25, jnp.asarray(0.06)) / 4, "third"
         ),
     }  # fmt: skip
     names = list(curves)
     width, height = 240, 120
-    drawing.begin(width, height, ", ".join(names[:2]), ", ".join(names[2:]) + ", a quarter of it")
+    drawing.begin(width, height, ", ".join(names[:2]), ", ".join(names[2:]))
     drawing.frame(0, 0, width, height)
     for values, kind in curves.values():
         places = zip(distance, np.asarray(values), strict=True)

@@ -449,14 +449,19 @@ def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
                     np.linalg.norm(best[:2] + best[2:] / 2 - person[:2] - person[2:] / 2)
                     / person[2:].max()
                 )
-        text = ", ".join(f"{n}: {100 * np.mean(v):.1f}" for n, v in found_at.items() if v)
-        low = np.percentile(highest, [5, 25, 50, 75, 95]).round(2)
-        print(f"{kind}: {len(group)} images, recall (%) of the best {text}; highest {low}")
+        ranks = (5, 25, 50, 75, 95)
+        print(
+            f"{kind}: {len(group)} images; highest probability in an image, percentiles "
+            f"{', '.join(map(str, ranks))}: {np.percentile(highest, ranks).round(2)}"
+        )
         if sides:
+            text = ", ".join(f"{n}: {100 * np.mean(v):.1f}" for n, v in found_at.items())
+            print(f"  recall (%) of the N most probable boxes, by N: {text}")
+            side, center = (np.percentile(np.abs(e), [50, 80]) for e in (sides, centers))
             print(
-                f"  side off by {np.median(np.abs(sides)):.3f} (log, median), 80 %: "
-                f"{np.percentile(np.abs(sides), 80):.3f}, center {np.median(centers):.3f}, 80 %: "
-                f"{np.percentile(centers, 80):.3f}"
+                "  error of the box with the largest overlap, median (80th percentile): log of its "
+                f"longer side {side[0]:.3f} ({side[1]:.3f}), center {center[0]:.3f} "
+                f"({center[1]:.3f}) of the longer side"
             )
 
 

@@ -43,7 +43,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_integer(
         "heartbeat_seconds",
         100,
-        "Multi-process runs: seconds without a heartbeat from a process after which the run ends.",
+        "Multi-process runs: end the run if a process sends no heartbeat for this many seconds.",
         **place,
     )
     flags.DEFINE_integer(

@@ -154,8 +154,8 @@ def beside_text(found: ProtocolResult) -> str:
     kind = protocol.part_kind
     averages = {}
     if parts:
-        averages[f"all entries of {parts} {kind}s pooled"] = found.pooled
-        averages[f"mean of {parts} {kind} rates"] = found.mean_of_rates
+        averages[f"rate over all labels of {parts} {kind}s (pooled)"] = found.pooled
+        averages[f"mean of the rates of {parts} {kind}s"] = found.mean_of_rates
     averages |= {f"{key.replace('_', ' ')} (pooled)": rate for key, rate in found.extras.items()}
     if len(found.at_threshold) > 1:
         for threshold, rate in found.at_threshold.items():

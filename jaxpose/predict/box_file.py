@@ -115,7 +115,8 @@ class BoxFile:
         for path in lacking:
             rivals = self._match(path).rivals
             if rivals:
-                return f"{line} ({os.fspath(path)} may be {' or '.join(rivals[:2])})"
+                names = " and ".join(rivals[:2])
+                return f"{line} ({os.fspath(path)} matches several names in the file: {names})"
         if self._by_id:
             return f"{line} (COCO results name images by id: 139 is 139.jpg or 000000000139.jpg)"
         return line

@@ -265,8 +265,8 @@ def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     lines = "lines connect predictions and true positions. "
     if kind == "stick":
         return (
-            f"{order}A stick is correct ({protocol.label}) if each of its ends is at most {limit} "
-            f"the stick's true length from its true position; {lines}{drawn}"
+            f"{order}A stick is correct ({protocol.label}) if the distance of each end to its true "
+            f"position is at most {limit} the stick's true length; {lines}{drawn}"
         )
     if isinstance(protocol.normalizer, tuple):
         length = f"the distance from {' to '.join(protocol.normalizer).replace('_', ' ')}"

@@ -143,7 +143,9 @@ def test_inputs_that_no_entry_matches_are_named(tmp_path):
     line = found.unmatched([f"{n}.jpg" for n in range(9)])
     assert line.endswith("for 9 of 9 inputs: 0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg, ...")
     line = found.unmatched(["three/a.jpg"])
-    assert line.endswith("(three/a.jpg may be /x/one/a.jpg or /x/two/a.jpg)")
+    assert line.endswith(
+        "(three/a.jpg matches several names in the file: /x/one/a.jpg and /x/two/a.jpg)"
+    )
 
 
 def test_boxes_of_another_folder_are_not_taken_where_the_right_one_is_an_input(tmp_path):

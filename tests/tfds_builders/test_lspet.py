@@ -94,7 +94,7 @@ def test_corrections_change_training_labels_and_nothing_else(tmp_path, prepared)
         ("im00020.jpg\thead_top\t\t\t1\t2\tfilled\n", "im00020.jpg, which is not a training image"),
         (
             "im00001.jpg\thead_top\t1\t2\t3\t4\tmoved\n",
-            "other labels: im00001.jpg has another head_top",
+            "other labels: its old position of head_top in im00001.jpg differs from the label",
         ),
         ("im-0005.jpg\thead_top\t\t\t1\t2\tfilled\n", "not a training image"),
         ("im00001.jpg\thead_top\t1\t2\tnan\t4\tmoved\n", "was not written by"),

@@ -42,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         action="append",
         metavar=("RIGHT", "LEFT"),
-        help="joints that a horizontal flip exchanges; may be repeated (default: from left and "
+        help="two joints that a horizontal flip exchanges; may be repeated (default: from left and "
         "right in their names)",
     )
     group.add_argument(
@@ -50,7 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         action="append",
         metavar=("JOINT", "JOINT"),
-        help="joints that a drawing connects; may be repeated (default: the file's skeleton)",
+        help="two joints to connect by a line in drawings; may be repeated (default: the file's "
+        "skeleton)",
     )
     group.add_argument(
         "--sigmas",

@@ -81,8 +81,9 @@ class Builder(pose_builder.PoseBuilder):
                 old is not None and not np.allclose(old, released, atol=ROUNDING)
             ):
                 raise BuildError(
-                    f"{self.corrections} was made for other labels: im{number:05d}.jpg has another "
-                    f"{joints.LSP.joints[joint]}; regenerate it with tools.correct_labels"
+                    f"{self.corrections} was made for other labels: its old position of "
+                    f"{joints.LSP.joints[joint]} in im{number:05d}.jpg differs from the label; "
+                    "regenerate it with tools.correct_labels"
                 )
             self.report.remark(f"labels {reason}")
             labeled[place] = position is not None

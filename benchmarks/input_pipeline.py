@@ -169,7 +169,7 @@ def steps_of_an_image(
         "read": lambda i: read_example(split, int(index[i])),
         "decode at full size (for comparison)": lambda i: decode(data[i]),
         "decode": lambda i: decode(data[i], reduction=reduction(crops[i].side, size)),
-        "cut": lambda i: crop_image(decoded[i][0], crops[i], size, reduced=decoded[i][1]),
+        "crop": lambda i: crop_image(decoded[i][0], crops[i], size, reduced=decoded[i][1]),
         "color": lambda i: color(rng, shown[i], AUGMENTATION.color),
     }
     found = {name: [] for name in steps}

@@ -377,5 +377,5 @@ def _is_set(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "text", bool: "a truth value"}
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean"}
     return names.get(type(value), "null" if value is None else "a number")

@@ -123,7 +123,7 @@ def jax_contestants(x, kernel, cotangent, dtype: str) -> dict[str, tuple]:
 
 
 def torch_contestant(x, kernel, cotangent, dtype: str) -> tuple:
-    """Make the calls of PyTorch's grouped convolution of channels_last arrays."""
+    """Return the calls to time for PyTorch's grouped convolution, on channels_last arrays."""
     import torch
 
     device, kind = contest.torch_device(), getattr(torch, dtype)

@@ -66,8 +66,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     # The metric that selects the best checkpoint and drives the plateau rule: the total of
     # "lsp-pck", "lsp-pcp" or "mpii-pckh"; for any joints "pck" (or with a unit, "pck:box"),
-    # "oks-ap", "loss" (of the validation rows), or "auto": "pck" if it can be computed, otherwise
-    # "loss".
+    # "oks-ap", "loss" (of the rows of config.validation), or "auto": "pck" if it can be computed,
+    # otherwise "loss".
     config.metric = "lsp-pck"
     config.validate_every_epochs = 1
     config.log_every_steps = 50

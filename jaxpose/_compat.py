@@ -1,7 +1,7 @@
 """Private interfaces and error texts of libraries, all in one place.
 
-The libraries have no public interface for what this module uses. Each entry describes what to check
-in a new release and when it can be removed; the versions are those it was written for.
+The libraries have no public interface for what this module uses. Each entry names the version of
+the library that it was written for, what to check in a new release, and when it can be removed.
 """
 
 import logging

@@ -375,8 +375,8 @@ def spatial_expectation(
     faster.
 
     Args:
-      probability: [..., H, W], each map with sum 1. The maps are not normalized: the result is
-        linear in the map, so a map with sum s gives s times the expected position.
+      probability: [..., H, W], each map with sum 1. The function does not normalize the maps:
+        the result is linear in the map, so a map with sum s gives s times the expected position.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
 

@@ -410,5 +410,5 @@ def _reading(group: str):
 
 
 def _said(layer: str | tuple[str, int], weight: str) -> str:
-    """A weight's name for messages: with the layer's name, or the rank of an unnamed layer."""
+    """A weight's name for messages, such as ``conv2d #2/kernel`` in an unnamed layer."""
     return f"{layer}/{weight}" if isinstance(layer, str) else f"{layer[0]} #{layer[1]}/{weight}"

@@ -58,7 +58,8 @@ logger = logging.getLogger(__name__)
 def open_manager(folder: pathlib.Path, *, keep: int):
     """Open an Orbax manager for a folder of checkpoints that keeps the newest ``keep``.
 
-    Checkpoints that an interrupted ``save`` had set aside are restored.
+    Checkpoints that an interrupted ``save`` was replacing get their names back, or are deleted if
+    the new one is complete.
 
     Raises:
       JaxposeError: the folder cannot be created or read.
@@ -94,7 +95,7 @@ def save(
 
     The checkpoint appears under its name only when it is complete; with ``wait``, the call returns
     only then. Existing checkpoints of this and later steps are replaced (a run that resumed from an
-    older checkpoint repeats those steps): they are set aside, and deleted when the new one is
+    older checkpoint repeats those steps): they are renamed, and deleted when the new one is
     complete.
 
     Raises:
@@ -142,7 +143,7 @@ def _set_aside(manager, step: int) -> list[int]:
 
 
 def _settle(folder: pathlib.Path) -> None:
-    """Delete checkpoints that were set aside if their replacement is complete, or restore them."""
+    """Delete checkpoints that ``save`` renamed if the new one is complete, or rename them back."""
     if jax.process_index() != 0 or not folder.is_dir():
         return
     complete = checkpoint_steps(folder)

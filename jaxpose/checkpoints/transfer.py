@@ -17,7 +17,8 @@ class Transfer(NamedTuple):
     Attributes:
       taken: names of variables copied from the checkpoint, completely or for some of the joints.
       fresh: {name: reason} of the variables that keep their initial values.
-      notes: log lines, such as joints that are newly initialized or a different grid.
+      notes: log lines, for example which joints are newly initialized, or that the soft-argmax
+        grids differ.
     """
 
     taken: list[str]

@@ -255,7 +255,7 @@ class CocoWriter(_Writer):
           checkpoint: path of the checkpoint, recorded in the file.
           threshold: minimum confidence for v = 2.
           category: id and name of the category.
-          taken: image ids that are not assigned to images without an id.
+          taken: image ids that must not be given to images without an id.
         """
         self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
         super().__init__(path, threshold=threshold, category=category, taken=taken)

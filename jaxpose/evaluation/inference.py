@@ -243,15 +243,15 @@ def predict_split(
 
 
 def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndarray) -> np.ndarray:
-    """Subtract the mean difference to ``reference``, for each joint of each block.
+    """Remove the mean offset between part maps and predictions, for each joint of each block.
 
     A network without a loss on its context maps' positions may shift a joint's part map and its
-    context maps by opposite constants. After their removal, the remaining error is that of the part
-    maps themselves.
+    context maps by opposite constants, which cancel in the prediction. Without these constants, the
+    remaining error is that of the part maps themselves.
 
     Args:
-      keypoints: [K, N, J, 2], pixels of the images.
-      reference: [K, N, J, 2], pixels of the images.
+      keypoints: [K, N, J, 2], positions of the part maps alone, in pixels of the images.
+      reference: [K, N, J, 2], the network's predictions, in pixels of the images.
       linear: [N, 2, 2], from the crops' normalized coordinates to pixels; the offsets are constant
         in crop coordinates.
 

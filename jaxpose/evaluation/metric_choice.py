@@ -22,7 +22,7 @@ class Choice(NamedTuple):
     Attributes:
       metric: name of a protocol, ``LOSS``, or "" if there is neither; the newest checkpoint then
         counts as the best.
-      weights: weights of the validation rows in the mean, by name.
+      weights: weights of the rows of ``config.validation`` in the mean, by row name.
       description: text for the first lines of the log.
     """
 

@@ -30,9 +30,9 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
 
     Args:
       folder: its URL, in the form that TensorStore accepts: ``gs://BUCKET/PATH``.
-      lost: called from another thread with one line if another launch has taken over the lease,
-        which happens after this process was suspended or disconnected from the store for long; by
-        default the process exits, because it must not write anything more.
+      lost: called from another thread with a one-line message if another launch has taken over
+        the lease. This can happen after this process was suspended or disconnected from the store
+        for a long time. By default the process exits, because it must not write anything more.
 
     Raises:
       JaxposeError: another launch holds it, or the folder cannot be written.

@@ -145,7 +145,7 @@ class Loop:
       log: the run log; active only on process 0.
       managers: checkpoint managers of the folders "latest" and "best".
       start: initial or restored state.
-      validator: evaluates the validation rows.
+      validator: evaluates the rows of ``config.validation``.
     """
 
     def __init__(
@@ -327,7 +327,7 @@ class Loop:
         self.save()
 
     def validate(self, epoch: int) -> None:
-        """Evaluate the validation rows, update the plateau, and save the best variables.
+        """Evaluate the rows of ``config.validation``, update the plateau, save the best variables.
 
         If there is no metric, the newest variables are saved as the best.
         """

@@ -122,7 +122,8 @@ def make_train_step(
         unused if the state has no EMA.
       accumulation_steps: number of parts into which each device's batch is split.
       frozen_norm: use batch norm's running statistics and do not update them.
-      axis_name: mapped axis of the devices; None for a single program.
+      axis_name: mapped axis of the devices; None if the step is not mapped over devices (plain
+        ``jax.jit``).
 
     Returns:
       ``step(state, batch) -> state``. The batch must have ``index`` and ``crop_to_image`` set to

@@ -1,4 +1,4 @@
-"""Metrics and losses of a run's validation rows."""
+"""Metrics and losses of the rows of ``config.validation``."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +19,10 @@ LOSS_POINTS = 100.0  # metric points for a loss of 1, so that the plateau's min_
 
 
 class Validation(NamedTuple):
-    """The metrics of a run's validation rows.
+    """The metrics of the rows of ``config.validation``.
 
     Attributes:
-      rows: results by row name and protocol name.
+      rows: results by row name (data set, split, crop) and protocol name.
       losses: by row name, the losses of eqs. 7 and 8 and their weighted sum, "loss"; rows without
         labels are omitted.
       loss: weighted mean of the losses of the rows that count toward the metric; NaN if there are
@@ -58,7 +58,7 @@ class Validator(NamedTuple):
 
     Attributes:
       choice: which metric selects the best checkpoint.
-      validate: function from variables of the run's network to the metrics of the validation rows.
+      validate: function from variables of the run's network to the metrics of the rows.
     """
 
     choice: metric_choice.Choice
@@ -66,7 +66,7 @@ class Validator(NamedTuple):
 
 
 def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
-    """Read the annotations of a run's validation rows and choose the metric.
+    """Read the annotations of the rows of ``config.validation`` and choose the metric.
 
     Args:
       run: from ``open_run``.

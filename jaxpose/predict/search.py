@@ -18,7 +18,7 @@ CANDIDATES = 5  # poses that are refined in each round
 SAME_POSE = 0.7  # of poses that are at least this similar, only the best gets a second pass
 SAME_PERSON = 0.5  # similarity from which two poses are taken to be the same person
 JOINT_SIGMA = 0.1  # standard deviation of a joint's position, as a fraction of the pose's extent
-MIN_SCORE = 0.42  # default minimum score; in nine of ten images without people all poses are below
+MIN_SCORE = 0.42  # default minimum score; in 95 % of the images without people all poses are below
 SECOND_PASS_MARGIN = 0.15  # averaging with a second pass rarely raises a score by more
 
 

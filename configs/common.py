@@ -44,7 +44,7 @@ def get_config() -> ml_collections.ConfigDict:
     )
     config.dtype = "float32"
     config.remat = False
-    config.init_from = ""  # workdir or checkpoint folder of another run
+    config.init_from = ""  # workdir, checkpoint folder or file, or the name of a shipped network
 
     config.batch_size = 16  # total over all devices
     config.accumulation_steps = 1

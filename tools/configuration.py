@@ -44,7 +44,8 @@ print(config.network.width, config.image_size, config.batch_size)
 ```
 
 The workdir of a run records its config, and re-running the command resumes the run. After the first
-checkpoint, only these fields may change: {free}.
+checkpoint, only these fields may change:
+{free}.
 
 ## Fields
 
@@ -145,7 +146,8 @@ def page() -> str:
     ]
     files = [path for path in FOLDER.glob("*.py") if path.stem not in ("__init__", "common")]
     files.sort(key=lambda path: (path.stem not in STARTED_FROM, path.stem))
-    head = HEAD.replace("{free}", ", ".join(f"`{name}`" for name in FREE_FIELDS))
+    free = textwrap.fill(", ".join(f"`{name}`" for name in FREE_FIELDS), 100)
+    head = HEAD.replace("{free}", free)
     return head + "".join(rows) + "\n" + "\n".join(part_on(path) for path in files)
 
 

@@ -11,6 +11,7 @@ replaces the page's images and the text between the comments `figures` and `end 
 import argparse
 import functools
 import pathlib
+import textwrap
 
 import numpy as np
 from scipy.special import expit
@@ -43,6 +44,7 @@ SIDE = 192  # pixels of a person in them
 COLUMNS = 6
 SEED = 0  # draws the test people
 CROPS = 5  # of the rows with several
+TEXT_WIDTH = 110  # columns of the page
 
 
 def predict(network: Network, split: PreparedSplit, crop: str, **options) -> inference.Predictions:
@@ -108,12 +110,15 @@ def presence_text(predictions: inference.Predictions) -> str:
     area = probabilities.pooled_roc_area(probability, present, known)
     low, high = probabilities.roc_interval(probability, present, known)
     base = probabilities.pooled_roc_area(probabilities.base_rates(present, known), present, known)
-    lines = [
+    sentences = (
         "Area under the ROC curve of the presence as a predictor of whether a joint is labeled in "
         f"the crop: {area:.3f} (95 % interval {low:.3f} to {high:.3f}, bootstrap over people), "
         f"pooled over {present.shape[1]} joints of {len(present)} people; "
         f"{int((~present).sum()):,} of the {present.size:,} joints are not labeled in the crop. "
-        f"Predicting each joint's base rate gives {base:.3f}.",
+        f"Predicting each joint's base rate gives {base:.3f}."
+    )
+    lines = [
+        textwrap.fill(sentences, TEXT_WIDTH, break_on_hyphens=False),
         "",
         "| presence | joints | mean presence | fraction in the crop |",
         "|---|---|---|---|",
@@ -136,10 +141,11 @@ def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
         pixels = crop_image(image, crop, estimator.image_size)
         presence.append(expit(estimator.crop_poses(pixels[None]).logits[0]))
     rate = 100 * np.mean(np.array(presence) > 0.5)
-    return (
+    sentence = (
         f"On {len(presence)} images without people, cropped to the whole image, the mean presence "
         f"is {np.mean(presence):.3f} and exceeds 0.5 for {rate:.1f} % of the joints."
     )
+    return textwrap.fill(sentence, TEXT_WIDTH, break_on_hyphens=False)
 
 
 def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) -> str:

@@ -10,7 +10,7 @@ def add(commands) -> None:
         "demo",
         help="open a page that shows the network's predictions and heat maps for your photos",
         description="Serves a local page on which you drop a photo, move the box, and see the "
-        "skeleton, the part maps and the probabilities. Works offline. Press Ctrl-C to stop.",
+        "skeleton, the part maps and the confidences. Works offline. Press Ctrl-C to stop.",
     )
     add_checkpoint(parser)
     parser.add_argument(

@@ -12,7 +12,7 @@ def add(commands) -> None:
         "export",
         help="turn a checkpoint into one program that runs without jaxpose",
         description="Writes the network with its normalization and decoding as one program: crops "
-        "in, positions and probabilities out. OUT.json contains the joint names, the limbs and the "
+        "in, positions and confidences out. OUT.json contains the joint names, the limbs and the "
         "rule for computing the crop from a person's box.",
     )
     parser.add_argument(

@@ -17,8 +17,9 @@ def add(commands) -> None:
         help="find people's keypoints in photos and videos",
         description="Finds the keypoints of people in photos, folders and videos, and draws them. "
         "Without boxes, it finds the people itself; in videos, it tracks them from frame to frame.",
-        epilog="The --boxes FILE contains boxes in COCO's JSON format, or lines "
-        "IMAGE,x,y,width,height. For photos with many people, create it with a detector.",
+        epilog="The --boxes FILE is COCO JSON, a list of COCO results, a JSON object that maps "
+        "file names to lists of boxes, or lines FILE,x,y,width,height. For photos with many "
+        "people, create it with a detector.",
     )
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*", type=local_path, help="photo, video or folder"

@@ -24,7 +24,7 @@ PART_INSIDE = 0.7  # smallest fraction of its box that is inside the person's bo
 PART_DISTANCE = 0.1  # largest mean distance to the person's nearest joint, in the person's extent
 PART_SCORE = 0.2  # smallest difference of the two mean confidences
 JOINT_SIGMA = 0.1  # standard deviation of a joint's position, as a fraction of the pose's extent
-MIN_SCORE = 0.42  # default minimum score; in nine of ten images without people all poses are below
+MIN_SCORE = 0.42  # default minimum score; in 95 % of the images without people all poses are below
 SECOND_PASS_MARGIN = 0.15  # averaging with a second pass rarely raises a score by more
 
 

@@ -1,9 +1,9 @@
 """Train or evaluate a network: `python launch.py --config=configs/X.py[:PRESET] --workdir=DIR`.
 
-Re-running the command resumes the run. `--config.FIELD=VALUE` overrides a field. After training, or
-with `--mode=eval` only, a checkpoint is evaluated on the config's test rows, and the results are
-written to WORKDIR/report.html. On a cluster, start one process per host (or device) with the same
-command; see docs/clusters.md.
+Re-running the command resumes the run. `--config.FIELD=VALUE` overrides a field. After training,
+a checkpoint is evaluated on the config's test rows, and the results are written to
+WORKDIR/report.html; `--mode=eval` runs only this evaluation. On a cluster, start one process per
+host (or device) with the same command; see docs/clusters.md.
 """
 
 import contextlib

@@ -4,7 +4,7 @@
 
 K = 8, 256x256, the same weights in both. PyTorch runs our own implementation of the network
 (benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. jaxpose runs with
-`jaxpose.compiler_options()`, and with plain `jax.jit` on platforms that have such options.
+`jaxpose.compiler_options()`; on platforms that have such options, plain `jax.jit` is measured, too.
 "forward N" is inference of N images, as normalized float32 arrays; "step N" a step of training on
 N: training mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is
 timed.

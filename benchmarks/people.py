@@ -12,8 +12,8 @@ It is a lower bound of the precision, since MPII does not annotate everybody.
 
 --no_person: a folder of images without people, for the fraction without any detection.
 
-Time is the ratio of calls without a box to calls with one, in the same process, over up to 25 of
-the images.
+The time of a call without a box is given as a multiple of the time of a call with one, measured in
+the same process on up to 25 of the images.
 """
 
 import argparse

@@ -12,12 +12,12 @@ for the benchmark: frames per second of the whole command, and the process's mem
 start: `jaxpose predict` from the shell on one photo, twice; the second call uses the compilation
 cache.
 onnx: against ONNX Runtime on our own ONNX export, two threads each: the estimator's program on 1, 8
-and 32 crops, then a folder of photos and a video of 1280x720 with two boxes per image, which both
-read, decode and crop with the same functions. Keypoints are compared before the timing. Needs the
-extra `onnx`.
+and 32 crops, then a folder of photos and a video of 1280x720 with two boxes per image. Both
+contestants read, decode and crop images with the same functions. Keypoints are compared before the
+timing. Needs the extra `onnx`.
 
-Without a checkpoint, an untrained network with the same cost is used: the paper's, for video one of
-the small preset's size.
+Without a checkpoint, an untrained network is used (weights do not affect the time): the paper's, or
+for video one of the small preset's size.
 """
 
 import argparse

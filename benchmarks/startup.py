@@ -2,10 +2,9 @@
 
     python -m benchmarks.startup [--config FILE[:PRESET] --data_dir DIR] [--json]
 
-Each start is a process of its own. "launch.py, second start" is the time from the command to the
-line of its first step, in an empty workdir, with the compilation cache of an earlier start. The
-data set is synthetic_people/tiny, built in a temporary folder, unless --config and --data_dir name
-another.
+Each start is a process of its own. "launch.py, second start" is the time until launch.py prints
+its first step, in an empty workdir, with the compilation cache of an earlier start. The data set is
+synthetic_people/tiny, built in a temporary folder, unless --config and --data_dir name another.
 The paper's step (K = 8, 256x256, RMSProp) is traced and compiled with an empty compilation cache,
 as at the first start of launch.py.
 """

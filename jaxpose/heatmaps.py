@@ -249,7 +249,7 @@ def local_soft_argmax(
     """
     heatmap, where = _checked(heatmap, temperature, grid, spatial_ndim, where)
     if not isinstance(window, int | np.integer) or window < 1 or window % 2 == 0:
-        raise ValueError(f"window={window!r} is not a positive odd number of cells; give 3 or 5")
+        raise ValueError(f"window={window!r} is not a positive odd number; use one such as 3 or 5")
     near = _near_maximum(heatmap, where, int(window) // 2, spatial_ndim)
     return _soft_argmax(heatmap, temperature, near, grid=grid, ndim=spatial_ndim)
 

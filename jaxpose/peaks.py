@@ -125,7 +125,7 @@ def find_peaks(
     """
     maps = _checked(heatmap, refinement, grid, spatial_ndim)
     if not isinstance(window, int | np.integer) or window < 3 or window % 2 == 0:
-        raise ValueError(f"window={window!r} is not an odd number of cells; give 3 or 5")
+        raise ValueError(f"window={window!r} is not an odd number above 1; use one such as 3 or 5")
     cells = int(np.prod(maps.shape[-spatial_ndim:]))
     if not isinstance(count, int | np.integer) or not 1 <= count <= cells:
         raise ValueError(f"count={count!r} is not between 1 and the {cells} cells of the map")

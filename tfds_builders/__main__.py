@@ -1,6 +1,6 @@
 """``python -m tfds_builders NAME[/CONFIG] --source PATH``: prepare one data set.
 
-Needs neither TensorFlow nor network access: it reads local files, archives or extracted, checks
+Needs neither TensorFlow nor network access: it reads local archives or extracted files, checks
 every image, writes TFDS's files (array_record) and prints a report.
 """
 

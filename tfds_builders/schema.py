@@ -45,7 +45,7 @@ def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.fe
             ),
             "scale": tfds.features.Scalar(np.float32, doc="the person's nominal size in pixels"),
             "head_size": tfds.features.Scalar(np.float32, doc="pixels; 0 if unknown"),
-            "separated": tfds.features.Scalar(np.bool_, doc="MPII's sufficiently separated"),
+            "separated": tfds.features.Scalar(np.bool_, doc="MPII's 'sufficiently separated' flag"),
             **(extra or {}),
         }
     )

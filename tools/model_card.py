@@ -142,8 +142,8 @@ def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
         presence.append(expit(estimator.crop_poses(pixels[None]).logits[0]))
     rate = 100 * np.mean(np.array(presence) > 0.5)
     sentence = (
-        f"On {len(presence)} images without people, cropped to the whole image, the mean presence "
-        f"is {np.mean(presence):.3f} and exceeds 0.5 for {rate:.1f} % of the joints."
+        f"On {len(presence)} images without people, with the whole image as the crop, the mean "
+        f"presence is {np.mean(presence):.3f} and exceeds 0.5 for {rate:.1f} % of the joints."
     )
     return textwrap.fill(sentence, TEXT_WIDTH, break_on_hyphens=False)
 
@@ -298,7 +298,9 @@ def main() -> None:
     parser.add_argument("--no_person", type=pathlib.Path, required=True)
     parser.add_argument("--checkpoint", default="", help="by default the shipped network")
     parser.add_argument("--photo", default="", help="of a person, for the README's image")
-    parser.add_argument("--print", action="store_true", help="print it and leave the page alone")
+    parser.add_argument(
+        "--print", action="store_true", help="print the tables and leave the page unchanged"
+    )
     arguments = parser.parse_args()
     use_compilation_cache()
     (FOLDER / "images").mkdir(exist_ok=True)

@@ -129,7 +129,7 @@ def draw_network(d: Drawing) -> None:
     d.arrow((684, y), (720, y))
     d.text(660, y - 28, "features + re-injected heat maps", "note")
     d.text(300, y + 128, f"{NET.num_joints} keypoints (x, y) in [0, 1]", "note")
-    d.text(300, y + 143, f"{NET.num_joints} logits; trained on every block", "note")
+    d.text(300, y + 143, f"{NET.num_joints} logits; every block has a loss", "note")
     d.text(735, y + 128, "the prediction:", "note")
     d.text(735, y + 143, "that of the last block", "note")
 
@@ -201,7 +201,12 @@ def stem(d: Drawing) -> None:
     d.arrow((middle, 1029), (middle, 1045))
     d.text(middle, 1060, size("stem"), "note")
     d.text(30, 1085, "norm: batch norm with a shift, without a scale.", "note left")
-    d.text(30, 1101, "Padding: SAME in TensorFlow; an odd row is added at the end.", "note left")
+    d.text(
+        30,
+        1101,
+        "Padding: SAME in TensorFlow; if uneven, the extra row is at the end.",
+        "note left",
+    )
 
 
 def block_a(d: Drawing) -> None:

@@ -459,9 +459,9 @@ def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
             print(f"  recall (%) of the N most probable boxes, by N: {text}")
             side, center = (np.percentile(np.abs(e), [50, 80]) for e in (sides, centers))
             print(
-                "  error of the box with the largest overlap, median (80th percentile): log of its "
-                f"longer side {side[0]:.3f} ({side[1]:.3f}), center {center[0]:.3f} "
-                f"({center[1]:.3f}) of the longer side"
+                "  error of the box with the largest overlap, median (80th percentile): "
+                f"{side[0]:.3f} ({side[1]:.3f}) in the log of the longer side; {center[0]:.3f} "
+                f"({center[1]:.3f}) in the center, relative to the longer side"
             )
 
 

@@ -11,8 +11,8 @@ def add(commands) -> None:
         "visualize",
         help="draw a network's heat maps for a photo",
         description="Writes three images: the part maps of all joints in one (the paper's Fig. "
-        "1b), single part maps before and after the softmax (Fig. 5), and the context maps of the "
-        "joints that they moved the furthest (Fig. 6).",
+        "1b), single part maps before and after the softmax (Fig. 5), and the part map, context "
+        "maps and prediction of the joints that the context maps moved the furthest (Fig. 6).",
     )
     parser.add_argument(
         "checkpoint",

@@ -101,7 +101,7 @@ def keypoints_file(
         for index in found:
             if not 0 <= index < count:
                 raise JaxposeError(
-                    f"there is no person {index}; {count} were found, counted from 0"
+                    f"there is no person {index}; {count} were found, and indices start at 0"
                 )
         prediction = prediction.select(found)
         if boxes:

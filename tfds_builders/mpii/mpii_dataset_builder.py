@@ -33,8 +33,8 @@ class Builder(pose_builder.PoseBuilder):
         tfds.core.BuilderConfig(name="full", description="the release's own images"),
         tfds.core.BuilderConfig(
             name="crops",
-            description="a square around the person, large enough for every augmentation of the "
-            "paper, for throughput",
+            description="square crops around the persons, large enough for every augmentation of "
+            "the paper; faster to read than whole images",
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

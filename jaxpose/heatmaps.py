@@ -798,7 +798,7 @@ def _over_map(value, array, ndim):
 
 
 def _ramps(grid, array, ndim):
-    """X [W], Y [H] and so on of the cells of array [..., H, W], in its type."""
+    """Coordinates X [W], Y [H], ... of the cells of array [..., H, W], in its dtype."""
     return [_ramp(grid, size, array.dtype) for size in array.shape[: -ndim - 1 : -1]]
 
 

@@ -88,11 +88,11 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -
 
 
 def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Draw a kernel [..., C in, C out], Glorot uniform: within sqrt(6 / (fan in + fan out)).
+    """Draw a kernel [..., C_in, C_out], Glorot uniform: within sqrt(6 / (fan_in + fan_out)).
 
     Args:
       key: scalar ``jax.random`` key.
-      shape: (..., C in, C out), the window first.
+      shape: (..., C_in, C_out), the window first.
       dtype: dtype of the kernel.
     """
     *window, fan_in, fan_out = shape
@@ -100,7 +100,9 @@ def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) -> jax.Array:
-    """Draw a [kh, kw, C] kernel, Glorot uniform with Keras's fan in kh * kw * C, fan out kh * kw.
+    """Draw a [kh, kw, C] kernel, Glorot uniform as in Keras.
+
+    Keras uses fan_in = kh * kw * C and fan_out = kh * kw.
 
     Args:
       key: scalar ``jax.random`` key.

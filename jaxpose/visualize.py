@@ -266,7 +266,7 @@ def moved_most(
     grid: Grid,
     temperature: float,
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
-    """Draw the joints whose prediction the context maps moved the furthest.
+    """Draw the joints that the context maps moved the furthest.
 
     Args:
       image: uint8 [S, S, 3], the crop.
@@ -328,9 +328,9 @@ def context_images(
       temperature: temperature of the network's soft-argmax.
 
     Returns:
-      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the prediction: there
-      a large blue dot marks the position of the part map, small yellow dots those of the context
-      maps, and a red dot the prediction.
+      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the prediction. In
+      the last image, a large blue dot marks the position of the part map, small yellow dots those
+      of the context maps, and a red dot the prediction.
     """
     pixels = np.asarray(positions, np.float64) * (image.shape[1], image.shape[0])
     end = np.asarray(prediction, np.float64) * (image.shape[1], image.shape[0])

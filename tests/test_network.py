@@ -186,7 +186,7 @@ def test_initial_variables_are_what_init_draws():
         if values.ndim == 1:
             assert (values == (1 if name.endswith("variance") else 0)).all(), name
             continue
-        # Keras: uniform within sqrt(6 / (fan in + fan out)), each fan with the window's size; of a
+        # Keras: uniform within sqrt(6 / (fan_in + fan_out)), each fan with the window's size; of a
         # depthwise kernel the channels come in and one goes out.
         window = int(np.prod(values.shape[:-2]))
         fan_in, fan_out = window * values.shape[-2], window * values.shape[-1]

@@ -39,7 +39,10 @@ STYLE = """
 
 
 def two_peaks() -> np.ndarray:
-    """Return logits [20, 32]: peaks of height 9 at column 8.3, row 6.4 and 8.6 at 22.6, 12.3."""
+    """Return logits [20, 32] with two peaks.
+
+    Their heights are 9 and 8.6, and their positions (column, row) are (8.3, 6.4) and (22.6, 12.3).
+    """
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     first = 9.0 * np.exp(-((columns - 8.3) ** 2 + (rows - 6.4) ** 2) / (2 * 2.2**2))
     second = 8.6 * np.exp(-((columns - 22.6) ** 2 / 18 + (rows - 12.3) ** 2 / 6))
@@ -274,7 +277,7 @@ def simcc() -> Drawing:
 
 
 def axes() -> Drawing:
-    """One axis and three axes."""
+    """The soft-argmax of a line (one axis) and of a volume (three axes)."""
     drawing, values = Drawing(), two_peaks()
     line = values.max(0)
     drawing.begin(WIDTH * CELL, 80, "spatial_ndim=1: x of a line")

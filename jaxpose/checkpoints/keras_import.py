@@ -258,7 +258,7 @@ def _num_blocks(names: Sequence[str]) -> int:
 
 
 def _texts(group, attribute: str) -> list[str]:
-    """A list of names; Keras splits a long one into ``attribute0``, ``attribute1``, ..."""
+    """A list of names; Keras splits a long list into ``attribute0``, ``attribute1``, ..."""
     split = (f"{attribute}{i}" for i in itertools.count())
     parts = [attribute] if attribute in group.attrs else []
     parts = parts or list(itertools.takewhile(group.attrs.__contains__, split))

@@ -58,8 +58,8 @@ logger = logging.getLogger(__name__)
 def open_manager(folder: pathlib.Path, *, keep: int):
     """Open an Orbax manager for a folder of checkpoints that keeps the newest ``keep``.
 
-    Checkpoints that an interrupted ``save`` was replacing get their names back, or are deleted if
-    the new one is complete.
+    This cleans up after an interrupted ``save``: the checkpoints that it renamed are deleted if the
+    new one is complete, and otherwise renamed back.
 
     Raises:
       JaxposeError: the folder cannot be created or read.
@@ -143,7 +143,7 @@ def _set_aside(manager, step: int) -> list[int]:
 
 
 def _settle(folder: pathlib.Path) -> None:
-    """Delete checkpoints that ``save`` renamed if the new one is complete, or rename them back."""
+    """Delete what ``save`` renamed, or rename it back if the new checkpoint is incomplete."""
     if jax.process_index() != 0 or not folder.is_dir():
         return
     complete = checkpoint_steps(folder)

@@ -22,7 +22,7 @@ class Unit(NamedTuple):
     Attributes:
       normalizer: as in ``Protocol``.
       words: description for tables.
-      lacking: description of what persons without the normalizer lack.
+      lacking: what a person without the normalizer lacks, in words, such as ``"head size"``.
       threshold: threshold of the table.
       thresholds: all reported thresholds, increasing.
     """

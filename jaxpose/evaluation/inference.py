@@ -36,7 +36,8 @@ class Predictions(NamedTuple):
     Attributes:
       keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored image.
       presence: float32 [K, N, J], the paper's joint probability: that the joint is in the crop.
-      in_crop: bool [N, J], labeled and inside the (first) crop.
+      in_crop: bool [N, J], labeled and inside the crop that the rule gives (the first one if
+        ``predict_split`` averages over several crops).
       readable: bool [N], the image could be decoded.
       decodings: {name: keypoints} for the other ways to decode the same maps, each with the shape
         of ``keypoints``; empty unless requested.

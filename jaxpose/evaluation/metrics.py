@@ -74,9 +74,9 @@ class ProtocolResult(NamedTuple):
       not_labeled: number of parts of the other persons that have no label.
       columns: rate of each of the paper's columns, by key.
       total: the paper's last column.
-      pooled: percentage correct of all entries of the columns' parts.
-      mean_of_rates: mean rate of the columns' parts. ``total`` is this or ``pooled``, depending on
-        the protocol.
+      pooled: percentage correct over all counted entries of the joints or sticks in the columns.
+      mean_of_rates: mean of the rates of these joints or sticks. ``total`` is this or ``pooled``,
+        depending on the protocol.
       at_threshold: the total at each of the protocol's reported thresholds.
       parts: result of each joint or stick, by name.
       area_under_curve: area under the curve of the total, divided by the range of the thresholds,

@@ -28,15 +28,16 @@ class Protocol(NamedTuple):
       normalizer: what a distance is divided by: ``"head_size"``, ``"torso_diagonal"``,
         ``"box_diagonal"``, ``"area"``, the names of two joints for their true distance, or
         ``"stick"`` for the length of each true stick.
-      pooled: whether the last column pools all entries of the columns' parts; otherwise it averages
-        the rates.
+      pooled: whether the last column is the percentage correct over all counted entries of the
+        joints or sticks in the columns; otherwise it is the mean of their rates.
       threshold: threshold of the table.
       thresholds: all thresholds, increasing; () for a metric that averages over thresholds.
       reported: thresholds whose total is reported in addition to the table.
       has_curve: whether the area under the curve over ``thresholds`` is reported.
       extras: (key, parts whose entries are pooled), reported in addition to the table.
       unit: description of the normalizer, if the metric's name does not imply it.
-      lacking: description of what persons without a normalizer lack; "" if every person has one.
+      lacking: what a person without a normalizer lacks, in words, such as ``"head size"``; "" if
+        every person has a normalizer.
       required_joints: joints that the truth must have.
       has_error: whether the normalized mean error (NME) is reported.
     """

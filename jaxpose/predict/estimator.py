@@ -45,7 +45,7 @@ class CropPoses(NamedTuple):
       keypoints: [B, J, 2], (x, y) in [0, 1] of the crop.
       logits: [B, J], logits of the joints' presence.
       log_spread: [B, J], natural logarithm of the standard deviation of the part map's softmax
-        (the square root of the trace of its covariance), where the crop's side is 1.
+        (the square root of the trace of its covariance), as a fraction of the crop's side.
     """
 
     keypoints: Any

@@ -301,7 +301,7 @@ def _fig_5(estimator: PoseEstimator, person: ShownPerson) -> Section:
 
 
 def _fig_6(estimator: PoseEstimator, person: ShownPerson) -> Section:
-    """Make the section of the joints whose prediction the context maps moved the furthest."""
+    """Make the section of the joints that the context maps moved the furthest."""
     joints = [
         Panel(name, [PanelImage(image, label, f"{name}: {label}") for label, image in images])
         for name, images in panels.moved_by_context(estimator, person.view)

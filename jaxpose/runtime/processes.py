@@ -36,8 +36,8 @@ def initialize(
       coordinator: host:port of process 0.
       num_processes: number of processes of the run.
       process_id: number of this process, from 0.
-      heartbeat_seconds: time without a heartbeat from a process after which the runtime stops the
-        others.
+      heartbeat_seconds: if a process sends no heartbeat for this many seconds, the runtime stops
+        the others.
 
     Raises:
       UsageError: only some of the three arguments are given, or ``heartbeat_seconds`` is below 1.

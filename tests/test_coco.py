@@ -127,7 +127,7 @@ TOLERATED = {
     ),
     "image with a bad frame": (
         mutated("images", 1, frame="last"),
-        {"image with an invalid frame": ["images[1]"], "unlisted image": ALL[2:]},
+        {"image with an invalid frame number": ["images[1]"], "unlisted image": ALL[2:]},
     ),
     "image that is a name": (
         replaced("images", 1, "b.jpg"),
@@ -269,14 +269,15 @@ def test_keypoints_without_v_are_labeled_where_they_are_not_zero(tmp_path):
     file = coco.read_coco(write(tmp_path, annotation(keypoints=[10, 11, 0, 7, 0, 0])))
     assert file.annotations[1].visibility.tolist() == [2, 2, 0]
     assert file.annotations[1].keypoints.tolist() == [[10.5, 11.5], [0.5, 7.5], [0, 0]]
-    assert file.changed == {"keypoints without v": ["annotations[1]"]}
+    assert file.changed == {"keypoints without v (labeled unless at (0, 0))": ["annotations[1]"]}
 
 
 def test_a_keypoint_without_a_position_is_not_labeled(tmp_path):
     keypoints = [10, 11, 2, None, 31.5, 1, 0, 0, 0]
     file = coco.read_coco(write(tmp_path, annotation(keypoints=keypoints)))
     assert file.annotations[1].visibility.tolist() == [2, 0, 0]
-    assert file.changed == {"keypoint without a position": ["annotations[1].keypoints[3]"]}
+    reason = "keypoint without a position (not labeled)"
+    assert file.changed == {reason: ["annotations[1].keypoints[3]"]}
 
 
 def test_unlabeled_joints_are_zero_whatever_the_file_says(tmp_path):

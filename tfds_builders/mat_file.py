@@ -202,7 +202,7 @@ class _Reader:
             raise Malformed("an array without a shape")
         shape = struct.unpack_from(f"{self.order}{(last - first) // 4}i", self.data, first)
         if min(shape) < 0:
-            raise Malformed(f"an array of shape {shape}")
+            raise Malformed(f"an array with a negative size: shape {shape}")
         return shape, after
 
     def _children(self, count: int, start: int, end: int) -> tuple[tuple[int, int], ...]:
@@ -234,7 +234,7 @@ class _Reader:
     def _text(self, shape: tuple[int, ...], start: int, end: int) -> Array:
         kind, first, last, _ = self.element(start, end)
         if kind not in TEXTS:
-            raise Malformed(f"a text of type {kind}")
+            raise Malformed(f"text of the unsupported type {kind}")
         if math.prod(shape) > last - first:
             raise Malformed(f"{math.prod(shape)} characters in {last - first} bytes")
         if math.prod(shape) != max(shape, default=0) and math.prod(shape):
@@ -250,7 +250,7 @@ class _Reader:
     def _numbers(self, shape: tuple[int, ...], start: int, end: int) -> Array:
         kind, first, last, _ = self.element(start, end)
         if kind not in self._types:
-            raise Malformed(f"numbers of type {kind}")
+            raise Malformed(f"numbers of the unsupported type {kind}")
         dtype = self._types[kind]
         if math.prod(shape) * dtype.itemsize != last - first:
             raise Malformed(f"{math.prod(shape)} numbers in {last - first} bytes")

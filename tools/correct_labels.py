@@ -233,7 +233,9 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=pathlib.Path, help="file to write")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument(
-        "--drop", action="store_true", help="also remove labels that few of the views are near"
+        "--drop",
+        action="store_true",
+        help="also remove a label if the views disagree and few of them are near it",
     )
     options = parser.parse_args()
     reasons = REASONS if options.drop else tuple(r for r in REASONS if r != "dropped")

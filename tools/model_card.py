@@ -2,10 +2,10 @@
 
     python -m tools.model_card --data_dir DIR --no_person DIR [--checkpoint PATH] [--photo FILE]
 
-needs lsp/person_centric, lsp/observer_centric and mpii/crops, prepared in the first folder, and
-JPEG images without people in the second. The page's text is written by hand; this command
-replaces the page's images and the text between the comments `figures` and `end of figures`. With
---photo, it also draws the README's image from that photo of a person.
+--data_dir: prepared data sets, of which lsp/person_centric, lsp/observer_centric and mpii/crops are
+used. --no_person: a folder of JPEG images without people. The page's text is written by hand; this
+command replaces the page's images and the text between the comments `figures` and `end of figures`.
+With --photo, it also draws the README's image from that photo of a person.
 """
 
 import argparse

@@ -130,9 +130,9 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
     network = measure(PoseNet())
     lines = [
         f"{hardware}; {network.multiply_adds / 1e9:.2f} G multiply-adds, "
-        f"{network.outputs / 1e6:.1f} M outputs, {network.parameters / 1e6:.2f} M parameters, "
-        f"{network.norms} norms",
-        "batch a device  devices  global  compute  gradients   norms   input    step  efficiency",
+        f"{network.outputs / 1e6:.1f} M convolution outputs, "
+        f"{network.parameters / 1e6:.2f} M parameters, {network.norms} batch-norm layers",
+        "batch per device  devices  global  compute  gradients   norms   input    step  efficiency",
     ]
     for batch in batches:
         alone = predict(network, HARDWARE[hardware], 1, batch)
@@ -141,7 +141,7 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
             times = [step.compute, step.gradients, step.norms, step.input, step.total]
             compute, gradients, norms, images, total = (f"{1e3 * t:.2f}" for t in times)
             lines.append(
-                f"{batch:14} {count:8} {batch * count:7} {compute:>8} {gradients:>10} {norms:>7} "
+                f"{batch:16} {count:8} {batch * count:7} {compute:>8} {gradients:>10} {norms:>7} "
                 f"{images:>7} {total:>7} {alone.total / step.total:11.0%}"
             )
     return "\n".join(lines)

@@ -337,7 +337,8 @@ def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[in
                 shape = _shape(name, dataset, 2 if name == "Agg" else 4)
                 if told.setdefault(name, shape) != shape:
                     raise _GroupError(
-                        name, f"its constants have inconsistent shapes {told[name]} and {shape}"
+                        name,
+                        f"its frozen weights have inconsistent shapes {told[name]} and {shape}",
                     )
     if "Agg" in told:
         contexts, joints = told["Agg"]
@@ -350,7 +351,7 @@ def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[in
     else:
         raise _GroupError(
             "sSAM",
-            f"it is missing; to divide the {maps} maps into joints without it, pass --num_joints",
+            "it is missing, so the number of joints is unknown; pass --num_joints",
         )
     for name, expected in (("sSAM", joints), ("cSAM", contexts)):
         if name in told and told[name][2] != expected:

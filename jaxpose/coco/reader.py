@@ -227,7 +227,7 @@ class _Parser:
             elif not isinstance(name, str) or not name.strip():
                 self.drop("image without a file name", where)
             elif frame is None or frame < 0 or frame % 1:
-                self.drop("image with an invalid frame", where)
+                self.drop("image with an invalid frame number", where)
             else:
                 width, height = _number(entry.get("width")), _number(entry.get("height"))
                 size = (int(width), int(height)) if width and height else None
@@ -304,7 +304,7 @@ class _Parser:
         width = len(value[0]) if nested else 3
         flat = [number for part in value for number in part] if nested else value
         if joints == 0:
-            raise ValueError("its category names no keypoints")
+            raise ValueError("its category defines no keypoint names")
         if joints is not None and len(flat) in (2 * joints, 3 * joints):
             width = len(flat) // joints
         if width not in (2, 3) or len(flat) != width * (joints or len(flat) // width):
@@ -316,7 +316,7 @@ class _Parser:
             visibility = table[:, 2]
         else:  # (0, 0) means not labeled
             visibility = 2.0 * (points != 0).any(axis=1)
-            self.change("keypoints without v", where)
+            self.change("keypoints without v (labeled unless at (0, 0))", where)
         usable = visibility >= 0 if is_result else np.isin(visibility, (0, 1, 2))
         if not usable.all():
             joint = int(np.argmin(usable)) + 1
@@ -326,7 +326,10 @@ class _Parser:
         labeled = visibility > 0
         placed = np.isfinite(points).all(axis=1)
         for unplaced in np.flatnonzero(labeled & ~placed):
-            self.change("keypoint without a position", f"{where}.keypoints[{width * unplaced}]")
+            self.change(
+                "keypoint without a position (not labeled)",
+                f"{where}.keypoints[{width * unplaced}]",
+            )
         labeled &= placed
         points = np.where(labeled[:, None], points + HALF_PIXEL, 0.0)
         return points, np.where(labeled, visibility, 0).astype(np.int8)

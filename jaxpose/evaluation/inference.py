@@ -26,7 +26,7 @@ CROP_STEP = 0.1  # size difference between crops, as a fraction of the plain cro
 # Other ways to decode a network's maps. They show the effect of the context maps (the paper's
 # Fig. 6), and of the expectation instead of the maximum.
 PARTS_ALONE = "part maps alone"
-WITHOUT_OFFSET = "part maps alone, mean offset per joint removed"
+WITHOUT_OFFSET = "part maps alone, mean offset from the prediction removed"
 MAXIMUM = "maximum of the part maps"
 
 

@@ -140,13 +140,13 @@ def _image(annolist: Array, index: int) -> tuple[str, Array | None, int]:
     rectangles = _optional(annolist.field(index, "annorect"), "struct", "annorect")
     count = rectangles.size if rectangles else 0
     if count > MAX_PERSONS:
-        raise Malformed(f"{count} persons")
+        raise Malformed(f"{count:,} persons, more than {MAX_PERSONS:,}")
     return name, rectangles, count
 
 
 def _lists(release: Array) -> tuple[Array, np.ndarray, Array | None]:
     if release.size != 1:
-        raise Malformed(f"RELEASE has {release.size} elements")
+        raise Malformed(f"RELEASE has {release.size} elements instead of 1")
     annolist = release.field(0, "annolist")
     if annolist is None or annolist.kind != "struct":
         raise Malformed("no list of images in RELEASE.annolist")

@@ -45,8 +45,9 @@ class Exported(NamedTuple):
       program: path of the program.
       description: path of the JSON file.
       checkpoint: path of the exported checkpoint.
-      difference: largest absolute difference between the written program and the network on random
-        crops, over positions (as fractions of the crop's side) and probabilities.
+      difference: largest absolute difference between the results of the written program and of the
+        network on random crops; the results are positions (as fractions of the crop's side) and
+        probabilities.
     """
 
     program: pathlib.Path

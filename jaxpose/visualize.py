@@ -17,9 +17,9 @@ from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
 STRIDE = 8  # pixels of the network's input per cell of a heat map, along each axis
-NEUTRAL = (235, 235, 235)  # of a limb between left and right
+NEUTRAL = (235, 235, 235)  # color of a limb between a left and a right joint
 HUES = {"left_": (-20 / 360, 50 / 360), "right_": (185 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
-# Dark blue, violet, red, orange, pale yellow: of increasing brightness, so that it works in gray.
+# Dark blue, violet, red, orange, pale yellow: brightness increases, so that it works in gray.
 HEAT = np.array(
     [(8, 8, 32), (70, 20, 110), (165, 30, 110), (235, 85, 55), (252, 180, 60), (255, 252, 200)],
     np.float32,
@@ -41,7 +41,8 @@ def joint_colors(joints: Sequence[str]) -> np.ndarray:
     """Choose one color per joint: warm for ``left_...``, cool for ``right_...``, otherwise green.
 
     Args:
-      joints: J names. If none of them has a side, their hues are spread over the whole circle.
+      joints: J names. If none of them starts with ``left_`` or ``right_``, hues are spread over the
+        whole color circle.
 
     Returns:
       uint8 [J, 3] RGB.
@@ -424,7 +425,7 @@ def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
 
 
 def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tuple[int, int]:
-    """Rows and columns of the image to draw for maps."""
+    """(height, width) of the image to draw for maps."""
     if image is not None:
         return image.shape[:2]
     rows, columns = maps.shape[:2]

@@ -187,7 +187,8 @@ class Annotations(NamedTuple):
       center: [N, 2], (x, y), the nominal center.
       scale: [N], the nominal size.
       head_size: [N]; 0 where unknown.
-      separated: bool [N], MPII's sufficiently separated persons; true elsewhere.
+      separated: bool [N], whether the person is in MPII's single-person subset ("sufficiently
+        separated"); True in other data sets.
       image_name: str [N], file name in the release.
       person: int [N], index of the person in the image.
       stored_size: int [N, 2], (width, height) of the image; 0 where it cannot be read.

@@ -123,7 +123,7 @@ class _Lease:
         return self._store.read(NAME).result()
 
     def _write(self, generation: bytes) -> bool:
-        """Overwrite that version of the object. Returns whether it was still current."""
+        """Overwrite the object if its version is still ``generation``; return whether it was."""
         owner = {"id": self._id, "host": socket.gethostname(), "process": os.getpid()}
         stamp = self._store.write(NAME, json.dumps(owner).encode(), if_equal=generation).result()
         if not stamp.generation:

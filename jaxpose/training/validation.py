@@ -15,7 +15,7 @@ from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
 
-LOSS_POINTS = 100.0  # metric points for a loss of 1, so that the plateau's min_delta suits both
+LOSS_POINTS = 100.0  # metric = -100 * loss, so that the plateau's min_delta suits losses, too
 
 
 class Validation(NamedTuple):

@@ -73,7 +73,7 @@ def _hold_lock(workdir: pathlib.Path) -> Iterator[None]:
 def _hold(lock, workdir: pathlib.Path) -> None:
     try:
         import fcntl
-    except ImportError:  # not on Windows; there the second launch is not noticed
+    except ImportError:  # Windows does not have it; a second launch is not noticed there
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -31,9 +31,7 @@ from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
-SPREAD_FLOOR = (
-    1e-4  # smallest spread, in sides of the crop (a map that is a single cell has spread 0)
-)
+SPREAD_FLOOR = 1e-4  # smallest spread, in sides of the crop; a single-cell map would have 0
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
 
@@ -244,7 +242,7 @@ class PoseEstimator:
         return _distinct(_averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
-        """The best distinct poses from crops all over the image, if possible ``at_least`` of them."""
+        """The best distinct poses from crops all over the image; if possible, ``at_least`` many."""
         boxes = np.array([self._box_of(crop) for crop in search.search_crops(image.shape[1::-1])])
         found, most = self._predict_boxes(image, boxes, **options), max(search.CANDIDATES, at_least)
         for _ in range(search.ROUNDS):

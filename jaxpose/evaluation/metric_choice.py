@@ -106,7 +106,7 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
 
     Args:
       metric: the config's metric.
-      rows: truth of each validation row with this metric, by name.
+      rows: evaluation sets of the validation rows, made with this metric, by name.
       weights: weights of the rows in the mean, by name.
 
     Raises:

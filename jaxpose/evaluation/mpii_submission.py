@@ -5,8 +5,8 @@ The layout is that of "Evaluation on MPII Human Pose Dataset", single persons, a
 ``pred_keypoints_mpii.mat`` with a struct array ``pred``, one element per test image, in the order
 of ``RELEASE.annolist(img_train == 0)``. ``pred(i).annorect(r).annopoints.point`` contains x, y
 (pixels, counted from 1) and id (counted from 0) of each joint. The toolkit reads the rectangles
-that have an ``objpos``, so every rectangle of the release with an ``objpos`` has one here, with or
-without a prediction. The format has not been verified with the test server.
+that have an ``objpos``. Every rectangle that has one in the release therefore has one in this file,
+with or without a prediction. The format has not been verified with the test server.
 """
 
 import os

@@ -170,7 +170,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (MPII_PCKH, LSP_PCK, LSP_PC
 
 
 def named(name: str) -> Protocol:
-    """Return the protocol of a name; an unknown name raises a JaxposeError."""
+    """Return the protocol with the given name; an unknown name raises a JaxposeError."""
     if name not in PROTOCOLS:
         raise JaxposeError(f"no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -118,8 +118,8 @@ def is_truncated_hdf5(error: Exception) -> bool:
 def lacks_get_config(error: AttributeError) -> bool:
     """Whether ml_collections did not find ``get_config`` in a config file.
 
-    ml_collections 1.1 passes on the module's AttributeError, which has the same type as that of an
-    unknown field and no ``error.name``. Remove when it raises a specific error.
+    ml_collections 1.1 passes on the module's AttributeError, which has the same type as the error
+    for an unknown field, and no ``error.name``. Remove when it raises a specific error.
     """
     return "get_config" in str(error)
 

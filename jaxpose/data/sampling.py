@@ -15,8 +15,7 @@ from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 
 WeightedSplits = Sequence[tuple[PreparedSplit, float]]
-"""(split, weight) pairs; a person of the split is drawn ``weight`` times per epoch on average.
-"""
+"""(split, weight) pairs; a split's persons are drawn ``weight`` times per epoch on average."""
 
 # Purposes of random keys; keys of different purposes never collide.
 _ORDER, _SUBSET, _EXAMPLE = range(3)

@@ -317,7 +317,7 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 def _validation_curves(history) -> list[Curve]:
     """Return curves of the run's validation metric and, if there are several rows, their totals.
 
-    Empty if the metric is the loss, which has its own chart.
+    The list is empty if the metric is the loss, which has its own chart.
     """
     records = [r for r in history if r.get("kind") == "validation"]
     if any(r.get("steered_by") == LOSS for r in records):
@@ -368,7 +368,7 @@ def _section(section: Section, photos: Iterator[str], numbers: Iterator[int]) ->
 
 
 def _panel(panel: Panel, has_main_image: bool, photos: Iterator[str], number: int) -> str:
-    """Make a figure, and a popover that enlarges it by references to the figure's images."""
+    """Make a figure, and a popover that shows it enlarged, with references to the same images."""
     shown, enlarged = [], []
     for place, image in enumerate(panel.images):
         height, width = image.image.shape[:2]

@@ -169,8 +169,8 @@ class Preemption:
             return self._asked.is_set()
         from jax.experimental import multihost_utils
 
-        # The runtime chooses the number after the largest one queried so far and returns True for
-        # that number only. Queries are counted from the start of the process, not by training step,
-        # so that a signal received before the first query is handled by it.
+        # The runtime chooses the number after the largest one that was queried so far, and returns
+        # True for that number only. Queries are counted from the start of the process, not by
+        # training step, so that the first query handles a signal that was received before it.
         self._times += 1
         return multihost_utils.reached_preemption_sync_point(self._times)

@@ -29,9 +29,9 @@ def disable_orbax_preemption(manager: Any) -> None:
     """Keep an Orbax manager from asking JAX's runtime whether a preemption was announced.
 
     Orbax 0.12 asks in every ``save``, in its own thread and with its own step, but the runtime
-    supports only one caller: the processes would miss the step on which
-    ``runtime.processes.Preemption`` agreed. google/orbax#3406 describes the call when the runtime's
-    service is off. Remove when ``CheckpointManagerOptions`` has a switch for it.
+    supports only one caller: the processes would miss the step that
+    ``runtime.processes.Preemption`` chose for all of them. google/orbax#3406 describes the call
+    when the runtime's service is off. Remove when ``CheckpointManagerOptions`` has a switch for it.
     """
     manager.reached_preemption = lambda step: False
 
@@ -49,10 +49,10 @@ def tensorboard_events() -> tuple[Any, Any]:
 
 
 def end_grain_threads() -> None:
-    """Stop Grain's threads that free shared memory, after the iterators that started them.
+    """Stop Grain's threads that free shared memory; call it after closing their iterators.
 
     Grain 0.2 starts them with the first worker processes and never stops them; they fail at
-    interpreter exit (as in google/grain#398). Without them, an array is freed by the thread that
+    interpreter exit (as in google/grain#398). After this call, an array is freed by the thread that
     releases it. Remove when closing an iterator of ``mp_prefetch`` stops them.
     """
     try:

@@ -42,9 +42,9 @@ def depthwise_conv(
       x: [B, H, W, C].
       kernel: [kh, kw, C], same dtype as x; odd kh and kw. Not flipped (cross-correlation).
       implementation: "shift" (a sum of shifted slices, on any platform), "conv" (XLA's grouped
-        convolution), or None: "shift" on CPUs, "conv" elsewhere, chosen when the program is lowered
-        for its platform. "conv" supports forward mode and derivatives of any order; "shift" and
-        None support first-order reverse mode only.
+        convolution), or None. None selects "shift" on CPUs and "conv" elsewhere, when the program
+        is lowered for its platform. "conv" supports forward mode and derivatives of any order;
+        "shift" and None support first-order reverse mode only.
 
     Returns:
       [B, H, W, C], same dtype as x.

@@ -37,9 +37,9 @@ class CropRule(NamedTuple):
     """Rule for computing the crop of an example from its annotation.
 
     Attributes:
-      source: ``"scale"``: ``center`` and ``scale`` of the example; ``"joints"``: the box of its
-        labeled keypoints; ``"image"``: the whole image, padded to a square; ``"box"``: its
-        ``box``.
+      source: what the crop is computed from: ``"scale"`` (the example's ``center`` and ``scale``),
+        ``"joints"`` (the box of its labeled keypoints), ``"image"`` (the whole image, padded to a
+        square) or ``"box"`` (its ``box``).
       enlargement: ratio of the crop's side to the longer side of the source, or to ``scale`` if
         that is the source.
       shift: downward shift of the center as a fraction of ``scale``; only used with ``"scale"``.
@@ -100,9 +100,10 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
     """Compute the crop that a rule gives for one example of a prepared data set.
 
     Args:
-      example: the features that the rule reads: ``center`` [2] and ``scale``, or ``keypoints``
-        [J, 2] and ``labeled`` [J], or ``box`` [4] (x, y, width, height), all in pixels; for
-        ``"image"`` the decoded ``image`` [H, W, 3], or ``stored_size`` (width, height).
+      example: the features that the rule's source needs, in pixels. ``"scale"``: ``center`` [2] and
+        ``scale``. ``"joints"``: ``keypoints`` [J, 2] and ``labeled`` [J]. ``"box"``: ``box`` [4]
+        (x, y, width, height). ``"image"``: the decoded ``image`` [H, W, 3], or ``stored_size``
+        (width, height).
       rule: the crop rule.
 
     Returns:

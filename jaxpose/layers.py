@@ -68,8 +68,8 @@ def batch_norm(
     if axis_name is not None and lax.psum(1, axis_name) > 1:
         mean, square = lax.pmean((mean, square), axis_name)
     variance = jnp.maximum(square - jnp.square(mean), 0.0)
-    # Written as one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x);
-    # written as (x - mean) * scale + beta, it needs more reductions and twice the time.
+    # If y is written as one product and one sum, its gradient needs two reductions, sum(g) and
+    # sum(g * x). For (x - mean) * scale + beta, it needs more reductions and twice the time.
     scale = lax.rsqrt(variance + epsilon)
     y = wide * per_channel(scale, x) + per_channel(beta - mean * scale, x)
     return y.astype(x.dtype), mean, variance

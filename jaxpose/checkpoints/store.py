@@ -42,7 +42,7 @@ from jaxpose.runtime import processes
 from jaxpose.storage import absolute, move_folder, open_path, remove_folder
 
 FILES = "files.json"  # of a checkpoint
-# Folder of an old checkpoint (its step, the new one's), kept until the new one is complete.
+# Name of an old checkpoint's folder until the new checkpoint is complete: old step, new step.
 ASIDE = re.compile(r"(\d+)\.replaced_by_(\d+)")
 # Timeout of a save. Orbax measures it with the wall clock, which may jump: with the default of 20
 # minutes, a save could then fail.

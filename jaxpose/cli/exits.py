@@ -82,7 +82,7 @@ def silence_library_logs() -> None:
 
 
 def _escape_unprintable_characters() -> None:
-    """Print characters that the terminal's encoding lacks as escapes, instead of failing."""
+    """Replace characters that the terminal's encoding lacks by escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")

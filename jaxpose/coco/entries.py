@@ -88,9 +88,9 @@ class CocoFile(NamedTuple):
       annotations: usable annotations, in the file's order.
       categories: categories in the file's order; () for results and files that list none.
       results: whether the file is a list of results.
-      dropped: entries that cannot be used, by reason.
-      changed: entries that were modified when read (for example, the box was computed from the
-        keypoints), by reason.
+      dropped: entries that cannot be used, as ``{reason: entries}``.
+      changed: entries that were modified when read, as ``{reason: entries}``; for example, because
+        the box was computed from the keypoints.
     """
 
     path: str

@@ -81,7 +81,7 @@ class NameIndex:
         """Match many files; a name that matches several files is assigned to the closest one.
 
         Returns:
-          {path as text: its ``Match``}.
+          ``{path as text: Match}`` for all paths.
         """
         found = {os.fspath(path): self.find(path) for path in paths}
         best: dict[str, tuple] = {}
@@ -104,8 +104,8 @@ def find_files(
       folder: folder to search recursively.
 
     Returns:
-      ({name: path} of the names that were found, {name: reason} of the others). The reason is
-      ``"ambiguous"`` if several files or names match equally well, otherwise ``"missing"``.
+      (``{name: path}`` of the names that were found, ``{name: reason}`` of the others). The reason
+      is ``"ambiguous"`` if several files or names match equally well, otherwise ``"missing"``.
     """
     folder = pathlib.Path(folder)
     below = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in sorted(files)]

@@ -13,10 +13,9 @@ class Selection(NamedTuple):
     Attributes:
       annotations: annotations of the category, in the file's order.
       category: the category, or None if the file lists no categories.
-      dropped: all other entries of the file, by reason.
-      ignored: those of the category's dropped entries that have a box and must not count as errors:
-        crowds, entries marked as ignored, and entries without usable keypoints. Predictions for
-        them are ignored in the evaluation.
+      dropped: all other entries of the file, as ``{reason: entries}``.
+      ignored: the category's dropped entries that have a box and are crowds, are marked as ignored,
+        or have no usable keypoints. Predictions for them are ignored in the evaluation.
     """
 
     annotations: tuple[Annotation, ...]

@@ -85,8 +85,8 @@ def keypoints_file(
       data: content of the photo's file.
       boxes: as in ``predict_photo``.
       found: indices (from 0) of persons that ``predict_photo`` finds without boxes. The file
-        contains these persons, followed by those in ``boxes``. If None, it contains all found
-        persons if there are no boxes, and none of them otherwise.
+        contains these persons, followed by those in ``boxes``. None selects all found persons if
+        there are no boxes, and none of them otherwise.
       max_persons: as in ``predict_photo``.
       min_confidence: minimum confidence for v = 2.
       file_name: name of the photo in the JSON.

@@ -24,7 +24,7 @@ from jaxpose.skeleton import flip_permutation
 MAX_CROPS = 9  # their sides are 0.6 to 1.4 times the plain crop's
 CROP_STEP = 0.1  # difference between their sides, as a fraction of the plain crop's
 # Other ways to decode a network's maps. They show the effect of the context maps (the paper's
-# Fig. 6), and of the expectation instead of the maximum.
+# Fig. 6), and of taking the expectation instead of the maximum.
 PARTS_ALONE = "part maps alone"
 WITHOUT_OFFSET = "part maps alone, mean offset per joint removed"
 MAXIMUM = "maximum of the part maps"

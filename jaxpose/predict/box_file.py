@@ -33,7 +33,7 @@ class BoxFile:
     Attributes:
       category: (id, name) of the persons; the name is "" if the file gives none.
       image_ids: ids of all images in the file; empty for formats other than COCO's.
-      dropped: entries that are not used, by reason.
+      dropped: entries that are not used, as ``{reason: entries}``.
       changed: entries whose box was computed from their keypoints.
     """
 

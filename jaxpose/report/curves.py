@@ -40,7 +40,7 @@ def line_chart(curves: Sequence[Curve], *, last_step: int, label: str) -> str:
 
     Returns:
       Markup. Each curve has one ``<polyline>`` for every sequence of values without a gap; curves
-      with few points also have a ``<circle>`` per point, whose title gives step and value.
+      with few points also have a ``<circle>`` per point, with a title that gives step and value.
     """
     shown = [value for curve in curves for value in curve.values if value is not None]
     logarithmic = min(shown) > 0 and LOGARITHMIC[0] < max(shown) / min(shown) < LOGARITHMIC[1]

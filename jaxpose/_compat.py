@@ -15,9 +15,9 @@ from jaxpose.optional import import_optional
 
 logger = logging.getLogger(__name__)
 
-# Orbax 0.12 writes a checkpoint to a folder with such a name and renames it when it is complete.
-# Its post_finalization_callback runs just before that, without the path of the folder. Remove when
-# the callback receives the path.
+# Orbax 0.12 writes a checkpoint to a folder with such a name, and renames the folder when the
+# checkpoint is complete. Its post_finalization_callback runs just before the renaming, and does not
+# receive the path of the folder. Remove when it does.
 ORBAX_UNFINISHED = "*.orbax-checkpoint-tmp*"
 
 # On object storage, which cannot rename a folder, Orbax 0.12 writes this file of a checkpoint last.
@@ -30,8 +30,9 @@ def disable_orbax_preemption(manager: Any) -> None:
 
     Orbax 0.12 asks in every ``save``, in its own thread and with its own step, but the runtime
     supports only one caller: the processes would miss the step that
-    ``runtime.processes.Preemption`` chose for all of them. google/orbax#3406 describes the call
-    when the runtime's service is off. Remove when ``CheckpointManagerOptions`` has a switch for it.
+    ``runtime.processes.Preemption`` chose for all of them. google/orbax#3406 is about this call
+    while the runtime's service is off. Remove when ``CheckpointManagerOptions`` has a switch for
+    it.
     """
     manager.reached_preemption = lambda step: False
 

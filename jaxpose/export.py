@@ -33,7 +33,7 @@ ONNX_VERSIONS = "JAX below 0.12, jax2onnx 0.17.1 and orbax-checkpoint 0.11.36"  
 # Maximum deviation from the network, as a fraction of the crop's side; exports that exceed it are
 # rejected.
 TOLERANCE = 1e-4
-CHECKED = 2  # number of crops for that check
+CHECKED = 2  # number of crops that are compared
 
 Program = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 

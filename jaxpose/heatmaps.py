@@ -620,8 +620,8 @@ def _expectation(grid, ndim, second, logits):
     """Weights exp(logits) [..., H, W], their sum [...] and the mean position [..., N]; logits <= 0.
 
     With ``second``, also returns the covariance [..., N, N] of the position. ``custom_vmap`` does
-    not support reverse mode; the ``custom_jvp`` around it adds reverse mode of any order, because
-    its rule calls this function again.
+    not support reverse mode. The ``custom_jvp`` around it adds reverse mode of any order, because
+    the derivative rule calls this function again.
     """
     weight = jnp.exp(logits)
     moments = _moments(grid, ndim, second)

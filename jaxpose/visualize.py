@@ -29,7 +29,7 @@ JOINTS_OF_FIG_5 = (
     "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
     "left_knee", "left_wrist",
 )  # fmt: skip
-JOINTS_OF_FIG_6 = 3  # number of joints per person whose context maps Fig. 6 shows
+JOINTS_OF_FIG_6 = 3  # number of joints for which Fig. 6 shows context maps, per person
 DIM_FACTOR = 0.45  # brightness of an image beneath its maps, relative to the original
 PERSON_TO_LINE_RATIO = 60  # the person's longer side relative to the width of the skeleton's lines
 MIN_LINE_WIDTH = 1.5  # pixels

@@ -12,7 +12,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.skeleton import Skeleton, skeleton_of
 
-FORMAT = 1  # of the JSON; newer formats are refused
+FORMAT = 1  # version of the JSON; newer versions are refused
 
 
 class Calibration(NamedTuple):

@@ -37,7 +37,7 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
         try:
             command()
         finally:
-            sys.stdout.flush()  # here, where a closed pipe is handled, not at exit
+            sys.stdout.flush()  # not at exit: a closed pipe is handled here
         return 0
     except ConfigFileError as error:
         traceback.print_exception(error.__cause__)

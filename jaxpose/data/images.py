@@ -71,7 +71,7 @@ def _png_header(data: bytes) -> Header | None:
     return Header(*size, reducible=False)
 
 
-_NO_FRAME = (0xC4, 0xC8, 0xCC)  # between 0xC0 and 0xCF: DHT, JPG, DAC
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # not a frame, though between 0xC0 and 0xCF: DHT, JPG, DAC
 
 
 def _jpeg_header(data: bytes) -> Header | None:

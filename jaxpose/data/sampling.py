@@ -53,7 +53,7 @@ def _copies(size: int, weight: float) -> tuple[int, int]:
 
 def _rng(purpose: int, *key: int) -> np.random.Generator:
     """Return the generator for a purpose and a key of up to four numbers below 2**32."""
-    # Always five words below 2**32: shorter entropy is padded, and keys would collide.
+    # Always five words below 2**32: shorter entropy is padded, so different keys could collide.
     words = (purpose, *key, *(0,) * (4 - len(key)))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import ml_collections
 
 PRESENCE_THRESHOLD = 0.5  # minimum presence for v = 2 in COCO results
-MAX_NAMES_SHOWN = 5  # unreadable images, in a table
+MAX_NAMES_SHOWN = 5  # names of unreadable images in a table
 
 
 class RowEvaluation(NamedTuple):

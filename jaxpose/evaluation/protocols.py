@@ -80,7 +80,7 @@ class Protocol(NamedTuple):
 
 TORSO_ENDS = ("left_shoulder", "right_hip")
 
-# Each end is one joint, or the midpoint of two.
+# Each end of a stick is one joint, or the midpoint of two joints.
 STICKS = {
     "right_lower_leg": (("right_ankle",), ("right_knee",)),
     "right_upper_leg": (("right_knee",), ("right_hip",)),

@@ -188,9 +188,9 @@ class PoseEstimator:
             list if there are no persons.
           max_persons: maximum number of persons; those with the highest scores are kept. 1 selects
             the main subject.
-          min_score: omit persons with a lower score. If neither boxes nor a detector are given, the
-            default is 0.42, and with 0, at least one person is returned. Otherwise, there is no
-            limit by default.
+          min_score: omit persons with a lower score. The default is 0.42 if neither boxes nor a
+            detector are given, otherwise no limit. If neither are given and ``min_score`` is 0, at
+            least one person is returned.
           flip_test: average with the prediction for the mirrored crop.
           num_crops: number of crops of different sizes to average, 1 to 9.
 

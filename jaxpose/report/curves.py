@@ -9,8 +9,8 @@ WIDTH, HEIGHT = 340, 210  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 48, 330, 10, 180  # edges of the plot area
 TICKS = 5  # approximate number per axis
 POINTS_WITH_DOTS = 160  # longer curves have no dots
-# Range of the ratio largest / smallest value for a logarithmic axis; above it, very small values
-# would take up most of the axis.
+# The axis is logarithmic if the ratio of the largest to the smallest value is in this range. Above
+# it, very small values would take up most of the axis.
 LOGARITHMIC = (20, 5000)
 
 

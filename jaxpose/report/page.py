@@ -22,7 +22,7 @@ from jaxpose.visualize import joint_colors
 
 QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
 MAX_IMAGE_BYTES = 1_350_000  # all images together; 1.8 MB in base64
-MANY = 4  # panels with this many images have two rows on a phone
+MANY = 4  # panels with at least this many images have two rows on a phone
 SMALL_PANEL_WIDTH = 300  # narrower panels are shown in pairs on a phone
 
 

@@ -1,9 +1,9 @@
 """Depthwise convolution: each channel has its own small kernel; fast forward and backward on CPUs.
 
-``lax.conv_general_dilated(feature_group_count=C)`` computes the same values, tens of times slower
-on a CPU. Here, CPUs compute a sum of shifted slices of the padded array, which XLA fuses into one
-loop. The gradient of the input is the same sum with the kernel flipped; the gradient of the kernel
-is one scan over the images.
+``lax.conv_general_dilated(feature_group_count=C)`` computes the same values, but is tens of times
+slower on a CPU. Here, CPUs compute a sum of shifted slices of the padded array, which XLA fuses
+into one loop. The gradient of the input is the same sum with the kernel flipped; the gradient of
+the kernel is one scan over the images.
 
 This file imports only JAX and jaxlib and can be copied into another project as it is.
 """
@@ -178,8 +178,8 @@ def _sum_dtype(x):
 def _padded(x, kernel_shape):
     """Pad x with a border of zeros, stored as an array in memory.
 
-    Without the barrier, XLA recomputes the padding and its input for every tap, which takes twice
-    as long on a CPU.
+    Without the optimization barrier, XLA recomputes the padding and its input for every tap, which
+    takes twice as long on a CPU.
     """
     rows, columns = (size // 2 for size in kernel_shape[:2])
     x = jnp.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))

@@ -115,10 +115,10 @@ def crop_program(
       portable: as in ``PoseNet``.
 
     Returns:
-      A function that takes crops uint8 [B, S, S, 3] and returns keypoints float32 [B, J, 2],
-      (x, y), where (0, 0) and (1, 1) are the crop's corners, and confidence float32 [B, J],
-      calibrated if the metadata contain a calibration. The J joints are
-      ``metadata.trained_joints``.
+      A function that takes crops uint8 [B, S, S, 3] and returns (keypoints, confidence). The
+      keypoints are float32 [B, J, 2], (x, y), where (0, 0) and (1, 1) are the crop's corners. The
+      confidence is float32 [B, J], calibrated if the metadata contain a calibration. The J joints
+      are ``metadata.trained_joints``.
     """
     net = make_net(metadata.network).clone(portable=portable)
     kept = joint_index(metadata.joints, metadata.trained_joints)

@@ -88,7 +88,7 @@ def wing_loss(
 ) -> jax.Array:
     """Compute the wing loss: logarithmic near the target, L1 beyond ``width`` (Feng et al., 2018).
 
-    The sum over the axes of the following, where d is the difference along one axis::
+    It is the sum over the axes of the following, where d is the difference along one axis::
 
         width * log(1 + |d| / epsilon)   for |d| < width
         |d| - width + width * log(1 + width / epsilon)   otherwise

@@ -88,7 +88,7 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -
 
 
 def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Draw a kernel [..., C_in, C_out], Glorot uniform: within sqrt(6 / (fan_in + fan_out)).
+    """Draw a kernel [..., C_in, C_out], Glorot uniform: within +-sqrt(6 / (fan_in + fan_out)).
 
     Args:
       key: scalar ``jax.random`` key.
@@ -148,7 +148,7 @@ class BatchNorm(nn.Module):
 def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
     """Pool x [B, H, W, C] like ``layers.max_pool``, with Flax's function.
 
-    Model converters recognize the operation. Returns [B, ceil(H / strides), ceil(W / strides), C].
+    Model converters recognize this function. Returns [B, ceil(H / strides), ceil(W / strides), C].
     """
     shape = {"window_shape": (window, window), "strides": (strides, strides)}
     return nn.max_pool(x, **shape, padding="SAME")

@@ -51,8 +51,8 @@ def hard_argmax(
         quarter of a cell toward the higher neighbor (Newell et al., 2016). "quadratic": along each
         axis, the vertex of the parabola through the cell and its two neighbors. "dark": one Taylor
         step on the logarithm of the map, with all mixed derivatives (Zhang et al.,
-        "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020), which is
-        exact for a Gaussian of any orientation; here, derivatives are differences over adjacent
+        "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020). This step
+        is exact for a Gaussian of any orientation. Here, derivatives are differences over adjacent
         cells. "dark" expects non-negative values; smooth a noisy map first. If the highest cell
         lies at the edge of the map or next to an excluded cell along an axis, the position is not
         refined along this axis.

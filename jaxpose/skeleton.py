@@ -136,7 +136,7 @@ def joint_index(source_joints: Sequence[str], target_joints: Sequence[str]) -> n
       int array [len(target_joints)]: index into the source, -1 if the source has no such joint.
 
     Raises:
-      JaxposeError: a name occurs twice in either of the two.
+      JaxposeError: a name occurs twice in one of the two arguments.
 
     Example:
       >>> joint_index(MPII.joints, ("neck", "left_wrist", "nose")).tolist()

@@ -329,9 +329,9 @@ def context_images(
       temperature: temperature of the network's soft-argmax.
 
     Returns:
-      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the prediction. In
-      the last image, a large blue dot marks the position of the part map, small yellow dots those
-      of the context maps, and a red dot the prediction.
+      (caption, uint8 [S, S, 3]) tuples: one for the part map, one for every context map, and one
+      for the prediction. In the last image, a large blue dot marks the position of the part map,
+      small yellow dots those of the context maps, and a red dot the prediction.
     """
     pixels = np.asarray(positions, np.float64) * (image.shape[1], image.shape[0])
     end = np.asarray(prediction, np.float64) * (image.shape[1], image.shape[0])

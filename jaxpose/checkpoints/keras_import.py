@@ -1,9 +1,10 @@
 """Import the weights that the paper's authors published (a Keras HDF5 file) into ``PoseNet``.
 
 A Keras 2 weights file has one group per layer of the outer model. A nested model (the stem, a
-block) is flattened into its group, with layers sorted by graph depth, so weights are matched by
-name. Unnamed layers are numbered through the whole network in order of construction. The first
-number of a group may be any, so a layer is identified by the order of the numbers in its group.
+block) is flattened into its group, with layers sorted by graph depth. This is not the order of
+construction, so weights are matched by name. Unnamed layers are numbered through the whole network
+in order of construction. The first number of a group may be any, so a layer is identified by the
+order of the numbers in its group.
 """
 
 import contextlib
@@ -272,7 +273,7 @@ def _texts(group, attribute: str) -> list[str]:
 
 
 def _group(root, name: str) -> dict[tuple, Any]:
-    """A group's data sets by (layer, weight); unnamed layers are (kind, rank)."""
+    """A group's data sets by (layer, weight); unnamed layers are (kind, i), as in `_Layer`."""
     with _reading(name):
         datasets = {}
         for path in _texts(root[name], "weight_names"):

@@ -11,8 +11,8 @@ Trees are NumPy arrays on the host, so that a checkpoint can be loaded with a di
 devices or processes.
 
 On object storage (``gs://``), Orbax writes under the final name and marks a complete checkpoint
-with a file. No ``files.json`` is written there, since object stores verify their own objects and
-reading them back would take as long as writing them.
+with a file. No ``files.json`` is written there: object stores verify their objects themselves, and
+reading the objects back would take as long as writing them.
 """
 
 import collections
@@ -58,8 +58,8 @@ logger = logging.getLogger(__name__)
 def open_manager(folder: pathlib.Path, *, keep: int):
     """Open an Orbax manager that keeps the newest ``keep`` checkpoints in a folder.
 
-    This cleans up after an interrupted ``save``: the checkpoints that it renamed are deleted if the
-    new one is complete, and otherwise renamed back.
+    This cleans up after an interrupted ``save``. If the new checkpoint is complete, those that
+    ``save`` renamed are deleted. Otherwise, they are renamed back.
 
     Raises:
       JaxposeError: the folder cannot be created or read.
@@ -93,10 +93,9 @@ def save(
 ) -> None:
     """Save a tree of host arrays as a step's checkpoint; writing continues in the background.
 
-    The checkpoint appears under its name only when it is complete; with ``wait``, the call returns
-    only then. Existing checkpoints of this and later steps are replaced (a run that resumed from an
-    older checkpoint repeats those steps): they are renamed, and deleted when the new one is
-    complete.
+    The checkpoint appears under its name only when it is complete; with ``wait``, the call waits
+    for this. Existing checkpoints of this step and of later steps (from before the run resumed from
+    an older checkpoint) are replaced: they are renamed, and deleted when the new one is complete.
 
     Raises:
       JaxposeError: the folder cannot be written (disk full, no permission); existing checkpoints

@@ -21,7 +21,8 @@ class Match(NamedTuple):
     Attributes:
       names: the matching names as written in the annotation file; more than one only if they are
         spellings of the same name.
-      rivals: names that match equally well but refer to different files; ``names`` is then empty.
+      rivals: names that match equally well but refer to different files. If there are any,
+        ``names`` is empty.
       rank: quality of the match; larger is better.
     """
 

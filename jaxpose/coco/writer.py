@@ -102,8 +102,8 @@ def result_entry(
       confidence: [J], confidence of the joints; the mean is the score.
       image_id: id of the image in the annotation file.
       category_id: id of the category in the annotation file.
-      threshold: minimum confidence for v = 2. Below it, v is 0 but the position is kept, because
-        OKS uses it regardless of v.
+      threshold: minimum confidence for v = 2. Below it, v is 0. The position is kept even then,
+        because OKS uses positions regardless of v.
 
     Example:
       >>> result_entry(

@@ -32,7 +32,7 @@ class PreparedSplit(NamedTuple):
         ``image`` still encoded. Any sequence of such dicts works.
       joints: names of the data set's own J joints.
       flip_pairs: pairs of names that a horizontal flip exchanges.
-      limbs: pairs of names that a drawing connects.
+      limbs: pairs of names to connect in drawings.
       annotated: [J], whether the data set annotates the joint at all.
       release: description of the release.
       test_images: for MPII, (name, positions) of every test image in the release's order. There is

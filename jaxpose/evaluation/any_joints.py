@@ -45,8 +45,8 @@ def unit_named(name: str) -> Unit:
     """Return the unit of the given name.
 
     Args:
-      name: "head", "box", or the names of two joints with a comma between them; the unit is then
-        the true distance between these joints.
+      name: "head", "box", or the names of two joints with a comma between them. Two joints stand
+        for the true distance between them.
 
     Raises:
       JaxposeError: the name is none of these.

@@ -113,7 +113,7 @@ def evaluate_checkpoint(
       path: a checkpoint folder or another workdir; by default ``workdir``.
 
     Returns:
-      The results by row; rows without labels have none.
+      The results by row; rows without labels have no metrics.
 
     Raises:
       JaxposeError: config, checkpoint or data cannot be used.

@@ -128,8 +128,8 @@ def decode_crops(
     """Predict images [B, S, S, 3] as ``predict_blocks`` does, and decode the maps in other ways.
 
     Returns:
-      Keypoints [1 + R, K, B, J, 2], where the last R entries are the ``decoding_names``, and
-      presence [K, B, J].
+      Keypoints [1 + R, K, B, J, 2], first those of the network and then those of the R
+      ``decoding_names``, and presence [K, B, J].
     """
     decoders = {
         PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),

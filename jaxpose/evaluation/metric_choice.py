@@ -110,7 +110,7 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
       weights: weights of the rows in the mean, by name.
 
     Raises:
-      JaxposeError: a row with a weight does not support that metric.
+      JaxposeError: a row with a weight above 0 does not support that metric.
     """
     labeled = [name for name, found in rows.items() if found.truth.labeled.any()]
     if not labeled:

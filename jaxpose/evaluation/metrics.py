@@ -48,7 +48,7 @@ class Counts(NamedTuple):
 
 
 class PartResult(NamedTuple):
-    """Result of one joint or stick.
+    """Result of one joint or stick. An entry is this part of one person.
 
     Attributes:
       rate: percentage correct, None if nothing was counted.
@@ -73,7 +73,7 @@ class ProtocolResult(NamedTuple):
       persons: number of persons.
       persons_left_out: number of persons without the protocol's normalizer; none of their parts is
         counted.
-      not_labeled: number of parts of the other persons that have no label.
+      not_labeled: number of unlabeled parts of the other persons.
       columns: rate of each of the paper's columns, by key.
       total: the paper's last column.
       pooled: percentage correct over all counted entries of the joints or sticks in the columns.

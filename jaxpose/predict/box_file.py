@@ -28,7 +28,8 @@ class BoxFile:
     The file has one of four formats: COCO's JSON, a list of COCO results, a JSON object that maps
     file names to lists of boxes, or lines ``FILE,x,y,width,height`` with or without a header.
     COCO's JSON is read by ``jaxpose.coco``; its unusable entries are skipped and listed in
-    ``dropped``. For the frames of a video, each of its images has a ``frame``, counted from 0.
+    ``dropped``. If it contains frames of a video, each of its images has a ``frame``, counted from
+    0.
 
     Attributes:
       category: (id, name) of the persons; the name is "" if the file gives none.
@@ -42,8 +43,8 @@ class BoxFile:
 
         Args:
           path: path of the file.
-          inputs: images and videos to look up. A name that matches several inputs is assigned to
-            the closest match.
+          inputs: images and videos to look up. If a name in the file matches several inputs, it is
+            assigned to the closest match.
 
         Raises:
           JaxposeError: the file cannot be read, or (for formats other than COCO's) one of its boxes

@@ -1,10 +1,10 @@
 """The finder: a small network that detects the people in an image and predicts their boxes.
 
-It consists of the pose network's stem and the layers of one prediction block that compute features.
-From these it predicts three maps with a stride of 8 pixels: the logit that a cell contains the
-center of a person's box, the offset of the center from the middle of the cell, and the size of the
-box, as in CenterNet (Zhou, Wang and Kraehenbuehl, "Objects as Points", 2019).
-``tools/train_finder.py`` trains it.
+It consists of the pose network's stem and the feature layers of one prediction block. From these
+features it predicts three maps with a stride of 8 pixels: the logit that a cell contains the center
+of a person's box, the offset of the center from the middle of the cell, and the size of the box, as
+in CenterNet (Zhou, Wang and Kraehenbuehl, "Objects as Points", 2019). ``tools/train_finder.py``
+trains it.
 """
 
 import functools

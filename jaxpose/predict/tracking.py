@@ -11,8 +11,7 @@ the next frame confirms it. A person who has an id is kept even if the score wou
 new person.
 
 The filter is the One-Euro filter (Casiez, Roussel, Vogel 2012): a low-pass filter whose cutoff
-frequency increases with speed, which removes jitter of joints at rest without adding lag to fast
-ones.
+frequency increases with speed. It removes jitter of joints at rest without adding lag to fast ones.
 """
 
 import math

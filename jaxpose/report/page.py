@@ -89,7 +89,7 @@ def write_report(
       images: sections at the top of the page; all images of the page together are compressed to at
         most 1.8 MB of text.
       maps: sections below the tables.
-      blocks: results of one protocol by prediction block or decoding, by row name.
+      blocks: for each row name, results of one protocol by prediction block or decoding.
       beside: results of baselines by name, such as "mean pose alone", each like ``rows``.
       notes: (term, text) pairs at the end of the page.
 

@@ -77,7 +77,8 @@ def person_sections(
       row: the test row.
 
     Returns:
-      (sections of the worst, median and best predictions; sections of the best one's heat maps).
+      (sections of the worst, median and best predictions; sections of the heat maps for the best
+      prediction).
     """
     protocol = _counting_protocol(row)
     labeled = evaluate.labeled_predictions(row.predictions, row.evaluation_set)

@@ -1,8 +1,8 @@
-"""Allow only one launch at a time on object storage (no file locks), with a renewed lease.
+"""Allow only one launch at a time on object storage (no file locks), by renewing a lease.
 
 The holder rewrites the object ``.lease`` every few seconds; the write fails if another process has
-written it. A launch that finds a lease observes it and takes it over only if it stays unchanged.
-No clocks are compared.
+written the object in between. A launch that finds a lease observes it and takes it over only if it
+stays unchanged. No clocks are compared.
 """
 
 import contextlib

@@ -65,7 +65,8 @@ def train(
     Args:
       config: config of the run.
       workdir: a folder, or a URL on object storage (``gs://``).
-      profile_steps: number of steps that process 0 traces, written to ``workdir``/profile.
+      profile_steps: number of steps that process 0 traces; the trace is written to
+        ``workdir``/profile.
 
     Raises:
       JaxposeError: the config, data or workdir cannot be used, or the loss is not finite.

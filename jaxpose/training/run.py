@@ -1,7 +1,7 @@
 """Set up a run from a config: data sets, network, optimizer, and the initial state.
 
-Training starts from random variables, from another network's (``init_from``) or from the run's
-last checkpoint.
+Training starts from random variables, from the variables of another network (``init_from``) or from
+the run's last checkpoint.
 """
 
 import pathlib

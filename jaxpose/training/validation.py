@@ -73,7 +73,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
       trained: names of the joints to evaluate.
 
     Raises:
-      JaxposeError: a row with a weight cannot be evaluated by ``config.metric``.
+      JaxposeError: a row with a weight above 0 cannot be evaluated by ``config.metric``.
     """
     config = run.config
     names = [evaluate.row_name(split, crop) for split, crop, _ in run.validation]

@@ -8,10 +8,11 @@
     python -m tfds_builders backgrounds --source DIR
     python launch.py --config=configs/clean.py:base --workdir=runs/base
 
-Crops use LSP's rule (the box of the joints, its longer side / 0.76) or the whole image. A loss on
-the context maps' positions and a divergence of the part maps from Gaussians keep the part maps
-localized. Images without people and off-person crops train the joint probabilities. The best
-checkpoint is selected by the mean PCK@0.2 of the four validation splits.
+Crops use LSP's rule (a square around the joints' box; its side is the box's longer side / 0.76) or
+the whole image. A loss on the context maps' positions and a divergence of the part maps from
+Gaussians keep the part maps localized. Images without people, and crops that miss the person, train
+the joint probabilities. The best checkpoint is selected by the mean PCK@0.2 of the four validation
+splits.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

@@ -10,10 +10,10 @@ r"""LSP, LSPET and MPII's training people: the first stages of the shipped netwo
         --config.init_from=runs/small --config.image_size=128 --config.num_epochs=7 \
         --config.optimizer.learning_rate=7e-4 --config.augmentation.rotation=40
 
-All crops use LSP's rule (the joints' box, its longer side / 0.76). LSP and MPII have cleaner labels
-and are drawn more often than LSPET, whose labels are less accurate. The mean PCK@0.2 of the
-validation splits of LSP and LSPET selects the best checkpoint and controls the learning-rate
-plateau. The last stage is configs/clean.py.
+All crops use LSP's rule (a square around the joints' box; its side is the box's longer side /
+0.76). LSP and MPII have cleaner labels and are drawn more often than LSPET, whose labels are less
+accurate. The mean PCK@0.2 of the validation splits of LSP and LSPET selects the best checkpoint and
+controls the learning-rate plateau. The last stage is configs/clean.py.
 
 Presets:
   small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; starts from lsp_lspet.py:small.

@@ -1,7 +1,8 @@
-"""All fields of a config, with the paper's values where the paper has them (section 4.1).
+"""All fields of a config, with the paper's values where the paper gives them (section 4.1).
 
-The other configs start from these values and override some of them. A field given on the command
-line, such as `--config.batch_size=32`, overrides both; unknown fields are rejected.
+The other configs start from these values and override some of them. A value given on the command
+line, such as `--config.batch_size=32`, takes precedence over the config files. Unknown fields are
+rejected.
 """
 
 import ml_collections
@@ -21,7 +22,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Data: (name/config, weight) or (name/config, weight, crop). With weight w, a person is drawn
     # w times per epoch on average; the default crop is config.crop.
     config.data = ()
-    # (name/config, split, crop, weight in the metric of the plateau rule and the best checkpoint).
+    # (name/config, split, crop, weight). The weight is that of the row in the metric that drives
+    # the plateau rule and selects the best checkpoint.
     config.validation = ()
     # (name/config, split, crop), for --mode=eval.
     config.test = ()
@@ -64,10 +66,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema = 0.0  # decay of the averaged parameters; 0 to disable
     config.frozen_norm = False
 
-    # The metric that selects the best checkpoint and drives the plateau rule: the total of
-    # "lsp-pck", "lsp-pcp" or "mpii-pckh"; for any joints "pck" (or with a unit, "pck:box"),
-    # "oks-ap", "loss" (of the rows of config.validation), or "auto": "pck" if it can be computed,
-    # otherwise "loss".
+    # The metric that selects the best checkpoint and drives the plateau rule. "lsp-pck", "lsp-pcp"
+    # and "mpii-pckh" are the totals of the paper's protocols. For any joints, there are "pck" (or
+    # with a unit, "pck:box"), "oks-ap" and "loss" (of the rows of config.validation). "auto" is
+    # "pck" if it can be computed, otherwise "loss".
     config.metric = "lsp-pck"
     config.validate_every_epochs = 1
     config.log_every_steps = 50

@@ -1,4 +1,4 @@
-r"""Fine-tune a network trained on MPII on LSP: the paper's Tables 1 to 4 (section 4.1).
+r"""Fine-tune on LSP a network that was trained on MPII: the paper's Tables 1 to 4 (section 4.1).
 
     python -m tfds_builders lsp/person_centric --source PATH
     python launch.py --config=configs/lsp_finetune.py:person_centric --workdir=runs/lsp \
@@ -7,9 +7,9 @@ r"""Fine-tune a network trained on MPII on LSP: the paper's Tables 1 to 4 (secti
 
 To start from the authors' weights instead, convert them with `jaxpose convert` and pass the output
 folder as --config.init_from; joints are matched by name. Add --config.network.grid=align_corners to
-keep their grid. 70 epochs; learning rate 2e-5, multiplied by 0.4 when PCK stops improving; scale
-0.85-1.25. Presets: person_centric (Tables 3 and 4), observer_centric (Tables 1 and 2; needs
-lsp/observer_centric).
+keep their grid. Training takes 70 epochs. The learning rate is 2e-5, multiplied by 0.4 when PCK
+stops improving; crops are scaled by 0.85 to 1.25. Presets: person_centric (Tables 3 and 4),
+observer_centric (Tables 1 and 2; needs lsp/observer_centric).
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""Train on LSP and LSPET, except for a fixed validation split of each; test on LSP.
+"""Train on LSP and LSPET without their validation splits, which are fixed; test on LSP.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH

@@ -5,9 +5,10 @@
     python launch.py --config=configs/mpii.py --workdir=runs/mpii
     python launch.py --config=configs/mpii.py --workdir=runs/mpii --mode=eval
 
-K = 8, 256x256, batch 16, 120 epochs; RMSProp with learning rate 1e-3, multiplied by 0.4 when PCKh
-stops improving. The paper's training took three days on one Tesla K20. No result of this
-config has been measured. The preset "tiny" trains the full network for a few steps, for tests.
+The network has K = 8 blocks and 256x256 crops; it is trained with batch size 16 for 120 epochs.
+RMSProp starts with learning rate 1e-3, which is multiplied by 0.4 when PCKh stops improving. The
+paper's training took three days on one Tesla K20. No result of this config has been measured. The
+preset "tiny" trains the full network for a few steps, for tests.
 """
 
 import ml_collections

@@ -3,14 +3,14 @@ r"""Train on your own images and joints, from a file in COCO's format (docs/own_
     python -m tfds_builders coco --source ANNOTATIONS.json --images DIR --name own --holdout 0.2
     python launch.py --config=configs/own.py:small --workdir=runs/own
 
-Joints, skeleton and flip pairs are those of the data set, which is `coco/own`, or `coco/NAME` with
-`configs/own.py:small:NAME`. The metric of the split "validation" selects the best checkpoint, and
-the report evaluates this split, too; set --config.test to evaluate another split. Crops are squares
-around the boxes of the annotations.
+Joints, skeleton and flip pairs are those of the data set. The data set is `coco/own`;
+`configs/own.py:small:NAME` selects `coco/NAME` instead. The metric of the split "validation"
+selects the best checkpoint, and the report evaluates this split, too; set --config.test to evaluate
+another split. Crops are squares around the boxes of the annotations.
 
 The preset small starts from the network `small` that ships with jaxpose, with joints matched by
-name. This is recommended for up to a few thousand objects. --config.init_from= starts from random
-weights.
+name. This is recommended for up to a few thousand objects. With an empty value
+(--config.init_from=), training starts from random weights.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

@@ -1,4 +1,4 @@
-"""``python -m jaxpose``: the ``jaxpose`` command where its script is not on the path."""
+"""``python -m jaxpose``: the ``jaxpose`` command, also if its script is not on the path."""
 
 import sys
 

@@ -15,9 +15,9 @@ from jaxpose.optional import import_optional
 
 logger = logging.getLogger(__name__)
 
-# Orbax 0.12 writes a checkpoint to a folder with such a name and renames it when it is complete.
-# Its post_finalization_callback runs just before that, without the path of the folder. Remove when
-# the callback receives the path.
+# Orbax 0.12 writes a checkpoint to a folder with such a name, and renames the folder when the
+# checkpoint is complete. Its post_finalization_callback runs just before the renaming, and does not
+# receive the path of the folder. Remove when it does.
 ORBAX_UNFINISHED = "*.orbax-checkpoint-tmp*"
 
 # On object storage, which cannot rename a folder, Orbax 0.12 writes this file of a checkpoint last.
@@ -29,9 +29,10 @@ def disable_orbax_preemption(manager: Any) -> None:
     """Keep an Orbax manager from asking JAX's runtime whether a preemption was announced.
 
     Orbax 0.12 asks in every ``save``, in its own thread and with its own step, but the runtime
-    supports only one caller: the processes would miss the step on which
-    ``runtime.processes.Preemption`` agreed. google/orbax#3406 describes the call when the runtime's
-    service is off. Remove when ``CheckpointManagerOptions`` has a switch for it.
+    supports only one caller: the processes would miss the step that
+    ``runtime.processes.Preemption`` chose for all of them. google/orbax#3406 is about this call
+    while the runtime's service is off. Remove when ``CheckpointManagerOptions`` has a switch for
+    it.
     """
     manager.reached_preemption = lambda step: False
 
@@ -49,10 +50,10 @@ def tensorboard_events() -> tuple[Any, Any]:
 
 
 def end_grain_threads() -> None:
-    """Stop Grain's threads that free shared memory, after the iterators that started them.
+    """Stop Grain's threads that free shared memory; call it after closing their iterators.
 
     Grain 0.2 starts them with the first worker processes and never stops them; they fail at
-    interpreter exit (as in google/grain#398). Without them, an array is freed by the thread that
+    interpreter exit (as in google/grain#398). After this call, an array is freed by the thread that
     releases it. Remove when closing an iterator of ``mp_prefetch`` stops them.
     """
     try:
@@ -118,8 +119,8 @@ def is_truncated_hdf5(error: Exception) -> bool:
 def lacks_get_config(error: AttributeError) -> bool:
     """Whether ml_collections did not find ``get_config`` in a config file.
 
-    ml_collections 1.1 passes on the module's AttributeError, which has the same type as that of an
-    unknown field and no ``error.name``. Remove when it raises a specific error.
+    ml_collections 1.1 passes on the module's AttributeError, which has the same type as the error
+    for an unknown field, and no ``error.name``. Remove when it raises a specific error.
     """
     return "get_config" in str(error)
 

@@ -1,9 +1,9 @@
 """Depthwise convolution: each channel has its own small kernel; fast forward and backward on CPUs.
 
-``lax.conv_general_dilated(feature_group_count=C)`` computes the same values, tens of times slower
-on a CPU. Here, CPUs compute a sum of shifted slices of the padded array, which XLA fuses into one
-loop. The gradient of the input is the same sum with the kernel flipped; the gradient of the kernel
-is one scan over the images.
+``lax.conv_general_dilated(feature_group_count=C)`` computes the same values, but is tens of times
+slower on a CPU. Here, CPUs compute a sum of shifted slices of the padded array, which XLA fuses
+into one loop. The gradient of the input is the same sum with the kernel flipped; the gradient of
+the kernel is one scan over the images.
 
 This file imports only JAX and jaxlib and can be copied into another project as it is.
 """
@@ -19,8 +19,8 @@ from jax.sharding import AxisType
 
 IMPLEMENTATIONS = ("shift", "conv")
 
-# Columns summed per iteration of the kernel gradient. More columns amortize the accumulator's
-# memory traffic but take longer to compile.
+# Columns summed per iteration of the kernel gradient. With more columns, the accumulator is read
+# and written less often, but compiling takes longer.
 _COLUMNS = 16
 
 # Before jaxlib 0.12, XLA generates slow code for fewer columns, so one iteration processes several
@@ -42,9 +42,9 @@ def depthwise_conv(
       x: [B, H, W, C].
       kernel: [kh, kw, C], same dtype as x; odd kh and kw. Not flipped (cross-correlation).
       implementation: "shift" (a sum of shifted slices, on any platform), "conv" (XLA's grouped
-        convolution), or None: "shift" on CPUs, "conv" elsewhere, chosen when the program is lowered
-        for its platform. "conv" supports forward mode and derivatives of any order; "shift" and
-        None support first-order reverse mode only.
+        convolution), or None. None selects "shift" on CPUs and "conv" elsewhere, when the program
+        is lowered for its platform. "conv" supports forward mode and derivatives of any order;
+        "shift" and None support first-order reverse mode only.
 
     Returns:
       [B, H, W, C], same dtype as x.
@@ -104,13 +104,13 @@ def _has_explicit_space(x):
 def _vary_alike(x, kernel):
     """Make both arrays vary over the same axes of a shard_map, as custom gradients require.
 
-    Only the array that lacks an axis is changed, and not by computing with the other array, so that
-    a vmap over x does not also map the kernel.
+    Only the array that lacks an axis is changed. The change does not use the other array:
+    otherwise, a vmap over x would also map the kernel.
     """
     axes = [varying_axes(each) for each in (x, kernel)]
     missing = [tuple(sorted(other - own)) for own, other in (axes, axes[::-1])]
     return tuple(
-        # An axis index is never negative, and it varies over its axes.
+        # The condition is never True (an axis index is not negative), but varies over the axes.
         jnp.where(lax.axis_index(names) < 0, jnp.zeros_like(each), each) if names else each
         for each, names in zip((x, kernel), missing, strict=True)
     )
@@ -178,8 +178,8 @@ def _sum_dtype(x):
 def _padded(x, kernel_shape):
     """Pad x with a border of zeros, stored as an array in memory.
 
-    Without the barrier, XLA recomputes the padding and its input for every tap, which takes twice
-    as long on a CPU.
+    Without the optimization barrier, XLA recomputes the padding and its input for every tap, which
+    takes twice as long on a CPU.
     """
     rows, columns = (size // 2 for size in kernel_shape[:2])
     x = jnp.pad(x, ((0, 0), (rows, rows), (columns, columns), (0, 0)))
@@ -237,11 +237,11 @@ def _kernel_gradient(x, kernel, cotangent):
     """Gradient of the kernel: for each tap, the sum of shifted x times the cotangent.
 
     Implemented as one scan over blocks of columns (of one image, or of several narrow ones). For
-    each kernel row, an iteration sums the products of its columns, separately for every image row
-    and every tap of that kernel row, so that its data stay in the cache; image rows are summed
-    last, as a product with ones. Alternatives measured: 25 reductions over the whole arrays take
-    ten times as long; accumulating all kernel rows in one array, which XLA compiles to one loop
-    with a branch, takes 1.5 times as long.
+    each kernel row, an iteration sums the products over its columns, separately for every image row
+    and every tap of that kernel row. Its data then stay in the cache. The sum over image rows comes
+    last, as a product with ones. Two alternatives were measured. One reduction of the whole arrays
+    per tap (25 for a 5 x 5 kernel) takes ten times as long. Accumulating all kernel rows in one
+    array, which XLA compiles to one loop with a branch, takes 1.5 times as long.
     """
     rows, columns, channels = kernel.shape
     batch, height, width, _ = x.shape
@@ -281,7 +281,7 @@ def _kernel_gradient(x, kernel, cotangent):
 def _images_together(batch, block):
     """Images per iteration: the smallest divisor of the batch that gives at least _COLUMNS columns.
 
-    1 if the smallest divisor gives more than 3 * _COLUMNS.
+    The result is 1 if that divisor gives more than 3 * _COLUMNS columns.
     """
     if not _NARROW_IS_SLOW or not isinstance(batch, int):  # symbolic in exports
         return 1

@@ -33,7 +33,7 @@ ONNX_VERSIONS = "JAX below 0.12, jax2onnx 0.17.1 and orbax-checkpoint 0.11.36"  
 # Maximum deviation from the network, as a fraction of the crop's side; exports that exceed it are
 # rejected.
 TOLERANCE = 1e-4
-CHECKED = 2  # number of crops for that check
+CHECKED = 2  # number of crops that are compared
 
 Program = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -45,8 +45,9 @@ class Exported(NamedTuple):
       program: path of the program.
       description: path of the JSON file.
       checkpoint: path of the exported checkpoint.
-      difference: largest absolute difference between the written program and the network on random
-        crops, over positions (as fractions of the crop's side) and probabilities.
+      difference: largest absolute difference between the results of the written program and of the
+        network on random crops; the results are positions (as fractions of the crop's side) and
+        probabilities.
     """
 
     program: pathlib.Path
@@ -114,10 +115,10 @@ def crop_program(
       portable: as in ``PoseNet``.
 
     Returns:
-      A function that takes crops uint8 [B, S, S, 3] and returns keypoints float32 [B, J, 2],
-      (x, y), where (0, 0) and (1, 1) are the crop's corners, and confidence float32 [B, J],
-      calibrated if the metadata contain a calibration. The J joints are
-      ``metadata.trained_joints``.
+      A function that takes crops uint8 [B, S, S, 3] and returns (keypoints, confidence). The
+      keypoints are float32 [B, J, 2], (x, y), where (0, 0) and (1, 1) are the crop's corners. The
+      confidence is float32 [B, J], calibrated if the metadata contain a calibration. The J joints
+      are ``metadata.trained_joints``.
     """
     net = make_net(metadata.network).clone(portable=portable)
     kept = joint_index(metadata.joints, metadata.trained_joints)

@@ -37,10 +37,11 @@ class CropRule(NamedTuple):
     """Rule for computing the crop of an example from its annotation.
 
     Attributes:
-      source: ``"scale"``: ``center`` and ``scale`` of the example; ``"joints"``: the box of its
-        labeled keypoints; ``"image"``: the whole image, padded to a square; ``"box"``: its
-        ``box``.
-      enlargement: ratio of the crop's side to the longer side of the source (or to ``scale``).
+      source: what the crop is computed from: ``"scale"`` (the example's ``center`` and ``scale``),
+        ``"joints"`` (the box of its labeled keypoints), ``"image"`` (the whole image, padded to a
+        square) or ``"box"`` (its ``box``).
+      enlargement: ratio of the crop's side to the longer side of the source, or to ``scale`` if
+        that is the source.
       shift: downward shift of the center as a fraction of ``scale``; only used with ``"scale"``.
     """
 
@@ -99,9 +100,10 @@ def example_crop(example: Mapping[str, Any], rule: CropRule) -> Crop:
     """Compute the crop that a rule gives for one example of a prepared data set.
 
     Args:
-      example: the features that the rule reads: ``center`` [2] and ``scale``, or ``keypoints``
-        [J, 2] and ``labeled`` [J], or ``box`` [4] (x, y, width, height), all in pixels; for
-        ``"image"`` the decoded ``image`` [H, W, 3], or ``stored_size`` (width, height).
+      example: the features that the rule's source needs, in pixels. ``"scale"``: ``center`` [2] and
+        ``scale``. ``"joints"``: ``keypoints`` [J, 2] and ``labeled`` [J]. ``"box"``: ``box`` [4]
+        (x, y, width, height). ``"image"``: the decoded ``image`` [H, W, 3], or ``stored_size``
+        (width, height).
       rule: the crop rule.
 
     Returns:
@@ -135,7 +137,8 @@ def rule_for_boxes(rule: CropRule) -> CropRule:
     In the new rule, ``scale`` is the longer side of the box.
 
     Args:
-      rule: rule with any source. Its shift is kept if the source is ``"scale"``, otherwise it is 0.
+      rule: rule with any source. If the source is ``"scale"``, the shift is kept; otherwise, the
+        new rule's shift is 0.
 
     Returns:
       A rule with source ``"scale"``.
@@ -311,9 +314,9 @@ def crop_image(
       image: uint8 [H, W, 3].
       crop: the crop, in pixels of the full image.
       size: S, side of the result in pixels.
-      reduced: the power of two by which ``image`` is already reduced (JPEG's scaled decoding),
-        at most ``reduction(crop.side, size)``; its pixel c covers [c * reduced, (c + 1) * reduced)
-        of the full image, the last one possibly only in part.
+      reduced: the power of two by which ``image`` is already reduced (JPEG's scaled decoding), at
+        most ``reduction(crop.side, size)``. Pixel c of ``image`` covers [c * reduced,
+        (c + 1) * reduced) of the full image; the last pixel may extend beyond its edge.
       out: uint8 [S, S, 3], contiguous; written to if given.
 
     Returns:

@@ -11,8 +11,8 @@ loads no other part of the package. Contents, in file order:
   ``convert_grid``;
 - a joint's probability, and its position from several maps: ``joint_logit``,
   ``joint_probability``, ``aggregate_context``;
-- how positions and their derivatives are computed: scaled logits, weights with their derivative
-  rule, moments as sums over rows and columns.
+- private functions that compute positions and their derivatives: scaled logits, weights with their
+  derivative rule, moments as sums over rows and columns.
 
 Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the right, y down::
 
@@ -84,25 +84,27 @@ def soft_argmax(
         compiles to one fused operation over all maps, without a loop or a transposed copy:
         ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)`` decodes maps [B, H, W, M] into [B, M, 2].
       temperature: positive; a scalar, or an array that broadcasts to the leading axes. It divides
-        the logits: below 1 the result moves toward the highest cell, above 1 toward the mean of
-        the grid. It may be traced and learned; only concrete values are checked.
-      grid: where the cells lie. Over W columns, i = 0 to W - 1: "half_pixel" (i + 0.5) / W, the
-        centers of the cells; "align_corners" i / (W - 1), the first and last cell on the edges,
-        which the authors' weights need; "paper" (i + 1) / W, equation 3 to the letter.
-        ``convert_grid`` converts to the conventions of other libraries.
+        the logits: below 1 the result moves toward the highest cell, above 1 toward the mean
+        position of all cells. It may be traced, for example to learn it; only concrete values are
+        checked.
+      grid: position of column i = 0 to W - 1 (likewise for rows and slices). "half_pixel":
+        (i + 0.5) / W, the center of the cell. "align_corners": i / (W - 1), with the first and last
+        cells on the edges of the map; the authors' weights need this one. "paper": (i + 1) / W, as
+        in equation 3. ``convert_grid`` converts to the conventions of other libraries.
       spatial_ndim: number N of trailing axes that belong to one map: 1 for [..., W], 2 for
         [..., H, W], 3 for volumes [..., D, H, W].
       where: booleans that broadcast to ``heatmap``; cells where it is False are ignored. A map
-        without any True cell gives the mean of the grid, with gradient 0.
+        without any True cell gives the mean position of all cells, with gradient 0.
 
     Returns:
       [..., N]: (x,), (x, y) or (x, y, z), x along the last axis of the map, normalized by the map's
-      size; float32, or float64 for a float64 map. Multiply by the (width, height) of the image that
-      the map covers to get pixels.
+      size; float32, or float64 for a float64 map. To get pixels, multiply by the (width, height) of
+      the image that the map covers.
 
     Raises:
-      ValueError: too few axes, a map without cells, an unknown grid, a mask of another shape or
-        type, or a concrete temperature that is not positive in the dtype of the result.
+      ValueError: too few axes, a map without cells, an unknown grid, a ``where`` that is not
+        boolean or does not broadcast, or a concrete temperature that is not positive in the dtype
+        of the result.
 
     ``soft_argmax`` works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan,
     pmap and shard_map, and needs no communication if each map is on one device.
@@ -114,10 +116,10 @@ def soft_argmax(
       take their logarithm first.
     - Every cell counts. A peak of height h on a background of 0 gets the fraction
       e^h / (e^h + H * W - 1) of the probability, and the result lies about that fraction of the way
-      from the center of the map to the peak: half of it on a 32 x 32 map with h = 7. A network
-      trained through the soft-argmax learns sufficiently high peaks; other maps need a lower
-      temperature, or ``local_soft_argmax``.
-    - Two equal peaks give the point between them; ``find_peaks`` finds both.
+      from the center of the map to the peak. On a 32 x 32 map with h = 7, it lies halfway. A
+      network trained through the soft-argmax learns sufficiently high peaks; other maps need a
+      lower temperature, or ``local_soft_argmax``.
+    - For two equal peaks, the result is the point between them; ``find_peaks`` finds both.
 
     Example:
       >>> import jax.numpy as jnp
@@ -157,15 +159,15 @@ def soft_argmax_with_covariance(
 ) -> tuple[jax.Array, jax.Array]:
     """Compute the mean and covariance of the position under a heat map's softmax.
 
-    The covariance is the map's second central moment, sum_ij p[j, i] (X[i] - x)(Y[j] - y) and so
-    on: a differentiable measure of how spread out the map is, and in which direction. Both results
-    come from one pass over the map.
+    The entries of the covariance are the map's second central moments; the one of x and y is
+    sum_ij p[j, i] (X[i] - x)(Y[j] - y). The covariance is a differentiable measure of how spread
+    out the map is, and in which direction. Both results come from one pass over the map.
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
-      size: (width, height), or (width, height, depth), of the image that the map covers, in pixels;
-        [N], or [..., N] for one size per map. If given, both results are in pixels (or in cells, if
-        it is the size of the map); None returns normalized results.
+      size: (width, height), or (width, height, depth), of the image that the map covers, in pixels:
+        [N], or [..., N] for one size per map. If given, both results are in pixels; to get cells,
+        give the size of the map. If None, both results are normalized.
       temperature: positive; a scalar, or an array that broadcasts to the leading axes.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
@@ -219,8 +221,8 @@ def local_soft_argmax(
     """Apply the soft-argmax to a window around each map's highest cell.
 
     A second peak or a wide background outside the window has no influence. The window is centered
-    at the maximum, and its position is treated as constant when differentiating; within the window,
-    derivatives are those of ``soft_argmax``.
+    at the maximum. Derivatives treat the window's position as constant; within the window, they are
+    those of ``soft_argmax``.
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
@@ -231,8 +233,8 @@ def local_soft_argmax(
       where: booleans that broadcast to ``heatmap``; cells where it is False are ignored.
 
     Returns:
-      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. Ties go to the first
-      maximum in row-major order.
+      [..., N] (x, y, z), normalized; float32, or float64 for a float64 map. If several cells share
+      the maximum, the window is around the first of them in row-major order.
 
     Raises:
       ValueError: for the same reasons as ``soft_argmax``, or if ``window`` is not a positive odd
@@ -256,7 +258,7 @@ def local_soft_argmax(
 
 @partial(jax.jit, static_argnames=("radius", "ndim"))
 def _near_maximum(heatmap, where, radius, ndim):
-    """Mask of the cells within the radius of the first maximum, along each axis."""
+    """Mask of the cells that are at most `radius` cells from the first maximum along every axis."""
     heatmap = lax.stop_gradient(heatmap)
     if where is not None:
         heatmap = jnp.where(where, heatmap, -jnp.inf)
@@ -303,7 +305,7 @@ def spatial_softmax(
       temperature: positive; a scalar, or an array that broadcasts to the leading axes.
       spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False get 0. A map without
-        any True cell is uniform.
+        any True cell gets equal probabilities.
 
     Returns:
       Probabilities [..., H, W] that sum to 1 over each map; float32, or float64 for a float64 map.
@@ -485,7 +487,7 @@ def joint_logit(heatmap: ArrayLike, *, spatial_ndim: int = 2) -> jax.Array:
     """
     # Without the barrier, XLA merges this maximum with the one that soft_argmax subtracts and reads
     # the maps an extra time. With it, XLA computes this maximum in the same pass as the exponential
-    # (CPU, [16, 48, 32, 32]: 0.2 ms less of 0.7 ms).
+    # (CPU, [16, 48, 32, 32]: 0.5 instead of 0.7 ms).
     maps = checked_maps(heatmap, spatial_ndim=spatial_ndim)
     return jnp.max(lax.optimization_barrier(maps), axis=tuple(range(-spatial_ndim, 0)))
 
@@ -571,7 +573,7 @@ def _soft_argmax(heatmap, temperature, where, *, grid, ndim, second=False):
 
 
 def _scaled_logits(heatmap, temperature, where, ndim):
-    """Logits over temperature, at most 0, and 0 in the highest cell of each map."""
+    """(logits - maximum of the map) / temperature: 0 in the highest cell of each map."""
     if where is not None:
         heatmap = jnp.where(where, heatmap, -jnp.inf)
     highest = _over_map(_of_map(jnp.max, lax.stop_gradient(heatmap), ndim), heatmap, ndim)
@@ -615,11 +617,11 @@ def _scaled_tangent(primals, tangents):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def _expectation(grid, ndim, second, logits):
-    """Weights exp(logits) [..., H, W], their sum [...] and mean position [..., N]; logits <= 0.
+    """Weights exp(logits) [..., H, W], their sum [...] and the mean position [..., N]; logits <= 0.
 
     With ``second``, also returns the covariance [..., N, N] of the position. ``custom_vmap`` does
-    not support reverse mode; the ``custom_jvp`` around it adds reverse mode of any order, because
-    its rule calls this function again.
+    not support reverse mode. The ``custom_jvp`` around it adds reverse mode of any order, because
+    the derivative rule calls this function again.
     """
     weight = jnp.exp(logits)
     moments = _moments(grid, ndim, second)
@@ -652,13 +654,13 @@ def _tangent(grid, ndim, second, primals, tangents):
 
 
 def _moments(grid, ndim, second):
-    """Make the function from one map of weights [H, W] to their sum, mean position [N], covariance.
+    """Make the function that takes weights [H, W] and returns sum, mean position and covariance.
 
-    Its batching rule applies the same function to more axes, so that nested vmaps compile to a few
-    sums over all maps. Rows and columns are summed before they are weighted by the ramps, so no
-    array as large as the maps is written to memory, and no float32 sum is longer than one side of
-    the map. The barrier keeps XLA from merging the two steps into one sum over H * W cells, whose
-    result is 2e-5 off on a 32 x 32 map.
+    Under vmap, the same function is applied to an array with more axes, so that nested vmaps
+    compile to a few sums over all maps. Rows and columns are summed before they are weighted by the
+    ramps, so no array as large as the maps is written to memory, and no float32 sum is longer than
+    one side of the map. The barrier keeps XLA from merging the two steps into one sum over H * W
+    cells: the position from such a sum is 2e-5 off on a 32 x 32 map.
     """
 
     def moments(weight):
@@ -667,7 +669,7 @@ def _moments(grid, ndim, second):
             lines, tilts = _marginals(weight, ramps, in_one_pass=True)
         else:
             lines = _lines(weight, ndim, lax.optimization_barrier)
-        # Divide each moment by the total of the same line: the two share their rounding errors.
+        # Divide each moment by the total of the same line: both have the same rounding errors.
         totals = [jnp.sum(line, axis=-1) for line in lines]
         means = map(jnp.divide, _first_moments(lines, ramps), totals)
         total, position = totals[-1], jnp.stack(list(means), axis=-1)
@@ -696,7 +698,7 @@ def _lines(array, ndim, keep=lambda line: line):
 
 
 def _first_moments(lines, ramps):
-    """Sums of the lines [..., W], [..., H] and so on, each times its ramp: N arrays [...]."""
+    """For each axis, the sum over its line [..., W] or [..., H] times its ramp: N arrays [...]."""
     return [
         jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1)
         for line, ramp in zip(lines, ramps, strict=True)
@@ -704,18 +706,19 @@ def _first_moments(lines, ramps):
 
 
 def _apart(ramps, position):
-    """X - x [..., W], Y - y [..., H] and so on."""
+    """Coordinates of the cells minus the position: X - x [..., W], Y - y [..., H] and so on."""
     return [jnp.subtract(*same_rank(ramp, position[..., i, None])) for i, ramp in enumerate(ramps)]
 
 
 def _marginals(array, ramps, *, in_one_pass=False):
-    """Return `_lines` and, by (i, j), the marginal along axis j of the array times X_i - 1/2.
+    """Return `_lines`, and for pairs (i, j) the marginal along axis j of the array times X_i - 1/2.
 
     The axes are summed one after the other, i before j. The weight X_i - 1/2 does not depend on the
     result of another sum, unlike X_i - x_i. ``in_one_pass`` reads the shared inputs of several sums
-    only once and starts with the outermost axis, so that the innermost loop runs over the last one;
-    this variant has no derivative. (Time with covariance relative to time without, on a CPU: 1.0
-    instead of 1.25 for maps [16, 48, 32, 32]; 1.6 instead of 1.2 for [16, 32, 32, 48] under vmap.)
+    only once. It starts with the outermost axis, so that the innermost loop runs over the last
+    axis. This variant has no derivative. (Time of the soft-argmax with covariance, as a multiple of
+    the time without it, on a CPU: for maps [16, 48, 32, 32], 1.0 in one pass and 1.25 otherwise;
+    for maps [16, 32, 32, 48] under vmap, 1.6 in one pass and 1.2 otherwise.)
     """
     ndim = len(ramps)
     keep = lax.optimization_barrier if in_one_pass else lambda line: line
@@ -756,7 +759,7 @@ def _sums_in_one_pass(arrays, axis):
 
 
 def _central(lines, tilts, apart, position):
-    """Sums of an array times (X_i - x_i)(X_j - x_j), by (i, j) with i <= j, from its marginals.
+    """For pairs i <= j, the sum of an array times (X_i - x_i)(X_j - x_j), from its marginals.
 
     The difference between 1/2 and x_i is applied line by line, which avoids cancellation in the
     final sum.
@@ -772,7 +775,7 @@ def _central(lines, tilts, apart, position):
 
 
 def _symmetric(entries, ndim):
-    """Matrices [..., N, N] from their entries [...] by (i, j), i <= j."""
+    """Symmetric matrices [..., N, N] from their entries [...] at (i, j) with i <= j."""
     rows = [
         jnp.stack([entries[min(i, j), max(i, j)] for j in range(ndim)], axis=-1)
         for i in range(ndim)
@@ -780,9 +783,9 @@ def _symmetric(entries, ndim):
     return jnp.stack(rows, axis=-2)
 
 
-# When an operation broadcasts, vmap moves the batch axis to the front: a transposed copy of
-# [B, H, W, M] that takes longer than the rest of the function. Since JAX 0.10, stack and tile keep
-# the batch axis in place, so these two functions replace keepdims=True and broadcasting.
+# When an operation broadcasts, vmap moves the batch axis to the front. This makes a transposed copy
+# of [B, H, W, M], which takes longer than the rest of the function. Since JAX 0.10, stack and tile
+# keep the batch axis in place, so these two functions replace keepdims=True and broadcasting.
 
 
 def _of_map(reduce, array, ndim):
@@ -811,7 +814,7 @@ def _ramp(grid, size, dtype):
 
 
 def _check_temperature(temperature, dtype):
-    """Raise a ValueError unless a temperature that is not traced is positive."""
+    """Raise a ValueError if the temperature is concrete (not traced) and not positive."""
     try:
         values = np.asarray(jax.device_get(temperature), dtype)
     except (jax.errors.TracerArrayConversionError, RuntimeError):

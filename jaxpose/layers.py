@@ -56,7 +56,7 @@ def upsample(x: jax.Array) -> jax.Array:
 def batch_norm(
     x: jax.Array, beta: jax.Array, *, epsilon: float, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalize x [..., C] by its own mean and variance over all axes but the last, add beta [C].
+    """Normalize x [..., C] by its mean and variance over all axes but the last, then add beta [C].
 
     With ``axis_name``, the statistics are computed over all devices of that axis. Returns y (x's
     dtype), mean [C] and variance [C] (both at least float32, variance without Bessel's correction).
@@ -68,8 +68,8 @@ def batch_norm(
     if axis_name is not None and lax.psum(1, axis_name) > 1:
         mean, square = lax.pmean((mean, square), axis_name)
     variance = jnp.maximum(square - jnp.square(mean), 0.0)
-    # Written as one product and one sum, y's gradient needs two reductions, sum(g) and sum(g * x);
-    # written as (x - mean) * scale + beta, it needs more reductions and twice the time.
+    # If y is written as one product and one sum, its gradient needs two reductions, sum(g) and
+    # sum(g * x). For (x - mean) * scale + beta, it needs more reductions and twice the time.
     scale = lax.rsqrt(variance + epsilon)
     y = wide * per_channel(scale, x) + per_channel(beta - mean * scale, x)
     return y.astype(x.dtype), mean, variance
@@ -84,7 +84,7 @@ def per_channel(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _same_padding(size, window, strides):
-    """Padding (before, after) of one axis as in TensorFlow; if it is odd, one more after."""
+    """Padding (before, after) of one axis as in TensorFlow; the larger half is after."""
     total = max((-(-size // strides) - 1) * strides + window - size, 0)
     return total // 2, total - total // 2
 
@@ -134,7 +134,7 @@ def _phases(size, window, strides):
 def _shifter(x, row_phases, column_phases, fill):
     """Return shifted(down, right), which shifts x [B, h, w, C] and fills with `fill`.
 
-    It supports every shift of the phases.
+    Every shift that occurs in the phases is supported.
     """
     downs, rights = (
         [shift for phase in phases for _, shift in phase] for phases in (row_phases, column_phases)
@@ -193,8 +193,8 @@ def _max_pool_backward(window, strides, residuals, cotangent):
 _max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 # Convolution. XLA:CPU converts gradient convolutions to the layout of its fast routine only outside
-# loops; inside loops (a step that accumulates gradients), they take ten times as long. Here they
-# are written in that layout.
+# loops. Inside a loop (a step that accumulates gradients), they take ten times as long. Here, the
+# gradients are written in that layout.
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 

@@ -1,4 +1,4 @@
-"""The paper's losses, unreduced, and the one masked mean that reduces them (section 3.2).
+"""The paper's losses (section 3.2), unreduced, and the masked mean that reduces them.
 
 Both losses are applied to every block of the network; ``training.step`` sums them over the blocks.
 Further losses for coordinates (Euclidean, wing, OKS) and for heat maps (divergence, variance) have
@@ -52,7 +52,8 @@ def probability_loss(logit: ArrayLike, labeled: ArrayLike) -> jax.Array:
       labeled: broadcastable to ``logit``, bool or in [0, 1]: whether the joint is in the crop.
 
     Returns:
-      [...], at least float32, to be averaged over the known joints (``masked_mean``).
+      [...], at least float32, to be averaged over the joints for which ``labeled`` is known
+      (``masked_mean``).
 
     Example:
       >>> round(float(probability_loss(jnp.array(0.0), True)), 4)
@@ -87,7 +88,7 @@ def wing_loss(
 ) -> jax.Array:
     """Compute the wing loss: logarithmic near the target, L1 beyond ``width`` (Feng et al., 2018).
 
-    With d the difference along one axis, summed over the axes::
+    It is the sum over the axes of the following, where d is the difference along one axis::
 
         width * log(1 + |d| / epsilon)   for |d| < width
         |d| - width + width * log(1 + width / epsilon)   otherwise
@@ -96,9 +97,11 @@ def wing_loss(
       prediction: [..., J, N] (x, y, z).
       target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
         finite value.
-      width: where the logarithmic part ends, in the unit of the positions. The defaults are the
-        paper's, for pixels of a 256 x 256 crop; divide both by 256 for normalized positions.
-      epsilon: limits the curvature of the logarithmic part, in the same unit; smaller is sharper.
+      width: where the logarithmic part ends, in the unit of the positions. The defaults of
+        ``width`` and ``epsilon`` are those of Feng et al., for pixels of a 256 x 256 crop; for
+        normalized positions, divide both by 256.
+      epsilon: limits the curvature of the logarithmic part, in the same unit; smaller values give a
+        sharper curve.
 
     Returns:
       [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
@@ -118,8 +121,8 @@ def oks_loss(
 ) -> jax.Array:
     """Compute one minus COCO's object keypoint similarity of every joint.
 
-    With d the distance in pixels: 1 - exp(-d^2 / (2 * area * (2 * sigma)^2)). A person's loss is
-    the mean over its labeled joints.
+    With d the distance in the unit of the positions: 1 - exp(-d^2 / (2 * area * (2 * sigma)^2)). A
+    person's loss is the mean over its labeled joints.
 
     Args:
       prediction: [..., J, 2] (x, y), in pixels or any other unit of length.
@@ -158,14 +161,14 @@ def heatmap_divergence(
 ) -> jax.Array:
     """Compute the divergence of each map's softmax from a Gaussian at the target.
 
-    Used as a regularizer, it keeps part maps localized, so that their maximum and their expectation
-    agree (Nibali et al., "Numerical Coordinate Regression with Convolutional Neural Networks",
-    2018, section 3.3.2).
+    As a regularizer, this loss keeps part maps localized, so that the maximum and the expected
+    position of a map agree (Nibali et al., "Numerical Coordinate Regression with Convolutional
+    Neural Networks", 2018, section 3.3.2).
 
     Args:
       heatmap: logits [..., J, H, W].
-      target: [..., J, N] (x, y), normalized, with the same leading axes or ones that broadcast;
-        unlabeled entries may hold any finite value.
+      target: [..., J, N] (x, y), normalized; its leading axes must broadcast to those of
+        ``heatmap``. Unlabeled entries may hold any finite value.
       sigma: standard deviation of the Gaussian, in cells of the map; a scalar, or an array that
         broadcasts to ``target``, as in ``gaussian_heatmap``.
       temperature: positive, divides the maps before the softmax; a scalar, or an array that
@@ -267,16 +270,17 @@ def masked_mean(
     count: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Average the values where the mask is True; 0 if it is True nowhere.
+    """Average the values where the mask is True; 0 if the mask is False everywhere.
 
     Args:
       values: [...], such as [K, B, J].
       mask: bool, with the shape of the trailing axes of ``values``, such as [B, J]; leading axes
         are summed.
-      count: scalar to divide by, such as the count of the whole batch if ``values`` is a part of
-        it; by default the count of ``mask``.
-      axis_name: mapped axis over whose devices the count is summed. The values are not summed, so
-        the results of the devices (and their gradients) add up to the global mean.
+      count: scalar to divide the sum by; by default the number of True entries of ``mask``. If
+        ``values`` are a part of a batch, give the count of the whole batch.
+      axis_name: if given, the count is summed over the devices of this mapped axis. The values are
+        not summed over devices, so the results of the devices (and their gradients) add up to the
+        global mean.
 
     Returns:
       Scalar.
@@ -293,11 +297,11 @@ def masked_mean(
 
 
 def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
-    """Count the true entries of a mask; return at least 1.
+    """Count the True entries of a mask; return 1 if there are none.
 
     Args:
       mask: bool [...].
-      axis_name: mapped axis over whose devices the count is summed.
+      axis_name: if given, the count is summed over the devices of this mapped axis.
 
     Returns:
       Scalar, int32.

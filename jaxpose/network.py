@@ -26,11 +26,11 @@ from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, the authors' value; 1e-5 moves joints by up to 0.013 of the crop
 MOMENTUM = 0.99
-SIZE_MULTIPLE = 32  # of an image's sides: the deepest level of a block has 1 / 32 of them
+SIZE_MULTIPLE = 32  # of an image's sides: in a block's deepest level, a side is 1/32 as long
 
 
 class PoseOutput(NamedTuple):
-    """A network's output for a batch, one row per block; the last row is the final prediction.
+    """A network's output for a batch, by block (axis K); the last block's is the final prediction.
 
     Attributes:
       keypoints: [K, B, J, 2], (x, y) as a fraction of the crop's width and height, at least
@@ -38,8 +38,8 @@ class PoseOutput(NamedTuple):
       presence_logits: [K, B, J], logits of the probability that the joint is in the crop (apply
         ``jax.nn.sigmoid``).
       heatmaps: [K, B, H, W, M] raw maps (part maps, then context maps grouped by joint), or None.
-      context_keypoints: [K, B, J, 2], the aggregated positions of the context maps alone, the
-        second term of eq. 6; None if the network has no context maps.
+      context_keypoints: [K, B, J, 2], the weighted mean of the positions of each joint's context
+        maps (eq. 6 with alpha = 0); None if the network has no context maps.
     """
 
     keypoints: jax.Array
@@ -72,8 +72,8 @@ def normalize(images: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
 def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -> jax.Array:
     """Draw uniform numbers within +-limit, by NumPy from a JAX key.
 
-    Gives the same values on every backend and needs no compilation: for the shapes of this network,
-    XLA takes longer to compile JAX's random numbers (20 shapes, 5 to 20 s on two CPU cores) than to
+    Gives the same values on every backend and needs no compilation. For the 20 shapes of this
+    network, XLA takes 5 to 20 s on two CPU cores to compile JAX's random numbers, longer than to
     compile a training step.
     """
 
@@ -88,7 +88,7 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -
 
 
 def glorot(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Draw a kernel [..., C_in, C_out], Glorot uniform: within sqrt(6 / (fan_in + fan_out)).
+    """Draw a kernel [..., C_in, C_out], Glorot uniform: within +-sqrt(6 / (fan_in + fan_out)).
 
     Args:
       key: scalar ``jax.random`` key.
@@ -116,8 +116,8 @@ def depthwise_glorot(key: jax.Array, shape: tuple[int, int, int], dtype: Any) ->
 class BatchNorm(nn.Module):
     """Batch norm over B, H, W with a shift and no scale; statistics in float32.
 
-    With ``axis_name``, training steps compute the statistics over the whole batch, across the
-    devices of that axis.
+    With ``axis_name``, training steps compute the statistics over the whole batch, that is, over
+    all devices of that axis.
     """
 
     train: bool
@@ -148,7 +148,7 @@ class BatchNorm(nn.Module):
 def flax_max_pool(x: jax.Array, *, window: int, strides: int) -> jax.Array:
     """Pool x [B, H, W, C] like ``layers.max_pool``, with Flax's function.
 
-    Model converters recognize the operation. Returns [B, ceil(H / strides), ceil(W / strides), C].
+    Model converters recognize this function. Returns [B, ceil(H / strides), ceil(W / strides), C].
     """
     shape = {"window_shape": (window, window), "strides": (strides, strides)}
     return nn.max_pool(x, **shape, padding="SAME")
@@ -199,7 +199,8 @@ class SeparableNorm(nn.Module):
 class ResidualSeparable(nn.Module):
     """Shortcut plus the separable convolution of ``relu(x)``; no activation after the sum.
 
-    The shortcut is the input if the channel counts agree, otherwise ReLU, 1x1 convolution, norm.
+    If input and output have equally many channels, the shortcut is the input; otherwise, it is a
+    ReLU, a 1x1 convolution and batch norm of the input.
     """
 
     features: int
@@ -280,7 +281,7 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-    """Features to raw heat maps, and back to the next block's input (the paper's Fig. 4).
+    """Features to raw heat maps, and these to the next block's input (the paper's Fig. 4).
 
     Returns (heatmaps [B, H, W, M], next block's input or None for the last block).
     """
@@ -478,8 +479,8 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     def init(images):
         variables.update(net.init(key, images, train=False))
 
-    # Keys and variables do not depend on the images and are computed immediately; the network
-    # itself is only traced. `lazy_init` does the same, but compiles 60 programs for it.
+    # Keys and variables do not depend on the images and are computed during tracing; the network
+    # itself is only traced. `lazy_init` does the same, but compiles 60 programs.
     with jax.ensure_compile_time_eval():
         jax.eval_shape(init, images)
     return jax.tree.map(np.array, variables)  # writable

@@ -5,7 +5,7 @@ from types import ModuleType
 
 from jaxpose.errors import JaxposeError
 
-# Packages that pip knows under another name than the module that they install.
+# Modules whose package has another name for pip.
 _PACKAGES = {
     "PIL": "pillow",
     "absl": "absl-py",

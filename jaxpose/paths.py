@@ -19,8 +19,8 @@ def local_path(path: str | os.PathLike, what: str = "") -> str:
       what: name of the argument for the error message, such as ``"--workdir"``.
 
     Returns:
-      The path. It never starts with ``~``, so that ``pathlib.Path.expanduser`` leaves it unchanged;
-      that function fails for an unknown user.
+      The path. It never starts with ``~``, so that ``pathlib.Path.expanduser`` leaves it unchanged
+      (it fails for ``~NAME`` if there is no such user).
 
     Raises:
       JaxposeError: the path is a URL.

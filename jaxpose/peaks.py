@@ -19,7 +19,7 @@ from jaxpose.heatmaps import Grid, argmax_index, checked_maps, convert_grid
 
 Refinement = Literal["none", "quarter", "quadratic", "dark"]
 
-_LOWEST_VALUE = 1e-10  # lower bound of the values whose logarithm "dark" takes
+_LOWEST_VALUE = 1e-10  # "dark" takes the logarithm of at least this value
 
 
 class Peaks(NamedTuple):
@@ -28,7 +28,7 @@ class Peaks(NamedTuple):
     Attributes:
       position: [..., K, N] (x, y, z), normalized; 0 where ``valid`` is False.
       value: [..., K], the map at each peak's cell; -inf where ``valid`` is False.
-      valid: [..., K] bool, True for the peaks that were found, which come first.
+      valid: [..., K] bool, True for the peaks that were found; these come first.
     """
 
     position: jax.Array
@@ -47,13 +47,15 @@ def hard_argmax(
 
     Args:
       heatmap: [..., H, W]; -inf excludes a cell.
-      refinement: "none"; "quarter", a quarter of a cell toward the higher neighbor of each axis
-        (Newell et al., 2016); "quadratic", the vertex of the parabola through three cells of each
-        axis; "dark", one Taylor step on the logarithm of the map with all mixed derivatives (Zhang
-        et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020; with
-        differences over adjacent cells), which is exact for a Gaussian of any orientation. "dark"
-        expects non-negative values; smooth a noisy map first. The position is not refined along an
-        axis where the highest cell lies at the edge of the map or next to an excluded cell.
+      refinement: how the position is refined. "none": not at all. "quarter": along each axis, a
+        quarter of a cell toward the higher neighbor (Newell et al., 2016). "quadratic": along each
+        axis, the vertex of the parabola through the cell and its two neighbors. "dark": one Taylor
+        step on the logarithm of the map, with all mixed derivatives (Zhang et al.,
+        "Distribution-Aware Coordinate Representation for Human Pose Estimation", 2020). This step
+        is exact for a Gaussian of any orientation. Here, derivatives are differences over adjacent
+        cells. "dark" expects non-negative values; smooth a noisy map first. If the highest cell
+        lies at the edge of the map or next to an excluded cell along an axis, the position is not
+        refined along this axis.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
 
@@ -92,15 +94,15 @@ def find_peaks(
 ) -> Peaks:
     """Find the highest local maxima of each map, with non-maximum suppression.
 
-    A cell is a peak if no cell of the window around it is higher. If several cells of a window are
-    equal, only the first in row-major order is a peak.
+    A cell is a peak if no cell of the window around it is higher, and none of the equally high ones
+    comes before it in row-major order.
 
     Args:
       heatmap: [..., H, W]; -inf excludes a cell.
       count: number K of peaks to return (static); fewer may be valid.
-      window: side of the window in cells, odd, at least 3. Two peaks are at least
-        (window + 1) / 2 cells apart along some axis.
-      threshold: peaks have values above it; a scalar, possibly traced.
+      window: side of the window in cells, odd, at least 3. Any two peaks are at least
+        (window + 1) / 2 cells apart along at least one axis.
+      threshold: only cells with a value above it are peaks; a scalar, possibly traced.
       refinement: how each peak is refined, as in ``hard_argmax``.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
@@ -109,8 +111,8 @@ def find_peaks(
       ``Peaks``: positions [..., K, N], values [..., K] and which of them are valid [..., K].
 
     Raises:
-      ValueError: for the same reasons as ``hard_argmax``, or if ``window`` is not odd or less than
-        3, or ``count`` is not between 1 and the number of cells.
+      ValueError: for the same reasons as ``hard_argmax``, or if ``window`` is even or below 3, or
+        ``count`` is below 1 or above the number of cells of a map.
 
     Example:
       >>> import jax.numpy as jnp
@@ -182,10 +184,10 @@ def _positions(heatmap, cell, refinement, grid, ndim):
 
 
 def _neighborhood(heatmap, cell, ndim):
-    """Values around each cell by offset (dx, dy, ...), and along which axes both neighbors exist.
+    """Values around each cell by offset (dx, dy, ...); whether both neighbors exist, per axis.
 
-    Offsets are -1, 0 and 1. A neighbor outside the map has the value of the nearest cell inside, an
-    excluded neighbor that of the cell itself.
+    Offsets are -1, 0 and 1. A neighbor outside the map gets the value of the nearest cell inside.
+    An excluded neighbor gets the value of the cell itself.
     """
     sizes = heatmap.shape[: -ndim - 1 : -1]
     steps = list(itertools.product((-1, 0, 1), repeat=ndim))
@@ -222,7 +224,7 @@ def _step(ndim, steps):
 
 
 def _along(around, k):
-    """Values one cell before, at, and one cell after, along axis k."""
+    """Values at the offsets -1, 0 and 1 along axis k."""
     ndim = len(next(iter(around)))
     return (around[_step(ndim, {k: sign})] for sign in (-1, 0, 1))
 
@@ -265,7 +267,7 @@ def _dark_offset(around, inside):
 
 
 def _solved(matrix, vector):
-    """The solution of a small symmetric system, entry by entry; 0 if not positive definite."""
+    """The solution of a small symmetric linear system, as N arrays; 0 if not positive definite."""
     size, matrix, vector = len(vector), [list(row) for row in matrix], list(vector)
     definite = True
     for k in range(size):

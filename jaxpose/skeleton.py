@@ -58,7 +58,7 @@ _FACE = (
 
 
 def _trunk(joints: set[str], neck: str) -> tuple[tuple[str, str], ...]:
-    """The trunk's limbs: along the spine if it has pelvis and thorax, otherwise the outline."""
+    """The trunk's limbs: along the spine if there are pelvis and thorax, otherwise the outline."""
     shoulders_to_neck = (("right_shoulder", neck), ("left_shoulder", neck))
     lower = _LOWER_TRUNK if "pelvis" in joints else _HIPS
     outline = shoulders_to_neck if neck in joints else _SHOULDERS
@@ -136,7 +136,7 @@ def joint_index(source_joints: Sequence[str], target_joints: Sequence[str]) -> n
       int array [len(target_joints)]: index into the source, -1 if the source has no such joint.
 
     Raises:
-      JaxposeError: a name occurs twice in either of the two.
+      JaxposeError: a name occurs twice in one of the two arguments.
 
     Example:
       >>> joint_index(MPII.joints, ("neck", "left_wrist", "nose")).tolist()

@@ -117,7 +117,7 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yield a temporary local path for writing, which replaces ``path`` atomically on exit.
+    """Yield a temporary local path to write to; on exit, that file replaces ``path`` atomically.
 
     The temporary path has the same suffix. After an exception, ``path`` is unchanged.
     """

@@ -17,9 +17,9 @@ from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index
 
 STRIDE = 8  # pixels of the network's input per cell of a heat map, along each axis
-NEUTRAL = (235, 235, 235)  # of a limb between left and right
+NEUTRAL = (235, 235, 235)  # color of a limb between a left and a right joint
 HUES = {"left_": (-20 / 360, 50 / 360), "right_": (185 / 360, 285 / 360), "": (85 / 360, 150 / 360)}
-# Dark blue, violet, red, orange, pale yellow: of increasing brightness, so that it works in gray.
+# Dark blue, violet, red, orange, pale yellow: brightness increases, so that it works in gray.
 HEAT = np.array(
     [(8, 8, 32), (70, 20, 110), (165, 30, 110), (235, 85, 55), (252, 180, 60), (255, 252, 200)],
     np.float32,
@@ -29,7 +29,7 @@ JOINTS_OF_FIG_5 = (
     "right_ankle", "right_hip", "right_wrist", "right_shoulder", "upper_neck", "head_top",
     "left_knee", "left_wrist",
 )  # fmt: skip
-JOINTS_OF_FIG_6 = 3  # number of joints per person whose context maps Fig. 6 shows
+JOINTS_OF_FIG_6 = 3  # number of joints for which Fig. 6 shows context maps, per person
 DIM_FACTOR = 0.45  # brightness of an image beneath its maps, relative to the original
 PERSON_TO_LINE_RATIO = 60  # the person's longer side relative to the width of the skeleton's lines
 MIN_LINE_WIDTH = 1.5  # pixels
@@ -41,7 +41,8 @@ def joint_colors(joints: Sequence[str]) -> np.ndarray:
     """Choose one color per joint: warm for ``left_...``, cool for ``right_...``, otherwise green.
 
     Args:
-      joints: J names. If none of them has a side, their hues are spread over the whole circle.
+      joints: J names. If none of them starts with ``left_`` or ``right_``, hues are spread over the
+        whole color circle.
 
     Returns:
       uint8 [J, 3] RGB.
@@ -328,9 +329,9 @@ def context_images(
       temperature: temperature of the network's soft-argmax.
 
     Returns:
-      (caption, uint8 [S, S, 3]) of the part map, of every context map, and of the prediction. In
-      the last image, a large blue dot marks the position of the part map, small yellow dots those
-      of the context maps, and a red dot the prediction.
+      (caption, uint8 [S, S, 3]) tuples: one for the part map, one for every context map, and one
+      for the prediction. In the last image, a large blue dot marks the position of the part map,
+      small yellow dots those of the context maps, and a red dot the prediction.
     """
     pixels = np.asarray(positions, np.float64) * (image.shape[1], image.shape[0])
     end = np.asarray(prediction, np.float64) * (image.shape[1], image.shape[0])
@@ -424,7 +425,7 @@ def _text(line: str, size: tuple[int, int], height: int) -> np.ndarray:
 
 
 def _shape(maps: np.ndarray, size: int | None, image: np.ndarray | None) -> tuple[int, int]:
-    """Rows and columns of the image to draw for maps."""
+    """(height, width) of the image to draw for maps."""
     if image is not None:
         return image.shape[:2]
     rows, columns = maps.shape[:2]

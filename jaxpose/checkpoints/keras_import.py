@@ -1,9 +1,10 @@
 """Import the weights that the paper's authors published (a Keras HDF5 file) into ``PoseNet``.
 
 A Keras 2 weights file has one group per layer of the outer model. A nested model (the stem, a
-block) is flattened into its group, with layers sorted by graph depth, so weights are matched by
-name. Unnamed layers are numbered through the whole network in order of construction: within a
-group, the rank of the number identifies the layer, whatever the first number is.
+block) is flattened into its group, with layers sorted by graph depth. This is not the order of
+construction, so weights are matched by name. Unnamed layers are numbered through the whole network
+in order of construction. The first number of a group may be any, so a layer is identified by the
+order of the numbers in its group.
 """
 
 import contextlib
@@ -35,7 +36,8 @@ ALPHA = 0.8  # part of the authors' code, not of their file
 class _Layer(NamedTuple):
     """One layer of the authors' network with its batch norm, and its path in ``PoseNet``.
 
-    ``conv`` and ``norm`` are Keras names, or (kind, rank) for unnamed layers.
+    ``conv`` and ``norm`` are Keras names. For unnamed layers, they are (kind, i): the group's layer
+    of that kind with the i-th lowest number, from 0.
     """
 
     conv: str | tuple[str, int]
@@ -82,7 +84,7 @@ def _layout(num_blocks: int) -> dict[str, list[_Layer]]:
 
 
 def _leaves(layer: _Layer) -> Iterator[tuple[tuple, str, tuple[int, int]]]:
-    """Yield (Keras layer, weight), path of our leaf, and how many axes Keras adds on each side."""
+    """Yield (Keras layer, weight), path of our leaf, and axes that Keras adds (before, after)."""
     if layer.kind == "separable":
         yield (layer.conv, "depthwise_kernel"), f"params/{layer.ours}/depthwise", (0, 1)
         yield (layer.conv, "pointwise_kernel"), f"params/{layer.ours}/pointwise", (2, 0)
@@ -107,8 +109,9 @@ def load(
 
     Args:
       path: the HDF5 file, with weights only or a complete Keras model.
-      num_joints: J, needed only if the file lacks the frozen groups from which it is derived.
-      num_context_maps: C per joint, needed in the same case; one of the two is enough.
+      num_joints: J. Needed only if the file lacks the frozen groups, whose shapes otherwise
+        determine it.
+      num_context_maps: C. In that case, either ``num_joints`` or ``num_context_maps`` is enough.
 
     Returns:
       (arguments, variables): ``PoseNet(**arguments).apply(variables, images)`` runs the authors'
@@ -247,12 +250,13 @@ def _read(file, num_joints, num_context_maps) -> tuple[dict[str, Any], dict[str,
     return arguments, leaves
 
 
-# Constants whose shapes distinguish joints from context maps; one weight of each is enough.
+# Groups of constants whose shapes give the numbers of joints and context maps, each with the weight
+# that is read.
 _FROZEN = {"sSAM": "depthwise_kernel", "cSAM": "depthwise_kernel", "Agg": "kernel"}
 
 
 def _num_blocks(names: Sequence[str]) -> int:
-    """The number of blocks: groups are numbered by block; a block follows each re-injection."""
+    """The number of blocks, from the groups' numbers; another block follows each re-injection."""
     found = [re.fullmatch(r"(rBlock|SepConv|RegMap|fReMap)([1-9]\d{0,3})", name) for name in names]
     return max((int(m[2]) + (m[1] == "fReMap") for m in found if m), default=1)
 
@@ -269,7 +273,7 @@ def _texts(group, attribute: str) -> list[str]:
 
 
 def _group(root, name: str) -> dict[tuple, Any]:
-    """A group's data sets by (layer, weight); unnamed layers are (kind, rank)."""
+    """A group's data sets by (layer, weight); unnamed layers are (kind, i), as in `_Layer`."""
     with _reading(name):
         datasets = {}
         for path in _texts(root[name], "weight_names"):
@@ -369,7 +373,7 @@ def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[in
 
 def _shapes(arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The shape of every leaf of ``PoseNet``, by path."""
-    # All blocks but the last have the same shapes, so two blocks determine those of any number.
+    # All blocks but the last have the same shapes, so a network with two blocks has all shapes.
     blocks = arguments["num_blocks"]
     net = PoseNet(**arguments | {"num_blocks": min(blocks, 2)})
     shapes = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -12,20 +12,21 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
 from jaxpose.skeleton import Skeleton, skeleton_of
 
-FORMAT = 1  # of the JSON; newer formats are refused
+FORMAT = 1  # version of the JSON; newer versions are refused
 
 
 class Calibration(NamedTuple):
     """Parameters that map a joint's presence and the spread of its part map to its confidence.
 
     The confidence is the estimated probability that the position lies within half a head size of
-    the ground truth: a logistic regression with one bias per joint and two weights for all joints.
+    the ground truth. It is a logistic regression with one bias per joint, and two weights that all
+    joints share.
 
     Attributes:
       bias: one number for each of the J trained joints.
       presence: weight of the presence's logit.
-      spread: weight of the logarithm of the map's standard deviation, as a fraction of the crop's
-        side.
+      spread: weight of the natural logarithm of the part map's standard deviation; the unit of the
+        standard deviation is the crop's side.
 
     Example:
       >>> calibration = Calibration(bias=(-6.0, -7.0), presence=0.5, spread=-3.0)
@@ -72,7 +73,8 @@ class CheckpointMetadata(NamedTuple):
       seconds: training time of the run up to this step.
       metric: best validation metric so far, in percent (or -100 times the validation loss, if the
         loss selects the best checkpoint); None if there is none.
-      source: name of the file that the variables were imported from; empty otherwise.
+      source: name of the file that the variables were imported from; empty if they were not
+        imported.
       category: name of the object category, such as ``"person"``, for COCO files.
       calibration: calibration of the joints' confidence; None if it was never fitted.
 

@@ -1,7 +1,7 @@
 """Packed checkpoints: one file per checkpoint, the format of the networks that jaxpose ships.
 
-A packed checkpoint is an .npz of the variables by name, kernels in float16 and the rest in float32,
-and its metadata as JSON text. Every command that takes a checkpoint accepts one.
+A packed checkpoint is an .npz file. It contains the variables by name (kernels in float16, the rest
+in float32), and the metadata as JSON text. Every command that takes a checkpoint accepts one.
 """
 
 import contextlib

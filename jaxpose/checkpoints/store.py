@@ -1,18 +1,18 @@
 """Checkpoints through Orbax: saving, restoring, falling back to the previous one.
 
-A checkpoint folder contains one tree, its ``metadata`` and ``files.json``. The metadata (JSON) is
-the network's arguments, joint names with flip pairs and limbs, the joints that had labels in
-training, image size, crop rule and a checksum over all of that and the tree. ``files.json`` has the
-size and checksum of every file, so that corruption is detected before Orbax reads the tree. A
-workdir contains ``checkpoints/latest`` (complete training states, the newest two) and
-``checkpoints/best`` (the variables with the best validation metric).
+A checkpoint folder contains one tree of arrays, its ``metadata`` and ``files.json``. The metadata
+(JSON) consist of the network's arguments, joint names with flip pairs and limbs, the joints that
+had labels in training, image size, crop rule, and a checksum over all of these and the tree.
+``files.json`` has the size and checksum of every file, so that corruption is detected before Orbax
+reads the tree. A workdir contains ``checkpoints/latest`` (complete training states, the newest two)
+and ``checkpoints/best`` (the variables with the best validation metric).
 
 Trees are NumPy arrays on the host, so that a checkpoint can be loaded with a different number of
 devices or processes.
 
 On object storage (``gs://``), Orbax writes under the final name and marks a complete checkpoint
-with a file. No ``files.json`` is written there, since object stores verify their own objects and
-reading them back would take as long as writing them.
+with a file. No ``files.json`` is written there: object stores verify their objects themselves, and
+reading the objects back would take as long as writing them.
 """
 
 import collections
@@ -42,10 +42,10 @@ from jaxpose.runtime import processes
 from jaxpose.storage import absolute, move_folder, open_path, remove_folder
 
 FILES = "files.json"  # of a checkpoint
-# An old checkpoint, kept until its replacement is complete.
+# Name of an old checkpoint's folder until the new checkpoint is complete: old step, new step.
 ASIDE = re.compile(r"(\d+)\.replaced_by_(\d+)")
-# Orbax measures the timeout with the wall clock, which may jump; its default of 20 minutes could
-# then fail a save.
+# Timeout of a save. Orbax measures it with the wall clock, which may jump: with the default of 20
+# minutes, a save could then fail.
 WRITE_SECONDS = 7 * 24 * 3600
 MAX_CAUSES = 8  # exceptions in a chain that are searched for the reason
 SYSTEM_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -56,10 +56,10 @@ logger = logging.getLogger(__name__)
 
 
 def open_manager(folder: pathlib.Path, *, keep: int):
-    """Open an Orbax manager for a folder of checkpoints that keeps the newest ``keep``.
+    """Open an Orbax manager that keeps the newest ``keep`` checkpoints in a folder.
 
-    This cleans up after an interrupted ``save``: the checkpoints that it renamed are deleted if the
-    new one is complete, and otherwise renamed back.
+    This cleans up after an interrupted ``save``. If the new checkpoint is complete, those that
+    ``save`` renamed are deleted. Otherwise, they are renamed back.
 
     Raises:
       JaxposeError: the folder cannot be created or read.
@@ -93,10 +93,9 @@ def save(
 ) -> None:
     """Save a tree of host arrays as a step's checkpoint; writing continues in the background.
 
-    The checkpoint appears under its name only when it is complete; with ``wait``, the call returns
-    only then. Existing checkpoints of this and later steps are replaced (a run that resumed from an
-    older checkpoint repeats those steps): they are renamed, and deleted when the new one is
-    complete.
+    The checkpoint appears under its name only when it is complete; with ``wait``, the call waits
+    for this. Existing checkpoints of this step and of later steps (from before the run resumed from
+    an older checkpoint) are replaced: they are renamed, and deleted when the new one is complete.
 
     Raises:
       JaxposeError: the folder cannot be written (disk full, no permission); existing checkpoints
@@ -126,7 +125,8 @@ def save(
 def _set_aside(manager, step: int) -> list[int]:
     """Rename the checkpoints of this and later steps, including those that Orbax cannot read.
 
-    With `keep=1` there may be no others, so they are deleted only when the new one is complete.
+    With `keep=1`, there may be no other checkpoints, so the renamed ones are deleted only when the
+    new one is complete.
 
     Returns:
       The steps that this process renamed.
@@ -138,7 +138,7 @@ def _set_aside(manager, step: int) -> list[int]:
         for s in later:
             _rename(folder / str(s), folder / f"{s}.replaced_by_{step}")
     for s in [s for s in manager.all_steps() if s >= step]:
-        manager.delete(s)  # on every process; the files no longer have this name
+        manager.delete(s)  # on every process, for Orbax's list of steps; the files are kept
     return later
 
 
@@ -182,7 +182,7 @@ def _crc(file: pathlib.Path) -> int:
 
 
 def checksum(tree: Any, record: dict[str, Any]) -> int:
-    """Compute a CRC-32 over a tree's names and values and its metadata, to detect corruption."""
+    """Compute a CRC-32 over the names and values in a tree and its metadata."""
     covered = {key: value for key, value in record.items() if key != "checksum"}
     found = zlib.crc32(json.dumps(covered, sort_keys=True).encode())
     for name, leaf in sorted(_named_leaves(tree).items()):
@@ -214,8 +214,8 @@ def _save_error(folder, error: Exception) -> JaxposeError:
 def _reason(error: Exception) -> str:
     """Return the operating system's message for an error, otherwise the error's first line.
 
-    TensorStore's messages begin with long file names, often over several chained errors; the
-    operating system's message comes after them.
+    TensorStore's messages begin with long file names, and errors are often chained; the operating
+    system's message comes last.
     """
     texts, cause = [], error
     while cause is not None and len(texts) < MAX_CAUSES:
@@ -237,13 +237,14 @@ def restore_newest(
       folder: the folder of ``open_manager``.
       like: a tree of arrays with the expected structure, shapes and dtypes.
       free: name of a field of ``like`` that holds a flat dict. Its keys may differ from the
-        checkpoint's: missing entries are taken from ``like``, additional ones are dropped.
+        checkpoint's: entries that the checkpoint lacks are taken from ``like``, and entries that
+        only the checkpoint has are dropped.
 
     Returns:
       (tree, metadata), or None if the folder contains no checkpoint.
 
     Raises:
-      JaxposeError: there are checkpoints and none can be read, or one belongs to another network.
+      JaxposeError: none of the folder's checkpoints can be read, or one belongs to another network.
     """
     steps = checkpoint_steps(folder)
     if not steps:
@@ -320,8 +321,8 @@ def load(
       which: checkpoint to use from a workdir, "best" or "latest".
 
     Returns:
-      (variables {"params", "batch_stats"}, metadata, the path that was read). For a complete
-      training state, the averaged variables are returned if it has any.
+      (variables {"params", "batch_stats"}, metadata, the path that was read). If the checkpoint is
+      a complete training state with averaged variables, those are returned.
 
     Raises:
       JaxposeError: there is no checkpoint, or it cannot be read.
@@ -424,7 +425,7 @@ def _with_stored_names(like: Any, stored: Any) -> Any:
 
 
 def _zeros(stored: Any) -> Any:
-    """A tree of zeros with the structure, shapes and dtypes of Orbax's metadata."""
+    """A tree of zeros with the structure, shapes and dtypes that Orbax's metadata give."""
     return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), stored)
 
 
@@ -433,8 +434,8 @@ def _check_files(folder: pathlib.Path) -> None:
 
     Orbax reads all files concurrently; if one read fails, the others are left pending and later
     report a closed event loop. Corrupt files are therefore detected before Orbax reads them.
-    Checkpoints without the list (before 0.1.0; supported until 1.0) are verified by the checksum of
-    their content only.
+    Checkpoints without ``files.json`` (written before 0.1.0; supported until 1.0) are verified only
+    by the checksum of their content.
     """
     if not (folder / FILES).exists():
         return

@@ -27,16 +27,17 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
       interrupted: line for stderr after Ctrl-C.
 
     Returns:
-      0; 1 after ``error: ...`` on stderr, a traceback (a config file's, or a bug), or when stdout
-      was closed early; 2 after ``error: ...`` about the arguments; 130 after Ctrl-C. In a
-      multi-process run, a process that failed exits here and does not return.
+      The exit status. 0: success. 1: stderr has a line ``error: ...`` or a traceback (of a config
+      file, or of a bug), or stdout was closed early. 2: stderr has a line ``error: ...`` about the
+      arguments. 130: Ctrl-C. In a multi-process run, a process that failed exits here and does not
+      return.
     """
     _escape_unprintable_characters()
     try:
         try:
             command()
         finally:
-            sys.stdout.flush()  # here, where a closed pipe is handled, not at exit
+            sys.stdout.flush()  # not at exit: a closed pipe is handled here
         return 0
     except ConfigFileError as error:
         traceback.print_exception(error.__cause__)
@@ -65,7 +66,8 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
 def silence_library_logs() -> None:
     """Silence library tracebacks after a failed write; the error's own line gives the reason.
 
-    Hides what Orbax, TensorStore and gcsfs log from their threads, not warnings of Python.
+    Hides what Orbax, TensorStore and gcsfs log from their threads. Python's warnings are not
+    hidden.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for name in ("absl", "asyncio", "gcsfs"):
@@ -80,7 +82,7 @@ def silence_library_logs() -> None:
 
 
 def _escape_unprintable_characters() -> None:
-    """Escape characters of file names that the terminal's encoding lacks, instead of failing."""
+    """Replace characters that the terminal's encoding lacks by escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")

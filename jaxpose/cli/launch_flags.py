@@ -16,7 +16,7 @@ FIELDS = "and configs/common.py for the fields"
 
 
 def define_flags(argv: list[str]) -> flags.FlagValues:
-    """Define the command's flags; ``argv`` determines those of the config's fields."""
+    """Define the command's flags, with one for each field of the config that ``argv`` names."""
     config_flags = import_optional("ml_collections.config_flags", extra="train")
     values = flags.FlagValues()
     place: dict[str, Any] = {"flag_values": values, "module_name": "launch"}
@@ -57,12 +57,12 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
 
 
 def parse(argv: list[str]) -> flags.FlagValues:
-    """Parse the arguments of ``launch.py``, of which the first is the name of the program.
+    """Parse the arguments of ``launch.py``; the first one is the name of the program.
 
     Raises:
       UsageError: a wrong flag, config field or combination.
       JaxposeError: the config file cannot be read.
-      ConfigFileError: the config file raised an exception, which is the cause.
+      ConfigFileError: the config file raised an exception, which is this error's cause.
     """
     values = define_flags(argv)
     try:

@@ -36,7 +36,7 @@ def _box(text: str) -> list[float]:
 
 
 def number(text: str) -> float:
-    """Convert text to a number; NaN, which every check rejects, if it is not one."""
+    """Convert text to a number; other text gives NaN, which every check rejects."""
     try:
         return float(text)
     except ValueError:

@@ -16,7 +16,7 @@ class Category(NamedTuple):
       id: id in the file.
       name: name, for example ``"person"``.
       joints: J names, () if the category has no keypoints.
-      limbs: pairs of these names that a drawing connects.
+      limbs: pairs of these names to connect in drawings.
     """
 
     id: int | str
@@ -33,7 +33,7 @@ class Image(NamedTuple):
       file_name: file name in the file; "" for lists of results, which may contain only ids.
       size: (width, height) in pixels, None if the file does not give it.
       frame: number of a video's frame, counted from 0; 0 for an image.
-      entry: the unchanged entry of the file, with any other fields.
+      entry: the image's entry in the file, unchanged, with all its fields.
     """
 
     id: int | str
@@ -52,13 +52,14 @@ class Annotation(NamedTuple):
       image: the image that contains the object.
       category: category of the object, None if the file lists no categories.
       category_id: category id in the file.
-      box: float64 [4] (x, y, width, height) in pixels, or None. Without a usable ``bbox``, it is
-        the extent of the labeled keypoints.
+      box: float64 [4] (x, y, width, height) in pixels, or None. If the entry has no usable
+        ``bbox``, the box is the extent of the labeled keypoints.
       keypoints: float64 [J, 2] in pixels, continuous, 0 where not labeled; or None.
       visibility: int8 [J]: 0 not labeled, 1 labeled but hidden, 2 visible; or None.
       problem: why the entry's keypoints cannot be used; "" if there is no problem.
       area: area of the object in square pixels, None if the file does not give it.
-      crowd: ``iscrowd``: the entry is a region and not a single object.
+      crowd: whether the entry is a region with several objects and not a single object
+        (``iscrowd``).
       ignore: whether the object is excluded from training and counts as a crowd in evaluation.
       score: detection score, or None.
     """
@@ -87,9 +88,9 @@ class CocoFile(NamedTuple):
       annotations: usable annotations, in the file's order.
       categories: categories in the file's order; () for results and files that list none.
       results: whether the file is a list of results.
-      dropped: entries that cannot be used, by reason.
-      changed: entries that were modified when read, by reason, for example by computing a box from
-        the keypoints.
+      dropped: entries that cannot be used, as ``{reason: entries}``.
+      changed: entries that were modified when read, as ``{reason: entries}``; for example, because
+        the box was computed from the keypoints.
     """
 
     path: str

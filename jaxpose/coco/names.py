@@ -21,7 +21,8 @@ class Match(NamedTuple):
     Attributes:
       names: the matching names as written in the annotation file; more than one only if they are
         spellings of the same name.
-      rivals: names that match equally well but refer to different files; ``names`` is then empty.
+      rivals: names that match equally well but refer to different files. If there are any,
+        ``names`` is empty.
       rank: quality of the match; larger is better.
     """
 
@@ -31,7 +32,7 @@ class Match(NamedTuple):
 
 
 class _Parts(NamedTuple):
-    """Decoded folders and base name of a name, and its base name as written."""
+    """A file name's folders and base name, decoded; and its base name as written."""
 
     parts: tuple[str, ...]
     literal: str
@@ -78,10 +79,10 @@ class NameIndex:
         return Match(names, (), best)
 
     def match(self, paths: Iterable[str | os.PathLike]) -> dict[str, Match]:
-        """Match many files; a name that matches several is assigned to the closest one.
+        """Match many files; a name that matches several files is assigned to the closest one.
 
         Returns:
-          A match for each path, by the path as text.
+          ``{path as text: Match}`` for all paths.
         """
         found = {os.fspath(path): self.find(path) for path in paths}
         best: dict[str, tuple] = {}
@@ -104,8 +105,8 @@ def find_files(
       folder: folder to search recursively.
 
     Returns:
-      (path of every name that was found, reason for every name that was not: ``"missing"``, or
-      ``"ambiguous"`` if several files or names match equally well).
+      (``{name: path}`` of the names that were found, ``{name: reason}`` of the others). The reason
+      is ``"ambiguous"`` if several files or names match equally well, otherwise ``"missing"``.
     """
     folder = pathlib.Path(folder)
     below = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in sorted(files)]

@@ -5,8 +5,8 @@ It keeps every entry that it can use and lists the others, with the reason, in `
 that cannot be used at all raises a ``JaxposeError`` that names the invalid entry.
 
 COCO's keypoints are pixel indices, counted from 0. Positions in this package are continuous: COCO's
-coordinate plus 0.5, the center of the pixel. Boxes are continuous in both; (0, 0) is the corner of
-the image.
+coordinate plus 0.5, the center of the pixel. Boxes are continuous in COCO and in this package;
+(0, 0) is the corner of the image.
 """
 
 import json

@@ -13,9 +13,9 @@ class Selection(NamedTuple):
     Attributes:
       annotations: annotations of the category, in the file's order.
       category: the category, or None if the file lists no categories.
-      dropped: all other entries of the file, by reason.
-      ignored: dropped entries of the category that have a box and are crowds, marked as ignored, or
-        lack usable keypoints. Predictions for them are ignored in the evaluation.
+      dropped: all other entries of the file, as ``{reason: entries}``.
+      ignored: the category's dropped entries that have a box and are crowds, are marked as ignored,
+        or have no usable keypoints. Predictions for them are ignored in the evaluation.
     """
 
     annotations: tuple[Annotation, ...]
@@ -31,9 +31,9 @@ def select(
 
     Args:
       file: result of ``read_coco``.
-      category: name of the category. None selects ``person``, otherwise the only category with
-        keypoints, otherwise the only one with annotations. If the file lists no categories, id 1
-        (COCO's person) or the only id is selected.
+      category: name of the category. If None, ``person`` is selected; if there is none, the only
+        category with keypoints; otherwise, the only one with annotations. If the file lists no
+        categories, id 1 (COCO's person) or the only id is selected.
       needs: required fields: "box", "keypoints" or both; entries without them are dropped.
 
     Raises:

@@ -102,8 +102,8 @@ def result_entry(
       confidence: [J], confidence of the joints; the mean is the score.
       image_id: id of the image in the annotation file.
       category_id: id of the category in the annotation file.
-      threshold: minimum confidence for v = 2. Below it, v is 0 but the position is kept, because
-        OKS uses it regardless of v.
+      threshold: minimum confidence for v = 2. Below it, v is 0. The position is kept even then,
+        because OKS uses positions regardless of v.
 
     Example:
       >>> result_entry(
@@ -209,7 +209,7 @@ class ResultWriter(_Writer):
         """Append the N persons of one image.
 
         Args:
-          image: the image, of which results contain only the id.
+          image: the image; results contain only its id.
           keypoints: [N, J, 2], (x, y) in pixels, continuous.
           confidence: [N, J], confidence of the joints.
           boxes: [N, 4]; not part of results.
@@ -251,7 +251,7 @@ class CocoWriter(_Writer):
         Args:
           path: path of the file; an existing file is replaced at the end.
           joints: J names.
-          limbs: pairs of these names that a drawing connects.
+          limbs: pairs of these names to connect in drawings.
           checkpoint: path of the checkpoint, recorded in the file.
           threshold: minimum confidence for v = 2.
           category: id and name of the category.

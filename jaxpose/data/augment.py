@@ -18,12 +18,12 @@ class Augmentation(NamedTuple):
         4.1: 0.7 to 1.3 on MPII, 0.85 to 1.25 on LSP).
       flip: whether to flip half of the examples horizontally (not in the paper).
       color: strength of the color change, see ``color``; 0 for none (not in the paper).
-      shift: the crop's center is moved uniformly by up to this fraction of its side along each axis
-        (not in the paper; in whole images the person is not always centered).
-      stray: fraction of the examples that get a stray crop instead of the above scale and shift:
-        its center is off by up to 0.75 of its side along each axis, its side multiplied by a
-        factor log-uniform in 0.4 to 2.5 (not in the paper). Joints outside the crop are not
-        labeled, which trains the joint probabilities.
+      shift: the crop's center is moved by a uniform distance of up to this fraction of its side
+        along each axis (not in the paper; in whole images the person is not always centered).
+      stray: fraction of the examples that get a stray crop instead of ``scale`` and ``shift`` (not
+        in the paper). The crop's center is moved by up to 0.75 of its side along each axis, and its
+        side is multiplied by a factor that is log-uniform in 0.4 to 2.5. Joints outside the crop
+        are not labeled, which trains the joint probabilities.
       turned: fraction of the examples whose rotation is uniform in +-180 degrees instead of
         ``rotation`` (not in the paper).
       erase: fraction of the examples in which a rectangle is filled with random noise, see
@@ -49,8 +49,8 @@ def sample(rng: np.random.Generator, crop: Crop, augmentation: Augmentation) -> 
     """Move a crop at random, then rotate, scale and flip it about its own center.
 
     Args:
-      rng: generator from which five numbers are always drawn, so that enabling one transform does
-        not change the others. ``stray`` and ``turned`` use a separate generator.
+      rng: generator. Five numbers are always drawn from it, so that enabling one transform does not
+        change the others. ``stray`` and ``turned`` use a separate generator.
       crop: the crop of the example's rule.
       augmentation: strengths of the augmentations.
 
@@ -122,13 +122,13 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # of Rec. 601
 def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.ndarray:
     """Change brightness, saturation and the balance of the channels at random, in place.
 
-    One linear map of RGB: each channel is multiplied by ``gain * gain_of_channel`` and moved toward
-    or away from the pixel's luma by ``saturation``; ``log gain`` and ``log saturation`` are uniform
-    in +-strength, the logs of the channel gains in +-strength / 2. Black stays black, so that
-    the border outside the image looks the same as at test time.
+    This is one linear map of RGB: each channel is multiplied by ``gain * gain_of_channel``, and its
+    distance from the pixel's luma by ``saturation``. ``log gain`` and ``log saturation`` are
+    uniform in +-strength; ``log gain_of_channel`` is uniform in +-strength / 2. Black stays black,
+    so that the border outside the image looks the same as at test time.
 
     Args:
-      rng: generator from which five numbers are always drawn.
+      rng: generator; five numbers are always drawn from it.
       image: uint8 [H, W, 3] RGB, contiguous; overwritten.
       strength: 0 changes nothing; 0.2 to 0.5 is usual.
 
@@ -141,5 +141,5 @@ def color(rng: np.random.Generator, image: np.ndarray, strength: float) -> np.nd
     saturation = np.exp(strength * draws[0])
     gain = np.exp(strength * (draws[1] + draws[2:] / 2))
     matrix = gain[:, None] * (saturation * np.eye(3) + (1 - saturation) * _LUMA)
-    # One matrix instead of a curve per channel: a fifth of the time of a look-up table in OpenCV.
+    # One matrix, not a curve per channel: it takes a fifth of the time of OpenCV's look-up table.
     return import_optional("cv2", extra="train").transform(image, matrix, dst=image)

@@ -44,8 +44,8 @@ class Batch(NamedTuple):
       labeled: bool [B, J], whether the position is known and inside the crop.
       known: bool [B, J], whether the data set annotates the joint.
       weight: float32 [B], 0 for padding and unreadable images, otherwise 1.
-      readable: bool [B], False where the image could not be decoded: black, weight 0, nothing
-        labeled or known.
+      readable: bool [B], False where the image could not be decoded. Such an image is black, its
+        weight is 0, and none of its joints is labeled or known.
       index: int64 [B], index in the concatenated splits (see ``example_name``), -1 for padding.
         ``index`` and ``crop_to_image`` are None in the batches passed to the training step.
       crop_to_image: float64 [B, 2, 3], affine map from the crop's coordinates to pixels of the

@@ -53,7 +53,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def _png_header(data: bytes) -> Header | None:
-    """Read the size of a PNG; None unless all of its chunks end within the data.
+    """Read the size of a PNG; None if one of its chunks does not end within the data.
 
     OpenCV allocates the length that a chunk declares, up to 4 GB for a corrupt file of 300 bytes.
     """
@@ -71,7 +71,7 @@ def _png_header(data: bytes) -> Header | None:
     return Header(*size, reducible=False)
 
 
-_NO_FRAME = (0xC4, 0xC8, 0xCC)  # between 0xC0 and 0xCF: DHT, JPG, DAC
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # not a frame, though between 0xC0 and 0xCF: DHT, JPG, DAC
 
 
 def _jpeg_header(data: bytes) -> Header | None:

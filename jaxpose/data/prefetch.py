@@ -24,8 +24,8 @@ class Batches(Generic[T]):
     """Iterator of batches that are prefetched in threads or worker processes.
 
     Workers that are killed (for example, out of memory) are restarted where they stopped, with a
-    warning; the fourth time raises an error. ``close`` stops threads and workers; this also happens
-    when the iterator is exhausted or garbage-collected and when the program exits.
+    warning. After three restarts, an error is raised. ``close`` stops threads and workers; this
+    also happens when the iterator is exhausted or garbage-collected and when the program exits.
 
     Args:
       maker: function from the number of a batch to the batch; picklable, so that it can be sent to
@@ -61,7 +61,7 @@ class Batches(Generic[T]):
             iterator = iter(dataset)
         iterator.start_prefetch()
         self._iterator = iterator
-        # Not __del__: at interpreter shutdown it would run after the modules it needs are gone.
+        # Not __del__: at interpreter shutdown, the modules that it needs may be gone.
         self._end = weakref.finalize(self, _end, iterator, self._workers > 0)
 
     def __iter__(self) -> "Batches[T]":
@@ -137,7 +137,7 @@ def _start_worker(remote: bool, worker: int, count: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit when the main process has been killed and cannot stop its workers."""
+    """Exit when the main process is gone: a killed process cannot stop its workers."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -32,7 +32,7 @@ class PreparedSplit(NamedTuple):
         ``image`` still encoded. Any sequence of such dicts works.
       joints: names of the data set's own J joints.
       flip_pairs: pairs of names that a horizontal flip exchanges.
-      limbs: pairs of names that a drawing connects.
+      limbs: pairs of names to connect in drawings.
       annotated: [J], whether the data set annotates the joint at all.
       release: description of the release.
       test_images: for MPII, (name, positions) of every test image in the release's order. There is
@@ -187,7 +187,8 @@ class Annotations(NamedTuple):
       center: [N, 2], (x, y), the nominal center.
       scale: [N], the nominal size.
       head_size: [N]; 0 where unknown.
-      separated: bool [N], MPII's sufficiently separated persons; true elsewhere.
+      separated: bool [N], whether the person is in MPII's single-person subset ("sufficiently
+        separated"); True in other data sets.
       image_name: str [N], file name in the release.
       person: int [N], index of the person in the image.
       stored_size: int [N, 2], (width, height) of the image; 0 where it cannot be read.

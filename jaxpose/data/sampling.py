@@ -15,7 +15,7 @@ from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 
 WeightedSplits = Sequence[tuple[PreparedSplit, float]]
-"""Splits and their weights; a person is drawn ``weight`` times per epoch on average."""
+"""(split, weight) pairs; a split's persons are drawn ``weight`` times per epoch on average."""
 
 # Purposes of random keys; keys of different purposes never collide.
 _ORDER, _SUBSET, _EXAMPLE = range(3)
@@ -52,8 +52,8 @@ def _copies(size: int, weight: float) -> tuple[int, int]:
 
 
 def _rng(purpose: int, *key: int) -> np.random.Generator:
-    """Return the generator of a purpose and up to four numbers below 2**32."""
-    # Always five words below 2**32: shorter entropy is padded, and keys would collide.
+    """Return the generator for a purpose and a key of up to four numbers below 2**32."""
+    # Always five words below 2**32: shorter entropy is padded, so different keys could collide.
     words = (purpose, *key, *(0,) * (4 - len(key)))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 

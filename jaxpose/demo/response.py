@@ -51,9 +51,10 @@ def predict_photo(
 
     Returns:
       Plain JSON values: ``size`` of the photo, ``limbs`` as pairs of indices into the joints, and
-      ``persons``, each with ``score``, the ``box`` and ``crop`` (x, y, width, height) that were
-      predicted, ``joints`` (name, x, y in pixels of the photo, confidence, color, and an image of
-      the part map over the crop) and ``part_maps``, an image of all part maps.
+      ``persons``. Each person has ``score``; the ``box`` and ``crop`` (x, y, width, height) that
+      the person was predicted in; ``joints``, each with name, x and y in pixels of the photo,
+      confidence, color, and an image of the part map over the crop; and ``part_maps``, an image of
+      all part maps.
 
     Raises:
       JaxposeError: the data are not an image, or a box has no area or lies outside the image.
@@ -83,8 +84,9 @@ def keypoints_file(
       estimator: the network.
       data: content of the photo's file.
       boxes: as in ``predict_photo``.
-      found: indices, from 0, of the persons that ``predict_photo`` finds without boxes; these
-        precede the persons in ``boxes``. None for all if there are no boxes, otherwise for none.
+      found: indices (from 0) of persons that ``predict_photo`` finds without boxes. The file
+        contains these persons, followed by those in ``boxes``. None selects all found persons if
+        there are no boxes, and none of them otherwise.
       max_persons: as in ``predict_photo``.
       min_confidence: minimum confidence for v = 2.
       file_name: name of the photo in the JSON.

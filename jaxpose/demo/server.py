@@ -18,7 +18,8 @@ from jaxpose.predict import PoseEstimator
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 
 MAX_BYTES = 40_000_000  # of a photo's file
-# Bytes of a larger upload that are read and discarded, so that the client receives the error.
+# This many bytes of a too large upload are read and discarded, so that the client receives the
+# error.
 DISCARD_BYTES = 10 * MAX_BYTES
 PAGE = {
     "": "text/html",
@@ -26,7 +27,7 @@ PAGE = {
     "script.js": "text/javascript",
     "sample.jpg": "image/jpeg",
 }
-# The page loads content only from its own server or from itself.
+# The page may load content only from its own server, and images also from memory.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -109,8 +110,8 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     """Make the Starlette application.
 
     ``GET /`` returns the page, and ``GET /about`` the description of the network. ``POST /predict``
-    and ``POST /keypoints`` take a photo's file as the request body, and any number of
-    ``box=x,y,width,height`` or ``max_persons`` as query parameters; ``/keypoints`` also takes
+    and ``POST /keypoints`` take a photo's file as the request body. Query parameters of both are
+    ``box=x,y,width,height`` (any number of them) or ``max_persons``; ``/keypoints`` also has
     ``found`` (such as ``0,2``), ``min_confidence`` and ``file_name``. They return the results of
     ``predict_photo`` and ``keypoints_file``, or a message ``{"error": ...}`` with status 400 (not
     an image, an invalid box or number), 413 (too large) or 415 (a form or JSON instead of the

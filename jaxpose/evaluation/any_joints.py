@@ -45,8 +45,8 @@ def unit_named(name: str) -> Unit:
     """Return the unit of the given name.
 
     Args:
-      name: "head", "box", or the names of two joints with a comma between them, for the true
-        distance of these joints.
+      name: "head", "box", or the names of two joints with a comma between them. Two joints stand
+        for the true distance between them.
 
     Raises:
       JaxposeError: the name is none of these.
@@ -74,14 +74,14 @@ def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUT
     """Return the unit in which the persons can be evaluated.
 
     Args:
-      truth: of N persons with J joints; ``keypoints``, ``labeled``, ``head_size`` and ``box`` are
-        read.
+      truth: annotations of N persons with J joints; only ``keypoints``, ``labeled``, ``head_size``
+        and ``box`` are read.
       joints: names of the J joints.
       unit: as in ``unit_named``, or "auto": the head size if all labeled persons have one,
         otherwise the box.
 
     Returns:
-      The unit; None if none of the labeled persons has it.
+      The unit; None if its length is unknown for all labeled persons.
 
     Raises:
       JaxposeError: ``unit`` is not a valid name.

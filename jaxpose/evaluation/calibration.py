@@ -24,9 +24,10 @@ class JointEvidence(NamedTuple):
       logits: [N, J], logits of the joints' presence.
       log_spread: [N, J], logarithm of the spread of the part maps, as in the estimator's
         ``CropPoses``.
-      correct: bool [N, J], within half a head size of the truth.
-      known: bool [N, J], labeled.
-      groups: [N], the image; ``cross_validated`` keeps persons of the same image in the same fold.
+      correct: bool [N, J], whether the prediction is within half a head size of the truth.
+      known: bool [N, J], whether the joint is labeled.
+      groups: [N], the image of each person; ``cross_validated`` keeps the persons of an image in
+        one fold.
     """
 
     logits: np.ndarray

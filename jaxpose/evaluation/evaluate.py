@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import ml_collections
 
 PRESENCE_THRESHOLD = 0.5  # minimum presence for v = 2 in COCO results
-MAX_NAMES_SHOWN = 5  # unreadable images, in a table
+MAX_NAMES_SHOWN = 5  # names of unreadable images in a table
 
 
 class RowEvaluation(NamedTuple):
@@ -45,9 +45,11 @@ class RowEvaluation(NamedTuple):
       evaluation_set: the persons' truth.
       predictions: predictions for all of these persons.
       results: results by protocol name; empty if no joint of the row has a label.
-      protocol: the config's protocol or its substitute; None if no joint of the row has a label.
-      decodings: results of this protocol by prediction block, and by other ways to decode the last
-        block's maps (``compare_decodings``); empty if no joint of the row has a label.
+      protocol: the protocol of the row's tables (``metric_choice.protocol_for``); None if no joint
+        of the row has a label.
+      decodings: results of this protocol for each prediction block, and for other ways to decode
+        the last block's maps, by name (``compare_decodings``); empty if no joint of the row has a
+        label.
       unreadable: names of the images that could not be decoded.
       files: prediction files written by this process.
     """
@@ -111,7 +113,7 @@ def evaluate_checkpoint(
       path: a checkpoint folder or another workdir; by default ``workdir``.
 
     Returns:
-      The results by row; rows without labels have none.
+      The results by row; rows without labels have no metrics.
 
     Raises:
       JaxposeError: config, checkpoint or data cannot be used.
@@ -248,7 +250,7 @@ def _write(
     truth: prepared.Annotations,
     predictions: LabeledPredictions,
 ) -> list[pathlib.Path]:
-    """Write the prediction files of a row; for MPII's test split also that of its test server."""
+    """Write the prediction files of a row; for MPII's test split, also the file for its server."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{split.name.replace('/', '-')}-{split.split}-{crop}.npz"
     with written_file(file) as local:
@@ -275,7 +277,8 @@ def evaluate_predictions(
       predictions: predictions for all persons of the set.
       evaluation_set: their truth.
       block: index of the prediction block; by default the last one, the final prediction.
-      chosen: the protocols; by default ``metric_choice.protocols_of`` the truth.
+      chosen: the protocols; by default those that the truth supports
+        (``metric_choice.protocols_of``).
 
     Returns:
       Results by protocol name.

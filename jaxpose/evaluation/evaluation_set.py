@@ -69,7 +69,7 @@ class JointsInCrops(NamedTuple):
 
     Attributes:
       crops: crops of the persons.
-      to_image: float64 [N, 2, 3], from a crop's normalized coordinates to pixels.
+      to_image: float64 [N, 2, 3], affine maps from the crops' normalized coordinates to pixels.
       points: float64 [N, J, 2], normalized; undefined where not labeled.
       labeled: bool [N, J]; false for joints that the truth does not have.
     """

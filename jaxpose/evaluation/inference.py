@@ -21,10 +21,10 @@ from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
 from jaxpose.skeleton import flip_permutation
 
-MAX_CROPS = 9  # from 0.6 to 1.4 of the plain crop
-CROP_STEP = 0.1  # size difference between crops, as a fraction of the plain crop
+MAX_CROPS = 9  # their sides are 0.6 to 1.4 times the plain crop's
+CROP_STEP = 0.1  # difference between their sides, as a fraction of the plain crop's
 # Other ways to decode a network's maps. They show the effect of the context maps (the paper's
-# Fig. 6), and of the expectation instead of the maximum.
+# Fig. 6), and of taking the expectation instead of the maximum.
 PARTS_ALONE = "part maps alone"
 WITHOUT_OFFSET = "part maps alone, mean offset from the prediction removed"
 MAXIMUM = "maximum of the part maps"
@@ -35,12 +35,13 @@ class Predictions(NamedTuple):
 
     Attributes:
       keypoints: float64 [K, N, J, 2], (x, y) in pixels of the stored image.
-      presence: float32 [K, N, J], the paper's joint probability: that the joint is in the crop.
+      presence: float32 [K, N, J], probability that the joint is in the crop (the paper's joint
+        probability).
       in_crop: bool [N, J], labeled and inside the crop that the rule gives (the first one if
         ``predict_split`` averages over several crops).
-      readable: bool [N], the image could be decoded.
-      decodings: {name: keypoints} for the other ways to decode the same maps, each with the shape
-        of ``keypoints``; empty unless requested.
+      readable: bool [N], whether the image could be decoded.
+      decodings: {name: keypoints} for other ways to decode the same maps, each in the shape of the
+        attribute ``keypoints``; empty unless requested.
     """
 
     keypoints: np.ndarray
@@ -127,8 +128,8 @@ def decode_crops(
     """Predict images [B, S, S, 3] as ``predict_blocks`` does, and decode the maps in other ways.
 
     Returns:
-      Keypoints [1 + R, K, B, J, 2], where the last R entries are the ``decoding_names``, and
-      presence [K, B, J].
+      Keypoints [1 + R, K, B, J, 2], first those of the network and then those of the R
+      ``decoding_names``, and presence [K, B, J].
     """
     decoders = {
         PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),
@@ -179,14 +180,14 @@ def predict_split(
       split: from ``prepared.open_split``.
       joints: the network's joint names.
       image_size: side of the crops in pixels.
-      batch_size: global batch size; rounded up to a multiple of the number of devices, which does
-        not change the predictions.
+      batch_size: global batch size. It is rounded up to a multiple of the number of devices; this
+        does not change the predictions.
       rule: the crop rule.
       workers: number of processes that decode images; 0 decodes in threads.
       flip_test: average with the predictions for the flipped crops.
-      num_crops: number of crops of different sizes whose predictions are averaged, in image
+      num_crops: number of crops of different sizes. Their predictions are averaged in image
         coordinates.
-      decodings: also decode the maps in the other ways (``decoding_names``).
+      decodings: also decode the maps in other ways (``decoding_names``).
       flip_pairs: pairs of names that a horizontal flip exchanges; by default every ``right_X`` and
         its ``left_X``.
     """
@@ -253,8 +254,8 @@ def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndar
     Args:
       keypoints: [K, N, J, 2], positions of the part maps alone, in pixels of the images.
       reference: [K, N, J, 2], the network's predictions, in pixels of the images.
-      linear: [N, 2, 2], from the crops' normalized coordinates to pixels; the offsets are constant
-        in crop coordinates.
+      linear: [N, 2, 2], linear maps from the crops' normalized coordinates to pixels. The offsets
+        are constant in crop coordinates.
 
     Returns:
       [K, N, J, 2], pixels.

@@ -30,7 +30,8 @@ class LabeledPredictions(NamedTuple):
       prediction_joints: P names of the prediction.
       head_size: [N] pixels, or None; PCKh needs it.
       description: text for the table's title, such as the crop rule.
-      separated: bool [N], MPII's sufficiently separated persons, or None.
+      separated: bool [N], whether the person is in MPII's single-person subset ("sufficiently
+        separated"), or None.
       box: [N, 4] (x, y, width, height) in the same pixels, or None; PCK in units of the box's
         diagonal needs it.
     """

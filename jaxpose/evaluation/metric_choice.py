@@ -106,11 +106,11 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
 
     Args:
       metric: the config's metric.
-      rows: truth of each validation row with this metric, by name.
+      rows: evaluation sets of the validation rows, made with this metric, by name.
       weights: weights of the rows in the mean, by name.
 
     Raises:
-      JaxposeError: a row with a weight does not support that metric.
+      JaxposeError: a row with a weight above 0 does not support that metric.
     """
     labeled = [name for name, found in rows.items() if found.truth.labeled.any()]
     if not labeled:

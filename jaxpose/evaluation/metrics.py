@@ -1,10 +1,11 @@
 """Evaluate predictions by a protocol (``evaluate``), and compute PCK, PCKh, strict PCP and NME.
 
 PCK, or PCKh if the normalizer is the head size: a joint is correct if its distance to the truth,
-divided by the person's normalizer, is at most the threshold. Strict PCP: a stick is correct if each
-of its two ends lies within a fraction of the true stick's length from its true position. Both are
-integer counts, which add up exactly over parts of a data set. Rates are in percent, distances are
-computed in float64, and every comparison is ``<=``, as in the toolkits of MPII and LSP.
+divided by the person's normalizer, is at most the threshold. Strict PCP: a stick is correct if, for
+each of its two ends, the distance to the true position is at most a fraction of the true stick's
+length. Correct and counted parts are integer counts, which add up exactly over parts of a data set.
+Rates are in percent, distances are computed in float64, and every comparison is ``<=``, as in the
+toolkits of MPII and LSP.
 
 Protocols (which joints, groups, thresholds) are in ``jaxpose.evaluation.protocols``.
 """
@@ -33,7 +34,8 @@ class Counts(NamedTuple):
     Attributes:
       correct: int64 [T, P], correct parts at each threshold.
       counted: int64 [P], labeled parts of the persons that have a normalizer.
-      not_labeled: int64 [P], parts of these persons that are ignored because they have no label.
+      not_labeled: int64 [P], for the same persons, parts that are ignored because they have no
+        label.
       persons: int64, all persons.
       persons_left_out: int64, persons without a normalizer: none of their parts is counted.
     """
@@ -46,7 +48,7 @@ class Counts(NamedTuple):
 
 
 class PartResult(NamedTuple):
-    """Result of one joint or stick.
+    """Result of one joint or stick. An entry is this part of one person.
 
     Attributes:
       rate: percentage correct, None if nothing was counted.
@@ -71,12 +73,12 @@ class ProtocolResult(NamedTuple):
       persons: number of persons.
       persons_left_out: number of persons without the protocol's normalizer; none of their parts is
         counted.
-      not_labeled: number of parts of the other persons that have no label.
+      not_labeled: number of unlabeled parts of the other persons.
       columns: rate of each of the paper's columns, by key.
       total: the paper's last column.
       pooled: percentage correct over all counted entries of the joints or sticks in the columns.
-      mean_of_rates: mean of the rates of these joints or sticks. ``total`` is this or ``pooled``,
-        depending on the protocol.
+      mean_of_rates: mean of the rates of the joints or sticks in the columns. Depending on the
+        protocol, ``total`` is this mean or ``pooled``.
       at_threshold: the total at each of the protocol's reported thresholds.
       parts: result of each joint or stick, by name.
       area_under_curve: area under the curve of the total, divided by the range of the thresholds,
@@ -165,7 +167,8 @@ def count(
     Args:
       protocol: one of ``PROTOCOLS``, or your own.
       predictions: predictions and ground truth of N persons.
-      separated_only: count only the sufficiently separated persons, MPII's single-person subset.
+      separated_only: count only the persons of MPII's single-person subset ("sufficiently
+        separated").
 
     Raises:
       JaxposeError: the shapes of the arrays do not match, or the protocol's normalizer or
@@ -196,7 +199,7 @@ def _matched(
 
 
 def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
-    """Return each person's normalizer: distances are divided by it.
+    """Return each person's normalizer, by which distances are divided.
 
     Args:
       protocol: one of ``PROTOCOLS``, or your own, except for protocols that count sticks.
@@ -329,7 +332,8 @@ def normalized_mean_error(
       normalizer: [N] in the same unit; persons whose normalizer is not positive are ignored.
 
     Returns:
-      float64 [J]: infinite if a prediction is not finite, NaN if no joint is counted.
+      float64 [J]: infinite for a joint with a non-finite prediction, NaN for a joint that is
+      counted for no person.
 
     Example:
       >>> truth = np.zeros((2, 1, 2))
@@ -366,7 +370,7 @@ def joint_distance(
       ground_truth: [N, J, 2] positions (x, y).
       labeled: bool [N, J].
       joints: J names.
-      ends: two of them.
+      ends: two of these names.
 
     Returns:
       float64 [N] in the unit of ``ground_truth``; 0 for persons who lack one of the two joints.
@@ -413,7 +417,7 @@ def strict_pcp(
     joints: Sequence[str],
     fractions: Sequence[float] = (0.5,),
 ) -> Counts:
-    """Count correct parts (strict PCP): both ends within a fraction of the true length.
+    """Count correct sticks (strict PCP): both ends are within a fraction of the true length.
 
     Args:
       prediction: [N, J, 2] positions (x, y) in any unit.
@@ -451,7 +455,7 @@ def rates(counts: Counts) -> np.ndarray:
 
 
 def pooled_rate(counts: Counts, parts: Sequence[int]) -> np.ndarray:
-    """Compute the percentage correct over all entries of some parts (indices), float64 [T]."""
+    """Compute the percentage correct over all entries of the parts with these indices: [T]."""
     return _percent(counts.correct[:, parts].sum(axis=1), counts.counted[parts].sum())
 
 

@@ -1,12 +1,13 @@
 """Write predictions for MPII's test server (the paper's Table 5).
 
 The layout is that of "Evaluation on MPII Human Pose Dataset", single persons, and of
-``evaluatePCKh.m`` in its toolkit (human-pose.mpi-inf.mpg.de, evalMPII.zip): a file named
-``pred_keypoints_mpii.mat`` with a struct array ``pred``, one element per test image, in the order
-of ``RELEASE.annolist(img_train == 0)``. ``pred(i).annorect(r).annopoints.point`` contains x, y
-(pixels, counted from 1) and id (counted from 0) of each joint. The toolkit reads the rectangles
-that have an ``objpos``, so every rectangle of the release with an ``objpos`` has one here, with or
-without a prediction. The format has not been verified with the test server.
+``evaluatePCKh.m`` in its toolkit (human-pose.mpi-inf.mpg.de, evalMPII.zip). The file is named
+``pred_keypoints_mpii.mat`` and contains a struct array ``pred``. The array has one element per test
+image, in the order of ``RELEASE.annolist(img_train == 0)``.
+``pred(i).annorect(r).annopoints.point`` contains x, y (pixels, counted from 1) and id (counted from
+0) of each joint. The toolkit reads the rectangles that have an ``objpos``. Every rectangle that has
+one in the release therefore has one in this file, with or without a prediction. The format has not
+been verified with the test server.
 """
 
 import os

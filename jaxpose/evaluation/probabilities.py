@@ -25,8 +25,8 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray) -> float:
       correct: bool [N].
 
     Returns:
-      The mean over the bins of |mean probability - fraction correct|, weighted by their counts; NaN
-      for N = 0.
+      The mean of |mean probability - fraction correct| over the bins, weighted by the bins' counts;
+      NaN for N = 0.
 
     Example:
       >>> probability = np.linspace(0.0, 1.0, 1000)
@@ -72,7 +72,8 @@ def interval(
 def roc_area(values: np.ndarray, present: np.ndarray) -> float:
     """Compute the area under the ROC curve: how often a present joint ranks above an absent one.
 
-    Ties count half (the statistic of Mann and Whitney over the product of the counts).
+    Ties count half. This is the Mann-Whitney statistic, divided by the number of pairs of a present
+    and an absent joint.
 
     Args:
       values: [N], any real numbers.

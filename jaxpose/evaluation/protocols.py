@@ -80,7 +80,7 @@ class Protocol(NamedTuple):
 
 TORSO_ENDS = ("left_shoulder", "right_hip")
 
-# Each end is one joint, or the midpoint of two.
+# Each end of a stick is one joint, or the midpoint of two joints.
 STICKS = {
     "right_lower_leg": (("right_ankle",), ("right_knee",)),
     "right_upper_leg": (("right_knee",), ("right_hip",)),
@@ -170,7 +170,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (MPII_PCKH, LSP_PCK, LSP_PC
 
 
 def named(name: str) -> Protocol:
-    """Return the protocol of a name; an unknown name raises a JaxposeError."""
+    """Return the protocol with the given name; an unknown name raises a JaxposeError."""
     if name not in PROTOCOLS:
         raise JaxposeError(f"no protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

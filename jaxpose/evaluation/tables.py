@@ -11,7 +11,7 @@ class PaperTable(NamedTuple):
     """Rows of a table of the paper: (method, family, rates of the columns and of the total).
 
     These are the paper's own method and the best detection- and regression-based methods; the
-    number in brackets is the paper's reference.
+    number in brackets after a method is the paper's reference.
     """
 
     number: int

@@ -16,7 +16,7 @@ MAX_INPUTS_SHOWN = 5  # in a message
 
 
 class _Entry(NamedTuple):
-    """Boxes of one input by frame, and their COCO image entries."""
+    """Boxes of one input and its COCO image entries, both by frame."""
 
     boxes: dict[int, list]
     images: dict[int, coco.Image]
@@ -25,15 +25,16 @@ class _Entry(NamedTuple):
 class BoxFile:
     """Boxes of persons by image, read from a file.
 
-    The file is COCO's JSON (read as tolerantly as ``jaxpose.coco`` does; for the frames of a video,
-    each image has a ``frame``, counted from 0), a list of COCO results, a JSON object that maps
+    The file has one of four formats: COCO's JSON, a list of COCO results, a JSON object that maps
     file names to lists of boxes, or lines ``FILE,x,y,width,height`` with or without a header.
-    Unusable entries of COCO's JSON are skipped and listed in ``dropped``.
+    COCO's JSON is read by ``jaxpose.coco``; its unusable entries are skipped and listed in
+    ``dropped``. If it contains frames of a video, each of its images has a ``frame``, counted from
+    0.
 
     Attributes:
       category: (id, name) of the persons; the name is "" if the file gives none.
       image_ids: ids of all images in the file; empty for formats other than COCO's.
-      dropped: entries that are not used, by reason.
+      dropped: entries that are not used, as ``{reason: entries}``.
       changed: entries whose box was computed from their keypoints.
     """
 
@@ -42,8 +43,8 @@ class BoxFile:
 
         Args:
           path: path of the file.
-          inputs: images and videos to look up. A name that matches several inputs is assigned to
-            the closest match.
+          inputs: images and videos to look up. If a name in the file matches several inputs, it is
+            assigned to the closest match.
 
         Raises:
           JaxposeError: the file cannot be read, or (for formats other than COCO's) one of its boxes
@@ -88,7 +89,7 @@ class BoxFile:
         }
 
     def of_photo(self, path: str | os.PathLike) -> np.ndarray:
-        """Return the boxes [N, 4] of a photo, whatever the frame of its entries; N may be 0."""
+        """Return the boxes [N, 4] of a photo; N may be 0. Frame numbers in the file are ignored."""
         return np.concatenate([np.zeros((0, 4)), *(self.of(path) or {}).values()])
 
     def image(self, path: str | os.PathLike, frame: int | None = None) -> coco.Image | None:
@@ -96,7 +97,8 @@ class BoxFile:
 
         Args:
           path: path of the input; its last parts are matched to the names in the file.
-          frame: number of the video's frame; None for a photo, whose entry may give any frame.
+          frame: number of the video's frame; None for a photo: a frame number in its entry is
+            ignored.
         """
         for entry in self._of(path):
             for number, image in entry.images.items():
@@ -105,7 +107,7 @@ class BoxFile:
         return None
 
     def unmatched(self, paths: Sequence[str | os.PathLike]) -> str:
-        """Describe the inputs without an entry in the file in one line, "" if there are none."""
+        """Return one line that names inputs without an entry in the file; "" if there are none."""
         lacking = [path for path in paths if not self._of(path)]
         if not lacking:
             return ""

@@ -22,8 +22,8 @@ def check_boxes(
       size: (width, height) of the image; if given, boxes outside the image raise an error.
 
     Raises:
-      JaxposeError: the boxes have another shape, or one has no area, is not finite or lies outside;
-        the message names the first invalid box.
+      JaxposeError: the boxes have another shape, or a box has no area, is not finite or lies
+        outside the image; the message names the first invalid box.
 
     Example:
       >>> check_boxes([[10, 20, 30, 40]], (100, 100))
@@ -72,7 +72,7 @@ def box_around(
     Args:
       keypoints: [J, 2] in pixels.
       confidence: [J].
-      size: (width, height) of the image; the box ends at its edges.
+      size: (width, height) of the image; the box is clipped to it.
 
     Returns:
       float64 [4] (x, y, width, height); None if the joints have no extent.

@@ -19,14 +19,14 @@ from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.skeleton import joint_index
 
-CORRECT_WITHIN = 0.5  # maximum distance to the truth of a correct joint, in head sizes
+CORRECT_WITHIN = 0.5  # largest error of a correct joint, in head sizes
 CHUNK = 64  # crops held at once
 TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
 MIN_IMAGES = 20  # minimum for a meaningful fit
 
 
 class Rate(NamedTuple):
-    """A statistic with its 95 % bootstrap interval over images."""
+    """A statistic with its 95 % confidence interval from a bootstrap over images."""
 
     value: float
     low: float

@@ -35,7 +35,7 @@ class Call(NamedTuple):
 
     Attributes:
       estimator: the estimator.
-      boxes: [N, 4] for every input, or a file of boxes, or None.
+      boxes: the same boxes [N, 4] for every input, or a file of boxes, or None.
       writers: writers of the JSON files.
       heatmaps, context: whether to draw these panels for photos.
       smooth: cutoff frequency of the keypoint filter for videos in Hz, None for no filter.

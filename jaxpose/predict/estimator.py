@@ -31,7 +31,7 @@ from jaxpose.predict.prediction import Prediction
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
 
-SPREAD_FLOOR = 1e-4  # in sides of the crop; a map that is a single cell has spread 0
+SPREAD_FLOOR = 1e-4  # smallest spread, in sides of the crop; a single-cell map would have 0
 _OF_THE_PROCESS = frozenset({"_programs", "_compiling"})
 _jax_process: int | None = None  # the process in which an estimator first used JAX
 
@@ -73,14 +73,14 @@ class Maps(NamedTuple):
 class PoseEstimator:
     """A trained network that predicts keypoints in photos; thread-safe.
 
-    Programs are compiled on first use and cached, one per batch size (powers of two), with and
-    without ``flip_test``. Copies and pickles contain the network without its programs, so an
+    Programs are compiled on first use and cached: one for every batch size (a power of two), with
+    and without ``flip_test``. Copies and pickles contain the network without its programs, so an
     estimator can be sent to the processes of a ``spawn`` or ``forkserver`` pool. JAX does not work
     in processes forked after its first use; ``predict`` raises an error there.
 
     Attributes:
       joints: names of the J predicted joints: those with labels in training.
-      limbs: pairs of these names that a drawing connects.
+      limbs: pairs of these names to connect in drawings.
       flip_pairs: pairs of these names that a horizontal flip exchanges.
       category: name of the category that has the joints, such as ``"person"``.
       image_size: side of the network's input crops, in pixels.
@@ -173,10 +173,11 @@ class PoseEstimator:
         """Predict the keypoints of the persons in an image.
 
         Without ``boxes`` and ``detector``, a second network that comes with the package finds the
-        persons; they are returned best first, and there may be none. Each of their poses is the
-        mean of two predictions, in the box that was found and in the box around the first pose.
-        Checkpoints of another category than ``"person"`` search about twenty crops of the image
-        instead, and keep at most five poses unless ``max_persons`` is larger.
+        persons. They are sorted by score, the highest first; there may be none. The pose of each
+        person is the mean of two predictions: the first in the box that was found, the second in
+        the box around the first pose. For checkpoints of a category other than ``"person"``, about
+        twenty crops of the image are searched instead, and at most five poses are kept, or
+        ``max_persons`` if that is larger.
 
         Args:
           image: a path, a PIL image (its EXIF orientation is applied), or RGB uint8 [H, W, 3]: a
@@ -185,11 +186,11 @@ class PoseEstimator:
             order.
           detector: function that takes RGB uint8 [H, W, 3] and returns such boxes; None or an empty
             list if there are no persons.
-          max_persons: maximum number of persons, the ones with the highest scores; 1 for the main
-            subject.
-          min_score: omit persons with a lower score. The default is 0.42 if the persons are found
-            without boxes or a detector, and no limit otherwise. With 0, the search returns at least
-            one person.
+          max_persons: maximum number of persons; those with the highest scores are kept. 1 selects
+            the main subject.
+          min_score: omit persons with a lower score. The default is 0.42 if neither boxes nor a
+            detector are given, otherwise no limit. If neither is given and ``min_score`` is 0, at
+            least one person is returned.
           flip_test: average with the prediction for the mirrored crop.
           num_crops: number of crops of different sizes to average, 1 to 9.
 
@@ -241,7 +242,7 @@ class PoseEstimator:
         return _distinct(_averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
-        """The best distinct poses of crops all over the image; if possible, ``at_least`` many."""
+        """The best distinct poses from crops all over the image; if possible, ``at_least`` many."""
         boxes = np.array([self._box_of(crop) for crop in search.search_crops(image.shape[1::-1])])
         found, most = self._predict_boxes(image, boxes, **options), max(search.CANDIDATES, at_least)
         for _ in range(search.ROUNDS):
@@ -265,7 +266,7 @@ class PoseEstimator:
         return self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
 
     def _refine(self, found: Prediction, **options) -> Prediction:
-        """The same persons, predicted again as in ``_again`` and kept where the score is higher."""
+        """For each person, the pose from ``_again`` if its score is higher, else the given one."""
         again = self._again(found, **options)
         first = np.arange(len(found.scores))
         places = np.where(again.scores > found.scores, len(first) + first, first)
@@ -297,7 +298,7 @@ class PoseEstimator:
         return geometry.box_crop(box, self._rule)
 
     def _box_of(self, crop: geometry.Crop) -> list[float]:
-        """Return the square box [4] whose crop is the given one."""
+        """Return the square box [4] for which the crop rule gives this crop."""
         rule = geometry.rule_for_boxes(self._rule)
         side = crop.side / rule.enlargement
         x, y = crop.center
@@ -368,7 +369,7 @@ class PoseEstimator:
         return CropPoses(*(np.concatenate(values) for values in zip(*found, strict=True)))
 
     def _chosen(self, poses: CropPoses, count: int) -> CropPoses:
-        """Select a program's first rows and the estimator's joints, on the host."""
+        """Select a program's first ``count`` poses and the estimator's joints, on the host."""
         keypoints, logits, log_spread = (np.asarray(x)[:count, self.channels] for x in poses)
         return CropPoses(keypoints.astype(np.float64), logits, log_spread)
 
@@ -379,7 +380,7 @@ class PoseEstimator:
         return expit(self.calibration.logits(poses.logits, poses.log_spread))
 
     def _program(self, kind: str, rows: int):
-        """The compiled program: "plain", "mirrored" (flip test) or "maps" of crops, or "finder"."""
+        """The compiled program: "plain", "mirrored" (flip test), "maps" of crops, or "finder"."""
         _check_process()
         with self._compiling:  # a second thread waits for the first one's program
             if not self._programs:
@@ -413,7 +414,7 @@ def _distinct(found: Prediction, most: int | None = None, **options) -> Predicti
 
 
 def _averaged(first: Prediction, second: Prediction) -> Prediction:
-    """Average the persons of two passes: each joint's positions weighted by confidence."""
+    """Average the persons of two passes; each joint's positions are weighted by its confidence."""
     confidence = np.stack([first.confidence, second.confidence])
     weights = np.maximum(confidence, 1e-6)[..., None]
     keypoints = np.stack([first.keypoints, second.keypoints])
@@ -453,8 +454,8 @@ def predict_poses(
       net: the network.
       variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
-      flipped: joint order of a horizontally flipped crop (``flip_permutation``); if given, all
-        three results are averaged with those for the flipped crops.
+      flipped: joint order of a horizontally flipped crop (``flip_permutation``); if given,
+        keypoints, logits and spreads are averaged with those of the flipped crops.
     """
     return CropPoses(
         *average_with_mirror(lambda crops: _last_block(net, variables, crops)[0], images, flipped)

@@ -1,9 +1,10 @@
 """The finder: a small network that detects the people in an image and predicts their boxes.
 
-It consists of the pose network's stem and the features of one prediction block, followed by three
-maps with a stride of 8 pixels: the logit that a cell contains the center of a person's box, the
-offset of the center from the middle of the cell, and the size of the box, as in CenterNet (Zhou,
-Wang and Kraehenbuehl, "Objects as Points", 2019). ``tools/train_finder.py`` trains it.
+It consists of the pose network's stem and the feature layers of one prediction block. From these
+features it predicts three maps with a stride of 8 pixels: the logit that a cell contains the center
+of a person's box, the offset of the center from the middle of the cell, and the size of the box, as
+in CenterNet (Zhou, Wang and Kraehenbuehl, "Objects as Points", 2019). ``tools/train_finder.py``
+trains it.
 """
 
 import functools
@@ -21,12 +22,12 @@ from jaxpose.network import BatchNorm, BlockA, ConvNorm, SeparableNorm, Stem, gl
 from jaxpose.peaks import find_peaks
 from jaxpose.predict.boxes import overlap
 
-CATEGORY = "person"  # category of the checkpoints whose boxes the finder predicts
+CATEGORY = "person"  # checkpoints of this category use the finder
 FILE = packed.FOLDER / "finder.npz"
 STRIDE = 8  # pixels of the input per cell
 NUM_PEAKS = 32  # boxes decoded from each center map
-MIN_PROBABILITY = 0.2  # of the boxes that get a pose; most wrong boxes get a pose with a low score
-SAME_BOX = 0.6  # IoU from which two boxes are taken to be the same person
+MIN_PROBABILITY = 0.2  # less probable boxes get no pose; poses in wrong boxes mostly score low
+SAME_BOX = 0.6  # boxes with at least this IoU count as the same person
 
 
 class BoxMaps(NamedTuple):
@@ -140,9 +141,9 @@ def load(path: pathlib.Path = FILE) -> Finder:
 def find_boxes(net: FinderNet, variables: dict, images: jax.Array) -> Boxes:
     """Predict boxes in uint8 images [B, S, S, 3], S divisible by 64; can be traced by JAX.
 
-    The network runs on the images and on the images at half the size, in which people who fill an
-    image have the size that the network detects best. Up to ``NUM_PEAKS`` boxes come from each; a
-    person may have a box in both.
+    The network runs on the images, and on the images at half the size: people who fill an image are
+    then as large as the network detects best. Each of the two runs gives up to ``NUM_PEAKS`` boxes
+    per image; a person may have a box in both.
     """
     batch, rows, columns, channels = images.shape
     pairs = images.reshape(batch, rows // 2, 2, columns // 2, 2, channels)

@@ -91,8 +91,8 @@ def as_image(image: Any) -> np.ndarray:
 def upright_image(image: Any) -> Any:
     """Apply the EXIF orientation of a PIL image.
 
-    Unlike ``PIL.ImageOps.exif_transpose``, this does not re-encode the EXIF block, which fails for
-    blocks that Pillow reads but cannot encode. An unreadable orientation is ignored.
+    Unlike ``PIL.ImageOps.exif_transpose``, this does not re-encode the EXIF block: encoding fails
+    for some blocks that Pillow can read. An unreadable orientation is ignored.
     """
     transpose = import_optional("PIL.Image", extra="predict").Transpose
     image.load()  # for a TIFF, Pillow applies the orientation here

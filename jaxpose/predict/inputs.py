@@ -30,10 +30,10 @@ def predict_each(
 
     Args:
       estimator: the estimator.
-      inputs: a photo (as in ``PoseEstimator.predict``); the path of a photo, video or folder, or a
-        glob pattern; a list or tuple of these, or any iterable that begins with a path, such as the
-        result of ``pathlib.Path.glob``. Any other iterable of images, or an array [N, H, W, 3], is
-        treated as the frames of one video.
+      inputs: a photo (as in ``PoseEstimator.predict``); the path of a photo, video or folder; a
+        glob pattern; a list or tuple of these; or an iterable whose first item is a path, such as
+        the result of ``pathlib.Path.glob``. Any other iterable of images, or an array [N, H, W, 3],
+        is treated as the frames of one video.
       smooth: for videos, cutoff frequency in Hz of the filter that smooths the keypoints; None for
         no filter.
       rate: frame rate of an iterable of frames, in Hz.

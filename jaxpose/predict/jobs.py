@@ -17,7 +17,7 @@ PHOTOS = frozenset(
 VIDEOS = frozenset(
     ".3gp .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split()
 )
-CAMERA = pathlib.Path("webcam.mp4")  # a camera's name, and its recording
+CAMERA = pathlib.Path("webcam.mp4")  # stands for a camera; name of the recording
 MAX_NAMES_SHOWN = 5  # names of skipped files and folders
 
 
@@ -59,8 +59,8 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
       json: whether keypoints are written in addition to images.
 
     Raises:
-      JaxposeError: an input is missing, a folder contains no photo or video, or an output name does
-        not match its input.
+      JaxposeError: an input is missing, a folder contains no photo or video, or an output file has
+        an unsuitable suffix or would overwrite an input.
     """
     output = FOLDER if output is None else output
     out = pathlib.Path(output)
@@ -157,7 +157,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def is_video(path: pathlib.Path) -> bool:
-    """Whether a file is a video: by its suffix; for GIFs and other suffixes, by its content."""
+    """Whether a file is a video: by its suffix; for GIFs and unknown suffixes, by its content."""
     suffix = path.suffix.lower()
     if suffix in PHOTOS:
         return False
@@ -192,7 +192,8 @@ def _check_file(
 def _names(paths: list[pathlib.Path], videos: list[bool]) -> list[str]:
     """Choose unique output names: the names of the inputs, with a suffix that can be written.
 
-    The names of photos differ in more than the suffix, because heat-map files are named without it.
+    No two photos have names that differ only in the suffix, because the names of heat-map files do
+    not contain it.
     """
     names, taken = [], set()
     for path, video in zip(paths, videos, strict=True):

@@ -84,7 +84,7 @@ def maps_before_and_after(
 def moved_by_context(
     estimator: PoseEstimator, person: Person
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
-    """Draw the joints that context maps moved the furthest (Fig. 6), with ``moved_most``."""
+    """Draw the joints that context maps moved the furthest (Fig. 6); see ``moved_most``."""
     net = estimator.net
     return moved_most(
         person.crop,

@@ -26,12 +26,13 @@ class Prediction(NamedTuple):
       confidence: float32 [N, J], estimated probability that the position is within half a head
         size of the truth; equal to ``presence`` if the checkpoint is not calibrated.
       boxes: float64 [N, 4], boxes (x, y, width, height) that the crops were computed from. If a
-        pose is the mean of two predictions (see ``PoseEstimator.predict``), the box of the second
-        one.
+        pose is the mean of two predictions (see ``PoseEstimator.predict``), this is the box of the
+        second prediction.
       joints: names of the J joints.
-      presence: float32 [N, J], the paper's joint probability: that the joint is in the crop.
+      presence: float32 [N, J], probability that the joint is in the crop (the paper's joint
+        probability).
       scores: float32 [N], the mean confidence of each person's joints.
-      limbs: pairs of joint names that a drawing connects.
+      limbs: pairs of joint names to connect in drawings.
       image: uint8 [H, W, 3], the image that was predicted.
       ids: int [N], ids of the persons tracked through a video; None for a photo.
       source: path of the photo or video; None if it was given as an array.

@@ -1,8 +1,9 @@
 """Search without the finder, duplicate removal, and the thresholds of detections.
 
-Checkpoints of categories that the finder (``jaxpose.predict.finder``) does not know are run on
-overlapping squares of several sizes that cover the image. The box around a predicted pose is a
-better crop than the square, so the best distinct poses are predicted again in such boxes, twice.
+The finder (``jaxpose.predict.finder``) detects one category only. Checkpoints of other categories
+are run on overlapping squares of several sizes that cover the image. The box around a predicted
+pose is a better crop than the square, so the best distinct poses are predicted again in the boxes
+around them, twice.
 """
 
 import math
@@ -16,20 +17,21 @@ LEVELS = ((1.2, 0.5), (0.8, 0.34))
 ROUNDS = 2  # rounds of refinement
 CANDIDATES = 5  # poses that are refined in each round
 SAME_POSE = 0.7  # of poses that are at least this similar, only the best gets a second pass
-SAME_PERSON = 0.5  # similarity from which two poses are taken to be the same person
-# A pose that is within another person's box, smaller, less certain and with every joint near one of
-# that person's is taken to be a part of this person: a head, for example, predicted as a body.
+SAME_PERSON = 0.5  # poses that are at least this similar count as the same person
+# A pose is taken to be a part of another person (for example, a head predicted as a body) if it
+# lies in that person's box, is smaller and less certain, and has every joint near one of that
+# person's joints.
 PART_SIZE = 0.6  # largest extent of such a pose, as a fraction of the person's
-PART_INSIDE = 0.7  # smallest fraction of its box that is inside the person's box
-PART_DISTANCE = 0.1  # largest mean distance to the person's nearest joint, in the person's extent
+PART_INSIDE = 0.7  # smallest fraction of the pose's box inside the person's box
+PART_DISTANCE = 0.1  # largest mean distance to the nearest joint, relative to the person's extent
 PART_SCORE = 0.2  # smallest difference of the two mean confidences
 JOINT_SIGMA = 0.1  # standard deviation of a joint's position, as a fraction of the pose's extent
-MIN_SCORE = 0.42  # default minimum score; in 95 % of the images without people all poses are below
+MIN_SCORE = 0.42  # default minimum; in 95 % of the images without people, all scores are lower
 SECOND_PASS_MARGIN = 0.15  # averaging with a second pass rarely raises a score by more
 
 
 def search_crops(size: tuple[int, int]) -> list[geometry.Crop]:
-    """Return the first crops: the whole image, then overlapping squares of several sizes.
+    """Return the crops to search: the whole image, then overlapping squares of several sizes.
 
     Args:
       size: (width, height) of the image in pixels.
@@ -88,7 +90,7 @@ def distinct(
     Args:
       keypoints: [N, J, 2], (x, y) of the joints.
       confidence: [N, J], confidence of the joints.
-      threshold: similarity from which two poses are duplicates.
+      threshold: poses that are at least this similar are duplicates.
     """
     kept: list[int] = []
     scores = confidence.mean(axis=-1)
@@ -102,7 +104,7 @@ def distinct(
 
 
 def _is_part(pose: np.ndarray, persons: np.ndarray) -> np.ndarray:
-    """Whether a pose [J, 2] may be a part of each person [N, J, 2], by its place and size; [N]."""
+    """Whether a pose [J, 2] may be a part of the persons [N, J, 2], by place and size: bool [N]."""
     low, high = pose.min(axis=0), pose.max(axis=0)
     lows, highs = persons.min(axis=1), persons.max(axis=1)
     extent = (highs - lows).max(axis=-1)

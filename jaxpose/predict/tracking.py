@@ -1,18 +1,17 @@
 """Track persons through a video with stable ids, and smooth their keypoints.
 
 A person is predicted in the box of the previous frame. Every ``SEARCH_INTERVAL`` frames, and when a
-person is lost, the whole frame is searched: poses similar to a track's pose update the track,
-others start a new one, and a track that is lost for ``MAX_MISSING`` frames ends. With given boxes
-no other persons are detected: the box of a lost person stays in place, and the person is
+person is lost, the whole frame is searched. Poses similar to a track's pose update that track;
+other poses start new tracks. A track that is lost for ``MAX_MISSING`` frames ends. If boxes are
+given, no other persons are detected: the box of a lost person stays in place, and the person is
 re-detected around it.
 
-Two rules avoid flicker: a person found after the first frame gets an id, and is shown, only when
-the next frame confirms it, and a person who has an id is kept even with a score that would be too
-low for a new person.
+Two rules avoid flicker. A person found after the first frame gets an id, and is shown, only when
+the next frame confirms it. A person who has an id is kept even if the score would be too low for a
+new person.
 
 The filter is the One-Euro filter (Casiez, Roussel, Vogel 2012): a low-pass filter whose cutoff
-frequency increases with speed, which removes jitter of joints at rest without adding lag to fast
-ones.
+frequency increases with speed. It removes jitter of joints at rest without adding lag to fast ones.
 """
 
 import math
@@ -39,9 +38,9 @@ DETECTED_SCORE = 0.3  # minimum score in a detector's box; otherwise search.MIN_
 KEEP_FRACTION = 2 / 3  # a person who has an id needs only this fraction of the minimum score
 SAME_TRACK = 0.2  # minimum pose similarity to match a detected person to a visible track
 SAME_PLACE = 0.3  # minimum overlap (IoU) of boxes to match a detected person to a lost track
-REDETECT_BELOW = 0.5  # re-detect below this score, or
-REDETECT_BELOW_BEST = 0.9  # below this fraction of the best score so far
-BEST_SCORE_DECAY = 0.01  # decay of that best score per frame
+REDETECT_BELOW = 0.5  # a person with a lower score is re-detected
+REDETECT_BELOW_BEST = 0.9  # likewise below this fraction of the person's best score so far
+BEST_SCORE_DECAY = 0.01  # decay of the best score per frame
 REDETECT_SCALE = 1.8  # side of the re-detection crop relative to the given box
 MAX_JUMP = 0.5  # a median joint movement above this many box sides resets the filter
 SPEED_CUTOFF = 1.0  # Hz, cutoff of the low-pass filter of the speed
@@ -135,9 +134,9 @@ def follow(
       options: ``flip_test``, ``num_crops`` and ``detector``, as in ``PoseEstimator.predict``.
 
     Returns:
-      (tracks for the next frame, persons of this frame with their ``ids``). With given boxes, all
-      of them are returned in their order; otherwise the persons who are visible in this frame and
-      have an id, in the order of their ids.
+      (tracks for the next frame, persons of this frame with their ``ids``). If boxes were given,
+      these are the persons of all boxes, in the order of the boxes. Otherwise, these are the
+      persons who are visible in this frame and have an id, in the order of their ids.
     """
     detector = options.pop("detector", None)
     boxes = np.array([track.box for track in tracks.persons]).reshape(-1, 4)
@@ -230,7 +229,7 @@ def _matched(
 def _limited(
     persons: list[Track], found: Prediction, seen: np.ndarray, max_persons: int
 ) -> np.ndarray:
-    """Limit the visible persons, bool [N]: those who were not lost first, then by score."""
+    """Limit the visible persons, bool [N]: omit first those who were lost, then low scores."""
     order = sorted(np.flatnonzero(seen), key=lambda i: (persons[i].missing > 0, -found.scores[i]))
     return np.isin(np.arange(len(seen)), order[:max_persons])
 

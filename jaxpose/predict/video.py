@@ -120,7 +120,7 @@ class VideoReader:
         """Yield the frames in display order; corrupt parts are skipped.
 
         Args:
-          writer: writer to pass the sound to, if opened with ``sound``.
+          writer: writer that gets the sound, if it was opened with ``sound``.
 
         Raises:
           JaxposeError: no frame can be decoded, or reading stops before the end.
@@ -189,7 +189,7 @@ class VideoReader:
 
 def _matrix(frame: Any) -> np.ndarray | None:
     """Return the linear part [2, 2] of a frame's display matrix: its x axis, then its y axis."""
-    data = frame.side_data.get("DISPLAYMATRIX")  # a mapping's keys in PyAV 19, values before
+    data = frame.side_data.get("DISPLAYMATRIX")  # works in PyAV 19 and before, unlike iteration
     return None if data is None else np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2]
 
 

@@ -75,7 +75,7 @@ class Window:
         self._root = None
         try:
             import tkinter
-        except ImportError:  # a separate package on Debian
+        except ImportError:  # on Debian, tkinter is a separate package
             return
         try:
             self._root = tkinter.Tk()

@@ -9,8 +9,8 @@ WIDTH, HEIGHT = 340, 210  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 48, 330, 10, 180  # edges of the plot area
 TICKS = 5  # approximate number per axis
 POINTS_WITH_DOTS = 160  # longer curves have no dots
-# Range of the ratio largest / smallest value for a logarithmic axis; above it, very small values
-# would take up most of the axis.
+# The axis is logarithmic if the ratio of the largest to the smallest value is in this range. Above
+# it, very small values would take up most of the axis.
 LOGARITHMIC = (20, 5000)
 
 
@@ -40,7 +40,7 @@ def line_chart(curves: Sequence[Curve], *, last_step: int, label: str) -> str:
 
     Returns:
       Markup. Each curve has one ``<polyline>`` for every sequence of values without a gap; curves
-      with few points also have a ``<circle>`` per point, whose title gives step and value.
+      with few points also have a ``<circle>`` per point, with a title that gives step and value.
     """
     shown = [value for curve in curves for value in curve.values if value is not None]
     logarithmic = min(shown) > 0 and LOGARITHMIC[0] < max(shown) / min(shown) < LOGARITHMIC[1]

@@ -49,7 +49,8 @@ def errors(points: np.ndarray, truth: np.ndarray, *, radius: float | None) -> st
     Args:
       points: [J, 2], (x, y) in units of the drawing.
       truth: [J, 2]; NaN where a joint is not counted.
-      radius: radius of the circles, the largest distance that is correct; None for no circles.
+      radius: radius of the circles: the largest distance at which a joint is correct; None for no
+        circles.
     """
     lines = []
     for start, end in zip(points, truth, strict=True):

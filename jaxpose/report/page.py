@@ -22,7 +22,7 @@ from jaxpose.visualize import joint_colors
 
 QUALITIES = (85, 70, 55, 40, 25)  # of WebP, tried in turn
 MAX_IMAGE_BYTES = 1_350_000  # all images together; 1.8 MB in base64
-MANY = 4  # panels with this many images have two rows on a phone
+MANY = 4  # panels with at least this many images have two rows on a phone
 SMALL_PANEL_WIDTH = 300  # narrower panels are shown in pairs on a phone
 
 
@@ -89,7 +89,7 @@ def write_report(
       images: sections at the top of the page; all images of the page together are compressed to at
         most 1.8 MB of text.
       maps: sections below the tables.
-      blocks: results of one protocol by prediction block or decoding, by row name.
+      blocks: for each row name, results of one protocol by prediction block or decoding.
       beside: results of baselines by name, such as "mean pose alone", each like ``rows``.
       notes: (term, text) pairs at the end of the page.
 
@@ -317,7 +317,7 @@ def _curve(history, kind: str, key: str, name: str) -> Curve:
 def _validation_curves(history) -> list[Curve]:
     """Return curves of the run's validation metric and, if there are several rows, their totals.
 
-    Empty if the metric is the loss, which has its own chart.
+    The list is empty if the metric is the loss, which has its own chart.
     """
     records = [r for r in history if r.get("kind") == "validation"]
     if any(r.get("steered_by") == LOSS for r in records):
@@ -368,7 +368,7 @@ def _section(section: Section, photos: Iterator[str], numbers: Iterator[int]) ->
 
 
 def _panel(panel: Panel, has_main_image: bool, photos: Iterator[str], number: int) -> str:
-    """Make a figure, and a popover that enlarges it by references to the figure's images."""
+    """Make a figure, and a popover that shows it enlarged, with references to the same images."""
     shown, enlarged = [], []
     for place, image in enumerate(panel.images):
         height, width = image.image.shape[:2]

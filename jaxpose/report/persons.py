@@ -51,7 +51,8 @@ class ShownPerson(NamedTuple):
       prediction: [J, 2], the prediction that was evaluated.
       truth: [J, 2], NaN where not labeled.
       compared: bool [J], joints that the protocol compares with the truth.
-      radius: largest distance to the true position that is correct; None if there is none.
+      radius: largest distance to the true position at which a joint is correct; None if the
+        protocol has no such distance.
       correct, counted: as in ``Correctness``.
     """
 
@@ -76,7 +77,8 @@ def person_sections(
       row: the test row.
 
     Returns:
-      (sections of the worst, median and best predictions; sections of the best one's heat maps).
+      (sections of the worst, median and best predictions; sections of the heat maps for the best
+      prediction).
     """
     protocol = _counting_protocol(row)
     labeled = evaluate.labeled_predictions(row.predictions, row.evaluation_set)
@@ -105,7 +107,7 @@ def person_sections(
 
 
 def _counting_protocol(row: evaluate.RowEvaluation) -> Protocol | None:
-    """Return the row's protocol, or the first that counts single joints."""
+    """Return the row's protocol if it counts single parts, else the first protocol that does."""
     candidates = [row.protocol, *(result.protocol for result in row.results.values())]
     return next((found for found in candidates if found and found.thresholds), None)
 
@@ -145,8 +147,9 @@ def choose_persons(found: Correctness, readable: np.ndarray) -> dict[str, list[i
       readable: int [R], indices of the persons whose image could be decoded.
 
     Returns:
-      Indices of the worst persons, the worst first, of those around the median, and of the best,
-      the best first. If fewer than three persons are scored, indices of any persons.
+      Indices by title: the worst persons (the worst first), those around the median, and the best
+      (the best first). If fewer than three persons have counted joints, indices of any persons
+      under one title.
 
     Example:
       >>> found = Correctness(np.array([9, 2, 5]), np.array([10, 10, 10]), np.zeros(3))
@@ -210,7 +213,7 @@ def _show_persons(
 def _radii(
     labeled: LabeledPredictions, zoom: np.ndarray | None, protocol: Protocol | None
 ) -> np.ndarray | None:
-    """Return the largest correct distance of each person [N], in pixels of the stored images."""
+    """Return the largest distance at which a joint is correct, per person [N], in stored pixels."""
     if protocol is None or protocol.part_kind == "stick":
         return None
     radii = protocol.threshold * metrics.normalizers(protocol, labeled)

@@ -90,7 +90,8 @@ def _constant_baselines(
     """Evaluate baselines that ignore the image; returns results by name, row and protocol.
 
     They predict the mean or median pose of training persons, in crops by the row's rule. These are
-    the persons of the row's data set if the network was trained on it, otherwise of all data sets.
+    the training persons of the row's data set if the network was trained on it, otherwise those of
+    all training data sets.
 
     Raises:
       JaxposeError: the training data are not available.

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     Call it before JAX starts its threads: it also limits malloc to one arena, because in a
     per-thread arena, every allocation above 64 MB is a new memory mapping. Without this call, the
     temporary buffer of a training step (340 MB for one block of the paper's network at batch 4)
-    causes a page fault per 4 KB in every step, 7 to 25 % of its time.
+    causes a page fault per 4 KB in every step, which takes 7 to 25 % of the step's time.
     """
     if not sys.platform.startswith("linux"):
         return False

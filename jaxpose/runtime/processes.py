@@ -40,7 +40,8 @@ def initialize(
         the others.
 
     Raises:
-      UsageError: only some of the three arguments are given, or ``heartbeat_seconds`` is below 1.
+      UsageError: only some of ``coordinator``, ``num_processes`` and ``process_id`` are given, or
+        ``heartbeat_seconds`` is below 1.
       JaxposeError: the other processes cannot be reached.
     """
     given = [coordinator is not None, num_processes is not None, process_id is not None]
@@ -103,7 +104,8 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
 def barrier() -> None:
     """Wait for the other processes in the runtime's barrier; does nothing for a single process.
 
-    Use it before the first collective operation, which times out after 30 seconds on CPUs.
+    Use it before the first collective operation: on CPUs, that operation times out after 30
+    seconds.
     """
     if jax.process_count() > 1:
         multihost = import_optional("orbax.checkpoint.multihost", extra="train")
@@ -169,8 +171,8 @@ class Preemption:
             return self._asked.is_set()
         from jax.experimental import multihost_utils
 
-        # The runtime chooses the number after the largest one queried so far and returns True for
-        # that number only. Queries are counted from the start of the process, not by training step,
-        # so that a signal received before the first query is handled by it.
+        # The runtime chooses the number after the largest one that was queried so far, and returns
+        # True for that number only. Queries are counted from the start of the process, not by
+        # training step, so that the first query handles a signal that was received before it.
         self._times += 1
         return multihost_utils.reached_preemption_sync_point(self._times)

@@ -31,7 +31,7 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
     check_evaluation(config)
     check_rows(config, "data", DATA_ROW)
     check_rows(config, "validation", VALIDATION_ROW)
-    skeleton_of(config.joints)  # no name twice
+    skeleton_of(config.joints)  # raises an error if a name occurs twice
     for name in COUNTS:
         if config[name] < 1:
             raise JaxposeError(f"{name} is {config[name]}; it must be 1 or more")

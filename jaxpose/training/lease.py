@@ -1,8 +1,8 @@
-"""Allow only one launch at a time on object storage (no file locks), with a renewed lease.
+"""Allow only one launch at a time on object storage (no file locks), by renewing a lease.
 
 The holder rewrites the object ``.lease`` every few seconds; the write fails if another process has
-written it. A launch that finds a lease observes it and takes it over only if it stays unchanged.
-No clocks are compared.
+written the object in between. A launch that finds a lease observes it and takes it over only if it
+stays unchanged. No clocks are compared.
 """
 
 import contextlib
@@ -123,7 +123,7 @@ class _Lease:
         return self._store.read(NAME).result()
 
     def _write(self, generation: bytes) -> bool:
-        """Overwrite that version of the object. Returns whether it was still current."""
+        """Overwrite the object if its version is still ``generation``; return whether it was."""
         owner = {"id": self._id, "host": socket.gethostname(), "process": os.getpid()}
         stamp = self._store.write(NAME, json.dumps(owner).encode(), if_equal=generation).result()
         if not stamp.generation:

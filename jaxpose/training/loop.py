@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MAX_UNREADABLE_FRACTION = 0.01  # fraction of the images drawn so far that may be unreadable
 MIN_UNREADABLE = 3  # so that one bad image among the first hundred does not stop a run
-REPORT_WAIT_FRACTION = 0.05  # fraction of the time above which waiting is reported
+REPORT_WAIT_FRACTION = 0.05  # waiting is reported if it takes more than this fraction of the time
 
 
 class TrainResult(NamedTuple):
@@ -65,7 +65,8 @@ def train(
     Args:
       config: config of the run.
       workdir: a folder, or a URL on object storage (``gs://``).
-      profile_steps: number of steps that process 0 traces, written to ``workdir``/profile.
+      profile_steps: number of steps that process 0 traces; the trace is written to
+        ``workdir``/profile.
 
     Raises:
       JaxposeError: the config, data or workdir cannot be used, or the loss is not finite.
@@ -164,7 +165,7 @@ class Loop:
         self.started = now - start.seconds
         self.saved_at, self.saved_step = now, self.step
         self.window = (self.step, now)  # start of the window for images per second
-        self.waited = 0.0  # upper bound of the seconds in the window without a batch on the devices
+        self.waited = 0.0  # upper bound of the seconds in the window in which devices had no batch
         self.named: set[int] = set()  # persons whose unreadable image was logged
         self.train_step = parallel(
             make_train_step(
@@ -234,7 +235,7 @@ class Loop:
         self.train_on(self.next_batch(batches))
 
     def next_batch(self, batches: Iterator[Batch]) -> Batch:
-        """Return the next batch. Waiting for it is counted only while the devices are idle."""
+        """Return the next batch. The wait for it counts only while the devices are idle."""
         asked = time.monotonic()
         with jax.profiler.TraceAnnotation("next_batch"):
             batch = next(batches)
@@ -339,13 +340,14 @@ class Loop:
             plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
         metadata = self.metadata()
-        if np.float32(metric) > best:  # as the state holds it; never, for NaN
+        if np.float32(metric) > best:  # float32, as in the state; False for NaN
             best = metric
             self.state = self.state._replace(best_metric=replicate(jnp.float32(metric)))
             metadata = metadata._replace(metric=metric)
         if metadata.metric is not None or not self.validator.choice.metric:
-            # Must be complete before the latest checkpoint, which records its metric: otherwise a
-            # run killed in between would refer to a best checkpoint that does not exist.
+            # The best checkpoint must be complete before the latest one is saved, which records the
+            # best metric. Otherwise, a run killed in between would refer to a best checkpoint that
+            # does not exist.
             store.save(self.managers["best"], self.step, variables, metadata, wait=True)
         self.log.write(
             "validation",

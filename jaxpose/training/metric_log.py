@@ -25,8 +25,8 @@ class RunLog:
 
     ``metrics.jsonl`` is authoritative. On resume it is truncated to the records up to the restored
     step, so that the log of a resumed run has no duplicates. NaN is written as null. On object
-    storage, where files cannot grow, both are kept in a temporary folder and uploaded by ``upload``
-    before each checkpoint.
+    storage, files cannot grow: ``metrics.jsonl`` and the event file are kept in a temporary folder,
+    and ``upload`` copies them before each checkpoint.
     """
 
     def __init__(self, workdir: pathlib.Path, *, step: int, num_steps: int, active: bool = True):
@@ -142,7 +142,7 @@ def read_records(path: pathlib.Path) -> list[dict]:
     """Read the records of a metrics.jsonl; an incomplete last line is ignored.
 
     Raises:
-      JaxposeError: another line is not a record.
+      JaxposeError: any other line is not a record.
     """
     if not path.exists():
         return []

@@ -16,8 +16,8 @@ def make_schedule(
 ) -> optax.Schedule:
     """Make a learning-rate schedule: "constant", or "cosine", which reaches 0 at ``num_steps``.
 
-    Both rise linearly from 0 over ``warmup_steps``. Training multiplies them by the scale of the
-    plateau rule (``make_plateau``).
+    Both rise linearly from 0 over ``warmup_steps``. Training multiplies the learning rate by the
+    scale of the plateau rule (``make_plateau``).
     """
     if name == "constant":
         main = optax.constant_schedule(learning_rate)

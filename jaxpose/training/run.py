@@ -1,7 +1,7 @@
 """Set up a run from a config: data sets, network, optimizer, and the initial state.
 
-Training starts from random variables, from another network's (``init_from``) or from the run's
-last checkpoint.
+Training starts from random variables, from the variables of another network (``init_from``) or from
+the run's last checkpoint.
 """
 
 import pathlib
@@ -201,7 +201,7 @@ def state_of(run: Run, variables: dict) -> TrainState:
 
 
 def annotated_joints(run: Run) -> list[str]:
-    """Return the names of the run's joints that a training split annotates."""
+    """Return the names of the run's joints that at least one training split annotates."""
     found = np.zeros(len(run.joints), bool)
     for split, _ in run.training:
         place = joint_index(split.joints, run.joints)
@@ -219,7 +219,7 @@ def skeleton_of_run(run: Run) -> Skeleton:
     """Return the flip pairs and limbs of the network's joints.
 
     They come from the metadata of the first training split that has all of these joints, or are
-    derived from the joints' names if there is none.
+    derived from the joints' names if there is no such split.
     """
     split = complete_split(run)
     if split is None:

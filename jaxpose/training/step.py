@@ -19,7 +19,7 @@ class Losses(NamedTuple):
     """The losses of a step, by their names in the log.
 
     Attributes:
-      loss: weighted sum of the others, which is differentiated.
+      loss: weighted sum of the other losses; training minimizes this sum.
       coordinate_loss: eq. 7.
       probability_loss: eq. 8.
       context_loss: eq. 7 for the positions of the context maps; 0 if disabled.
@@ -44,7 +44,8 @@ class TrainState(NamedTuple):
       ema: averaged {"params", "batch_stats"}, or None.
       sums: ``Losses`` summed since the last line of the log, with the number of steps. They are
         only used for logging, so a checkpoint whose ``sums`` have other keys can be resumed.
-      bad_step: int32, the first step whose loss, gradient or update was not finite, otherwise -1.
+      bad_step: int32, the first step whose loss, gradient or update was not finite; -1 if there is
+        none.
       best_metric: float32, the validation metric of the best checkpoint.
       unreadable: int32, number of training images so far that could not be decoded.
     """
@@ -106,9 +107,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], TrainState]:
     """Make the training step: loss of eqs. 7 and 8 on every block, gradients, update.
 
-    Losses are summed over devices and accumulation parts and divided by the global mask count, so
-    they do not depend on the number of devices or parts. Batch-norm statistics are computed per
-    part, over all devices.
+    Each device splits its batch into ``accumulation_steps`` parts. Losses are summed over devices
+    and parts and divided by the global mask count, so they do not depend on the number of devices
+    or parts. Batch-norm statistics are computed for each part, over all devices.
 
     Args:
       net: the network, with ``axis_name`` set to the same axis.
@@ -118,8 +119,8 @@ def make_train_step(
         joint.
       heatmap_weight: weight of the part maps' Jensen-Shannon divergence from a Gaussian at the
         joint.
-      ema_decay: decay of the averaged parameters and statistics, at most n / (n + 10) after step n;
-        unused if the state has no EMA.
+      ema_decay: decay of the averaged parameters and statistics; after step n, at most n / (n + 10)
+        is used. Unused if the state has no EMA.
       accumulation_steps: number of parts into which each device's batch is split.
       frozen_norm: use batch norm's running statistics and do not update them.
       axis_name: mapped axis of the devices; None if the step is not mapped over devices (plain

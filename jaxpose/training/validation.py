@@ -15,7 +15,7 @@ from jaxpose.evaluation.metrics import ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
 
-LOSS_POINTS = 100.0  # metric points for a loss of 1, so that the plateau's min_delta suits both
+LOSS_POINTS = 100.0  # metric = -100 * loss, so that the plateau's min_delta suits losses, too
 
 
 class Validation(NamedTuple):
@@ -73,7 +73,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
       trained: names of the joints to evaluate.
 
     Raises:
-      JaxposeError: a row with a weight cannot be evaluated by ``config.metric``.
+      JaxposeError: a row with a weight above 0 cannot be evaluated by ``config.metric``.
     """
     config = run.config
     names = [evaluate.row_name(split, crop) for split, crop, _ in run.validation]

@@ -30,9 +30,9 @@ FREE_FIELDS = (
 def prepare_workdir(workdir: str | pathlib.Path, config: dict) -> Iterator[pathlib.Path]:
     """Create or open a workdir and lock it: check and write the config, refuse a second launch.
 
-    The config is compared with the one in the folder only if the folder contains a checkpoint: a
-    start that failed before its first checkpoint leaves nothing to resume, and a corrected command
-    replaces its config.
+    The config is compared with the one in the folder only if the folder contains a checkpoint.
+    Without one, there is nothing to resume, so a corrected command replaces the config of a start
+    that failed.
 
     Args:
       workdir: folder of the run; created if missing.
@@ -73,7 +73,7 @@ def _hold_lock(workdir: pathlib.Path) -> Iterator[None]:
 def _hold(lock, workdir: pathlib.Path) -> None:
     try:
         import fcntl
-    except ImportError:  # not on Windows; there the second launch is not noticed
+    except ImportError:  # Windows does not have it; a second launch is not noticed there
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

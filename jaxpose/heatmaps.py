@@ -698,7 +698,7 @@ def _lines(array, ndim, keep=lambda line: line):
 
 
 def _first_moments(lines, ramps):
-    """For each axis, the sum over its line [..., W] or [..., H] times its ramp: N arrays [...]."""
+    """For each axis, the dot product of its `_lines` [..., W] and `_ramps` [W]: N arrays [...]."""
     return [
         jnp.sum(jnp.multiply(*same_rank(line, ramp)), axis=-1)
         for line, ramp in zip(lines, ramps, strict=True)

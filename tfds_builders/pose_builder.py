@@ -88,10 +88,10 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def counted(
         self, split: str, examples: Iterable[tuple[int, dict]], total: int
     ) -> Iterator[tuple[int, dict]]:
-        """Count the (key, example) pairs of a split in the report.
+        """Yield the (key, example) pairs of a split, and count the examples for the report.
 
-        In texts, characters that UTF-8 cannot encode are escaped: file names may be bytes in any
-        encoding.
+        In the examples' strings, characters that UTF-8 cannot encode are escaped: file names may be
+        bytes in any encoding.
 
         Args:
           split: name of the split.

@@ -48,7 +48,8 @@ def path(name: str) -> pathlib.Path:
 def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike) -> pathlib.Path:
     """Write variables {"params", "batch_stats"} and a checkpoint's metadata as one file.
 
-    Kernels are rounded to float16 (relative error up to 5e-4); shifts and statistics stay float32.
+    Kernels are rounded to float16 (relative error up to 5e-4); batch norm's parameters and
+    statistics stay float32.
 
     Args:
       variables: variables as returned by ``store.load``.

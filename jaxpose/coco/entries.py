@@ -103,7 +103,7 @@ class CocoFile(NamedTuple):
 
 
 def describe(entries: Dropped) -> str:
-    """Format the counts by reason as text.
+    """Format each reason with the number of its entries and the names of the first ones.
 
     Example:
       >>> describe({"crowd": ["annotations[3]", "annotations[9]"]})

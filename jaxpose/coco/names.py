@@ -1,9 +1,9 @@
 """Match file names in annotation files to files on this machine.
 
 Labeling tools write absolute paths of another machine, ``../`` paths, URLs, percent-encoded names
-and backslashes. Such names are matched by their last parts. All parts of a plain relative name must
-match, so that ``train/1.jpg`` is never confused with ``val/1.jpg``. Names are compared in Unicode's
-NFC.
+and backslashes. Such names are matched by the last components of their paths. All components of a
+plain relative name must match, so that ``train/1.jpg`` is never confused with ``val/1.jpg``. Names
+are compared in Unicode's NFC.
 """
 
 import os
@@ -59,7 +59,10 @@ class NameIndex:
                 self._named.setdefault(parsed.parts[-1], []).append((name, parsed))
 
     def find(self, path: str | os.PathLike) -> Match:
-        """Find the names that match a file best, compared by their last parts."""
+        """Find the names that share the most trailing path components with a file's path.
+
+        All components of a plain relative name must match.
+        """
         file = _parse(os.path.abspath(path))
         best = Match().rank
         found: list[tuple[str, tuple[str, ...]]] = []

@@ -1,7 +1,9 @@
 """Which examples are in which batch: a pure function of the seed and the batch number.
 
-The draws of an epoch are shuffled together and divided into batches, and every batch into
-contiguous parts, one for each process. Random numbers depend only on (seed, epoch, person, draw).
+In each epoch, every person of a split is drawn ``weight`` times on average. All draws of an epoch
+are shuffled together and divided into batches, and every batch into contiguous parts, one for each
+process. Random numbers depend only on (seed, epoch, person, draw), where ``draw`` counts the draws
+of the person in the epoch, from 0.
 """
 
 import functools

@@ -3,9 +3,9 @@
 PCK, or PCKh if the normalizer is the head size: a joint is correct if its distance to the truth,
 divided by the person's normalizer, is at most the threshold. Strict PCP: a stick is correct if, for
 each of its two ends, the distance to the true position is at most a fraction of the true stick's
-length. Correct and counted parts are integer counts, which add up exactly over parts of a data set.
-Rates are in percent, distances are computed in float64, and every comparison is ``<=``, as in the
-toolkits of MPII and LSP.
+length. The numbers of correct and counted joints or sticks are integers, so their sums over subsets
+of a data set are exact. Rates are in percent, distances are computed in float64, and every
+comparison is ``<=``, as in the toolkits of MPII and LSP.
 
 Protocols (which joints, groups, thresholds) are in ``jaxpose.evaluation.protocols``.
 """
@@ -29,7 +29,7 @@ from jaxpose.skeleton import joint_index
 class Counts(NamedTuple):
     """Numbers of correct and counted parts (joints or sticks), for T thresholds and P parts.
 
-    All are integers, so sums over parts of a data set are exact.
+    All are integers, so sums over subsets of a data set are exact.
 
     Attributes:
       correct: int64 [T, P], correct parts at each threshold.

@@ -73,7 +73,7 @@ class BoxFile:
         """Return the boxes of an image or video.
 
         Args:
-          path: path of the input; its last parts are matched to the names in the file.
+          path: path of the input; its last components are matched to the names in the file.
 
         Returns:
           {frame: boxes [N, 4]}, with frame 0 for an image; None if the file does not list the
@@ -96,7 +96,7 @@ class BoxFile:
         """Return the COCO entry of a photo or of a video's frame, None if the file has none.
 
         Args:
-          path: path of the input; its last parts are matched to the names in the file.
+          path: path of the input; its last components are matched to the names in the file.
           frame: number of the video's frame; None for a photo: a frame number in its entry is
             ignored.
         """

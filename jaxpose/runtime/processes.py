@@ -104,8 +104,8 @@ def sum_over_processes(values: np.ndarray) -> np.ndarray:
 def barrier() -> None:
     """Wait for the other processes in the runtime's barrier; does nothing for a single process.
 
-    Use it before the first collective operation: on CPUs, that operation times out after 30
-    seconds.
+    Use it before the first collective operation: on CPUs, that operation fails if another process
+    starts it more than 30 seconds later, while the barrier waits for 5 minutes (Orbax's default).
     """
     if jax.process_count() > 1:
         multihost = import_optional("orbax.checkpoint.multihost", extra="train")

@@ -146,7 +146,7 @@ class Loop:
       log: the run log; active only on process 0.
       managers: checkpoint managers of the folders "latest" and "best".
       start: initial or restored state.
-      validator: evaluates the rows of ``config.validation``.
+      validator: evaluates on the data sets of ``config.validation``.
     """
 
     def __init__(
@@ -328,9 +328,9 @@ class Loop:
         self.save()
 
     def validate(self, epoch: int) -> None:
-        """Evaluate the rows of ``config.validation``, update the plateau, save the best variables.
+        """Evaluate on the data sets of ``config.validation`` and update the plateau.
 
-        If there is no metric, the newest variables are saved as the best.
+        The best variables are saved; without a metric, the newest count as the best.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)

@@ -1,4 +1,4 @@
-"""Metrics and losses of the rows of ``config.validation``."""
+"""Metrics and losses on the data sets of ``config.validation``."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ LOSS_POINTS = 100.0  # metric = -100 * loss, so that the plateau's min_delta sui
 
 
 class Validation(NamedTuple):
-    """The metrics of the rows of ``config.validation``.
+    """The metrics on the data sets of ``config.validation``.
 
     Attributes:
       rows: results by row name (data set, split, crop) and protocol name.
@@ -66,7 +66,7 @@ class Validator(NamedTuple):
 
 
 def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
-    """Read the annotations of the rows of ``config.validation`` and choose the metric.
+    """Read the annotations of the data sets of ``config.validation`` and choose the metric.
 
     Args:
       run: from ``open_run``.

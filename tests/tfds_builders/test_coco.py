@@ -103,7 +103,7 @@ def test_what_makes_no_example_is_counted(tmp_path, capsys):
         ("ignore", 2),
         ("fewer than 2 labeled joints", 3),
         ("no usable keypoints", 4),
-        ("smaller than 10 pixels", 6),
+        ("box smaller than 10 pixels", 6),
     ):
         (line,) = [x for x in out.splitlines() if f"skipped ({reason}): " in x]
         assert f"annotations[{entry}]" in line and "1 person" in line

@@ -125,8 +125,9 @@ def check_joints_fit(
             outside += beyond > 0.25 * max(size)
     if outside > len(sizes) / 20:
         raise BuildError(
-            f"{release.files.path}: {release.joints} has joints far outside the image in {outside} "
-            f"of {len(sizes)} images; use images and joints of the same release"
+            f"{release.files.path}: in {outside} of {len(sizes)} images, joints in "
+            f"{release.joints} lie far outside the images; use images and joints of the same "
+            "release"
         )
 
 

@@ -99,8 +99,8 @@ def test_what_makes_no_example_is_counted(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "train: 1 persons" in out
     for reason, entry in (
-        ("crowd", 1),
-        ("ignore", 2),
+        ("marked iscrowd", 1),
+        ("marked ignore", 2),
         ("fewer than 2 labeled joints", 3),
         ("no usable keypoints", 4),
         ("box smaller than 10 pixels", 6),
@@ -355,12 +355,12 @@ def exported_by_label_studio(folder):
 @pytest.mark.parametrize(
     ("export", "options", "category", "left_out"),
     [
-        (exported_by_cvat, [], (1, "dog"), {"crowd": 2, "other category": 3}),
+        (exported_by_cvat, [], (1, "dog"), {"marked iscrowd": 2, "of another category": 3}),
         (
             exported_by_label_studio,
             ["--limb", "nose", "left_ear", "--limb", "nose", "right_ear"],
             (1, "default"),
-            {"no usable box": 3, "other category": 0},
+            {"no usable box": 3, "of another category": 0},
         ),
     ],
 )

@@ -140,7 +140,7 @@ def _batches(
 
 def _rate(batches: Batches, options: argparse.Namespace) -> float:
     for _ in range(6 * max(1, *options.workers)):
-        next(batches)  # at least those that were prefetched while the others were timed
+        next(batches)  # discard the batches that were prefetched while the others were timed
     start = time.perf_counter()
     for _ in range(options.batches):
         next(batches)
@@ -150,7 +150,7 @@ def _rate(batches: Batches, options: argparse.Namespace) -> float:
 def steps_of_an_image(
     split: PreparedSplit, rule: CropRule, size: int, persons: int = 200
 ) -> dict[str, float]:
-    """Return mean CPU milliseconds per step of an image, in one thread, median of seven rounds."""
+    """Return the CPU milliseconds per image of each step, in one thread; medians of seven rounds."""
     index = np.random.default_rng(0).permutation(len(split.source))[:persons]
     examples = [read_example(split, int(i)) for i in index]
     crops = [

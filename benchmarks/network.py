@@ -2,16 +2,16 @@
 
     python -m benchmarks.network [--rows NAME ...] [--dtypes NAME ...] [--no_torch_compile] [--json]
 
-K = 8, 256x256, the same weights in both. PyTorch runs our own implementation of the network
-(benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. jaxpose runs with
-`jaxpose.compiler_options()`; on platforms that have such options, plain `jax.jit` is measured, too.
-"forward N" is inference of N images, as normalized float32 arrays; "step N" a step of training on
-N: training mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is
-timed.
+Both networks have K = 8 blocks, images of 256x256 pixels and the same weights. PyTorch runs our own
+implementation of the network (benchmarks/torch_network.py) with channels_last arrays, eagerly and
+with `torch.compile`. jaxpose runs with `jaxpose.compiler_options()`; on platforms that have such
+options, plain `jax.jit` is measured, too. "forward N" is inference on N images, given as normalized
+float32 arrays. "step N" is a training step on N images: training mode, loss, gradients, RMSProp.
+Keypoints and losses are compared before anything is timed.
 
-The floor of a row is the minimum time for its multiply-adds and its bytes, at the rates of a matrix
-product and of a copy measured in the same run. The multiply-adds are those of the network, the
-bytes those that XLA's cost analysis counts.
+The floor of a row is the longer of two times: that of its multiply-adds at the rate of a matrix
+product, and that of its bytes at the rate of a copy. Both rates are measured in the same run. The
+multiply-adds are those of the network; XLA's cost analysis counts the bytes.
 """
 
 import argparse

@@ -4,11 +4,11 @@
 
 --mpii: MPII's release or a part of it, with the images next to the annotation file. The command
 prints two rates for its validation persons. The first is the fraction of persons with at least half
-of the joints correct (PCKh@0.5), for predictions by `PoseEstimator.predict` without a box, by the
-overlapping crops that it uses for categories other than `person`, by two passes (the whole image,
-then the box around the pose), and with the box of the true joints. The second is the fraction of
-detected persons that match an annotated person, that is, have half of its labeled joints correct.
-It is a lower bound of the precision, since MPII does not annotate everybody.
+of the joints correct (PCKh@0.5). It is measured for four methods: `PoseEstimator.predict` without a
+box; the overlapping crops that it uses for categories other than `person`; two passes (the whole
+image, then the box around the pose); and the box of the true joints. The second rate is the
+fraction of detected persons that match an annotated person: at least half of that person's labeled
+joints are correct. It is a lower bound of the precision, since MPII does not annotate everybody.
 
 --no_person: a folder of images without people, for the fraction without any detection.
 

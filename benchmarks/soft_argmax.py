@@ -36,7 +36,7 @@ class Contestant(NamedTuple):
 
     Fields:
       forward: maps -> positions [B, M, N], or positions and covariances.
-      both: maps -> the same and the gradient of the maps.
+      both: maps -> the results of ``forward``, and the gradient of the maps.
       maps: in the contestant's layout, on its device.
       grids: positions of the cells along x, y and so on, in the contestant's own unit.
       wait: blocks until a result is ready.

@@ -64,7 +64,7 @@ def find_release(found: list[Files], digits: int, release: str) -> Release:
 
 
 def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the joints of a joints.mat of either axis order.
+    """Read the joints of a joints.mat, whose axes may be in either order.
 
     Returns:
       xy [N, 14, 2] float64 as in the file, and flags [N, 14] bool, the third entry of each joint.

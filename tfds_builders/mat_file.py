@@ -41,8 +41,8 @@ class Array(NamedTuple):
 
     Attributes:
       kind: "number", "text", "struct", "cell" or "other".
-      shape: at least two lengths.
-      values: numbers as a flat array in MATLAB's order (columns first), texts as ``str``.
+      shape: two or more sizes.
+      values: numbers as a flat array in column-major order, or a text as ``str``.
       fields: names of a struct's fields.
       children: byte ranges of the elements of a cell, or of each field of each element of a struct.
       reader: reader of the file.

@@ -17,9 +17,9 @@ def add(commands) -> None:
         help="find people's keypoints in photos and videos",
         description="Finds the keypoints of people in photos, folders and videos, and draws them. "
         "Without boxes, it finds the people itself; in videos, it tracks them from frame to frame.",
-        epilog="The FILE of --boxes contains COCO JSON, a list of COCO results, a JSON object that "
-        "maps file names to lists of boxes, or lines INPUT,x,y,width,height. For photos with many "
-        "people, give the boxes of a person detector.",
+        epilog="The file of --boxes contains COCO JSON, a list of COCO results, a JSON object that "
+        "maps file names to lists of boxes, or lines FILE,x,y,width,height with the name of an "
+        "input as FILE. For photos with many people, give the boxes of a person detector.",
     )
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*", type=local_path, help="photo, video or folder"
@@ -112,7 +112,8 @@ def add(commands) -> None:
         nargs="?",
         const=0,
         metavar="NUMBER",
-        help="record from a camera until Ctrl-C, and show it in a window if there is a display",
+        help="record from camera NUMBER (default: 0) until Ctrl-C; with a display, also show the "
+        "recording in a window",
     )
     parser.set_defaults(run=run)
 

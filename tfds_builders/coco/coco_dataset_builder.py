@@ -33,7 +33,7 @@ class CocoConfig(tfds.core.BuilderConfig):
       category: id and name of the category.
       joint_set: names, flip pairs and limbs of the category.
       sigmas: OKS sigmas, one per joint, or () if unknown.
-      holdout: fraction of the source images of "train" to use as the split "validation".
+      holdout: fraction of the images of "train" to use as the split "validation".
       min_joints: annotations with fewer labeled joints than this are not used.
       min_side: annotations are not used if the longer side of their box has fewer pixels than this.
     """
@@ -305,7 +305,7 @@ def select(path: str, category: str | None) -> coco.Selection:
 
 
 def split_of(image: coco.Image, holdout: float) -> str:
-    """Return the split of an image. Images that were cut from one picture are in the same split."""
+    """Return the split of an image; all images cropped from one picture are in the same split."""
     source = str(image.entry.get("source_picture") or image.file_name)
     return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
 

@@ -13,7 +13,7 @@ from tfds_builders import joints, leeds, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
-VALIDATION_EVERY = 20  # images of the training set whose number is a multiple: "validation"
+VALIDATION_EVERY = 20  # every 20th image of the training set is in the split "validation"
 LAST_OF_TRAINING = 1000
 SCALED_SIDE = 210  # the longest side of the scaled release's images is 202
 OBSERVER_CENTRIC = re.compile(r"(^|/)[^/]*joints[-_]?OC\.mat$", re.IGNORECASE)

@@ -16,7 +16,7 @@ CORRECTED = tfds.core.BuilderConfig(
 )
 CORRECTIONS = pathlib.Path(__file__).parent / "corrections.tsv"
 ROUNDING = 0.051  # pixels; a file of corrections has one decimal
-VALIDATION_EVERY = 20  # images whose number is a multiple are in "validation", never in "train"
+VALIDATION_EVERY = 20  # every 20th image is in the split "validation", for all configurations
 
 
 class Builder(pose_builder.PoseBuilder):

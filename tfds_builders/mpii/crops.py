@@ -9,7 +9,8 @@ import numpy as np
 from tfds_builders.sources import ReadError
 
 INPUT_SIDE = 256  # pixels of the network's input
-ENLARGEMENT, SHIFT = 1.25, 15 / 200  # MPII's crop, in units of the person's height
+# MPII's crop: its side, and how far its center is below objpos, in heights of the person.
+ENLARGEMENT, SHIFT = 1.25, 15 / 200
 PERSON_IN_CROP = 0.76  # LSP's crop: longer side of the joints' box as a fraction of the crop's side
 LARGEST, ROTATION = 1.3, 40  # the paper's augmentation: largest scale; rotation up to ±40 degrees
 # A crop of this scale has one stored pixel per input pixel. The paper's smallest scale is 0.7.

@@ -28,9 +28,10 @@ class Release(NamedTuple):
 def find_releases(found: list[Files]) -> list[Release]:
     """Return the annotation files with their images, in the order of the sources.
 
-    Images belong to the annotation file of their own folder or archive. If it has several, they
-    belong to the nearest one, so that resized images are not paired with the joints of the
-    originals. Images of an archive without annotations belong to every annotation file.
+    Images belong to the annotation file of their own folder or archive. If that has several
+    annotation files, images belong to the nearest one, so that resized images are not paired with
+    the joints of the originals. Images of an archive without annotations belong to every annotation
+    file.
 
     Raises:
       BuildError: there is no annotation file, or one without images.

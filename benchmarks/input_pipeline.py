@@ -150,7 +150,7 @@ def _rate(batches: Batches, options: argparse.Namespace) -> float:
 def steps_of_an_image(
     split: PreparedSplit, rule: CropRule, size: int, persons: int = 200
 ) -> dict[str, float]:
-    """Return the CPU milliseconds per image of each step, in one thread; medians of seven rounds."""
+    """Return the CPU milliseconds per image of each step, in one thread (medians of 7 rounds)."""
     index = np.random.default_rng(0).permutation(len(split.source))[:persons]
     examples = [read_example(split, int(i)) for i in index]
     crops = [

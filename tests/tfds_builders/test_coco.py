@@ -246,7 +246,7 @@ def test_cocos_own_layout_is_read_as_downloaded(tmp_path, capsys):
     ]
     where = ["--images", str(DUMMY_DATA), "--name", "person", "--data_dir", str(tmp_path)]
     assert main(["coco", "--split", *parts, *where]) == 0
-    assert "1 person skipped (crowd): annotations[3]" in capsys.readouterr().out
+    assert "1 person skipped (marked iscrowd): annotations[3]" in capsys.readouterr().out
     train, validation = (
         open_split("coco/person", split, data_dir=str(tmp_path))
         for split in ("train", "validation")

@@ -1,4 +1,4 @@
-# make demo: the whole way, from drawing people to a page of results. make test: what is checked.
+# make demo: draw synthetic people, train a network on them and write a report. make test: run the tests.
 
 PYTHON ?= python3
 JOBS ?= 2
@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 
 setup: $(VENV)/.installed
 
-# The stamp is younger than the two files: the environment holds what they ask for.
+# The environment is up to date if this file is newer than requirements.lock and pyproject.toml.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: jaxpose needs Python 3.11 or newer; run: make PYTHON=python3.11 setup")'
 	$(PYTHON) -m venv $(VENV)
@@ -17,13 +17,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@
 
-# The newest libraries that pyproject.toml allows, in place of the lock's.
+# Install the newest libraries that pyproject.toml allows instead of those of requirements.lock.
 setup-newest:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade --editable '.[train,predict,demo,convert,export,docs,test]'
 	touch $(VENV)/.installed
 
-# The lowest ones, each that pyproject.toml names by itself; needs uv.
+# Install the lowest allowed version of each library that pyproject.toml names. Needs uv.
 setup-lowest:
 	uv venv --quiet --clear --python '$(PYTHON)' $(VENV)
 	uv pip install --quiet --python $(BIN)/python --resolution lowest-direct \
@@ -38,7 +38,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS)
 
-# The part of make test that other versions of Python and of the libraries may break.
+# The tests that may fail with other versions of Python or of the libraries.
 COMPATIBILITY := tests/test_heatmaps.py tests/test_heatmap_transforms.py tests/test_peaks.py \
 	tests/test_heatmap_targets.py tests/test_losses.py tests/test_depthwise.py tests/test_layers.py \
 	tests/test_network.py tests/test_package.py tests/test_public_interface.py \
@@ -48,11 +48,11 @@ COMPATIBILITY := tests/test_heatmaps.py tests/test_heatmap_transforms.py tests/t
 test-newest: setup-newest
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) $(COMPATIBILITY)
 
-# VENV=.venv-lowest leaves the environment of the other targets alone.
+# Add VENV=.venv-lowest to keep the environment of the other targets.
 test-lowest: setup-lowest
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) $(COMPATIBILITY)
 
-# What make test left out.
+# The slow tests, which make test skips.
 test-all: setup
 	$(BIN)/python -m pytest -m slow
 
@@ -62,7 +62,7 @@ lint: setup
 	$(BIN)/python -m tools.check_words
 	$(BIN)/mypy
 
-# The site, from the pages of docs/ and the docstrings.
+# Build the documentation site from docs/ and the docstrings.
 docs: setup
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --builder html --quiet docs docs/_build
 	@echo "open docs/_build/index.html"
@@ -73,15 +73,16 @@ dist: setup
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python -m twine check --strict dist/*
 
-# One file for Python 3.11 and newer. bench (PyTorch's CPU build), onnx (its bound on Orbax), cuda12,
-# cuda13 and tpu (gigabytes) stay out of it; needs uv.
+# Write one requirements.lock for Python 3.11 and newer. Needs uv. These extras are not locked: bench
+# (it uses PyTorch's CPU build), onnx (it limits the version of Orbax), cuda12, cuda13 and tpu
+# (gigabytes).
 lock:
 	uv pip compile --upgrade --universal --python-version 3.11 --fork-strategy requires-python \
 		--extra train --extra predict --extra demo --extra coco --extra convert --extra export --extra cloud \
 		--extra docs --extra test \
 		--no-header --no-annotate --quiet --output-file requirements.lock pyproject.toml
 
-# Runs, data and the environment stay.
+# Remove build outputs and caches; keep runs, data and the environment.
 clean:
 	rm -rf build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

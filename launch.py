@@ -1,9 +1,9 @@
 """Train or evaluate a network: `python launch.py --config=configs/X.py[:PRESET] --workdir=DIR`.
 
 Re-running the command resumes the run. `--config.FIELD=VALUE` overrides a field. After training,
-a checkpoint is evaluated on the config's test rows, and the results are written to
-WORKDIR/report.html; `--mode=eval` runs only this evaluation. On a cluster, start one process per
-host (or device) with the same command; see docs/clusters.md.
+the run's best checkpoint is evaluated on the test data (`config.test`), and the results are
+written to WORKDIR/report.html; `--mode=eval` runs only this evaluation. On a cluster, start one
+process per host (or device) with the same command; see docs/clusters.md.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def run(values) -> None:
 
 
 def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
-    """Evaluate the test rows, print their tables, write the report."""
+    """Evaluate a checkpoint on the test data, print the tables, write the report."""
     import jax
 
     from jaxpose import report
@@ -59,7 +59,7 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
     from jaxpose.training.config import data_rows
 
     first = jax.process_index() == 0
-    with phase("evaluating the test rows") if first else contextlib.nullcontext():
+    with phase("evaluating the test data") if first else contextlib.nullcontext():
         evaluation = evaluate.evaluate_checkpoint(config, workdir, path=checkpoint)
     if not first:
         return

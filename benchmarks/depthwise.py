@@ -2,11 +2,11 @@
 
     python -m benchmarks.depthwise [--json]
 
-The arrays are those of a block of the paper's network at batch 4, or 32 on a GPU, so that a kernel
-lasts longer than its launch. "forward" is the result, "both" the result and the gradients of x and
-of the kernel; PyTorch works channels_last. All results are compared with XLA's grouped convolution
-before anything is timed. On a GPU, bfloat16 is measured in addition to float32. The floor is the
-time to read and write the arrays once, at the rate of a copy measured in the same run.
+The arrays are those of a block of the paper's network at batch 4. On a GPU the batch is 32, so that
+a kernel lasts longer than its launch. "forward" is the result, "both" the result and the gradients
+of x and of the kernel. PyTorch's arrays are channels_last. All results are compared with XLA's
+grouped convolution before anything is timed. On a GPU, bfloat16 is measured in addition to float32.
+The floor is the time to read and write the arrays once, at the speed of a copy in the same run.
 """
 
 import functools
@@ -72,7 +72,7 @@ def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dic
     }
     times = contest.medians(calls)
     rates = contest.machine_rates(jnp.dtype(dtype))
-    nbytes = x.size * jnp.dtype(dtype).itemsize  # of x; the result, gradient, cotangent as many
+    nbytes = x.size * jnp.dtype(dtype).itemsize  # of x, and of each array of its shape
     floors = {"forward": contest.floor(0, 2 * nbytes, rates)}
     floors["both"] = floors["forward"] + contest.floor(0, 3 * nbytes, rates)
     return [

@@ -2,10 +2,10 @@
 
     python -m benchmarks.input_pipeline --data_dir DIR [DIR ...] [--only NAME ...] [--json]
 
-Measures every prepared data set found in the folders: batches of 256x256 crops with the paper's
-augmentation, flip and color, made by worker processes and by threads. The contestants take turns,
-each row is the median of seven rounds. Then, in this process alone, the CPU time of each step of
-one image.
+Measures every prepared data set found in the folders. The first table has the images per second of
+batches of 256x256 crops with the paper's augmentation, flips and color changes, made by worker
+processes and by threads. These take turns, and a row is the median of seven rounds. The second
+table has the CPU time of each step of one image, in a single thread.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def main() -> None:
     options = _parser().parse_args()
     sets = prepared_sets(options.data_dir, options.only)
     if not sets:
-        raise SystemExit(f"error: no prepared data set in {', '.join(options.data_dir)}")
+        wanted = f" called {', '.join(options.only)}" if options.only else ""
+        raise SystemExit(f"error: no prepared data set{wanted} in {', '.join(options.data_dir)}")
     rates = throughput(sets, options)
     report = {
         "cpus": len(os.sched_getaffinity(0))
@@ -61,8 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--data_dir", nargs="+", required=True, help="folders of prepared data sets"
     )
-    parser.add_argument("--only", nargs="+", default=[], help="names of data sets, such as lspet")
-    parser.add_argument("--workers", nargs="+", type=int, default=[0, 2], help="0 for threads")
+    parser.add_argument(
+        "--only", nargs="+", default=[], help="measure only these data sets, such as lspet"
+    )
+    parser.add_argument(
+        "--workers",
+        nargs="+",
+        type=int,
+        default=[0, 2],
+        help="numbers of worker processes to measure; 0 for threads (default: 0 2)",
+    )
     parser.add_argument("--image_size", type=int, default=256)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--batches", type=int, default=30, help="batches per round")
@@ -131,7 +140,7 @@ def _batches(
 
 def _rate(batches: Batches, options: argparse.Namespace) -> float:
     for _ in range(6 * max(1, *options.workers)):
-        next(batches)  # at least those that were prefetched while the others were timed
+        next(batches)  # discard the batches that were prefetched while the others were timed
     start = time.perf_counter()
     for _ in range(options.batches):
         next(batches)
@@ -141,7 +150,7 @@ def _rate(batches: Batches, options: argparse.Namespace) -> float:
 def steps_of_an_image(
     split: PreparedSplit, rule: CropRule, size: int, persons: int = 200
 ) -> dict[str, float]:
-    """Return mean CPU milliseconds per step of an image, in one thread, median of seven rounds."""
+    """Return the CPU milliseconds per image of each step, in one thread (medians of 7 rounds)."""
     index = np.random.default_rng(0).permutation(len(split.source))[:persons]
     examples = [read_example(split, int(i)) for i in index]
     crops = [

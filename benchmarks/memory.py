@@ -3,10 +3,10 @@
     python -m benchmarks.memory steps --data_dir DIR [--steps 1000]
     python -m benchmarks.memory parts
 
-`steps` trains the demo's small preset and prints figures every hundred steps: resident memory, file
-handles and threads of the process have to level off, and no thread may be left at the end. `parts`
-compiles the step of the paper's network for a batch of 16, whole and in 4 parts of 4, and prints
-the memory that XLA reserves for each (nothing is run).
+`steps` trains the demo's small preset. Every hundred steps, it prints the resident memory, file
+handles and threads of the process. They must level off, and no thread may be left at the end.
+`parts` compiles the training step of the paper's network for a batch of 16, processed at once and
+in 4 parts of 4 images, and prints the memory that XLA reserves for each. It runs no step.
 """
 
 import argparse

@@ -2,16 +2,16 @@
 
     python -m benchmarks.network [--rows NAME ...] [--dtypes NAME ...] [--no_torch_compile] [--json]
 
-K = 8, 256x256, the same weights in both. PyTorch runs our own implementation of the network
-(benchmarks/torch_network.py) channels_last, eagerly and by `torch.compile`. jaxpose runs with
-`jaxpose.compiler_options()`; on platforms that have such options, plain `jax.jit` is measured, too.
-"forward N" is inference of N images, as normalized float32 arrays; "step N" a step of training on
-N: training mode, loss, gradients, RMSProp. Keypoints and losses are compared before anything is
-timed.
+Both networks have K = 8 blocks, images of 256x256 pixels and the same weights. PyTorch runs our own
+implementation of the network (benchmarks/torch_network.py) with channels_last arrays, eagerly and
+with `torch.compile`. jaxpose runs with `jaxpose.compiler_options()`; on platforms that have such
+options, plain `jax.jit` is measured, too. "forward N" is inference on N images, given as normalized
+float32 arrays. "step N" is a training step on N images: training mode, loss, gradients, RMSProp.
+Keypoints and losses are compared before anything is timed.
 
-The floor of a row is the minimum time for its multiply-adds and its bytes, at the rates of a matrix
-product and of a copy measured in the same run. The multiply-adds are those of the network, the
-bytes those that XLA's cost analysis counts.
+The floor of a row is the longer of two times: that of its multiply-adds at the rate of a matrix
+product, and that of its bytes at the rate of a copy. Both rates are measured in the same run. The
+multiply-adds are those of the network; XLA's cost analysis counts the bytes.
 """
 
 import argparse
@@ -35,8 +35,8 @@ JOINTS = 16
 ROWS = {"cpu": ("forward 1", "forward 8", "step 4", "step 16"),
         "gpu": ("forward 1", "forward 8", "step 32", "step 64")}  # fmt: skip
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
-GPU_TOLERANCE = {"float32": 1e-2, "bfloat16": 5e-2}  # whose float32 products are of TF32
-PARTS_OF_A_STEP = 3  # products in a step for each of the forward pass: itself, two gradients
+GPU_TOLERANCE = {"float32": 1e-2, "bfloat16": 5e-2}  # GPUs compute float32 products in TF32
+PARTS_OF_A_STEP = 3  # a step computes each product of the forward pass, and two for its gradients
 
 
 def main() -> None:
@@ -62,12 +62,14 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = contest.parser("network", __doc__)
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help='such as "forward 1" or "step 4"')
+    parser.add_argument(
+        "--rows", nargs="+", metavar="NAME", help='rows to measure, such as "forward 1" "step 4"'
+    )
     parser.add_argument(
         "--dtypes",
         nargs="+",
         choices=tuple(TOLERANCE),
-        help="default: float32; on a GPU, float32 and bfloat16",
+        help="dtypes to measure (default: float32; on a GPU, float32 and bfloat16)",
     )
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--width", type=int, default=576)
@@ -76,7 +78,7 @@ def parse() -> argparse.Namespace:
         "--no_torch_compile",
         dest="torch_compile",
         action="store_false",
-        help="without torch.compile, which takes minutes to compile a step",
+        help="do not measure torch.compile, which takes minutes to compile a step",
     )
     return parser.parse_args()
 
@@ -141,7 +143,7 @@ def normalized(batch: Batch) -> np.ndarray:
 
 def bytes_and_multiply_adds(compiled: Any, net: PoseNet, batch: Batch) -> tuple[float, float]:
     """Return XLA's byte count of a program, and the multiply-adds of the network's forward pass."""
-    portable = net.clone(portable=True)  # whose operations XLA can count
+    portable = net.clone(portable=True)  # of operations that XLA can count
     images = jax.ShapeDtypeStruct(batch.image.shape, net.dtype)
     shapes = jax.eval_shape(
         functools.partial(portable.init, train=False), jax.random.key(0), images

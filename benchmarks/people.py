@@ -4,11 +4,11 @@
 
 --mpii: MPII's release or a part of it, with the images next to the annotation file. The command
 prints two rates for its validation persons. The first is the fraction of persons with at least half
-of the joints correct (PCKh@0.5), for predictions by `PoseEstimator.predict` without a box, by the
-overlapping crops that it uses for categories other than `person`, by two passes (the whole image,
-then the box around the pose), and with the box of the true joints. The second is the fraction of
-detected persons that match an annotated person, that is, have half of its labeled joints correct.
-It is a lower bound of the precision, since MPII does not annotate everybody.
+of the joints correct (PCKh@0.5). It is measured for four methods: `PoseEstimator.predict` without a
+box; the overlapping crops that it uses for categories other than `person`; two passes (the whole
+image, then the box around the pose); and the box of the true joints. The second rate is the
+fraction of detected persons that match an annotated person: at least half of that person's labeled
+joints are correct. It is a lower bound of the precision, since MPII does not annotate everybody.
 
 --no_person: a folder of images without people, for the fraction without any detection.
 
@@ -35,8 +35,8 @@ from tfds_builders.mpii.annotations import Person, persons
 from tfds_builders.mpii.mpii_dataset_builder import validation_persons
 from tfds_builders.report import Report
 
-RIGHT = 0.5  # head sizes
-TIMED = 25  # images
+RIGHT = 0.5  # maximum error of a correct joint, in head sizes; minimum fraction of correct joints
+TIMED = 25  # number of images on which calls are timed
 SEED = 0  # seed of the selection of images, if not all are used
 
 
@@ -76,7 +76,7 @@ def true_box(person: Person) -> np.ndarray:
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """The shortest of three calls, after one that compiles what it needs."""
+    """The seconds of the fastest of three calls, after a first call that compiles."""
     taken = []
     for _ in range(4):
         start = time.perf_counter()
@@ -92,7 +92,9 @@ def chosen_of(items: list, count: int | None) -> list:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--mpii", type=pathlib.Path, required=True)
     parser.add_argument("--no_person", type=pathlib.Path, required=True)
     parser.add_argument("--checkpoint", default=packed.path(DEFAULT_NETWORK))
@@ -100,7 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     estimator = PoseEstimator.from_checkpoint(arguments.checkpoint)
     searching = copy.copy(estimator)
-    searching.category = "other"  # than the person that the finder is for
+    searching.category = "other"  # so that it does not use the finder of persons
     images = chosen_of(list(people(arguments.mpii)), arguments.images)
     places = list(range(len(estimator.joints)))
     rates = {
@@ -124,12 +126,13 @@ def main() -> None:
             values += (np.max(matches, axis=0, initial=0.0) >= RIGHT).tolist()
     total = len(rates["in two passes"])
     print(
-        f"{total} validation persons in {len(images)} images, at least half of the joints correct:"
+        f"{total} validation persons in {len(images)} images, fraction with at least half of the "
+        "joints correct:"
     )
     for name, rate in rates.items():
         print(f"  {name}: {100 * np.mean(rate):.1f} %")
     for name, values in precise.items():
-        matching = f"{100 * np.mean(values):.1f} % match an annotated one"
+        matching = f"{100 * np.mean(values):.1f} % match an annotated person"
         print(f"persons {name}: {len(values)}, {matching}")
     empty = chosen_of(sorted(arguments.no_person.glob("*.jpg")), arguments.images)
     print(f"{len(empty)} images without people, fraction without a detection:")
@@ -143,7 +146,7 @@ def main() -> None:
         calls = (estimator.predict, searching.predict, boxed)
         taken.append([seconds(functools.partial(call, image)) for call in calls])
     free, searched, boxed = np.sum(taken, axis=0)
-    print("time, as a multiple of that with one box:")
+    print("time of a call, as a multiple of the time of a call with one box:")
     print(f"  found without a box: {free / boxed:.1f}")
     print(f"  found by overlapping crops: {searched / boxed:.1f}")
 

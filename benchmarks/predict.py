@@ -5,16 +5,16 @@
     python -m benchmarks.predict start [--checkpoint PATH]
     python -m benchmarks.predict onnx [--checkpoint PATH]
 
-latency: `PoseEstimator.predict` on a photo of 1280x720 with a box and without, relative to a call
-of the jitted network only, after the first call.
+latency: the time of `PoseEstimator.predict` on a photo of 1280x720, with a box and without, in
+milliseconds and relative to a call of the jitted network alone. First calls are not counted.
 video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames per second, generated
 for the benchmark: frames per second of the whole command, and the process's memory while it runs.
 start: `jaxpose predict` from the shell on one photo, twice; the second call uses the compilation
 cache.
-onnx: against ONNX Runtime on our own ONNX export, two threads each: the estimator's program on 1, 8
-and 32 crops, then a folder of photos and a video of 1280x720 with two boxes per image. Both
-contestants read, decode and crop images with the same functions. Keypoints are compared before the
-timing. Needs the extra `onnx`.
+onnx: jaxpose and ONNX Runtime, which runs our own ONNX export, with two threads each. They first
+run the network on 1, 8 and 32 crops. Then they predict a folder of photos and a video of 1280x720,
+with two boxes per image; both read, decode and crop images with the same functions. Keypoints are
+compared before the timing. Needs the extra `onnx`.
 
 Without a checkpoint, an untrained network is used (weights do not affect the time): the paper's, or
 for video one of the small preset's size.
@@ -145,7 +145,7 @@ def onnx(variables: dict, metadata: CheckpointMetadata, folder: pathlib.Path) ->
         ours, theirs = contest.medians(calls).values()
         print(f"{count:>5}  {ours:>10.1f}  {theirs:>15.1f}  {ours / theirs:>14.2f}", flush=True)
     estimator = PoseEstimator(variables, metadata)
-    heads = ("jaxpose images/s", "ONNX Runtime images/s", "jaxpose / ONNX")
+    heads = ("jaxpose images/s", "ONNX Runtime images/s", "time, jaxpose / ONNX")
     print(f"\n{'input':>6}  {'  '.join(heads)}")
     for name, read in sources(folder).items():
         ours, theirs = images_per_second(
@@ -153,11 +153,11 @@ def onnx(variables: dict, metadata: CheckpointMetadata, folder: pathlib.Path) ->
             lambda image: estimator.predict(image, BOXES)[:2],
             lambda image: pose_by_program(run, estimator, image, BOXES),
         )
-        print(f"{name:>6}  {ours:>16.1f}  {theirs:>21.1f}  {theirs / ours:>14.2f}", flush=True)
+        print(f"{name:>6}  {ours:>16.1f}  {theirs:>21.1f}  {theirs / ours:>20.2f}", flush=True)
 
 
 def sources(folder: pathlib.Path) -> dict[str, Callable[[], Iterator[np.ndarray]]]:
-    """Functions that read a folder of photos and a video, written to the folder, image by image."""
+    """Write photos and a video to the folder; returns functions that iterate over their images."""
     photos = [folder / f"{i:02}.jpg" for i in range(IMAGES)]
     for i, photo in enumerate(photos):
         save_image(draw_image(i), photo)
@@ -177,7 +177,7 @@ def pose_by_program(
     image: np.ndarray,
     boxes: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints [N, J, 2] in pixels and confidence [N, J], as an exported program gives them."""
+    """Compute keypoints [N, J, 2] in pixels and confidence [N, J] with an exported program."""
     crops = [estimator.crop_of(box) for box in boxes]
     size = estimator.image_size
     keypoints, confidence = run(np.stack([geometry.crop_image(image, c, size) for c in crops]))

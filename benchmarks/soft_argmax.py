@@ -36,7 +36,7 @@ class Contestant(NamedTuple):
 
     Fields:
       forward: maps -> positions [B, M, N], or positions and covariances.
-      both: maps -> the same and the gradient of the maps.
+      both: maps -> the results of ``forward``, and the gradient of the maps.
       maps: in the contestant's layout, on its device.
       grids: positions of the cells along x, y and so on, in the contestant's own unit.
       wait: blocks until a result is ready.
@@ -132,9 +132,9 @@ def with_gradient(function: Callable) -> Callable:
 
 
 def torch_contestant(library: str, maps: np.ndarray) -> Contestant:
-    """Make a PyTorch library's soft-argmax, on JAX's device; both libraries count from -1 to 1.
+    """Make a PyTorch library's soft-argmax, on JAX's device. Both libraries use [-1, 1].
 
-    kornia's first and last cells lie on the edges, dsntnn's have their centers where ours have.
+    The centers of kornia's first and last cells are at -1 and 1. dsntnn's cells are where ours are.
     """
     import torch
 

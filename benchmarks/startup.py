@@ -101,7 +101,7 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 def first_step(
     config: str, data_dir: str, folder: pathlib.Path, environment: dict[str, str]
 ) -> float:
-    """Return the seconds from the start of launch.py to its first step; then stop it."""
+    """Return the seconds from the start of launch.py until it logs its first step; then stop it."""
     with tempfile.TemporaryDirectory(dir=folder) as workdir:
         command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}"]
         command += [f"--config.data_dir={data_dir}", "--config.log_every_steps=1"]

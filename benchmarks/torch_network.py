@@ -103,7 +103,7 @@ class Stem(nn.Module):
         x = F.relu(self.conv2(x))
         x = F.relu(self.conv3(x))
         pads = [same_padding(n, 3, 2) for n in x.shape[2:]]
-        # After a ReLU a border of zeros pools as one of minus infinity.
+        # After a ReLU, a border of zeros gives the same maximum as a border of minus infinity.
         pooled = F.max_pool2d(F.pad(x, (*pads[1], *pads[0])), 3, 2)
         x = torch.cat([F.relu(self.conv4(x)), pooled], 1)
         short = self.short2(F.relu(self.short1(x)))
@@ -162,7 +162,7 @@ class BlockB(nn.Module):
 
 
 class TorchPoseNet(nn.Module):
-    """K blocks; called with images [B, 3, 8H, 8W] returns keypoints [K, B, J, 2], logits [K, B, J].
+    """A network of K blocks: images [B, 3, 8H, 8W] to keypoints [K, B, J, 2], logits [K, B, J].
 
     Grid half_pixel; two context maps per joint by default.
     """

@@ -2,9 +2,9 @@
 
     python -m benchmarks.training [--width 288] [--batch_size 16] [--image_size 128] [--json]
 
-K = 2, Adam, EMA, float32: the step that `launch.py --config=configs/clean.py:small` compiles, on
-random images. "whole" is one pass over the batch, "in N parts" the same batch with
-`accumulation_steps=N`, "plain jit" a step that `jax.jit` compiles without `compiler_options()`.
+The step is the one that `launch.py --config=configs/clean.py:small` compiles (K = 2, Adam, EMA,
+float32), on random images. "whole" is one pass over the batch. "in N parts" is the same batch with
+`accumulation_steps=N`. "plain jit" is a step that `jax.jit` compiles without `compiler_options()`.
 """
 
 from typing import Any

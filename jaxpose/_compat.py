@@ -177,7 +177,9 @@ def patient_filesystem(base: type, seconds: float) -> type:
                     if not (retry.is_retriable(error) or isinstance(error, TimeoutError)):
                         raise
                     if time.monotonic() > end:
-                        raise OSError(f"object storage does not respond: {error}") from error
+                        raise OSError(
+                            f"object storage has not responded for {seconds:.0f} s: {error}"
+                        ) from error
                     logger.warning("object storage does not respond (%s); retrying", error)
 
     return Patient

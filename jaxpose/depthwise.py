@@ -86,9 +86,13 @@ def _check(x, kernel, implementation):
             "[kh, kw, C]"
         )
     if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        raise ValueError(f"kernel is {kernel.shape[0]}x{kernel.shape[1]}; both must be odd")
+        raise ValueError(
+            f"kernel is {kernel.shape[0]}x{kernel.shape[1]}; its height and width must be odd"
+        )
     if x.dtype != kernel.dtype:
-        raise ValueError(f"x is {x.dtype} and kernel {kernel.dtype}; cast one of them")
+        raise ValueError(
+            f"x is {x.dtype} and kernel is {kernel.dtype}; cast one to the other's dtype"
+        )
 
 
 def explicit_axes(x: jax.Array) -> Sequence:

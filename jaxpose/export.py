@@ -94,8 +94,8 @@ def export_network(
     if not difference <= TOLERANCE:
         raise JaxposeError(
             "predictions of the exported program differ from the network's by "
-            f"{difference:.1e}; try other versions of the libraries in the extra "
-            f"jaxpose[{EXTRAS[format]}]"
+            f"{difference:.1e}, more than {TOLERANCE:.0e}; try other versions of the libraries in "
+            f"the extra jaxpose[{EXTRAS[format]}]"
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
     beside = out.with_name(out.name + ".json")

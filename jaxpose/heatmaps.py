@@ -452,7 +452,10 @@ def convert_grid(
             raise ValueError(f"grid {name!r} is unknown; give one of {', '.join(grids)}")
     (position,) = common_dtype(position)
     if position.shape[-1:] != (len(shape),) or min(shape, default=0) < 1:
-        raise ValueError(f"positions {position.shape} do not fit a map of shape {tuple(shape)}")
+        raise ValueError(
+            f"positions {position.shape} do not fit a map of shape {tuple(shape)}; give positions "
+            "[..., N] for a map of N axes, none of them empty"
+        )
     if source == target:
         return position
     # Every convention is affine in the index, so two cells determine the conversion.
@@ -842,7 +845,8 @@ def _mask(where, heatmap):
         return jnp.broadcast_to(where, heatmap.shape)
     except ValueError:
         raise ValueError(
-            f"where of shape {where.shape} does not broadcast to the heatmap's {heatmap.shape}"
+            f"where of shape {where.shape} does not broadcast to the heatmap's shape, "
+            f"{heatmap.shape}"
         ) from None
 
 

@@ -406,7 +406,7 @@ class PoseNet(nn.Module):
         elif self.num_joints < 1 or self.num_blocks < 1 or self.num_context_maps < 0:
             wrong = (
                 f"num_joints is {self.num_joints}, num_blocks {self.num_blocks}, num_context_maps "
-                f"{self.num_context_maps}; they must be at least 1, 1 and 0"
+                f"{self.num_context_maps}; they must be at least 1, 1 and 0, respectively"
             )
         elif len(shape) != 4 or shape[-1] != 3:
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"

@@ -144,7 +144,7 @@ def _hard_argmax(heatmap, refinement, grid, ndim):
 def _find_peaks(heatmap, threshold, count, window, refinement, grid, ndim):
     threshold = jnp.asarray(threshold).astype(heatmap.dtype)
     if threshold.ndim:
-        raise ValueError(f"threshold of shape {threshold.shape} is not a scalar")
+        raise ValueError(f"threshold of shape {threshold.shape} is not a scalar; give one number")
     chosen = _is_peak(lax.stop_gradient(heatmap), window // 2, ndim) & (heatmap > threshold)
     flat = jnp.where(chosen, heatmap, -jnp.inf).reshape(heatmap.shape[:-ndim] + (-1,))
     value, index = lax.top_k(flat, count)

@@ -99,15 +99,21 @@ TOLERATED = {
     "annotation id missing": (annotation(id=...), {}),
     "v with a fraction of zero": (annotation(keypoints=[10, 11, 2.0, 20, 31.5, 1.0, 0, 0, 0]), {}),
     "nested keypoints": (annotation(keypoints=[[10, 11, 2], [20, 31.5, 1], [0, 0, 0]]), {}),
-    "crowd": (annotation(iscrowd=1), {"crowd": ALL[1:2]}),
-    "crowd as a boolean": (annotation(iscrowd=True), {"crowd": ALL[1:2]}),
-    "ignore": (annotation(ignore=1), {"ignore": ALL[1:2]}),
-    "other category": (annotation(category_id=3), {"other category": ALL[1:2]}),
-    "unlisted category": (annotation(category_id=7), {"unlisted category": ALL[1:2]}),
-    "category missing": (annotation(category_id=...), {"unlisted category": ALL[1:2]}),
-    "unlisted image": (annotation(image_id=7), {"unlisted image": ALL[1:2]}),
-    "image id missing": (annotation(image_id=...), {"no image id": ALL[1:2]}),
-    "image id null": (annotation(image_id=None), {"no image id": ALL[1:2]}),
+    "crowd": (annotation(iscrowd=1), {"marked iscrowd": ALL[1:2]}),
+    "crowd as a boolean": (annotation(iscrowd=True), {"marked iscrowd": ALL[1:2]}),
+    "ignore": (annotation(ignore=1), {"marked ignore": ALL[1:2]}),
+    "other category": (annotation(category_id=3), {"of another category": ALL[1:2]}),
+    "unlisted category": (
+        annotation(category_id=7),
+        {"category_id missing or not in categories": ALL[1:2]},
+    ),
+    "category missing": (
+        annotation(category_id=...),
+        {"category_id missing or not in categories": ALL[1:2]},
+    ),
+    "unlisted image": (annotation(image_id=7), {"image_id that is not in images": ALL[1:2]}),
+    "image id missing": (annotation(image_id=...), {"no image_id": ALL[1:2]}),
+    "image id null": (annotation(image_id=None), {"no image_id": ALL[1:2]}),
     "not an object": (replaced("annotations", 1, [1, 2]), {"not an object": ALL[1:2]}),
     "listed twice": (
         replaced("annotations", 1, *FILE["annotations"][1:2] * 2),
@@ -119,19 +125,22 @@ TOLERATED = {
     ),
     "image without a name": (
         mutated("images", 1, file_name=...),
-        {"image without a file name": ["images[1]"], "unlisted image": ALL[2:]},
+        {"image without a file name": ["images[1]"], "image_id that is not in images": ALL[2:]},
     ),
     "image without an id": (
         mutated("images", 1, id=...),
-        {"image without an id": ["images[1]"], "unlisted image": ALL[2:]},
+        {"image without an id": ["images[1]"], "image_id that is not in images": ALL[2:]},
     ),
     "image with a bad frame": (
         mutated("images", 1, frame="last"),
-        {"image with an invalid frame number": ["images[1]"], "unlisted image": ALL[2:]},
+        {
+            "image with an invalid frame number": ["images[1]"],
+            "image_id that is not in images": ALL[2:],
+        },
     ),
     "image that is a name": (
         replaced("images", 1, "b.jpg"),
-        {"not an object": ["images[1]"], "unlisted image": ALL[2:]},
+        {"not an object": ["images[1]"], "image_id that is not in images": ALL[2:]},
     ),
     "image listed twice": (
         replaced("images", 1, FILE["images"][1], FILE["images"][1]),
@@ -139,7 +148,7 @@ TOLERATED = {
     ),
     "category without a name": (
         mutated("categories", 1, name=None),
-        {"category without an id and a name": ["categories[1]"]},
+        {"category without an id or without a name": ["categories[1]"]},
     ),
     "limb of a joint that is not there": (
         mutated("categories", 0, skeleton=[[1, 2], [1, 9], [1, 3], [2]]),
@@ -159,8 +168,8 @@ TOLERATED = {
 BAD_KEYPOINTS = {
     "keypoints cut off": ([10, 11, 2, 20], "4 keypoint values, not 3 x 3"),
     "keypoints of another set": ([1, 1, 2] * 17, "51 keypoint values, not 3 x 3"),
-    "keypoints as text": ("10 11 2", "keypoints are text"),
-    "keypoints by name": ({"nose": [10, 11, 2]}, "keypoints are an object"),
+    "keypoints as text": ("10 11 2", "keypoints are text, not a list"),
+    "keypoints by name": ({"nose": [10, 11, 2]}, "keypoints are an object, not a list"),
     "unknown v": ([10, 11, 2, 20, 31, 3, 0, 0, 0], "keypoint 2 has a v that is not 0, 1 or 2"),
     "v null": ([10, 11, 2, 20, 31, None, 0, 0, 0], "keypoint 2 has a v that is not 0, 1 or 2"),
 }
@@ -236,7 +245,7 @@ def test_unusable_keypoints_are_named_and_leave_the_box(tmp_path, value, problem
 @pytest.mark.parametrize("bbox", BAD_BOXES.values(), ids=BAD_BOXES)
 def test_unusable_boxes_are_those_of_the_keypoints_or_named(tmp_path, bbox):
     file = coco.read_coco(write(tmp_path, annotation(bbox=bbox)))
-    assert file.changed == {"box from the keypoints": ["annotations[1]"]}
+    assert file.changed == {"no usable box (the box of the keypoints is used)": ["annotations[1]"]}
     np.testing.assert_array_equal(file.annotations[1].box, [10.5, 11.5, 10, 20.5])
     content = annotation(bbox=bbox, keypoints=...)
     chosen = coco.select(coco.read_coco(write(tmp_path, content)))
@@ -330,7 +339,10 @@ def test_results_are_read_by_image_id(tmp_path):
     chosen = coco.select(file)
     assert file.results and [image.id for image in file.images] == [7, 8]
     assert [a.name for a in chosen.annotations] == ["results[0]", "results[2]"]
-    assert chosen.dropped == {"not an object": ["results[3]"], "other category": ["results[1]"]}
+    assert chosen.dropped == {
+        "not an object": ["results[3]"],
+        "of another category": ["results[1]"],
+    }
     assert chosen.annotations[0].score == 0.9
     assert chosen.annotations[1].box.tolist() == [1.5, 1.5, 4, 8]
 
@@ -343,7 +355,7 @@ def test_real_files_hold_the_persons_that_their_readmes_count(shared, name, pers
     chosen = coco.select(file, needs=("box", "keypoints"))
     assert len(chosen.annotations) == persons and not file.changed
     assert {reason: len(names) for reason, names in chosen.dropped.items()} == (
-        {"ignore": ignored} if ignored else {}
+        {"marked ignore": ignored} if ignored else {}
     )
     found, lacking = coco.find_files(
         [image.file_name for image in file.images], shared / "data" / name / "images"

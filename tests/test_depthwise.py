@@ -435,7 +435,7 @@ X, KERNEL = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2))
         (X, KERNEL, "fft", "implementation is 'fft'"),
         (X[0], KERNEL, None, r"x \(4, 4, 2\) and kernel \(3, 3, 2\) do not fit"),
         (X, KERNEL[..., :1], None, r"kernel \(3, 3, 1\) do not fit"),
-        (X, KERNEL[:2], None, "kernel is 2x3; both must be odd"),
+        (X, KERNEL[:2], None, "kernel is 2x3; its height and width must be odd"),
         (X, KERNEL.astype(jnp.bfloat16), None, "x is float32 and kernel bfloat16"),
     ],
 )

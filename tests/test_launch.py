@@ -29,7 +29,7 @@ def fails(capsys, argv, says, status=1):
     """The command exits with `status` and one line of error, which has these words."""
     assert launch.main(argv) == status
     *before, line = capsys.readouterr().err.splitlines()
-    assert {text.partition(":")[0] for text in before} <= PHASES | {"evaluating the test rows"}
+    assert {text.partition(":")[0] for text in before} <= PHASES | {"evaluating the test data"}
     assert line.startswith("error: ")
     assert says in line
 

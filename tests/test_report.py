@@ -229,7 +229,7 @@ def test_own_joints_have_their_unit_their_names_and_their_mean_error(tmp_path):
     assert label == "PCK@0.1 of the box diagonal"
     assert [row[0] for row in body] == ["left paw", "tail tip"]
     assert [row[-1] for row in body] == [f"{error:.2f}" for error in pck.errors.values()]
-    assert f"Mean error (NME) {pck.mean_error:.2f}, as a percentage of the box diagonal" in text
+    assert f"Mean error (NME) over all joints: {pck.mean_error:.2f} % of the box diagonal" in text
     assert tables(root, "columns")["OKS-AP"][1][-1] == "12.50"
 
 
@@ -585,7 +585,7 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]
     notes = words(root.find(".//dl"))
     assert "im0002.png" in notes
-    assert "40 images per second, median" in notes and "12.5% of the time, median" in notes
+    assert "40 images per second (median" in notes and "12.5% of the time (median" in notes
     assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
     assert "whole image, no ground truth used" in notes
 

@@ -1,5 +1,5 @@
 """TFDS data sets of single-person pose: lsp, lspet, mpii, coco, backgrounds, synthetic_people.
 
-``python -m tfds_builders NAME --source PATH`` prepares one. Only ``coco`` imports jaxpose (for its
-COCO reader); otherwise the two packages share only the prepared data on disk and its metadata.
+``python -m tfds_builders NAME --source PATH`` prepares one. ``coco`` imports jaxpose, for its COCO
+reader. The other data sets do not: jaxpose only reads their files and metadata from disk.
 """

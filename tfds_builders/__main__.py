@@ -23,7 +23,7 @@ NAMES = ("lsp", "lspet", "mpii", "coco", "backgrounds", "synthetic_people")
 
 REPORT = "build_report.txt"
 
-# Packages that pip knows under another name than the module that they install.
+# Name in pip of each package that installs a module of another name.
 _PACKAGES = {"PIL": "pillow", "absl": "absl-py", "cv2": "opencv-python-headless"}
 
 EXAMPLES = """examples:
@@ -39,10 +39,10 @@ EXAMPLES = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit status; wrong arguments exit with status 2."""
-    for stream in (sys.stdout, sys.stderr):  # escape characters that the encoding lacks
+    for stream in (sys.stdout, sys.stderr):  # write characters outside the encoding as \x escapes
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="backslashreplace")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report contains its reason
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our report contains Pillow's reason
     try:
         build(_parser().parse_args(arguments))
     except BuildError as error:
@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         "name",
         metavar="NAME[/CONFIG]",
         help="lsp[/person_centric | /observer_centric], lspet[/corrected], mpii[/full | /crops], "
-        "coco, backgrounds, synthetic_people; the first configuration of each is the default",
+        "coco, backgrounds, synthetic_people[/demo | /tiny]; without /CONFIG: lsp/person_centric, "
+        "lspet with the released labels, mpii/full, synthetic_people/demo",
     )
     parser.add_argument(
         "--source",
@@ -104,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         type=path_option("--source"),
         default=[],
         metavar="PATH",
-        help="the release's zip or tar, the extracted folder, or a folder that contains either; "
-        "several may be given",
+        help="zip, tar or extracted folder of the release, or a folder that contains one of them; "
+        "for coco, the annotation file; several paths may be given, except for coco",
     )
     for module in _option_modules():
         module.add_options(parser)
@@ -151,7 +152,7 @@ def build(options: argparse.Namespace) -> None:
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     config, more = module.Builder.configure(config, options)
 
-    tfds.disable_progress_bar()  # our progress bar knows the number of persons
+    tfds.disable_progress_bar()  # our progress bar shows the number of persons
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS warns about each of our configurations
     place = {"config": config, "data_dir": options.data_dir}
     path = pathlib.Path(module.Builder(**place).data_dir)

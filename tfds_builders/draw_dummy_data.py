@@ -77,7 +77,7 @@ def draw_image(width: int, height: int, people: Sequence[np.ndarray]) -> np.ndar
 
 
 def shows(image: np.ndarray, joint: int, count: int, position: np.ndarray) -> bool:
-    """Whether the pixel that covers a position, (x, y), is of the joint's dot."""
+    """Whether the pixel that covers a position (x, y) belongs to the joint's dot."""
     column, row = np.floor(position).astype(int)
     return bool(np.abs(image[row, column].astype(int) - color(joint, count)).max() < 40)
 
@@ -308,7 +308,7 @@ def draw_coco(folder: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Write the dummy data of all four."""
+    """Write the dummy data of the four data sets."""
     drawings = {"lsp": draw_lsp, "lspet": draw_lspet, "mpii": draw_mpii, "coco": draw_coco}
     for name, draw in drawings.items():
         draw(HERE / name / "dummy_data")

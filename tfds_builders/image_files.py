@@ -1,4 +1,4 @@
-"""Check and encode the images of a data set: intact, RGB, upright, original bytes if possible."""
+"""Check a data set's images. Those that are not upright RGB are re-encoded, others are kept."""
 
 import collections
 import contextlib
@@ -25,7 +25,7 @@ HEIC_BRANDS = frozenset(  # in the first box of HEIC files
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
 UNKNOWN = None  # the orientation of an EXIF block that cannot be read
-TRANSPOSE = {  # turns an image of each orientation upright
+TRANSPOSE = {  # operation that turns an image upright, by orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -59,7 +59,7 @@ class EncodedImage(NamedTuple):
 
 
 def size(data: bytes) -> tuple[int, int]:
-    """Read width and height in pixels, upright, from the header only. Raises ReadError."""
+    """Read width and height (of the upright image, in pixels) from the header. Raises ReadError."""
     try:
         with _opened(data) as image:
             width, height = image.size
@@ -152,7 +152,9 @@ def _prepare(data: bytes, image: Image.Image) -> EncodedImage:
         upright = upright.transpose(method)
     upright = upright.convert("RGB")
     if deep_colors and np.asarray(upright).max() < 2**6:  # Pillow keeps the upper 8 of 16 bits
-        raise ReadError("its colors have 16 bits but use only the lower ones")
+        raise ReadError(
+            "its 16-bit colors use only the lower bits; save it with 8 bits per channel first"
+        )
     encoded = io.BytesIO()
     if image.format in ("JPEG", "MPO"):
         upright.save(encoded, "JPEG", quality=QUALITY, subsampling=0)
@@ -175,8 +177,8 @@ def _kept(data: bytes, image: Image.Image) -> bool:
 def _to_8_bits(image: Image.Image) -> np.ndarray:
     """Reduce gray levels of more than 8 bits [H, W] to uint8.
 
-    They are shifted from the smallest of ``DEPTHS`` that holds the highest level: cameras store 12
-    bits in 16. Pillow would clip.
+    The smallest of ``DEPTHS`` that holds the highest level is taken as the number of bits, because
+    cameras store 12 bits in 16. The lowest bits are dropped. (Pillow would clip the levels.)
     """
     levels = np.asarray(image)
     low, high = levels.min(), levels.max()
@@ -213,7 +215,7 @@ def read_all(
     """Read files one after the other and process them in threads, with prefetching.
 
     Args:
-      requests: (tag, files, name) triples; sorted into the order in which reading is fastest.
+      requests: (tag, files, name) triples in any order; the files are read in the fastest order.
       process: function of a file's bytes and its tag, called in a thread; may raise ReadError.
 
     Yields:

@@ -11,7 +11,7 @@ class JointSet(NamedTuple):
     Attributes:
       joints: names in the release's order.
       flip_pairs: pairs of names that a horizontal flip exchanges.
-      limbs: pairs of names that a drawing connects.
+      limbs: pairs of names that drawings connect by a line.
     """
 
     joints: tuple[str, ...]

@@ -51,7 +51,7 @@ def find_release(found: list[Files], digits: int, release: str) -> Release:
             release_here.images[int(match[2])] = name
     if not releases:
         raise BuildError(
-            f"no {release} in {_paths(found)} (expected joints.mat beside "
+            f"no {release} in {_paths(found)} (expected a folder with joints.mat and "
             f"images/im{'1'.zfill(digits)}.jpg); give the release's zip or its extracted folder as "
             "--source"
         )
@@ -64,11 +64,11 @@ def find_release(found: list[Files], digits: int, release: str) -> Release:
 
 
 def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the joints of a joints.mat of either axis order.
+    """Read the joints of a joints.mat, whose axes may be in either order.
 
     Returns:
-      xy [N, 14, 2] float64, as in the file, and the third entry as bool [N, 14], whose meaning
-      depends on the data set: occluded in LSP, labeled in LSPET.
+      xy [N, 14, 2] float64 as in the file, and flags [N, 14] bool, the third entry of each joint.
+      A flag means occluded in LSP and labeled in LSPET.
 
     Raises:
       BuildError: the file is corrupt or has an unexpected form.
@@ -93,7 +93,7 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
     flags = joints[..., 2]
     if not (np.isfinite(joints).all() and np.isin(flags, (0, 1)).all()):
         raise BuildError(
-            f"{where}: not every joint has two finite numbers and a flag of 0 or 1; "
+            f"{where}: joints without two finite coordinates and a flag of 0 or 1; "
             "download the file again"
         )
     return joints[..., :2], flags == 1
@@ -125,8 +125,9 @@ def check_joints_fit(
             outside += beyond > 0.25 * max(size)
     if outside > len(sizes) / 20:
         raise BuildError(
-            f"{release.files.path}: the joints in {release.joints} lie outside the images; "
-            "use images and joints of the same release"
+            f"{release.files.path}: in {outside} of {len(sizes)} images, joints in "
+            f"{release.joints} lie far outside the images; use images and joints of the same "
+            "release"
         )
 
 
@@ -146,7 +147,9 @@ class Annotations(NamedTuple):
 def numbers_by_split(
     builder: pose_builder.PoseBuilder, release: Release, count: int, split_of: Callable[[int], str]
 ) -> dict[str, list[int]]:
-    """Return the numbers of the images that have a file, by split; report the others by name.
+    """Return the numbers of the annotated images that have a file, by split.
+
+    The report lists the annotated images without a file.
 
     Args:
       builder: the builder, for its report.
@@ -183,7 +186,7 @@ def examples(
         person = Annotations(*(values[number - 1] for values in annotations))
         name = release.images[number].rpartition("/")[2]
         if image.encoded_again:
-            builder.report.remark("images re-encoded (rotated upright, or not RGB)")
+            builder.report.remark("images re-encoded (they were not upright or not RGB)")
         yield number, _example(name, image, person)
 
 

@@ -2,9 +2,10 @@
 
 SciPy's reader crashes with a segmentation fault on some corrupt files (found by changing bytes),
 so this module parses the format itself ("MAT-File Format", The MathWorks, Level 5). A file is a
-header of 128 bytes and a list of elements, each a type, a length and that many bytes; an array is
-an element that contains others: its class, its shape, its name, its content. Structs and cells are
-read on demand, and no element extends beyond its container.
+header of 128 bytes and a list of elements. An element is a type, a length in bytes, and its data.
+An array is an element that contains other elements: its class, its shape, its name and its content.
+The content of structs and cells is read on demand. An element that extends beyond its container is
+an error.
 """
 
 import math
@@ -40,8 +41,8 @@ class Array(NamedTuple):
 
     Attributes:
       kind: "number", "text", "struct", "cell" or "other".
-      shape: at least two lengths.
-      values: numbers as a flat array in MATLAB's order (columns first), texts as ``str``.
+      shape: two or more sizes.
+      values: numbers as a flat array in column-major order, or a text as ``str``.
       fields: names of a struct's fields.
       children: byte ranges of the elements of a cell, or of each field of each element of a struct.
       reader: reader of the file.
@@ -68,19 +69,22 @@ class Array(NamedTuple):
     def cell(self, index: int) -> "Array":
         """Return an element of a cell array, in column-major order. Raises Malformed."""
         if self.kind != "cell" or not 0 <= index < len(self.children):
-            raise Malformed(f"no cell number {index + 1} in a {self.kind}")
+            raise Malformed(f"{self._named()} instead of a cell array with element {index + 1}")
         return self.reader.array(*self.children[index])[1]
 
     def field(self, index: int, name: str) -> "Array | None":
         """Return a field of a struct's element, None if it has no such field. Raises Malformed."""
         if self.kind != "struct" or not 0 <= index < self.size:
-            raise Malformed(f"no struct number {index + 1} in a {self.kind}")
+            raise Malformed(f"{self._named()} instead of a struct array with element {index + 1}")
         if self.fields.count(name) > 1:
             raise Malformed(f"duplicate field {name}")
         if name not in self.fields:
             return None
         place = index * len(self.fields) + self.fields.index(name)
         return self.reader.array(*self.children[place])[1]
+
+    def _named(self) -> str:
+        return f"{self.kind} of size {'x'.join(map(str, self.shape))}"
 
 
 EMPTY = Array("number", (0, 0), np.zeros(0))
@@ -139,7 +143,9 @@ def _inflate(data: bytes) -> bytes:
         raise Malformed(str(error)) from error
     if not stream.eof:
         raise Malformed(
-            f"more than {MAX_BYTES:,} bytes" if stream.unconsumed_tail else "unexpected end of file"
+            f"more than {MAX_BYTES:,} bytes when uncompressed"
+            if stream.unconsumed_tail
+            else "unexpected end of file"
         )
     return inflated
 
@@ -158,10 +164,10 @@ class _Reader:
         if start + 8 > limit:
             raise Malformed("unexpected end of file")
         kind, length = self._words.unpack_from(self.data, start)
-        if kind >> 16:  # type, length and at most four bytes in one
+        if kind >> 16:  # a small element: type, length and up to four bytes of data in eight bytes
             kind, length, first, after = kind & 0xFFFF, kind >> 16, start + 4, start + 8
             if length > 4:
-                raise Malformed("a small element of more than four bytes")
+                raise Malformed(f"a small element of {length} bytes, more than 4")
         else:
             first = start + 8
             padding = 0 if kind == COMPRESSED else -length % 8
@@ -207,7 +213,7 @@ class _Reader:
 
     def _children(self, count: int, start: int, end: int) -> tuple[tuple[int, int], ...]:
         if count * 8 > end - start:
-            raise Malformed(f"{count} elements in {end - start} bytes")
+            raise Malformed(f"{count} elements in only {end - start} bytes")
         children = []
         for _ in range(count):
             kind, first, last, start = self.element(start, end)
@@ -236,7 +242,7 @@ class _Reader:
         if kind not in TEXTS:
             raise Malformed(f"text of the unsupported type {kind}")
         if math.prod(shape) > last - first:
-            raise Malformed(f"{math.prod(shape)} characters in {last - first} bytes")
+            raise Malformed(f"{math.prod(shape)} characters in only {last - first} bytes")
         if math.prod(shape) != max(shape, default=0) and math.prod(shape):
             return Array("other", shape)  # several lines
         encoding = TEXTS[kind]
@@ -245,7 +251,7 @@ class _Reader:
         try:
             return Array("text", shape, self.data[first:last].decode(encoding))
         except UnicodeDecodeError as error:
-            raise Malformed("invalid text") from error
+            raise Malformed(f"text that is not valid {encoding}") from error
 
     def _numbers(self, shape: tuple[int, ...], start: int, end: int) -> Array:
         kind, first, last, _ = self.element(start, end)
@@ -253,5 +259,7 @@ class _Reader:
             raise Malformed(f"numbers of the unsupported type {kind}")
         dtype = self._types[kind]
         if math.prod(shape) * dtype.itemsize != last - first:
-            raise Malformed(f"{math.prod(shape)} numbers in {last - first} bytes")
+            raise Malformed(
+                f"{math.prod(shape)} numbers of {dtype.itemsize} bytes in {last - first} bytes"
+            )
         return Array("number", shape, np.frombuffer(self.data, dtype, math.prod(shape), first))

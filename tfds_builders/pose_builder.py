@@ -49,9 +49,10 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def configure(
         cls, name: str, options: argparse.Namespace
     ) -> tuple[tfds.core.BuilderConfig | None, dict[str, Any]]:
-        """Choose what the command builds. A builder with its own options overrides this.
+        """Choose what the command builds.
 
-        It defines them with ``add_options(parser)`` in an ``options.py`` in its folder.
+        A builder with its own options overrides this method. It defines the options with
+        ``add_options(parser)`` in an ``options.py`` in its folder.
 
         Args:
           name: name of the configuration, "" for the default.
@@ -95,8 +96,8 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
         Args:
           split: name of the split.
-          examples: pairs of an integer key, which orders the split, and an example.
-          total: length of the progress bar.
+          examples: (key, example) pairs; the split is sorted by the integer key.
+          total: number of examples, for the progress bar.
 
         Yields:
           The pairs.
@@ -123,7 +124,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         requests: Iterable[tuple[Any, Files, str]],
         process: Callable[[bytes, Any], Any],
     ) -> Iterator[tuple[Any, Any]]:
-        """Read images; those that cannot be read are reported by name.
+        """Read images. The report lists those that cannot be read.
 
         Args:
           requests: (tag, files, name) triples.

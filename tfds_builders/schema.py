@@ -1,7 +1,8 @@
 """The common schema of all builders: a person in an image, with joints in pixels.
 
-Coordinates are (x, y), x to the right and y down, continuous: pixel (column c, row r) covers
-[c, c + 1) x [r, r + 1), its center is (c + 0.5, r + 0.5), the image is [0, W] x [0, H].
+Coordinates are (x, y): x to the right, y down. They are continuous: the pixel in column c and row r
+covers [c, c + 1) x [r, r + 1), and its center is at (c + 0.5, r + 0.5). The image covers
+[0, W] x [0, H].
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ def features(num_joints: int, extra: Mapping[str, Any] | None = None) -> tfds.fe
       extra: further features of one data set, by name.
 
     Returns:
-      ``FeaturesDict``; lengths and positions in pixels of the stored image, (x, y), float32.
+      ``FeaturesDict``. Lengths and positions (x, y) are float32, in pixels of the stored image.
     """
     return tfds.features.FeaturesDict(
         {
@@ -62,9 +63,9 @@ def metadata(
     """Make the metadata stored with a prepared data set.
 
     Args:
-      joint_set: joint names in the order of the features, flip pairs and limbs.
+      joint_set: flip pairs, limbs, and the joint names in the order of the features.
       release: description of the release.
-      annotated: per joint, whether the data set labels it at all; by default all are.
+      annotated: for each joint, whether the data set labels it in any example; by default, True.
       sigmas: OKS sigmas, one per joint; omitted from the metadata if unknown.
       category: id and name of the COCO category of the examples; omitted for persons.
 

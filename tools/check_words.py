@@ -32,7 +32,7 @@ class Term(NamedTuple):
     """A term that is not used.
 
     Attributes:
-      pattern: regular expression of the term in lower case, without its boundaries.
+      pattern: regular expression of the term, in lower case and without word boundaries.
       instead: replacement.
       allowed: patterns of the paths in which the term is allowed.
     """

@@ -56,7 +56,8 @@ Every config has these fields. The defaults are those of `configs/common.py`: th
 |---|---|---|
 """
 
-STARTED_FROM = ("lsp_lspet", "mpii")  # configs whose runs others start from: they come first
+# Listed first: other configs start from the networks of these.
+STARTED_FROM = ("lsp_lspet", "mpii")
 
 MEANINGS = json.loads(pathlib.Path(__file__).with_name("field_meanings.json").read_text("utf-8"))
 
@@ -83,13 +84,13 @@ def fields() -> dict[str, Any]:
 
 
 def flat_order(source: str, name: str) -> list[int]:
-    """Where a section's field stands within the section."""
+    """The position of a section's field within the section; empty for other fields."""
     head, _, field = name.partition(".")
     return [source.index(f"{field}=", source.index(f"config.{head} ="))] if field else []
 
 
 def presets(module: Any) -> list[str]:
-    """The presets of a config file, its default first, as its own error lists them."""
+    """The presets that a config file's error message lists, its default first."""
     try:
         module.get_config("?")
     except UsageError as error:
@@ -108,7 +109,7 @@ def written(value: Any) -> str:
 
 
 def markdown(docstring: str) -> str:
-    """A docstring's paragraphs; indented ones are commands, lines indented by two are a list."""
+    """A docstring as Markdown: indented paragraphs are commands, lines indented by two a list."""
     parts = []
     for paragraph in docstring.strip().split("\n\n"):
         if paragraph.startswith("    "):

@@ -3,13 +3,13 @@ r"""Correct a data set's labels by a trained network's predictions for many view
     python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \
         --output corrections.tsv
 
-The network predicts crops of every training person in several sizes and rotations, each also
-flipped horizontally. If the views agree on a joint's position, it replaces a contradicting label
-(`moved`) or fills in a missing one (`filled`). With `--drop`, a label is also removed (`dropped`)
-if the views disagree with each other and few of them are near it. This is off by default because
-most of these labels are right: they belong to poses that the network does not predict well.
-`lspet/corrected` is LSPET with the corrections of
-`tfds_builders/lspet/corrections.tsv`, which this command wrote.
+The network sees several views of every training person: crops of several sizes and rotations, each
+also flipped horizontally. If its predictions for the views agree on a joint's position, this
+position replaces a label that contradicts it (`moved`) or a missing label (`filled`). With
+`--drop`, a label is also removed (`dropped`) if the predictions disagree with each other and few of
+them are near it. This is off by default because most of these labels are right: they belong to
+poses that the network does not predict well. This command wrote
+`tfds_builders/lspet/corrections.tsv`, which turns LSPET into `lspet/corrected`.
 
 The file has one line per correction: image, joint, old x and y, new x and y (pixels; empty if there
 is none), and the reason.
@@ -42,10 +42,11 @@ from jaxpose.geometry import (
 from jaxpose.network import make_net
 from jaxpose.skeleton import flip_permutation, joint_index
 
-RADIUS = 0.05  # fraction of the crop's side within which views agree with their median
-CONTRADICTION = 0.1  # fraction of the crop's side beyond which the median contradicts a label
-MIN_AGREEING_FRACTION = 0.8  # fraction of the views that must agree
-MIN_SUPPORTING_FRACTION = 0.25  # fraction of the views near a label that keeps it
+# The first two are distances, as fractions of the crop's side.
+RADIUS = 0.05  # a view closer than this to the median of all views agrees with it
+CONTRADICTION = 0.1  # a median farther than this from the label contradicts it
+MIN_AGREEING_FRACTION = 0.8  # the views agree if at least this fraction agrees with the median
+MIN_SUPPORTING_FRACTION = 0.25  # a label is kept if at least this fraction of the views is near it
 MIN_PRESENCE = 0.5  # mean presence above which a missing joint is filled in
 TURNS = (0.0, 90.0, 180.0, 270.0)
 TILTS = (-25.0, 0.0, 25.0)
@@ -57,8 +58,8 @@ class Views(NamedTuple):
     """Predictions for V views of one person.
 
     Attributes:
-      keypoints: [V, J, 2] pixels of the stored image, in the data set's joints.
-      presence: [V, J] joint probabilities.
+      keypoints: [V, J, 2] pixels of the stored image, in the order of the data set's joints.
+      presence: [V, J] probabilities that the joints are in the crop.
     """
 
     keypoints: np.ndarray
@@ -145,7 +146,7 @@ def corrections(
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in starts:
             group = list(range(first, min(first + persons_at_once, len(split.source))))
-            padded = group + [group[-1]] * (persons_at_once - len(group))  # one shape, one program
+            padded = group + [group[-1]] * (persons_at_once - len(group))  # compiles only once
             examples = list(pool.map(lambda i: read_example(split, i), padded))
             images = list(pool.map(lambda e: decode(e["image"])[0], examples))
             examples = [{**e, "image": i} for e, i in zip(examples, images, strict=True)]
@@ -204,7 +205,7 @@ def _tilted_crops(example, turn: float) -> list[Crop]:
 def write(
     path: pathlib.Path, joints: tuple[str, ...], rows, *, reasons: tuple[str, ...] = REASONS
 ) -> dict[str, int]:
-    """Write the corrections with these reasons; returns the number of corrections by reason."""
+    """Write the corrections whose reason is in ``reasons``; returns their number by reason."""
     counts: dict[str, int] = {}
     with path.open("w", encoding="utf-8") as file:
         file.write("image\tjoint\told_x\told_y\tnew_x\tnew_y\treason\n")
@@ -224,18 +225,28 @@ def write(
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--checkpoint", required=True, help="workdir or checkpoint of the teacher")
     parser.add_argument(
-        "--which", default="best", choices=["best", "latest"], help="checkpoint of a workdir"
+        "--checkpoint", required=True, help="workdir or checkpoint of the network that predicts"
+    )
+    parser.add_argument(
+        "--which",
+        default="best",
+        choices=["best", "latest"],
+        help="checkpoint of a workdir to use (default: %(default)s)",
     )
     parser.add_argument("--data_dir", required=True, help="folder of the prepared data sets")
-    parser.add_argument("--dataset", default="lspet", help="data set (default: %(default)s)")
-    parser.add_argument("--output", required=True, type=pathlib.Path, help="file to write")
+    parser.add_argument(
+        "--dataset", default="lspet", help="data set to correct (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--output", required=True, type=pathlib.Path, help="file of corrections to write"
+    )
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument(
         "--drop",
         action="store_true",
-        help="also remove a label if the views disagree and few of them are near it",
+        help="also remove a label if the predictions for the views disagree with each other and "
+        "few of them are near the label",
     )
     options = parser.parse_args()
     reasons = REASONS if options.drop else tuple(r for r in REASONS if r != "dropped")

@@ -37,13 +37,13 @@ from jaxpose.visualize import draw_skeleton, tile
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs"
 PAGE = FOLDER / "model_card.md"
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
-IMAGES = {"test_people": 24, "worst_people": 12}  # how many persons each shows
-SINGLE_MAPS = ("right_ankle", "right_wrist", "head_top")  # of the first test people
+IMAGES = {"test_people": 24, "worst_people": 12}  # number of persons in each image
+SINGLE_MAPS = ("right_ankle", "right_wrist", "head_top")  # joints whose part maps are drawn
 MAP_ROWS, MAP_SIDE = 6, 128
-SIDE = 192  # pixels of a person in them
+SIDE = 192  # side in pixels of each person's square in these images
 COLUMNS = 6
-SEED = 0  # draws the test people
-CROPS = 5  # of the rows with several
+SEED = 0  # of the random selection of test people
+CROPS = 5  # number of crops in the rows "5 crops"
 TEXT_WIDTH = 110  # columns of the page
 
 
@@ -104,7 +104,7 @@ def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
 
 
 def presence_text(predictions: inference.Predictions) -> str:
-    """ROC area of the presence as a predictor of "labeled in the crop", and its reliability."""
+    """ROC area and reliability table of the presence, as a predictor of "labeled in the crop"."""
     probability, present = predictions.presence[-1], predictions.in_crop
     known = np.ones_like(present)
     area = probabilities.pooled_roc_area(probability, present, known)
@@ -143,13 +143,14 @@ def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
     rate = 100 * np.mean(np.array(presence) > 0.5)
     sentence = (
         f"On {len(presence)} images without people, with the whole image as the crop, the mean "
-        f"presence is {np.mean(presence):.3f} and exceeds 0.5 for {rate:.1f} % of the joints."
+        f"presence is {np.mean(presence):.3f}, and {rate:.1f} % of the joints have a presence "
+        "above 0.5."
     )
     return textwrap.fill(sentence, TEXT_WIDTH, break_on_hyphens=False)
 
 
 def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) -> str:
-    """All tables, as Markdown; the images are written on the way."""
+    """Compute all tables as Markdown, and write the images."""
     network = store.load_network(path)
     open_split = functools.partial(prepared.open_split, data_dir=data_dir)
     test = open_split("lsp/person_centric", "test")
@@ -207,7 +208,7 @@ def draw_images(
     found: inference.Predictions,
     predictions: LabeledPredictions,
 ) -> None:
-    """People drawn by the seed, and those whose joints lie furthest off, relative to the torso."""
+    """Draw random people, and those with the largest mean joint error relative to the torso."""
     order = joint_index(predictions.prediction_joints, predictions.joints)
     error = np.linalg.norm(
         predictions.prediction[:, order] - predictions.ground_truth, axis=-1
@@ -284,7 +285,7 @@ def draw_first_image(path: str | pathlib.Path, photo: str) -> None:
 
 
 def write(page: pathlib.Path, text: str) -> None:
-    """Replace what stands between the page's two marks."""
+    """Replace the text between the page's comments ``figures`` and ``end of figures``."""
     whole = page.read_text(encoding="utf-8")
     before, rest = whole.split(BEGIN)
     after = rest.split(END)[1]
@@ -294,10 +295,16 @@ def write(page: pathlib.Path, text: str) -> None:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--no_person", type=pathlib.Path, required=True)
-    parser.add_argument("--checkpoint", default="", help="by default the shipped network")
-    parser.add_argument("--photo", default="", help="of a person, for the README's image")
+    parser.add_argument("--data_dir", required=True, help="folder of the prepared data sets")
+    parser.add_argument(
+        "--no_person", type=pathlib.Path, required=True, help="folder of JPEGs without people"
+    )
+    parser.add_argument(
+        "--checkpoint", default="", help=f"checkpoint to evaluate (default: {DEFAULT_NETWORK})"
+    )
+    parser.add_argument(
+        "--photo", default="", help="also draw the README's image, from this photo of a person"
+    )
     parser.add_argument(
         "--print", action="store_true", help="print the tables and leave the page unchanged"
     )

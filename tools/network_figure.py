@@ -1,7 +1,7 @@
 """Draw docs/network.svg, the network layer by layer: `python -m tools.network_figure`.
 
-Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. It has a
-background of its own for light and for dark pages.
+Kernels, channels and sizes are those of the paper's network, as `PoseNet` builds it. The drawing
+has its own background, for light and for dark pages.
 """
 
 import pathlib
@@ -277,7 +277,7 @@ def block_b(d: Drawing) -> None:
     d.text(838, y + 15, "H")
     d.box(918, y, 112, 54, "conv", "`reinject`", f"ReLU; {conv('block1_b/reinject')};", "norm")
     d.arrow((846, y), (846, y + 46))
-    d.text(846, y + 60, "to decode", "note")
+    d.text(846, y + 60, "decoded", "note")
     d.arrow((974, y), (990, y), (990, y - 48), (971, y - 48))
     d.parts.append(f'<circle class="line" cx="959" cy="{y - 48}" r="11"/>')
     d.text(959, y - 44, "+")

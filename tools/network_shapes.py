@@ -15,8 +15,8 @@ class Shapes(NamedTuple):
 
     Attributes:
       parameters: of every parameter.
-      outputs: [H, W, C] of what each module returns or sows for one image; the first result of
-        modules that return several.
+      outputs: [H, W, C] of what each module returns or sows for one image; of the first result if
+        a module returns several.
     """
 
     parameters: dict[str, tuple[int, ...]]

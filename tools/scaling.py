@@ -19,13 +19,15 @@ from jaxpose.training.optimizer import make_optimizer, make_schedule
 from jaxpose.training.step import create_train_state, make_train_step
 from tools.network_shapes import shapes
 
-PASSES = 3  # operations of a training step, in forward passes
-READS_AND_WRITES = 9  # of every convolution's output in a training step: 3 forward, 6 backward
+PASSES = 3  # operations of a training step, as a multiple of those of a forward pass
+READS_AND_WRITES = (
+    9  # number of times that a step moves a convolution's output: 3 forward, 6 backward
+)
 EFFICIENCY = 0.5  # fraction of peak (compute or bandwidth, whichever limits) that a program reaches
 LINK_EFFICIENCY = 0.7  # fraction of a link's bandwidth that an all-reduce reaches
 KERNELS = 12  # kernels that the device starts for each batch-norm layer, forward and backward
-SUMS_PER_NORM = 1.5  # sequential all-reduces per batch-norm layer; `--count_sums 8` counts them
-IMAGES_PER_CORE = 400.0  # images per second and core of the input pipeline
+SUMS_PER_NORM = 1.5  # sequential all-reduces per batch-norm layer, from `--count_sums 8`
+IMAGES_PER_CORE = 400.0  # images that the input pipeline makes per second and CPU core
 
 
 class Hardware(NamedTuple):
@@ -36,7 +38,8 @@ class Hardware(NamedTuple):
       memory: bandwidth of the device's memory, bytes per second.
       island: number of devices connected by the fast links.
       inside: bytes per second that a device sends within its island.
-      outside: bytes per second that a device sends to other islands, its part of the host's cards.
+      outside: bytes per second that a device sends to other islands: its part of the bandwidth of
+        the host's network cards.
       start: seconds to start one kernel on the device.
       inside_latency: seconds of a small all-reduce within an island.
       outside_latency: additional seconds for each doubling of the islands.
@@ -57,15 +60,15 @@ class Hardware(NamedTuple):
 
 
 HARDWARE = {
-    # NVIDIA's data sheet of the H100 SXM; one 400 Gb/s card a GPU; the rest assumed.
+    # NVIDIA's data sheet of the H100 SXM; one 400 Gb/s network card per GPU; the rest is assumed.
     "h100": Hardware(989e12, 3.35e12, 8, 450e9, 50e9, 3e-6, 20e-6, 10e-6, 8, 96),
-    # Google's page of TPU v5e; two 100 Gb/s cards a host of 8 chips; the rest assumed.
+    # Google's page of TPU v5e; two 100 Gb/s cards per host of 8 chips; the rest is assumed.
     "v5e": Hardware(197e12, 819e9, 256, 200e9, 3.1e9, 1e-6, 20e-6, 20e-6, 8, 112),
 }
 
 
 class Network(NamedTuple):
-    """The cost of a step of the paper's network for one image, from its shapes."""
+    """Counts for one image, from which the time of a step is computed."""
 
     multiply_adds: int  # of a forward pass
     outputs: int  # numbers that all convolutions of a forward pass write
@@ -74,7 +77,7 @@ class Network(NamedTuple):
 
 
 def measure(net: PoseNet, size: int = 256) -> Network:
-    """Count a network's operations, outputs, parameters and norms from its shapes."""
+    """Compute the counts from a network's shapes."""
     parameters, returned = shapes(net, size)
     multiply_adds = outputs = norms = 0
     for path, shape in parameters.items():
@@ -98,12 +101,12 @@ class Step(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The input pipeline overlaps with the device work; the all-reduces do not overlap."""
+        """The step's seconds. The input pipeline overlaps with the rest, the all-reduces do not."""
         return max(self.compute + self.gradients + self.norms, self.input)
 
 
 def predict(network: Network, hardware: Hardware, devices: int, batch: int) -> Step:
-    """Predict the step of ``batch`` images on each of some devices, in bfloat16."""
+    """Predict a step in bfloat16 with ``batch`` images per device."""
     operations = 2 * PASSES * network.multiply_adds * batch / hardware.operations
     traffic = 2 * READS_AND_WRITES * network.outputs * batch / hardware.memory
     starts = KERNELS * network.norms * hardware.start
@@ -148,7 +151,7 @@ def table(hardware: str, batches: tuple[int, ...], devices: tuple[int, ...]) -> 
 
 
 def count_sums(blocks: int) -> str:
-    """Compile a narrow network's training step for the available devices, and count its sums."""
+    """Compile a narrow network's training step on this machine, and count its all-reduces."""
     net = PoseNet(num_joints=3, num_blocks=blocks, width=18, axis_name=DEVICES)
     variables = initial_variables(net, 0)
     optimizer = make_optimizer("rmsprop", make_schedule("constant", 1e-3, num_steps=1))

@@ -137,7 +137,7 @@ def pixels(position, shape=(HEIGHT, WIDTH), cell=CELL) -> tuple[float, float]:
 
 
 def soft_argmax() -> Drawing:
-    """The mean of all cells, pulled less by the second peak at a low temperature."""
+    """The expectation over all cells. At a low temperature, the second peak pulls it less."""
     drawing, peaks = Drawing(), two_peaks()
     drawing.heatmap(peaks, "soft_argmax(map): between the peaks")
     drawing.cross(*pixels(jaxpose.soft_argmax(peaks)))
@@ -300,7 +300,7 @@ def axes() -> Drawing:
 
 
 def divergence() -> Drawing:
-    """The same peak with small and with large losses."""
+    """Losses that grow with a second peak."""
     drawing, values = Drawing(), two_peaks()
     target = np.array([8.8 / WIDTH, 6.9 / HEIGHT])
     alone = values * (np.arange(WIDTH) < 16)
@@ -318,7 +318,7 @@ def divergence() -> Drawing:
 
 
 def losses() -> Drawing:
-    """The losses of a coordinate over its distance from the target."""
+    """Coordinate losses as functions of the distance from the target."""
     drawing = Drawing()
     distance = np.linspace(-0.2, 0.2, 81).astype(np.float32)
     prediction = jnp.stack([distance, jnp.zeros_like(distance)], axis=-1)
@@ -344,7 +344,7 @@ def losses() -> Drawing:
 
 
 def presence() -> Drawing:
-    """The maximum as a logit."""
+    """The maximum of a map as the logit of a joint's presence."""
     drawing = Drawing()
     for shift in (0, -9.5):
         values = two_peaks() + np.float32(shift)

@@ -59,15 +59,18 @@ STORED = 384  # longer side of the images in memory, at most
 SEED = 0
 HELD_OUT = 0.1  # fraction of the images that are held out
 MPII_HEIGHT = 0.9  # median ratio of the longer side of the joints' box to `scale`
-COCO_SIDE = 0.93  # ratio of the joints' box to COCO's, which includes hair and toes
+COCO_SIDE = 0.93  # ratio of a side of the joints' box to COCO's box, which includes hair and toes
 SMALLEST = 10.0  # longer side in pixels below which a person has no weight in the loss
 VISIBLE = 0.5  # visible fraction of a box below which a person has no weight in the loss
-SIGMA = 0.1  # standard deviation of a target's Gaussian over the longer side of its box
-# Probability of each kind of scene in a sample, and weight of the cells outside of its boxes.
+SIGMA = (
+    0.1  # standard deviation of a target's Gaussian, as a fraction of the longer side of its box
+)
+# KINDS: probability of each kind of scene. BACKGROUND: weight of the cells outside of its boxes.
 KINDS = {"mpii": 0.5, "coco": 0.2, "single": 0.18, "empty": 0.12}
 BACKGROUND = {"mpii": 0.3, "coco": 0.6, "single": 0.3, "empty": 1.0}
-PERSON_SIDES = (24.0, 240.0)  # range in pixels of the person that a sample or a tile is drawn for
-WINDOWS = (0.5, 1.15)  # range of the ratio of a window's side to its image's longer side
+# A crop's size is drawn so that the longer side of its person has so many pixels in the sample,
+PERSON_SIDES = (24.0, 240.0)
+WINDOWS = (0.5, 1.15)  # or so that its side is this multiple of the image's longer side.
 MOSAICS = 0.35  # fraction of samples that are mosaics
 LOG_EVERY = 25  # steps
 EVALUATED = 100  # held-out images of each kind that are evaluated
@@ -90,7 +93,7 @@ class Scene(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Targets of the maps for one sample, in cells; with a leading axis, for a batch.
+    """Targets of the maps for one sample, or for a batch (with a leading axis). Units are cells.
 
     Attributes:
       heat: float32 [H, W], Gaussians with the value 1 in the cells of the people's centers.
@@ -121,7 +124,7 @@ def stored(data: bytes, boxes: np.ndarray, unsure: np.ndarray, kind: str) -> Sce
 
 
 def mpii_box(person: Person) -> np.ndarray | None:
-    """The box of the labeled joints; with fewer than six, a square of the annotated size."""
+    """The box of six or more labeled joints; for fewer joints, a square of the annotated size."""
     if person.labeled.sum() >= 6:
         low, high = (f(person.keypoints[person.labeled], axis=0) for f in (np.min, np.max))
         return np.concatenate([low, np.maximum(high - low, 1.0)])
@@ -201,13 +204,13 @@ def log_uniform(rng: np.random.Generator, limits: tuple[float, float]) -> float:
 
 
 def random_crop(rng: np.random.Generator, scene: Scene, side: float, window: bool) -> Crop:
-    """Draw a square crop of a scene that contains one of its people, if there are any.
+    """Draw a square crop of a scene. The crop contains one of the people, if there are any.
 
     Args:
       rng: generator for the person, position, size and mirroring.
       scene: the scene.
       side: side of the sample in pixels.
-      window: draw the size relative to the image instead of the person.
+      window: whether the crop's size is drawn relative to the image instead of the person.
     """
     height, width = scene.image.shape[:2]
     longer, person, target = max(width, height), max(width, height), side
@@ -404,7 +407,8 @@ def train(net, variables, scenes, *, steps, batch_size, rate, output):
                 seconds = (time.perf_counter() - start) / (step + 1)
                 center, size = sums / LOG_EVERY
                 print(
-                    f"step {step + 1}: center {center:.3f}, size {size:.3f}, {seconds:.2f} s each",
+                    f"step {step + 1}: center loss {center:.3f}, box loss {size:.3f}, "
+                    f"{seconds:.2f} s/step",
                     flush=True,
                 )
                 sums[:] = 0
@@ -424,7 +428,7 @@ def save(net: FinderNet, variables: dict, path: pathlib.Path) -> None:
 
 
 def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
-    """Print the recall on held-out images and percentiles of the images' highest probability."""
+    """Print the recall on held-out images, and percentiles of each image's highest probability."""
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
     def boxes_of(images) -> Boxes:
@@ -451,8 +455,9 @@ def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
                 )
         ranks = (5, 25, 50, 75, 95)
         print(
-            f"{kind}: {len(group)} images; highest probability in an image, percentiles "
-            f"{', '.join(map(str, ranks))}: {np.percentile(highest, ranks).round(2)}"
+            f"{kind}: {len(highest)} of {len(group)} held-out images; highest probability in each "
+            f"image, percentiles {', '.join(map(str, ranks))}: "
+            f"{np.percentile(highest, ranks).round(2)}"
         )
         if sides:
             text = ", ".join(f"{n}: {100 * np.mean(v):.1f}" for n, v in found_at.items())
@@ -485,7 +490,9 @@ def all_scenes(arguments) -> dict[str, dict[str, list[Scene]]]:
 
 def main() -> None:
     """Train a finder, write it to a file and evaluate it."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--mpii", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--coco", type=pathlib.Path, nargs=2, required=True)

@@ -314,10 +314,10 @@ def _arguments(groups, num_blocks, num_joints, num_context_maps) -> dict[str, An
     """Derive the arguments of ``PoseNet`` from the shapes."""
     width = _shape("Stem", groups["Stem"]["sepconv1_conv", "pointwise_kernel"], 4)[3]
     if width % 18:
-        raise _GroupError("Stem", f"its number of channels, {width}, is not a multiple of 18")
+        raise _GroupError("Stem", f"it has {width} channels, which is not a multiple of 18")
     rows = _shape("rBlock1", groups["rBlock1"]["sepconv_l1_conv", "depthwise_kernel"], 4)[0]
     if rows % 2 == 0:
-        raise _GroupError("rBlock1", f"its kernels have {rows} rows, an even number")
+        raise _GroupError("rBlock1", f"its kernels have {rows} rows, but the number must be odd")
     maps = _shape("RegMap1", groups["RegMap1"][_UNNAMED_CONV, "kernel"], 4)[3]
     joints, contexts = _joints_and_contexts(groups, maps, num_joints, num_context_maps)
     return {
@@ -390,18 +390,20 @@ def _shape(group: str, dataset, ndim: int) -> tuple[int, ...]:
     with _reading(group):
         shape = tuple(int(size) for size in dataset.shape)
         if len(shape) != ndim or 0 in shape:
-            raise ValueError(f"{dataset.name} has shape {shape}")
+            raise ValueError(f"{dataset.name} has shape {shape}, expected {ndim} sizes above 0")
         return shape
 
 
 def _value(group: str, dataset, shape: tuple[int, ...]) -> np.ndarray:
     with _reading(group):
         if dataset.shape != shape or dataset.dtype.kind != "f":
-            raise ValueError(f"{dataset.name} is {dataset.dtype} {dataset.shape}, not {shape}")
+            raise ValueError(
+                f"{dataset.name} is {dataset.dtype} {dataset.shape}, expected floats {shape}"
+            )
         with np.errstate(over="ignore"):
             value = np.asarray(dataset[()], np.float32)
         if not np.isfinite(value).all():
-            raise ValueError(f"{dataset.name} is not finite")
+            raise ValueError(f"{dataset.name} has values that are not finite")
         return value
 
 

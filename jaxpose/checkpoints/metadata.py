@@ -171,13 +171,18 @@ class CheckpointMetadata(NamedTuple):
             known[name] = tuple((a, b) for a, b in known[name])
         strangers = set(known["trained_joints"]) - set(known["joints"])
         if strangers:
-            raise ValueError(f"its trained_joints are not among its joints: {sorted(strangers)}")
+            raise ValueError(
+                f"its trained_joints have names that its joints lack: {sorted(strangers)}"
+            )
         known["crop"] = CropRule(**known["crop"])
         if known.get("calibration") is not None:
             fields = {name: known["calibration"][name] for name in Calibration._fields}
             known["calibration"] = Calibration(**{**fields, "bias": tuple(fields["bias"])})
             if len(known["calibration"].bias) != len(known["trained_joints"]):
-                raise ValueError("its calibration does not match its joints")
+                raise ValueError(
+                    f"its calibration is for {len(known['calibration'].bias)} joints, but its "
+                    f"trained_joints are {len(known['trained_joints'])}"
+                )
         return cls(**known)
 
 

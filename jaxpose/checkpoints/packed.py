@@ -78,7 +78,8 @@ def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathl
     wide = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if wide:
         raise JaxposeError(
-            f"cannot pack the checkpoint: {wide[0]} has values outside the range of float16"
+            f"cannot pack the checkpoint: {wide[0]} has values that float16 cannot represent (not "
+            "finite, or larger than 65504); use the checkpoint folder instead"
         )
     arrays[METADATA] = np.array(json.dumps(record))
     content = io.BytesIO()

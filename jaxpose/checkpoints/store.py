@@ -406,7 +406,7 @@ def _read(folder: pathlib.Path, like: Any, *, free: str = "") -> tuple[Any, Chec
         arrays = jax.tree.map(np.asarray, asked)
         tree = handler.restore(path, args=ocp.args.StandardRestore(arrays))
     if checksum(tree, record) != record.get("checksum"):
-        raise ValueError("its checksum does not match")
+        raise ValueError("its content does not match its checksum")
     if asked is not like:
         tree = type(like)(*tree)
     if free:

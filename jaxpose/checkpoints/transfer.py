@@ -61,8 +61,8 @@ def transfer_variables(
         )
     if theirs.grid != net.grid:
         notes.append(
-            f"the checkpoint's grid is {theirs.grid}, this network's is {net.grid}: predictions "
-            "are off by up to half a cell until training corrects it"
+            f"the checkpoint's soft-argmax grid is {theirs.grid}, this network's is {net.grid}: "
+            "predictions are off by up to half a cell of the heat map until training corrects them"
         )
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     old = flax.traverse_util.flatten_dict(source, sep="/")

@@ -9,9 +9,9 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "calibrate",
         help="calibrate the confidence of a checkpoint on labeled people",
-        description="Fits the probability that a predicted joint is within half a head size of the "
-        "truth, prints how well it separates correct from incorrect joints, and writes the "
-        "calibrated checkpoint as a packed file.",
+        description="Calibrates the confidence, which is the probability that a predicted joint is "
+        "within half a head size of its true position. Prints how well the confidence separates "
+        "correct from incorrect joints, and writes the calibrated checkpoint as a packed file.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
     parser.add_argument(
@@ -21,8 +21,8 @@ def add(commands) -> None:
         "--data",
         metavar="NAME:SPLIT",
         default="mpii/crops:validation",
-        help="prepared split with head sizes, not used for training the network (default: "
-        "%(default)s)",
+        help="split of a prepared data set with head sizes; the network must not have been trained "
+        "on it (default: %(default)s)",
     )
     parser.add_argument(
         "--data_dir",

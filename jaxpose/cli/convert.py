@@ -9,27 +9,30 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "convert",
         help="convert Keras weights by the paper's authors to a checkpoint",
-        description="Turns the authors' Keras weights file into a checkpoint for every command. "
-        "The numbers of blocks, joints and context maps are read from the file.",
+        description="Converts the authors' Keras weights file to a checkpoint, which all commands "
+        "accept. The numbers of blocks, joints and context maps are read from the file.",
     )
     parser.add_argument(
         "file", metavar="FILE.h5", type=local_path, help="the authors' weights file"
     )
     parser.add_argument(
-        "folder", metavar="OUTDIR", type=local_path, help="a new or an empty folder"
+        "folder",
+        metavar="OUTDIR",
+        type=local_path,
+        help="folder of the checkpoint to write, new or empty",
     )
     parser.add_argument(
         "--joints",
         metavar="NAME,NAME,...",
         help="joint names in the file's channel order (default: the authors' 16)",
     )
-    unknown = "if the file does not determine it"
-    parser.add_argument("--num_joints", type=int, metavar="J", help=f"number of joints, {unknown}")
+    unknown = "needed only if the file does not determine it"
+    parser.add_argument("--num_joints", type=int, metavar="J", help=f"number of joints; {unknown}")
     parser.add_argument(
         "--num_context_maps",
         type=int,
         metavar="C",
-        help=f"number of context maps per joint, {unknown}",
+        help=f"number of context maps per joint; {unknown}",
     )
     parser.set_defaults(run=run)
 

@@ -11,9 +11,10 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "export",
         help="turn a checkpoint into one program that runs without jaxpose",
-        description="Writes the network with its normalization and decoding as one program: crops "
-        "in, positions and confidences out. OUT.json contains the joint names, the limbs and the "
-        "rule for computing the crop from a person's box.",
+        description="Writes one program that computes the positions and confidences of the joints "
+        "from crops. It contains the network, the normalization of the crops and the decoding of "
+        "the heat maps. OUT.json contains the joint names, the limbs and the rule for computing "
+        "the crop from a person's box.",
     )
     parser.add_argument(
         "checkpoint",
@@ -50,7 +51,7 @@ def run(arguments) -> None:
         )
     print(
         f"checkpoint: {done.checkpoint}\n"
-        f"program: {done.program} ({name}, {done.program.stat().st_size / 1e6:.1f} MB), within "
-        f"{done.difference:.1e} of the network\n"
+        f"program: {done.program} ({name}, {done.program.stat().st_size / 1e6:.1f} MB); its "
+        f"outputs differ from the network's by at most {done.difference:.1e}\n"
         f"description: {done.description}"
     )

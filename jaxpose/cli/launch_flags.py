@@ -23,7 +23,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
     config_flags.DEFINE_config_file(
         "config",
         None,
-        "Config file, with a preset after a colon.",
+        "Config file; to choose a preset, add a colon and its name, as in configs/coco.py:small.",
         flag_values=values,
         sys_argv=argv,
     )
@@ -36,7 +36,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
         **place,
     )
     flags.DEFINE_string(
-        "coordinator", None, "host:port of process 0, if not set by a launcher.", **place
+        "coordinator", None, "host:port of process 0, if no cluster launcher sets it.", **place
     )
     flags.DEFINE_integer("num_processes", None, "Number of processes of the run.", **place)
     flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **place)
@@ -49,7 +49,7 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_integer(
         "profile_steps",
         0,
-        "Number of steps of process 0 to trace; written to WORKDIR/profile.",
+        "Trace this many steps of process 0 and write the trace to WORKDIR/profile.",
         **place,
     )
     flags.DEFINE_boolean("help", False, "Show this help.", **place)
@@ -84,7 +84,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
             raise UsageError(f"--{name} is missing; {HELP}")
     if values.checkpoint and values.mode != "eval":
         raise UsageError(
-            "--checkpoint is for --mode=eval; to start from another network give --config.init_from"
+            "--checkpoint is for --mode=eval only; to train from another network, give "
+            "--config.init_from"
         )
     return values
 

@@ -9,8 +9,8 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "pack",
         help="write a checkpoint as a single file, about half as large",
-        description="Writes a checkpoint as one .npz with kernels in float16, which is accepted by "
-        "every command that takes a checkpoint.",
+        description="Writes a checkpoint as one .npz file, with kernels in float16. Every command "
+        "that takes a checkpoint accepts this file.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
     parser.add_argument(

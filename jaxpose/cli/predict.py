@@ -17,9 +17,9 @@ def add(commands) -> None:
         help="find people's keypoints in photos and videos",
         description="Finds the keypoints of people in photos, folders and videos, and draws them. "
         "Without boxes, it finds the people itself; in videos, it tracks them from frame to frame.",
-        epilog="The --boxes FILE is COCO JSON, a list of COCO results, a JSON object that maps "
-        "file names to lists of boxes, or lines FILE,x,y,width,height. For photos with many "
-        "people, create it with a detector.",
+        epilog="The file of --boxes contains COCO JSON, a list of COCO results, a JSON object that "
+        "maps file names to lists of boxes, or lines FILE,x,y,width,height with the name of an "
+        "input as FILE. For photos with many people, give the boxes of a person detector.",
     )
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="*", type=local_path, help="photo, video or folder"
@@ -60,17 +60,20 @@ def add(commands) -> None:
     parser.add_argument(
         "--context",
         action="store_true",
-        help="for photos, also write the effect of the context maps (the paper's Fig. 6)",
+        help="for photos, also draw how the context maps change the prediction (the paper's Fig. "
+        "6)",
     )
     parser.add_argument(
-        "--flip_test", action="store_true", help="average with the prediction for the mirrored crop"
+        "--flip_test",
+        action="store_true",
+        help="average the predictions for the crop and for the mirrored crop",
     )
     parser.add_argument(
         "--num_crops",
         type=int,
         default=1,
         metavar="N",
-        help="average over N crops per person, 1 to 9",
+        help="average the predictions for N crops per person, 1 to 9 (default: 1)",
     )
     boxes.add_argument(
         "--detector",
@@ -85,21 +88,23 @@ def add(commands) -> None:
         "--min_score",
         type=_probability,
         metavar="P",
-        help="omit persons with a lower score, which is their mean confidence (default: 0.42 "
-        "without boxes; with a detector, none for photos and 0.3 for videos)",
+        help="omit persons whose score, the mean confidence of their joints, is lower than P "
+        "(default: 0.42 if jaxpose finds the persons; with --detector, 0.3 for videos and no "
+        "limit for photos)",
     )
     parser.add_argument(
         "--min_confidence",
         type=_probability,
         metavar="P",
-        help="joints with a lower confidence are not drawn and have v = 0 in JSON (default: 0.3)",
+        help="do not draw joints with a confidence below P, and write them to JSON with v = 0 "
+        "(default: 0.3)",
     )
     parser.add_argument(
         "--smooth",
         type=_frequency,
         metavar="HZ",
-        help="for videos, smooth the keypoints with this cutoff frequency; start with 1, lower is "
-        "smoother",
+        help="for videos, smooth the keypoints with this cutoff frequency; lower is smoother, and "
+        "1 is a good first value",
     )
     parser.add_argument(
         "--webcam",
@@ -107,7 +112,8 @@ def add(commands) -> None:
         nargs="?",
         const=0,
         metavar="NUMBER",
-        help="record from a camera until Ctrl-C, and show it in a window if there is a display",
+        help="record from camera NUMBER (default: 0) until Ctrl-C; with a display, also show the "
+        "recording in a window",
     )
     parser.set_defaults(run=run)
 
@@ -119,7 +125,7 @@ def _camera(text: str) -> int:
         number = -1
     if not 0 <= number < CAMERAS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a camera; give its number, 0 to {CAMERAS - 1}"
+            f"{text!r} is not the number of a camera; give 0 to {CAMERAS - 1}"
         )
     return number
 

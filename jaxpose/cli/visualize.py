@@ -10,9 +10,10 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "visualize",
         help="draw a network's heat maps for a photo",
-        description="Writes three images: the part maps of all joints in one (the paper's Fig. "
-        "1b), single part maps before and after the softmax (Fig. 5), and the part map, context "
-        "maps and prediction of the joints that the context maps moved the furthest (Fig. 6).",
+        description="Writes three images. The first shows the part maps of all joints (the paper's "
+        "Fig. 1b), the second shows single part maps before and after the softmax (Fig. 5). The "
+        "third shows, for the joints that the context maps moved the furthest, the part map, the "
+        "context maps and the prediction (Fig. 6).",
     )
     parser.add_argument(
         "checkpoint",

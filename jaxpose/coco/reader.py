@@ -21,7 +21,7 @@ import numpy as np
 from jaxpose.coco.entries import Annotation, Category, CocoFile, Dropped, Image, id_key
 from jaxpose.errors import JaxposeError
 
-KEYPOINT_BOX = "box from the keypoints"
+KEYPOINT_BOX = "no usable box (the box of the keypoints is used)"
 HALF_PIXEL = 0.5  # offset from COCO's pixel index to the continuous position of its center
 
 
@@ -174,7 +174,7 @@ class _Parser:
         for where, entry in self._objects(entries, "categories"):
             key, name = id_key(entry.get("id")), entry.get("name")
             if key is None or not isinstance(name, str) or not name.strip():
-                self.drop("category without an id and a name", where)
+                self.drop("category without an id or without a name", where)
                 continue
             joints = self._joints(entry.get("keypoints"), where)
             limbs = self._limbs(entry.get("skeleton"), joints, where)
@@ -247,14 +247,15 @@ class _Parser:
         for where, entry in self._objects(entries, prefix):
             image_key, own_id = id_key(entry.get("image_id")), entry.get("id")
             if image_key not in images:
-                self.drop("no image id" if image_key is None else "unlisted image", where)
+                reason = "image_id that is not in images"
+                self.drop("no image_id" if image_key is None else reason, where)
                 continue
             category_key = id_key(entry.get("category_id"))
             if category_key is None and len(categories) == 1:
                 category_key = next(iter(categories))
             category = categories.get(category_key)
             if categories and category is None:
-                self.drop("unlisted category", where)
+                self.drop("category_id missing or not in categories", where)
                 continue
             key = id_key(own_id)
             if key is not None and seen.setdefault(key, entry) is not entry and seen[key] == entry:
@@ -299,7 +300,7 @@ class _Parser:
     def _keypoints(self, value: Any, joints: int | None, where: str, *, is_result: bool):
         """Parse keypoints [J, 2] and visibility [J]; invalid input raises a ValueError."""
         if not isinstance(value, list):
-            raise ValueError(f"keypoints are {_kind(value)}")
+            raise ValueError(f"keypoints are {_kind(value)}, not a list")
         nested = all(isinstance(part, list) for part in value)
         width = len(value[0]) if nested else 3
         flat = [number for part in value for number in part] if nested else value

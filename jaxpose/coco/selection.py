@@ -6,6 +6,8 @@ from typing import NamedTuple
 from jaxpose.coco.entries import Annotation, Category, CocoFile, Dropped, id_key
 from jaxpose.errors import JaxposeError
 
+OTHER_CATEGORY = "of another category"
+
 
 class Selection(NamedTuple):
     """Result of ``select``.
@@ -46,11 +48,11 @@ def select(
     for annotation in file.annotations:
         entry = annotation.name
         if id_key(annotation.category_id) != category_id:
-            reason = "other category"
+            reason = OTHER_CATEGORY
         elif annotation.crowd:
-            reason = "crowd"
+            reason = "marked iscrowd"
         elif annotation.ignore:
-            reason = "ignore"
+            reason = "marked ignore"
         elif "box" in needs and annotation.box is None:
             reason = "no usable box"
         elif "keypoints" in needs and annotation.keypoints is None:
@@ -60,7 +62,7 @@ def select(
             kept.append(annotation)
             continue
         dropped.setdefault(reason, []).append(entry)
-        if reason != "other category" and annotation.box is not None:
+        if reason != OTHER_CATEGORY and annotation.box is not None:
             ignored.append(annotation)
     return Selection(tuple(kept), chosen, dropped, tuple(ignored))
 

@@ -20,8 +20,8 @@ from jaxpose.coco.reader import HALF_PIXEL
 
 COORDINATES = (
     "keypoints are COCO's pixel indices (x, y) in the upright image: (0, 0) is the center of the "
-    "first pixel, add 0.5 for positions measured from the image's upper left corner; bbox is "
-    "(x, y, width, height) measured from that corner"
+    "first pixel. Add 0.5 for positions measured from the image's upper left corner. bbox is "
+    "(x, y, width, height), with x and y measured from that corner"
 )
 
 

@@ -41,8 +41,8 @@ def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
         draws += whole * len(split.source) + more
     if draws < batch_size:
         raise JaxposeError(
-            f"batch_size is {batch_size}, more than the {draws} persons of an epoch; lower it or "
-            "raise a weight"
+            f"batch_size is {batch_size}, more than the {draws} persons of an epoch; lower "
+            "batch_size, or raise the weight of a data set"
         )
     return draws // batch_size
 

@@ -175,7 +175,8 @@ def _opened(data: bytes):
         with warnings_of_pillow_ignored:
             return images.open(io.BytesIO(data), formats=FORMATS)
     except images.DecompressionBombError:
-        raise JaxposeError("the image has too many pixels; resize it first") from None
+        most = 2 * images.MAX_IMAGE_PIXELS
+        raise JaxposeError(f"the image has more than {most:,} pixels; resize it first") from None
     except Exception:  # Pillow's decoders raise many kinds for a corrupt file
         raise JaxposeError("the file is not an image; use a JPEG, PNG or WebP image") from None
 

@@ -114,12 +114,12 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
     """
     labeled = [name for name, found in rows.items() if found.truth.labeled.any()]
     if not labeled:
-        why = "no validation row has labels; the newest checkpoint counts as the best"
+        why = "no row of config.validation has labels; the newest checkpoint counts as the best"
         return Choice("", {}, why)
     weighted = {name: weight for name, weight in weights.items() if weight}
     used = {name: weight for name, weight in weighted.items() if name in labeled}
     if not used:
-        why = "every labeled validation row has weight 0"
+        why = "every row of config.validation with labels has weight 0"
         description = f"{why}; the validation loss of {', '.join(labeled)} {_USE}"
         return Choice(LOSS, dict.fromkeys(labeled, 1.0), description)
     where = f"of {', '.join(used)}"

@@ -168,7 +168,9 @@ def _number(text: str) -> str:
 def _of_names(found: dict[str, dict[int, list]], path: str | os.PathLike) -> dict[str, _Entry]:
     for name, frames in found.items():
         if not name.strip():
-            raise JaxposeError(f"{path} has boxes without a file name")
+            raise JaxposeError(
+                f"{path} has boxes without a file name; name the photo or video of each box"
+            )
         try:
             for boxes in frames.values():
                 check_boxes(boxes)

@@ -117,9 +117,10 @@ def report(evidence: JointEvidence) -> str:
     }
     lines = [
         f"{len(correct)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
-        f"{100 * correct[known].mean():.1f} % within {CORRECT_WITHIN} head sizes; "
-        f"{calibration.FOLDS}-fold cross-validation by image, {probabilities.EQUAL_BINS} bins of "
-        f"equal count, {100 * probabilities.LEVEL:.0f} % bootstrap intervals over images"
+        f"{100 * correct[known].mean():.1f} % within {CORRECT_WITHIN} head sizes of the true "
+        f"position; confidence by {calibration.FOLDS}-fold cross-validation over images; "
+        f"calibration error with {probabilities.EQUAL_BINS} bins of equal count; in parentheses: "
+        f"{100 * probabilities.LEVEL:.0f} % bootstrap intervals over images"
     ]
     for name, statistic in statistics.items():
         for column, values in columns.items():

@@ -81,7 +81,8 @@ def as_image(image: Any) -> np.ndarray:
     except JaxposeError:
         raise
     except pil.DecompressionBombError:
-        raise JaxposeError(f"{name} has more pixels than Pillow reads; resize it first") from None
+        most = 2 * pil.MAX_IMAGE_PIXELS
+        raise JaxposeError(f"{name} has more than {most:,} pixels; resize it first") from None
     except FileNotFoundError:
         raise JaxposeError(f"no file {name}; give an image") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a corrupt file
@@ -213,7 +214,7 @@ def _as_array(image: Any) -> Any:
         raise JaxposeError(f"the image is a {kind}; call this once for each image")
     if not hasattr(image, "__array__"):
         raise JaxposeError(
-            f"the image is a {kind}; give a path, a PIL image or an array (encoded bytes: "
+            f"the image is a {kind}; give a path, a PIL image or an array (for encoded bytes, "
             "PIL.Image.open(io.BytesIO(data)))"
         )
     try:

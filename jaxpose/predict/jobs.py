@@ -77,8 +77,8 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
         plan = Plan(jobs, out.with_suffix(".json") if json else None, skipped)
     elif suffix:
         raise JaxposeError(
-            f"cannot write {suffix} files; use {out.with_suffix('.json')} for the keypoints, or a "
-            f"folder (add a slash, {out}/, if that is the folder's name)"
+            f"cannot write {suffix} files; use {out.with_suffix('.json')} for the keypoints, or "
+            f"give a folder (if {out} is a folder's name, write {out}/)"
         )
     else:
         make_folder(out)
@@ -93,7 +93,9 @@ def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
         if job.out and job.out.resolve() in given:
             raise JaxposeError(f"{job.out} is an input and would be overwritten; give another -o")
     if plan.json and plan.json.is_dir():
-        raise JaxposeError(f"{plan.json} is a folder, not the file of keypoints; give another -o")
+        raise JaxposeError(
+            f"the keypoints cannot be written to {plan.json}, which is a folder; give another -o"
+        )
     return plan
 
 

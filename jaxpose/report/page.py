@@ -190,7 +190,9 @@ def _columns(
     first = next(iter(results.values()))
     protocol = first.protocol
     headers = [_text(header) for _, header, _ in protocol.columns] + [_text(protocol.total)]
-    ignored = f" ({first.persons_left_out} of them ignored)" if first.persons_left_out else ""
+    ignored = ""
+    if first.persons_left_out:
+        ignored = f" ({first.persons_left_out} of them ignored: without {protocol.lacking})"
     note = (
         f"Percent correct; {first.persons} persons{ignored}, {first.not_labeled} "
         f"{protocol.part_kind}s without a label."
@@ -231,7 +233,7 @@ def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
         for row, part in zip(body, parts, strict=True):
             row.append(_rate(result.errors[part]))
         note = (
-            f"Mean error (NME) {_rate(result.mean_error)}, as a percentage of "
+            f"Mean error (NME) over all joints: {_rate(result.mean_error)} % of "
             f"{result.protocol.unit}."
         )
     return _table(result.protocol.label, headers, body, kind="each", note=note)

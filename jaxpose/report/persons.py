@@ -255,21 +255,21 @@ def _person_panel(
 def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     """Explain what the images show, and when a joint is correct."""
     drawn = (
-        f"No dots or limbs are drawn for joints with a confidence below {MIN_CONFIDENCE}; left "
-        "limbs have warm colors, right limbs cool ones. Select an image to enlarge it."
+        f"Joints with a confidence below {MIN_CONFIDENCE} are not drawn. Left limbs have warm "
+        "colors, right limbs cool ones. Select an image to enlarge it."
     )
     if protocol is None:
         return drawn
     kind, limit = protocol.part_kind, f"{protocol.threshold:g} times"
     order = (
-        f"The {len(row.predictions.readable):,} persons of {row.split.name}:{row.split.split}, "
-        f"ordered by the fraction of {kind}s that are correct. "
+        f"The {len(row.predictions.readable):,} persons of {row.split.name}:{row.split.split} are "
+        f"ordered by their fraction of correct {kind}s. "
     )
-    lines = "lines connect predictions and true positions. "
+    lines = "Lines connect predictions and true positions. "
     if kind == "stick":
         return (
             f"{order}A stick is correct ({protocol.label}) if the distance of each end to its true "
-            f"position is at most {limit} the stick's true length; {lines}{drawn}"
+            f"position is at most {limit} the stick's true length. {lines}{drawn}"
         )
     if isinstance(protocol.normalizer, tuple):
         length = f"the distance from {' to '.join(protocol.normalizer).replace('_', ' ')}"
@@ -277,16 +277,17 @@ def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
         length = NORMALIZERS[protocol.normalizer]
     return (
         f"{order}A joint is correct ({protocol.label}) if its distance to the true position is at "
-        f"most {limit} {length}, the radius of the circle. Circles are green for correct joints, "
-        f"dashed red for wrong ones; {lines}{drawn}"
+        f"most {limit} {length}. This limit is the radius of the circles, which are green for "
+        f"correct joints and dashed red for wrong ones. {lines}{drawn}"
     )
 
 
 def _fig_5(estimator: PoseEstimator, person: ShownPerson) -> Section:
     return Section(
         "Part maps before and after the softmax",
-        f"Maps of {person.name}, the best prediction (the paper's Fig. 5). The paper's loss "
-        "supervises only the coordinates and the presence of the joints, not the maps directly.",
+        f"Part maps of {person.name}, the person with the best prediction (the paper's Fig. 5). "
+        "The paper's loss supervises only the coordinates and the presence of the joints, not the "
+        "maps directly.",
         [
             Panel(
                 name,
@@ -312,10 +313,11 @@ def _fig_6(estimator: PoseEstimator, person: ShownPerson) -> Section:
     alpha = estimator.net.alpha
     return Section(
         "What the context maps change",
-        f"The {len(joints)} joints of {person.name} that the context maps moved the furthest. The "
-        f"prediction is {alpha:g} times the part map's position plus {1 - alpha:g} times the mean "
-        "of the context maps' positions, weighted by their probabilities p (eq. 6, the paper's "
-        "Fig. 6). Blue: the part map alone; yellow: the context maps; red: the prediction.",
+        f"The {len(joints)} joints of {person.name} that the context maps moved the furthest (the "
+        f"paper's Fig. 6). The prediction is {alpha:g} times the part map's position plus "
+        f"{1 - alpha:g} times the weighted mean of the context maps' positions; the weights are "
+        "the context maps' probabilities p (eq. 6). Blue: the part map's position; yellow: the "
+        "context maps' positions; red: the prediction.",
         joints,
         width=700,
     )

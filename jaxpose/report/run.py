@@ -136,14 +136,16 @@ def _notes(
             "; ".join(f"{row.name} (weight {row.weight:g}, crop {row.crop})" for row in data),
         ),
         ("joints", ", ".join(metadata.trained_joints)),
-        ("training", f"{metadata.seconds / 60:.1f} minutes to the checkpoint"),
+        ("training", f"{metadata.seconds / 60:.1f} minutes until the checkpoint"),
     ]
     rates = [r["images_per_second"] for r in history if r.get("images_per_second")]
     if rates:
-        notes.append(("speed", f"{statistics.median(rates):.0f} images per second, median"))
+        rate = statistics.median(rates)
+        notes.append(("speed", f"{rate:.0f} images per second (median of the log lines)"))
     waits = [r["data_wait"] for r in history if "data_wait" in r]
     if waits:
-        notes.append(("waiting for images", f"{statistics.median(waits):.1%} of the time, median"))
+        wait = statistics.median(waits)
+        notes.append(("waiting for images", f"{wait:.1%} of the time (median of the log lines)"))
     notes += [("test data", text) for text in dict.fromkeys(map(_people, rows.values()))]
     crops = dict.fromkeys(row.crop for row in rows.values())
     notes += [(f"crop {crop}", geometry.crop_description(crop)) for crop in crops]

@@ -53,7 +53,9 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
         raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")
     scale = config.augmentation.scale
     if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
-        raise JaxposeError(f"augmentation.scale is {scale}; write (low, high), both above 0")
+        raise JaxposeError(
+            f"augmentation.scale is {scale}; write (low, high), with 0 < low <= high"
+        )
     for name in ("stray", "turned", "erase"):
         if not 0 <= config.augmentation[name] <= 1:
             raise JaxposeError(

@@ -56,7 +56,7 @@ def hold_lease(folder: str, *, lost: Callable[[str], None] | None = None) -> Ite
         if not held:
             (lost or _end_process)(
                 f"another launch has taken over {folder} while this one was suspended or could "
-                "not reach it; this launch is stopping"
+                "not reach the folder; this launch is stopping"
             )
         return held
 

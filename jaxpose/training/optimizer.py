@@ -82,9 +82,9 @@ def make_plateau(
       the parameters.
     """
     if patience < 1:
-        raise JaxposeError(f"plateau patience is {patience}; it must be 1 or more")
+        raise JaxposeError(f"plateau.patience is {patience}; it must be 1 or more")
     if not 0.0 < factor < 1.0:
-        raise JaxposeError(f"plateau factor is {factor}; it must lie between 0 and 1")
+        raise JaxposeError(f"plateau.factor is {factor}; it must be above 0 and below 1")
     # Optax minimizes; with negated metrics a relative tolerance would have the wrong sign.
     transform = optax.contrib.reduce_on_plateau(
         factor=factor,

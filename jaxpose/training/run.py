@@ -181,7 +181,9 @@ def fresh_start(run: Run) -> Start:
         source, metadata, folder = store.load(run.config.init_from)
         variables, report = transfer_variables(variables, run.net, run.joints, source, metadata)
         if not report.taken:
-            raise JaxposeError(f"nothing in {folder} matches this network; check config.init_from")
+            raise JaxposeError(
+                f"no variable in {folder} matches this network; check config.init_from"
+            )
         notes.append(f"init_from {folder}: {len(report.taken)} variables copied")
         notes += [f"  {note}" for note in report.notes]
         notes += [f"  {name} keeps its initial values: {why}" for name, why in report.fresh.items()]

@@ -102,10 +102,10 @@ def test_what_is_not_a_person_is_left_out_and_listed(tmp_path):
     assert found.of("a.jpg")[0].tolist() == [[1, 2, 30, 40]]
     assert found.of("b.jpg")[0].shape == (0, 4)
     assert found.dropped == {
-        "unlisted image": ["annotations[3]"],
-        "other category": ["annotations[0]"],
-        "crowd": ["annotations[1]"],
-        "ignore": ["annotations[2]"],
+        "image_id that is not in images": ["annotations[3]"],
+        "of another category": ["annotations[0]"],
+        "marked iscrowd": ["annotations[1]"],
+        "marked ignore": ["annotations[2]"],
         "no usable box": ["annotations[4]", "annotations[5]"],
     }
 
@@ -122,7 +122,10 @@ def test_a_box_out_of_the_keypoints_is_listed(tmp_path):
     content["categories"][0]["keypoints"] = ["nose", "neck"]
     found = boxes_of(tmp_path, json.dumps(content))
     assert found.of("a.jpg")[0].tolist() == [[1.5, 2.5, 10, 20]]
-    assert found.changed == {"box from the keypoints": ["annotations[0]"]} and not found.dropped
+    assert (
+        found.changed == {"no usable box (the box of the keypoints is used)": ["annotations[0]"]}
+        and not found.dropped
+    )
 
 
 def test_results_name_images_by_their_ids(tmp_path):

@@ -71,7 +71,7 @@ def test_json_alone_draws_nothing(inputs):
 
 def test_a_folder_in_the_place_of_the_keypoints_is_named_before_any_work(inputs):
     os.makedirs("predictions/keypoints.json")
-    with pytest.raises(JaxposeError, match="predictions/keypoints.json is a folder"):
+    with pytest.raises(JaxposeError, match="predictions/keypoints.json, which is a folder"):
         plan(["in"], output=None, json=True)
     assert plan(["in"], output=None, json=False).json is None
 

@@ -99,11 +99,11 @@ def test_what_makes_no_example_is_counted(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "train: 1 persons" in out
     for reason, entry in (
-        ("crowd", 1),
-        ("ignore", 2),
+        ("marked iscrowd", 1),
+        ("marked ignore", 2),
         ("fewer than 2 labeled joints", 3),
         ("no usable keypoints", 4),
-        ("smaller than 10 pixels", 6),
+        ("box smaller than 10 pixels", 6),
     ):
         (line,) = [x for x in out.splitlines() if f"skipped ({reason}): " in x]
         assert f"annotations[{entry}]" in line and "1 person" in line
@@ -246,7 +246,7 @@ def test_cocos_own_layout_is_read_as_downloaded(tmp_path, capsys):
     ]
     where = ["--images", str(DUMMY_DATA), "--name", "person", "--data_dir", str(tmp_path)]
     assert main(["coco", "--split", *parts, *where]) == 0
-    assert "1 person skipped (crowd): annotations[3]" in capsys.readouterr().out
+    assert "1 person skipped (marked iscrowd): annotations[3]" in capsys.readouterr().out
     train, validation = (
         open_split("coco/person", split, data_dir=str(tmp_path))
         for split in ("train", "validation")
@@ -355,12 +355,12 @@ def exported_by_label_studio(folder):
 @pytest.mark.parametrize(
     ("export", "options", "category", "left_out"),
     [
-        (exported_by_cvat, [], (1, "dog"), {"crowd": 2, "other category": 3}),
+        (exported_by_cvat, [], (1, "dog"), {"marked iscrowd": 2, "of another category": 3}),
         (
             exported_by_label_studio,
             ["--limb", "nose", "left_ear", "--limb", "nose", "right_ear"],
             (1, "default"),
-            {"no usable box": 3, "other category": 0},
+            {"no usable box": 3, "of another category": 0},
         ),
     ],
 )

@@ -124,7 +124,7 @@ def test_colors_in_16_bits_are_read_or_refused():
         for factor in (257, 16)
     )
     np.testing.assert_allclose(decoded(image_files.prepare(full).data), colors, atol=1)
-    with pytest.raises(ReadError, match="its colors have 16 bits but use only the lower ones"):
+    with pytest.raises(ReadError, match="its 16-bit colors use only the lower bits"):
         image_files.prepare(low)
 
 

@@ -45,7 +45,7 @@ def fails(capsys, status, says):
         (["lsp", "--source", "nowhere"], ["--source nowhere does not exist"]),
         (
             ["lsp", "--source", HERE / "lspet" / "dummy_data"],
-            ["no LSP in", "(expected joints.mat beside images/im0001.jpg); give the release's zip"],
+            ["no LSP in", "(expected a folder with joints.mat and images/im0001.jpg)"],
         ),
         (
             ["mpii", "--source", HERE / "lsp" / "dummy_data"],

@@ -192,11 +192,11 @@ def test_a_damaged_person_is_left_out_and_named_or_ends_a_strict_build(tmp_path,
     images = {"1.jpg": draw_dummy_data.draw_image(100, 100, [points])}
     source = write_release(tmp_path / "a", [("1.jpg", True, people, [1])], images)
     if strict:
-        with pytest.raises(BuildError, match=r"1\.jpg person 1 .* text instead of scale"):
+        with pytest.raises(BuildError, match=r"1\.jpg person 1 .* scale is a text, not a number"):
             build(tmp_path / "data", sources=[source], strict=True)
     else:
         builder = build(tmp_path / "data", sources=[source])
-        assert builder.report.left_out == {"a text instead of scale": ["1.jpg person 1"]}
+        assert builder.report.left_out == {"scale is a text, not a number": ["1.jpg person 1"]}
         assert len(builder.as_data_source("train")) == 1
 
 

@@ -112,8 +112,8 @@ def test_the_report_counts_hidden_joints_and_cut_off_persons(prepared):
     examples = list(prepared.as_data_source("test"))
     hidden = sum(int((example["labeled"] & ~example["visible"]).sum()) for example in examples)
     cut_off = sum(not example["labeled"].all() for example in examples)
-    assert f"test: joints hidden: {hidden}" in lines
-    assert f"test: persons cut off: {cut_off}" in lines
+    assert f"test: hidden joints: {hidden}" in lines
+    assert f"test: persons cut off by the image's edge: {cut_off}" in lines
 
 
 def test_an_image_depends_on_seed_split_and_index_alone():

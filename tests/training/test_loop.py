@@ -282,7 +282,7 @@ def test_joints_that_the_other_run_was_trained_on_count_as_trained(whole, people
 def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
     config = tiny_run.config(tmp_path, people, network__width=36, init_from=whole)
     # Scale-free numbers apart there is nothing of another width to take.
-    with pytest.raises(JaxposeError, match="nothing in .* matches this network"):
+    with pytest.raises(JaxposeError, match="no variable in .* matches this network"):
         fresh_start(open_run(config))
 
 

@@ -1,4 +1,4 @@
-"""Images without people: negatives for the joint probabilities."""
+"""Images without people: negative examples for the presence of joints."""
 
 import re
 
@@ -31,7 +31,9 @@ class Builder(pose_builder.PoseBuilder):
             (name, files, name) for files in found for name in files.names if IMAGE.search(name)
         ]
         if not requests:
-            raise BuildError("no image in --source; give a folder or archive of images")
+            raise BuildError(
+                "no .jpg, .jpeg, .png or .webp file in --source; give a folder or archive of images"
+            )
         return {"train": self.counted("train", self._generate_examples(requests), len(requests))}
 
     def _generate_examples(self, requests):

@@ -33,9 +33,9 @@ class CocoConfig(tfds.core.BuilderConfig):
       category: id and name of the category.
       joint_set: names, flip pairs and limbs of the category.
       sigmas: OKS sigmas, one per joint, or () if unknown.
-      holdout: fraction of the source images of "train" to use as the split "validation".
-      min_joints: annotations with fewer labeled joints are not used.
-      min_side: annotations whose box's longer side is shorter (pixels) are not used.
+      holdout: fraction of the images of "train" to use as the split "validation".
+      min_joints: annotations with fewer labeled joints than this are not used.
+      min_side: annotations are not used if the longer side of their box has fewer pixels than this.
     """
 
     def __init__(
@@ -113,9 +113,10 @@ class Builder(pose_builder.PoseBuilder):
                 if target is not None:
                     ignored.setdefault(target, []).append(_ignored(annotation))
         if not splits:
+            reasons = "; ".join(f"{why}: {len(who):,}" for why, who in self.report.left_out.items())
             raise BuildError(
-                f"{', '.join(config.files.values())}: none of the annotations can be used; see the "
-                "options --min_joints and --min_side"
+                f"{', '.join(config.files.values())}: none of the annotations can be used "
+                f"({reasons or 'there are none'}); check --images, --min_joints and --min_side"
             )
         self.info.metadata["ignored"] = ignored  # OKS-AP treats them as crowds
         pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
@@ -133,8 +134,8 @@ class Builder(pose_builder.PoseBuilder):
     ) -> tuple[list[tuple[coco.Annotation, str]], list[coco.Annotation]]:
         """Return the usable annotations of a file, each with the name of its image.
 
-        The others are reported by reason. Those that predictions may match, so that they must be
-        ignored in the evaluation, are returned as a second list.
+        The report lists the others by reason. Predictions may match some of them, and the
+        evaluation must ignore these predictions: such annotations are the second list.
         """
         config = self.builder_config
         selected = select(path, config.category[1])
@@ -153,7 +154,7 @@ class Builder(pose_builder.PoseBuilder):
             self.refuse_if_strict(
                 f"{name} is missing in {folder.path}"
                 if reason == "missing"
-                else f"there is no unique match for {name} in {folder.path}"
+                else f"{name} matches several files in {folder.path}, or several names match one"
             )
             self.report.missing.append(f"{name} ({reason})")
         kept, others = [], list(selected.ignored)
@@ -167,7 +168,9 @@ class Builder(pose_builder.PoseBuilder):
                 )
                 others.append(annotation)
             elif annotation.box[2:].max() < config.min_side:
-                self.report.leave_out(f"smaller than {config.min_side:g} pixels", annotation.name)
+                self.report.leave_out(
+                    f"box smaller than {config.min_side:g} pixels", annotation.name
+                )
                 others.append(annotation)
             else:
                 file = found[annotation.image.file_name]
@@ -191,8 +194,8 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
 
     Args:
       options: options of ``python -m tfds_builders``.
-      config: name of the configuration if ``--name`` is not given: the data set becomes
-        ``coco/NAME``. By default it is the first file's stem.
+      config: name of the configuration if ``--name`` is not given; "" for the stem of the first
+        file. The data set is called ``coco/NAME``.
 
     Raises:
       BuildError: a file has no keypoint annotations, or an option is invalid.
@@ -201,9 +204,13 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
     first = next(iter(files.values()))
     name = options.config_name or config or pathlib.Path(first).stem
     if not _NAME.fullmatch(name):
-        raise BuildError(f"--name {name!r} is invalid; use letters, digits, _ and -")
+        raise BuildError(
+            f"--name {name!r} is invalid; use letters, digits, _ and - (a letter or digit first)"
+        )
     if not 0 <= options.holdout < 1:
-        raise BuildError(f"--holdout {options.holdout} is invalid; use a fraction below 1")
+        raise BuildError(
+            f"--holdout {options.holdout} is invalid; use a fraction of at least 0 and below 1"
+        )
     if options.holdout and "validation" in files:
         raise BuildError(
             "--holdout and --split validation=FILE both define the validation split; use one of "
@@ -274,15 +281,19 @@ def _files(sources: Sequence[str], splits: Sequence[str]) -> dict[str, str]:
     for text in splits:
         split, _, path = text.partition("=")
         if not _NAME.fullmatch(split) or not path:
-            raise BuildError(f"--split {text!r} is invalid; write train=FILE.json")
+            raise BuildError(
+                f"--split {text!r} is invalid; write NAME=FILE, such as train=FILE.json"
+            )
         if split in files:
-            raise BuildError(f"the split {split} is given twice")
+            raise BuildError(
+                f"the split {split} is given twice; give one file per split (--source is train)"
+            )
         files[split] = path
     return files
 
 
 def select(path: str, category: str | None) -> coco.Selection:
-    """Select the annotations of a file that have keypoints.
+    """Select the annotations with keypoints from a file.
 
     Raises:
       BuildError: the file cannot be read, is not in COCO's format, or lacks the category.
@@ -294,7 +305,7 @@ def select(path: str, category: str | None) -> coco.Selection:
 
 
 def split_of(image: coco.Image, holdout: float) -> str:
-    """Return the split of an image; all images of one source image are in the same split."""
+    """Return the split of an image; all images cropped from one picture are in the same split."""
     source = str(image.entry.get("source_picture") or image.file_name)
     return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
 

@@ -9,13 +9,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Register the options."""
     group = parser.add_argument_group("coco")
     group.add_argument(
-        "--name", dest="config_name", default="", help="name of the data set: coco/NAME"
+        "--name",
+        dest="config_name",
+        default="",
+        help="the data set is called coco/NAME (default: the annotation file's name without .json)",
     )
     group.add_argument(
         "--images",
         type=path_option("--images"),
         default="",
-        help="folder of the images (default: that of the annotation file)",
+        help="folder of the images (default: the annotation file's folder)",
     )
     group.add_argument(
         "--split",
@@ -23,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_split,
         default=[],
         metavar="NAME=FILE",
-        help="annotation files of several splits, such as train=A.json validation=B.json",
+        help="one annotation file per split, such as train=A.json validation=B.json",
     )
     group.add_argument(
         "--holdout",
@@ -42,8 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         action="append",
         metavar=("RIGHT", "LEFT"),
-        help="two joints that a horizontal flip exchanges; may be repeated (default: from left and "
-        "right in their names)",
+        help="two joints that a horizontal flip exchanges; may be repeated (default: joints whose "
+        "names differ only in right and left)",
     )
     group.add_argument(
         "--limb",
@@ -59,26 +62,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=[],
         metavar="SIGMA",
-        help="OKS sigmas: one for all joints, or one per joint (default: COCO's for its own "
-        "joints)",
+        help="OKS sigmas: one for all joints, or one per joint (default: COCO's sigmas if all "
+        "joints are joints of COCO's persons, otherwise none)",
     )
     group.add_argument(
         "--min_joints",
         type=int,
         default=1,
         metavar="N",
-        help="skip persons with fewer labeled joints (default: 1)",
+        help="skip persons with fewer than N labeled joints (default: 1)",
     )
     group.add_argument(
         "--min_side",
         type=float,
         default=0.0,
         metavar="PIXELS",
-        help="skip persons whose box's longer side is smaller, in pixels (default: 0)",
+        help="skip persons if the longer side of their box has fewer than PIXELS pixels (default: "
+        "0)",
     )
 
 
 def _split(text: str) -> str:
-    """Expand the path in NAME=FILE; a text without a path is rejected with the other options."""
+    """Expand the path in NAME=FILE. ``configure`` rejects a text without a path."""
     name, _, path = text.partition("=")
     return f"{name}={local_path(path, '--split')}" if path else text

@@ -13,7 +13,7 @@ from tfds_builders import joints, leeds, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
-VALIDATION_EVERY = 20  # training images whose number is a multiple of it
+VALIDATION_EVERY = 20  # every 20th image of the training set is in the split "validation"
 LAST_OF_TRAINING = 1000
 SCALED_SIDE = 210  # the longest side of the scaled release's images is 202
 OBSERVER_CENTRIC = re.compile(r"(^|/)[^/]*joints[-_]?OC\.mat$", re.IGNORECASE)
@@ -55,7 +55,7 @@ class Builder(pose_builder.PoseBuilder):
         original = is_original_size(release, xy)
         if self.builder_config.name == "observer_centric":
             xy, occluded = self._observer_centric(found, release, xy, original)
-        # The scaled images' pixel indices are 0-based, the original ones' 1-based.
+        # Pixel indices are 0-based for the scaled images and 1-based for the original size.
         keypoints = xy + (-0.5 if original else 0.5)
         labeled = np.ones(occluded.shape, bool)
         annotations = leeds.Annotations(keypoints, labeled, visible=~occluded)
@@ -99,7 +99,7 @@ def is_original_size(release: leeds.Release, xy: np.ndarray) -> bool:
     """Whether the images have their original size, judged by their dimensions.
 
     Raises:
-      BuildError: images of one release are combined with joints of the other.
+      BuildError: the images are scaled but the joints are for the original size, or vice versa.
     """
     sizes = leeds.sample_sizes(release)
     leeds.check_joints_fit(release, sizes, xy, np.ones(xy.shape[:2], bool))

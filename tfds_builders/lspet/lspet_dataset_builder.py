@@ -16,7 +16,7 @@ CORRECTED = tfds.core.BuilderConfig(
 )
 CORRECTIONS = pathlib.Path(__file__).parent / "corrections.tsv"
 ROUNDING = 0.051  # pixels; a file of corrections has one decimal
-VALIDATION_EVERY = 20  # images whose number is a multiple of it are never trained on
+VALIDATION_EVERY = 20  # every 20th image is in the split "validation", for all configurations
 
 
 class Builder(pose_builder.PoseBuilder):
@@ -98,7 +98,9 @@ Position = tuple[float, float] | None
 
 
 def read_corrections(path) -> list[tuple[int, int, Position, Position, str]]:
-    """Read corrections: number of the image, joint, old and new position or None, reason.
+    """Read corrections as (number of the image, joint, old position, new position, reason).
+
+    A position is None if the joint is not labeled.
 
     Raises:
       BuildError: the file is missing or has an unexpected form.
@@ -114,9 +116,15 @@ def read_corrections(path) -> list[tuple[int, int, Position, Position, str]]:
                 joint = joints.LSP.joints.index(row["joint"])
                 found.append((number, joint, old, new, row["reason"]))
     except OSError as error:
-        raise BuildError(f"corrections {path} cannot be read ({error.strerror})") from error
+        raise BuildError(
+            f"corrections {path} cannot be read ({error.strerror}); give a file of "
+            "tools.correct_labels"
+        ) from error
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BuildError(f"{path} was not written by tools.correct_labels ({error})") from error
+        raise BuildError(
+            f"{path} was not written by tools.correct_labels ({type(error).__name__}: {error}); "
+            "give a file that it wrote"
+        ) from error
     return found
 
 

@@ -12,6 +12,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--corrections",
         type=path_option("--corrections"),
         metavar="FILE",
-        help="for lspet/corrected: a file of `python -m tools.correct_labels`, in place of the one "
-        "that comes with jaxpose",
+        help="for lspet/corrected: a file written by `python -m tools.correct_labels` (default: "
+        "the file that comes with jaxpose)",
     )

@@ -24,7 +24,10 @@ MAX_PERSONS = 1000  # per image
 
 
 class Person(NamedTuple):
-    """A person of the release, in its pixels but our convention: pixel 1's center is at 0.5.
+    """A person of the release.
+
+    Positions are in pixels of the release's image, in our convention: the center of the first pixel
+    is at (0.5, 0.5).
 
     Attributes:
       image_name: file name.
@@ -65,7 +68,7 @@ def persons(
       release: the variable.
       where: name of the file, for messages.
       found: report that records dropped persons and tolerated problems.
-      refuse: called for every malformed person first; may raise.
+      refuse: called with a message before a malformed image or person is dropped; may raise.
 
     Raises:
       BuildError: the lists of images are inconsistent.
@@ -80,7 +83,7 @@ def persons(
             single = _single_persons(separated, index, count)
         except Malformed as error:
             refuse(f"image {index + 1} of {where}: {error}")
-            found.leave_out(str(error), f"all of image {index + 1}")
+            found.leave_out(str(error), f"all persons of image {index + 1}")
             continue
         for number in range(count):
             try:
@@ -99,15 +102,16 @@ def persons(
 
 
 def test_images(release: Array, where: str) -> list[tuple[str, list[list[float] | None]]]:
-    """Return every image of the test part, in the release's order, which its server relies on.
+    """Return every image of the test set in the release's order, on which MPII's server relies.
 
     Args:
       release: the variable.
       where: name of the file, for messages.
 
     Returns:
-      (name, positions) of each image, with the ``objpos`` of each element of ``annorect``, (x, y)
-      in our convention, or None; ("", []) for a malformed image, which keeps its place.
+      (name, positions) of each image. The positions are the ``objpos`` of each element of
+      ``annorect``: (x, y) in our convention, or None without one. A malformed image keeps its
+      place in the list, as ("", []).
 
     Raises:
       BuildError: for the same reasons as ``persons``.
@@ -172,7 +176,7 @@ def _image_name(image: Array | None) -> str:
     if name is None or name.kind != "text" or not name.values:
         raise Malformed("an image without a name")
     if "/" in name.values or "\\" in name.values:
-        raise Malformed(f"the image name {name.values!r}, which contains a slash")
+        raise Malformed(f"the image name {name.values!r} contains a slash")
     return name.values
 
 
@@ -199,7 +203,7 @@ def _person(rectangles: Array, number: int, found: report.Report) -> Person:
         visible[joint] = seen
     scale = _number(rectangles.field(number, "scale"), "scale")
     if scale is not None and not 0 < scale * HEIGHT < MAX_COORDINATE:
-        raise Malformed("scale out of range")
+        raise Malformed(f"scale is not above 0 and below {MAX_COORDINATE // HEIGHT}")
     corners = [_number(rectangles.field(number, side), side) for side in ("x1", "y1", "x2", "y2")]
     head_size = 0.0
     if None not in corners:
@@ -225,13 +229,13 @@ def _points(annopoints: Array | None) -> Iterator[tuple[int, np.ndarray, bool]]:
     for index in range(points.size if points else 0):
         joint = _number(points.field(index, "id"), "id")
         if joint not in range(NUM_JOINTS):
-            raise Malformed("a point without the number of its joint")
+            raise Malformed(f"a point whose id is not a joint, 0 to {NUM_JOINTS - 1}")
         xy = [_number(points.field(index, axis), axis) for axis in ("x", "y")]
         seen = _visible(points.field(index, "is_visible"))
         if xy == [None, None]:
             continue
         if None in xy:
-            raise Malformed("a point with one coordinate")
+            raise Malformed("a point with only one coordinate")
         yield int(joint), np.array(xy) - ONE_BASED, seen
 
 
@@ -246,7 +250,7 @@ def _position(objpos: Array | None) -> np.ndarray | None:
 
 
 def _visible(value: Array | None) -> bool:
-    """Interpret is_visible; a joint is visible if it is omitted."""
+    """Interpret is_visible; a joint without it is visible."""
     if value is not None and value.kind == "text" and value.values in ("0", "1"):
         return value.values == "1"
     if value is not None and value.kind == "text" and not value.values:
@@ -262,7 +266,7 @@ def _optional(value: Array | None, kind: str, name: str) -> Array | None:
     if value is None or (value.size == 0 and value.kind in ("number", kind)):
         return None
     if value.kind != kind:
-        raise Malformed(f"a {value.kind} instead of {name}")
+        raise Malformed(f"{name} is a {value.kind}, not a {kind}")
     return value
 
 
@@ -272,8 +276,8 @@ def _number(value: Array | None, name: str) -> float | None:
     if value is None:
         return None
     if value.size != 1:
-        raise Malformed(f"{value.size} numbers instead of one for {name}")
+        raise Malformed(f"{name} has {value.size} numbers instead of one")
     number = float(value.values[0])
     if not abs(number) < MAX_COORDINATE:
-        raise Malformed(f"{name} {number:g} is out of range")
+        raise Malformed(f"{name} is {number:g}, outside the range of ±{MAX_COORDINATE:,}")
     return number

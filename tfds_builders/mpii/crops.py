@@ -9,10 +9,12 @@ import numpy as np
 from tfds_builders.sources import ReadError
 
 INPUT_SIDE = 256  # pixels of the network's input
-ENLARGEMENT, SHIFT = 1.25, 15 / 200  # MPII's crop, in units of the person's height
+# MPII's crop: its side, and how far its center is below objpos, in heights of the person.
+ENLARGEMENT, SHIFT = 1.25, 15 / 200
 PERSON_IN_CROP = 0.76  # LSP's crop: longer side of the joints' box as a fraction of the crop's side
-LARGEST, ROTATION = 1.3, 40  # the paper's augmentation
-SHARPEST = 0.85  # scale of a crop with one stored pixel per input pixel; the paper's closest is 0.7
+LARGEST, ROTATION = 1.3, 40  # the paper's augmentation: largest scale; rotation up to ±40 degrees
+# A crop of this scale has one stored pixel per input pixel. The paper's smallest scale is 0.7.
+SHARPEST = 0.85
 TURNED = math.cos(math.radians(ROTATION)) + math.sin(math.radians(ROTATION))
 QUALITY = 92
 
@@ -42,11 +44,11 @@ def square_around(
 ) -> Square:
     """Compute the square that contains every augmented crop of the person.
 
-    The square supports both crop rules: MPII's by center and scale, and the one by the joints' box
-    unless a distant joint would more than double its size. Its resolution is at most that of the
-    release, and such that MPII's crop at scale SHARPEST has one stored pixel per input pixel.
-    Closer crops are enlarged by at most a fifth; with the resolution of the closest, decoding would
-    take 1.5 times as long.
+    The square contains the crops of two rules: MPII's, by center and scale, and the one by the
+    joints' box. The second rule is ignored if a distant joint would more than double the square's
+    side. The resolution is such that MPII's crop at scale SHARPEST has one stored pixel per input
+    pixel, but at most that of the release. Crops of smaller scales are enlarged by at most a fifth.
+    With the resolution for the smallest scale, decoding would take 1.5 times as long.
 
     Args:
       center: [2], pixels.
@@ -106,7 +108,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def _reach(side: float) -> float:
-    """Return half the side of the upright square that contains a crop of this side, augmented."""
+    """Return half the side of the upright square around all augmentations of a crop of ``side``."""
     return LARGEST * TURNED * side / 2
 
 

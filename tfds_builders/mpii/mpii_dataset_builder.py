@@ -25,7 +25,7 @@ class Subject(NamedTuple):
 
 
 class Builder(pose_builder.PoseBuilder):
-    """Build MPII from its annotation file and its images; several releases may be given."""
+    """Build MPII from its annotation file and images. ``sources`` may contain several releases."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}
@@ -69,7 +69,7 @@ class Builder(pose_builder.PoseBuilder):
             for place, (name, rectangles) in enumerate(annotations.test_images(variable, where)):
                 test_images.setdefault(name or f"damaged {first_key + place}", rectangles)
             subjects = self._subjects(variable, where, first_key)
-            first_key += 1_000_000_000  # more than any release's number of images times persons
+            first_key += 1_000_000_000  # larger than any key of a release
             for (split, name), group in subjects.items():
                 if name in seen:
                     self.report.remark("images already found in an earlier source (ignored)", 1)
@@ -83,7 +83,7 @@ class Builder(pose_builder.PoseBuilder):
             raise BuildError(
                 "none of the annotated images was found; give their folder as --source"
             )
-        # The file for the release's test server has an entry for each of them.
+        # A submission to MPII's evaluation server has an entry for each test image.
         self.info.metadata["test_images"] = list(test_images.items())
         return {
             split: self.counted(
@@ -114,7 +114,7 @@ class Builder(pose_builder.PoseBuilder):
         elif person.test:
             return "test"
         elif not person.labeled.any():
-            self.report.leave_out("no joints", who)
+            self.report.leave_out("no labeled joints", who)
         elif person.image_name not in validation:
             return "train"
         elif person.number in validation[person.image_name]:
@@ -154,12 +154,12 @@ def _variable(release: Release) -> tuple[mat_file.Array, str]:
 
 
 def _example(person: annotations.Person, image: bytes, square: crops.Square) -> dict:
-    """Make the example of a person whose stored image shows that square of the release's image."""
+    """Make a person's example. ``image`` shows the given square of the release's image."""
     corner = np.array([square.x, square.y])
     center = (person.center - corner) * square.zoom
     scale = person.scale * square.zoom
     keypoints = (person.keypoints - corner) * square.zoom
-    labeled = person.labeled & (not person.test)  # the test split has persons without joints
+    labeled = person.labeled & (not person.test)  # labels of test images are not used
     return {
         "image": image,
         "image_name": person.image_name,

@@ -17,7 +17,7 @@ class Release(NamedTuple):
     Attributes:
       files: the folder or archive of the annotation file.
       annotations: its name in that folder or archive.
-      images: folder or archive, and name in it, of each image, by file name.
+      images: by file name of the image: its folder or archive, and its name in there.
     """
 
     files: Files
@@ -28,9 +28,10 @@ class Release(NamedTuple):
 def find_releases(found: list[Files]) -> list[Release]:
     """Return the annotation files with their images, in the order of the sources.
 
-    Images belong to the annotation file of their own folder or archive, or to the nearest one if
-    there are several, so that resized images are not paired with the joints of the originals.
-    Images of an archive without annotations belong to every annotation file.
+    Images belong to the annotation file of their own folder or archive. If that has several
+    annotation files, images belong to the nearest one, so that resized images are not paired with
+    the joints of the originals. Images of an archive without annotations belong to every annotation
+    file.
 
     Raises:
       BuildError: there is no annotation file, or one without images.
@@ -64,7 +65,7 @@ def find_releases(found: list[Files]) -> list[Release]:
 
 
 def _images(files: Files, owner: str, rivals: list[str]) -> dict[str, tuple[Files, str]]:
-    """Return the images for which no rival annotation file is nearer than the owner."""
+    """Return the images of the annotation file ``owner``: none of ``rivals`` is nearer to them."""
     nearness: dict[str, tuple[int, bool]] = {}
     nearest: dict[str, int] = {}
     images: dict[str, tuple[Files, str]] = {}

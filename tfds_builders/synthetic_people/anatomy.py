@@ -15,9 +15,9 @@ PARTS = ("trunk", "neck", "head", "skirt", "backpack") + tuple(
     for side in SIDES
     for part in ("upper_arm", "forearm", "hand", "thigh", "shin", "foot")
 )
-# Half axes of the head, of its height; left, up, forward.
+# Half axes of the head (left, up, forward), as fractions of its height.
 HEAD_SHAPE = (0.36, 0.54, 0.44)
-_NOSE = ((0.0, -0.08, 0.44), (0.05, 0.09, 0.08))  # middle and half axes, of the head's height
+_NOSE = ((0.0, -0.08, 0.44), (0.05, 0.09, 0.08))  # middle, half axes; same unit
 _EAR = ((0.36, -0.03, -0.04), (0.04, 0.10, 0.07))
 _BRIM = ((0.0, 0.20, 0.48), (0.28, 0.05, 0.26))
 _HAIR = {
@@ -121,7 +121,7 @@ def _leg(person: Person, row: int, side: str) -> list[Tube | Ellipsoid]:
 
 
 def _trunk(person: Person) -> list[Tube | Ellipsoid]:
-    """Make belly, chest, and the slope of the shoulders; both halves run down, like the texture."""
+    """Make belly and chest (both from the top down, like the texture) and the shoulders' slope."""
     size, (points, frames), outfit, _ = person
     chest, belly = frames["chest"], frames["belly"]
     half = len(outfit.trunk) // 2

@@ -64,11 +64,11 @@ def sample_proportions(rng: np.random.Generator) -> Proportions:
 
 
 class Figure(NamedTuple):
-    """A posed body in camera axes, the pelvis at the origin, lengths in standing heights.
+    """A posed body in camera axes. The pelvis is the origin; lengths are in standing heights.
 
     ``points`` maps names (the joints, and ``spine``, ``head``, ``right_hand``, ``right_toe``, ...)
     to [3]; ``frames`` maps body parts to [3, 3] whose columns are the part's left, up and forward.
-    A limb's up points from its far end to its near one.
+    A limb's up points along the limb toward the trunk.
     """
 
     points: dict[str, np.ndarray]

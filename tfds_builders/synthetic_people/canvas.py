@@ -1,14 +1,15 @@
 """Paint textured tubes, ellipsoids and flat shapes, with a map of the part that owns each pixel.
 
 The one module of this data set that needs OpenCV. Everything is blended with soft edges onto a
-float32 image; beside it lies a map of owners (one number per pixel, 0 the background) from which
-visibility is read. Coordinates are continuous pixels: pixel (column c, row r) covers [c, c + 1) x
-[r, r + 1).
+float32 image. A second array holds the owner of each pixel (the number of a part; 0 for the
+background), which determines visibility. Coordinates are continuous pixels: the pixel in column c
+and row r covers [c, c + 1) x [r, r + 1).
 
 A tube is a limb: a straight axis with an elliptical cross-section and a profile of widths, seen
-in orthographic projection. Its texture goes along the axis (rows, from the first end to the
-second) and around it (columns; the middle column faces the part's front, three quarters its left).
-An ellipsoid's texture is a map of its surface (rows from the top down, columns as a tube's).
+in orthographic projection. The rows of its texture run along the axis, from the first end to the
+second. The columns run around the axis: the middle column faces the part's front, and the column at
+three quarters faces its left. An ellipsoid's texture is a map of its surface: its rows run from the
+top down, its columns as those of a tube.
 """
 
 import math
@@ -48,7 +49,7 @@ class Canvas(NamedTuple):
 
 
 class Light(NamedTuple):
-    """``direction`` [3] toward the light, unit length, camera axes; ``strength`` of this light."""
+    """A light in addition to AMBIENT; ``direction`` [3]: unit vector toward it, in camera axes."""
 
     direction: np.ndarray
     strength: float
@@ -74,7 +75,7 @@ def paint(canvas: Canvas, patch: np.ndarray, matrix: np.ndarray, owner: int) -> 
     bottom = min(int(low_y + abs(yx) * columns + abs(yy) * rows) + 1, height)
     if right <= left or bottom <= top:
         return
-    # OpenCV counts pixel centers as integers: half a texel in, half a pixel out
+    # In OpenCV, centers are integers: add half a texel before the map, subtract half a pixel after.
     matrix = matrix.copy()
     matrix[0, 2] = x0 + 0.5 * (xx + xy) - (left + 0.5)
     matrix[1, 2] = y0 + 0.5 * (yx + yy) - (top + 0.5)
@@ -97,14 +98,14 @@ def paint(canvas: Canvas, patch: np.ndarray, matrix: np.ndarray, owner: int) -> 
 class _Tube(NamedTuple):
     across: np.ndarray  # [rows, columns] -1..1: place across the local width
     facing: np.ndarray  # [rows, columns] sqrt(1 - across^2)
-    angle: np.ndarray  # [rows, columns] asin(across) in texture columns of a turn of 1
+    angle: np.ndarray  # [rows, columns] asin(across), as a fraction of a full turn
     along: np.ndarray  # [rows, 1] 0..1 along the axis
     alpha: np.ndarray  # [rows, columns]
 
 
 @cache
 def _tube(profile: str, length: float, cap: float) -> _Tube:
-    """Make tables of a tube of ``length`` half widths with ends that bulge by ``cap`` of them."""
+    """Make the tables of a tube. ``length`` and ``cap`` (bulge of the ends) are in half widths."""
     places, widths = np.array(PROFILES[profile]).T
     y = (np.arange(_ROWS) + 0.5) / _ROWS * (length + 2 * cap + 0.3) - cap - 0.15
     along = np.clip(y / length, 0, 1)
@@ -144,8 +145,8 @@ def paint_tube(
         canvas: canvas to paint on.
         ends: [2, 2] pixels of the axis' first and second end (x, y).
         frame: [3, 3] camera axes; columns left, along the axis (either way), forward.
-        half_width: of the widest cross-section to its left, in pixels.
-        half_depth: of the widest cross-section forward, in pixels.
+        half_width: half axis of the widest cross-section along ``frame``'s left, in pixels.
+        half_depth: half axis of the widest cross-section along ``frame``'s forward, in pixels.
         texture: [rows, columns, 3] float32, RGB.
         light: see Light.
         profile: a key of PROFILES.

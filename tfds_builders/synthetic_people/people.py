@@ -1,7 +1,8 @@
 """Draw one person, from the farthest part to the nearest, and determine the visible joints.
 
-Every part of a person owns the pixels that it covers. A joint is visible if its own pixel belongs
-to a part that meets there; clothes and hair count as the part below them, as in MPII.
+Every part of a person owns the pixels that it covers. A joint is visible if the pixel at its
+position belongs to a part that is adjacent to the joint. Clothes and hair count as the part below
+them, as in MPII.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ from tfds_builders.synthetic_people.canvas import Canvas, Light
 OWNERS = {part: number for number, part in enumerate(PARTS, start=1)}
 STRANGER = 200  # owner of everything that is drawn over the background and is not the person
 
-# Parts that show a joint when they own its pixel. The trunk shows shoulders and hips only when the
-# joint is not behind it (a far shoulder seen from the side is hidden by the chest).
+# A joint is visible if one of these parts owns its pixel. The trunk counts for shoulders and hips
+# only if the joint is not behind it (seen from the side, the chest hides the far shoulder).
 _SHOWN_BY = {
     "pelvis": ("trunk", "skirt", "right_thigh", "left_thigh"),
     "thorax": ("trunk", "neck", "head"),
@@ -78,7 +79,7 @@ def visible_joints(owner: np.ndarray, person: Person) -> np.ndarray:
     """Return bool [16]: the joint is in the image and an adjacent part owns its pixel."""
     points = person.figure.points
     places = person.camera.project(person.figure.joints())
-    hidden_from = {  # depth beyond which the trunk is in the way
+    hidden_from = {  # depth beyond which the trunk hides the joint
         "shoulder": points["thorax"][2] + _BEHIND * person.size.shoulder,
         "hip": points["pelvis"][2] + _BEHIND * person.size.hip,
     }

@@ -38,8 +38,8 @@ def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterat
 
     Args:
         count: number of images.
-        workers: processes that draw; 0: this one; None: as many as there are processors, unless
-            the images are few.
+        workers: number of processes that draw; 0 draws in this process. None means one per
+            processor, at most 16, or 0 for MIN_PARALLEL_IMAGES images or fewer.
         **drawing: the keyword arguments of ``record``.
     """
     if workers is None:

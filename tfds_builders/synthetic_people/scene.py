@@ -5,7 +5,7 @@
     example.image                               # uint8 [192, 192, 3]
     example.keypoints[example.visible]          # pixels, (x, y)
 
-An image depends on (seed, split, index), the size and the difficulty, on nothing else.
+An image depends only on (seed, split, index), the size and the difficulty.
 """
 
 import zlib
@@ -39,7 +39,7 @@ class Difficulty(NamedTuple):
     pose_variety: float = 1.0  # 0: people at rest, 1: the whole table of activities
     turned: float = 100.0  # maximum angle from the front or back view, in degrees
     occluders: float = 0.55  # mean number of objects in front of the person
-    occluder_size: float = 0.22  # largest, in heights of the person; the smallest: a quarter
+    occluder_size: float = 0.22  # of the largest, in heights of the person; at least a quarter
     strangers: float = 0.30  # fraction with another person, in front (one in three) or behind
     stray_limbs: float = 0.20  # fraction with the arm or leg of another person reaching in
     cut_off: float = 0.20  # fraction framed so that joints lie outside the image
@@ -139,7 +139,7 @@ def _sample_person(
 def _cut_off(
     rng: np.random.Generator, size: int, focus: float, joints: np.ndarray, unit: Camera
 ) -> np.ndarray:
-    """Place the pelvis such that limbs or the head leave the image, but not the torso."""
+    """Place the pelvis so that limbs or the head, but not the torso, are cut off by the edge."""
     places = unit.project(joints) * focus
     torso = np.isin(JOINTS, _TORSO)
     best = np.full(2, size / 2) - places.mean(0)
@@ -182,7 +182,7 @@ def _draw_stray_limb(
     light: canvas.Light,
     difficulty: Difficulty,
 ) -> None:
-    """Draw an arm or leg of a person outside the image whose end is near the person."""
+    """Draw an arm or leg of a second person outside the image; its end is near the first person."""
     stranger = _sample_stranger(rng, beside, difficulty, 0.4)
     side = pick(rng, SIDES)
     chain, end = (

@@ -55,8 +55,8 @@ class Builder(pose_builder.PoseBuilder):
     """Build the data set.
 
     Args:
-      workers: processes that draw; None: one per processor.
-      **kwargs: those of PoseBuilder; ``config`` may be a PeopleConfig of one's own.
+      workers: number of processes that draw; None means one per processor.
+      **kwargs: arguments of PoseBuilder; ``config`` may be your own PeopleConfig.
     """
 
     NEEDS_SOURCE = False
@@ -108,6 +108,8 @@ class Builder(pose_builder.PoseBuilder):
         )
         for index, example in enumerate(drawn):
             labeled, visible = example["labeled"], example["visible"]
-            self.report.remark(f"{split}: joints hidden", int((labeled & ~visible).sum()))
-            self.report.remark(f"{split}: persons cut off", int(not labeled.all()))
+            self.report.remark(f"{split}: hidden joints", int((labeled & ~visible).sum()))
+            self.report.remark(
+                f"{split}: persons cut off by the image's edge", int(not labeled.all())
+            )
             yield index, {**example, "image": io.BytesIO(example["image"])}

@@ -1,9 +1,9 @@
 """What people wear and look like: textures for every part of a body.
 
-Textures wrap around a part: rows run down (from the head to the feet, from the shoulder to the
-hand), columns around it, the middle one on the front, three quarters of the way on the person's
-left. What is on a shirt's front is not on its back; that, the face and the shoes tell a person seen
-from the front from one seen from behind, and so left from right.
+Textures wrap around a part. Rows run down: from the head to the feet, from the shoulder to the
+hand. Columns run around it: the middle one is on the front, the one at three quarters on the
+person's left. A shirt's front differs from its back. The shirt, the face and the shoes show whether
+a person is seen from the front or from behind, and so which side is left.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,12 @@ _BACKS = {"nothing": 0.45, "number": 0.30, "yoke": 0.15, "seam": 0.10}
 _HAIR_STYLES = {
     "short": 0.38, "long": 0.22, "tail": 0.11, "bun": 0.06, "bald": 0.08, "cap": 0.15,
 }  # fmt: skip
-_SLEEVES = {0.0: 0.14, 0.5: 0.40, 1.0: 0.06, 2.0: 0.40}  # in upper arms and forearms
+_SLEEVES = {
+    0.0: 0.14,
+    0.5: 0.40,
+    1.0: 0.06,
+    2.0: 0.40,
+}  # length (0: none, 1: to the elbow, 2: to the wrist) and weight
 _LEG_WEAR = {"long": 0.52, "short": 0.26, "skirt": 0.14, "bare": 0.08}
 
 _SKIN = np.array(
@@ -133,7 +138,7 @@ def plain(color: np.ndarray) -> np.ndarray:
 def _sleeved(
     rng: np.random.Generator, cloth: np.ndarray, skin: np.ndarray, length: float
 ) -> np.ndarray:
-    """Make cloth down to ``length`` of the limb and skin below, with a hem between."""
+    """Make cloth down to the fraction ``length`` of the limb, and skin below; some have a hem."""
     texture = cloth.copy()
     end = int(np.clip(length, 0, 1) * len(texture))
     texture[end:] = skin
@@ -270,7 +275,7 @@ def sample_outfit(rng: np.random.Generator, *, bold_fronts: float = 0.0) -> Outf
     sleeve += 0.12 * float(rng.normal()) * (0 < sleeve < 1)
     legs = pick_weighted(rng, _LEG_WEAR)
 
-    # a limb's cloth is the trunk's, with its pattern as wide and as high
+    # cut from the trunk's cloth, so that the pattern has the same size
     arm_cloth = (top[:20, :24], top[14:34, 24:48])
     leg_cloth = (bottom[24:44, :24], bottom[16:36, 24:48])
     if rng.random() < 0.2:  # sleeves of another color

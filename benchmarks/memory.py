@@ -63,7 +63,7 @@ def usage() -> tuple[float, int, int]:
 
 
 def steps(workdir: pathlib.Path, data_dir: str, count: int, workers: int) -> None:
-    """Train for at least ``count`` steps and print the figures."""
+    """Train for at least ``count`` steps; print memory, file handles and threads."""
     keep_freed_memory()
     config = synthetic.get_config("small")
     config.data_dir, config.workers = data_dir, workers
@@ -86,7 +86,7 @@ def steps(workdir: pathlib.Path, data_dir: str, count: int, workers: int) -> Non
 
 
 def watch_steps(metrics: pathlib.Path, ended: threading.Event) -> None:
-    """Print the figures at each line of the log."""
+    """Print memory, file handles and threads whenever a new step is logged."""
     print(f"{'step':>6}  {'resident MB':>11}  {'handles':>7}  {'threads':>7}", flush=True)
     last = 0
     while not ended.is_set():

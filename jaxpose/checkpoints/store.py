@@ -58,8 +58,9 @@ logger = logging.getLogger(__name__)
 def open_manager(folder: pathlib.Path, *, keep: int):
     """Open an Orbax manager that keeps the newest ``keep`` checkpoints in a folder.
 
-    This cleans up after an interrupted ``save``. If the new checkpoint is complete, those that
-    ``save`` renamed are deleted. Otherwise, they are renamed back.
+    ``save`` renames the checkpoints that it replaces, and deletes them when the new one is
+    complete. If a ``save`` was interrupted, ``open_manager`` deletes them, or restores their names
+    if the new checkpoint is incomplete.
 
     Raises:
       JaxposeError: the folder cannot be created or read.

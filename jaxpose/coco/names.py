@@ -1,9 +1,9 @@
 """Match file names in annotation files to files on this machine.
 
 Labeling tools write absolute paths of another machine, ``../`` paths, URLs, percent-encoded names
-and backslashes. Such names are matched by the last components of their paths. All components of a
-plain relative name must match, so that ``train/1.jpg`` is never confused with ``val/1.jpg``. Names
-are compared in Unicode's NFC.
+and backslashes. Absolute paths, ``../`` paths and URLs are matched by their last components. All
+components of other relative paths must match, so that ``train/1.jpg`` is never confused with
+``val/1.jpg``. Names are compared in Unicode's NFC.
 """
 
 import os
@@ -61,7 +61,8 @@ class NameIndex:
     def find(self, path: str | os.PathLike) -> Match:
         """Find the names that share the most trailing path components with a file's path.
 
-        All components of a plain relative name must match.
+        If a name is a relative path that does not start with ``..``, all of its components must
+        match.
         """
         file = _parse(os.path.abspath(path))
         best = Match().rank

@@ -16,8 +16,9 @@ class Selection(NamedTuple):
       annotations: annotations of the category, in the file's order.
       category: the category, or None if the file lists no categories.
       dropped: all other entries of the file, as ``{reason: entries}``.
-      ignored: the category's dropped entries that have a box and are crowds, are marked as ignored,
-        or have no usable keypoints. Predictions for them are ignored in the evaluation.
+      ignored: the category's dropped entries with a box: crowds, objects marked as ignored, and, if
+        ``needs`` includes keypoints, objects without usable ones. Predictions for them are ignored
+        in the evaluation.
     """
 
     annotations: tuple[Annotation, ...]

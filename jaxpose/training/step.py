@@ -239,6 +239,6 @@ def make_train_step(
 
 
 def masks(batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Return the masks [B, J] of eq. 7 (labeled) and eq. 8 (known), without padding."""
+    """Return the masks [B, J] of eq. 7 (labeled) and eq. 8 (known); rows of padding are False."""
     present = batch.weight[:, None] > 0
     return batch.labeled & present, batch.known & present

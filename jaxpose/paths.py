@@ -19,8 +19,8 @@ def local_path(path: str | os.PathLike, what: str = "") -> str:
       what: name of the argument for the error message, such as ``"--workdir"``.
 
     Returns:
-      The path. It never starts with ``~``, so that ``pathlib.Path.expanduser`` leaves it unchanged
-      (it fails for ``~NAME`` if there is no such user).
+      The path. ``~NAME`` without a user NAME is treated as a file name and made absolute, because
+      ``pathlib.Path.expanduser`` raises an error for it.
 
     Raises:
       JaxposeError: the path is a URL.

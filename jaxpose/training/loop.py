@@ -223,7 +223,7 @@ class Loop:
         return None
 
     def train_first(self, batches: Iterator[Batch]) -> None:
-        """Run the first step since launch and log its progress, because compiling takes long."""
+        """Run the first step since launch; log its phases, because compilation takes long."""
         with phase("reading the first batch", log=self.log.info):
             batch = self.next_batch(batches)
         with phase("compiling the training step", log=self.log.info):

@@ -391,7 +391,8 @@ def _video(
                 raise JaxposeError(
                     "interrupted before the first frame; nothing was recorded"
                 ) from None
-    lost = [f"{reader.damaged} corrupt parts skipped"] if reader.damaged else []
+    parts = "part" if reader.damaged == 1 else "parts"
+    lost = [f"{reader.damaged} corrupt {parts} skipped"] if reader.damaged else []
     if writer is not None and reader.lost_sound:
         lost.append(f"no sound: {reader.lost_sound}")
     remark = f" ({'; '.join(lost)})" if lost else ""

@@ -626,7 +626,7 @@ def test_heat_maps_overwrite_no_other_photos(photo, network):
 def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):
     assert predict(photo, str(damaged(pathlib.Path("in.avi"))), network=network) == 0
     assert (
-        "in.avi: 11 frames, written to predictions/in.mp4 (1 corrupt parts skipped)"
+        "in.avi: 11 frames, written to predictions/in.mp4 (1 corrupt part skipped)"
         in capfd.readouterr().err
     )
 

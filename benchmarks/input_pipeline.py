@@ -1,11 +1,11 @@
-"""Measure images per second of the input pipeline, and the time of each step of an image.
+"""Measure images per second of the input pipeline, and the CPU time per image of each of its steps.
 
     python -m benchmarks.input_pipeline --data_dir DIR [DIR ...] [--only NAME ...] [--json]
 
 Measures every prepared data set found in the folders. The first table has the images per second of
 batches of 256x256 crops with the paper's augmentation, flips and color changes, made by worker
 processes and by threads. These take turns, and a row is the median of seven rounds. The second
-table has the CPU time of each step of one image, in a single thread.
+table has the CPU time per image of each step, in a single thread.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Resource use: memory, file handles and threads over many steps; memory of the parts of a step.
+"""Memory, file handles and threads over many steps; memory of a step with the batch in parts.
 
     python -m benchmarks.memory steps --data_dir DIR [--steps 1000]
     python -m benchmarks.memory parts
@@ -99,7 +99,7 @@ def watch_steps(metrics: pathlib.Path, ended: threading.Event) -> None:
 
 
 def parts() -> None:
-    """Print the memory of the compiled step of the paper's network, whole and in parts."""
+    """Print the memory of the compiled step, with the batch at once and in parts."""
     net = PoseNet()
     optimizer = make_optimizer("rmsprop", lambda step: 1e-3)
     state = jax.eval_shape(

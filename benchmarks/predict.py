@@ -234,7 +234,7 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     print(f"{frames / seconds:.1f} frames/s, {seconds:.1f} s for the whole command")
     eighths = np.array_split(memories, 8)[3:7]  # after compilation, before the process ends
     means = ", ".join(f"{part.mean():.0f}" for part in eighths)
-    print(f"mean memory in each eighth of the run, 4th to 7th: {means} MB")
+    print(f"mean memory of each eighth of the run, from 3/8 to 7/8: {means} MB")
 
 
 def start(path: pathlib.Path, folder: pathlib.Path) -> None:

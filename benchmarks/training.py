@@ -1,4 +1,4 @@
-"""A small preset's training step: with and without compiler options, whole and in parts.
+"""A small preset's training step: with and without compiler options, batch at once and in parts.
 
     python -m benchmarks.training [--width 288] [--batch_size 16] [--image_size 128] [--json]
 
@@ -40,7 +40,7 @@ def main() -> None:
         {
             "step": name,
             "ms": time,
-            "of whole": time / times["whole"],
+            "time / whole": time / times["whole"],
             "images/s": 1e3 * options.batch_size / time,
         }
         for name, time in times.items()

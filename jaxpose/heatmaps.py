@@ -454,7 +454,7 @@ def convert_grid(
     if position.shape[-1:] != (len(shape),) or min(shape, default=0) < 1:
         raise ValueError(
             f"positions {position.shape} do not fit a map of shape {tuple(shape)}; give positions "
-            "[..., N] for a map of N axes, none of them empty"
+            "[..., N] and a shape of N sizes, each 1 or more"
         )
     if source == target:
         return position

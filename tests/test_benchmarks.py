@@ -130,7 +130,7 @@ def test_network_runs_without_pytorch_and_says_so(run):
     contestants = [(row["row"], row["contestant"]) for row in report["rows"]]
     ours = ("jaxpose", "jaxpose, plain jit")
     assert contestants == [(row, name) for row in ("forward 1", "step 2") for name in ours]
-    assert all(row["fraction of floor"] > 0 and row["images/s"] > 0 for row in report["rows"])
+    assert all(row["floor / time"] > 0 and row["images/s"] > 0 for row in report["rows"])
     assert report["missing"] == ["PyTorch (pip install torch)"]
 
 
@@ -158,4 +158,4 @@ def test_training_reports_whole_steps_and_steps_in_parts(run):
     small = ["--width", "18", "--image_size", "32", "--batch_size", "2", "--rounds", "1"]
     rows = run(training, *small, "--parts", "2")["rows"]
     assert [row["step"] for row in rows] == ["whole", "whole, plain jit", "in 2 parts"]
-    assert rows[0]["of whole"] == 1 and all(row["images/s"] > 0 for row in rows)
+    assert rows[0]["time / whole"] == 1 and all(row["images/s"] > 0 for row in rows)

@@ -379,7 +379,7 @@ def grids() -> Drawing:
     drawing, scale = Drawing(), 240
     names = ("half_pixel", "align_corners", "paper", "dsntnn", "kornia", "integral_regression")
     drawing.begin(
-        scale + 240, 26 * len(names), "position of the four cells of a row, by convention"
+        scale + 240, 26 * len(names), "positions of a row of four cells in each convention"
     )
     for number, name in enumerate(names):
         y = 26 * number + 14

@@ -154,7 +154,8 @@ class Builder(pose_builder.PoseBuilder):
             self.refuse_if_strict(
                 f"{name} is missing in {folder.path}"
                 if reason == "missing"
-                else f"{name} matches several files in {folder.path}, or several names match one"
+                else f"{name} is ambiguous in {folder.path}: it matches several files, or several "
+                "names match the same file"
             )
             self.report.missing.append(f"{name} ({reason})")
         kept, others = [], list(selected.ignored)

@@ -196,8 +196,8 @@ def to_onnx(variables: dict, metadata: CheckpointMetadata) -> bytes:
         )
     except (ImportError, AttributeError) as error:  # jax2onnx uses private JAX APIs
         raise JaxposeError(
-            f"jax2onnx does not work with JAX {jax.__version__} ({error}); install jaxpose[onnx] "
-            f"into a separate environment, which selects compatible versions: {ONNX_VERSIONS}"
+            f"jax2onnx does not work with JAX {jax.__version__} ({error}); install jaxpose[onnx], "
+            f"which selects compatible versions ({ONNX_VERSIONS}), into a separate environment"
         ) from error
     return model.SerializeToString()
 

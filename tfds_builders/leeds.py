@@ -93,7 +93,7 @@ def read_joints(files: Files, name: str) -> tuple[np.ndarray, np.ndarray]:
     flags = joints[..., 2]
     if not (np.isfinite(joints).all() and np.isin(flags, (0, 1)).all()):
         raise BuildError(
-            f"{where}: joints without two finite coordinates and a flag of 0 or 1; "
+            f"{where}: a joint has an infinite or NaN coordinate, or a flag other than 0 and 1; "
             "download the file again"
         )
     return joints[..., :2], flags == 1

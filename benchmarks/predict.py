@@ -17,7 +17,7 @@ with two boxes per image; both read, decode and crop images with the same functi
 compared before the timing. Needs the extra `onnx`.
 
 Without a checkpoint, an untrained network is used (weights do not affect the time): the paper's, or
-for video one of the small preset's size.
+for video a network of the same size as the small preset's.
 """
 
 import argparse
@@ -234,7 +234,7 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     print(f"{frames / seconds:.1f} frames/s, {seconds:.1f} s for the whole command")
     eighths = np.array_split(memories, 8)[3:7]  # after compilation, before the process ends
     means = ", ".join(f"{part.mean():.0f}" for part in eighths)
-    print(f"mean memory of each eighth of the run, from 3/8 to 7/8: {means} MB")
+    print(f"mean memory in the 4th, 5th, 6th and 7th eighth of the run: {means} MB")
 
 
 def start(path: pathlib.Path, folder: pathlib.Path) -> None:

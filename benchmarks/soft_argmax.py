@@ -6,9 +6,9 @@ The inputs are maps of the paper's network at batch 16 (48 maps of 32 x 32 cells
 volumes of its authors' later work at batch 4 (16 volumes of 16 x 32 x 32 cells per person). Every
 contestant reads them in its own layout; "both" is forward and the gradient of the maps. Positions,
 covariances and gradients are compared with NumPy's in float64 before anything is timed. Then all
-contestants take turns in many short rounds. A row has the time of the best round, its ratio to
-jaxpose's best round, and the median over the rounds of the ratio within each round. Other programs
-on the machine hardly affect the ratio of the best rounds.
+contestants take turns in many short rounds. A row has the time of the best round and its ratio to
+jaxpose's best round. Other programs on the machine hardly affect this ratio. The median ratio is
+the median of the ratios to jaxpose that are computed for each round.
 """
 
 import statistics

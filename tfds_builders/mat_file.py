@@ -69,13 +69,17 @@ class Array(NamedTuple):
     def cell(self, index: int) -> "Array":
         """Return an element of a cell array, in column-major order. Raises Malformed."""
         if self.kind != "cell" or not 0 <= index < len(self.children):
-            raise Malformed(f"{self._named()} instead of a cell array with element {index + 1}")
+            raise Malformed(
+                f"{self._named()} instead of a cell array with {index + 1} or more elements"
+            )
         return self.reader.array(*self.children[index])[1]
 
     def field(self, index: int, name: str) -> "Array | None":
         """Return a field of a struct's element, None if it has no such field. Raises Malformed."""
         if self.kind != "struct" or not 0 <= index < self.size:
-            raise Malformed(f"{self._named()} instead of a struct array with element {index + 1}")
+            raise Malformed(
+                f"{self._named()} instead of a struct array with {index + 1} or more elements"
+            )
         if self.fields.count(name) > 1:
             raise Malformed(f"duplicate field {name}")
         if name not in self.fields:

@@ -186,7 +186,8 @@ def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) ->
         evaluated_rows("lsp-pck", rows),
         "By prediction block, whole image, one crop, one pass:",
         evaluated_rows("lsp-pck", blocks),
-        "Both annotations, whole image, one crop, one pass, PCK@0.2 and strict PCP:",
+        "LSP test, person-centric and observer-centric, whole image, one crop, one pass, "
+        "PCK@0.2 and strict PCP:",
         evaluated_rows("lsp-pck", centric),
         evaluated_rows("lsp-pcp", centric),
         f"MPII, {len(people.source)} validation people, "

@@ -455,8 +455,8 @@ def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
                 )
         ranks = (5, 25, 50, 75, 95)
         print(
-            f"{kind}: {len(highest)} of {len(group)} held-out images; highest probability in each "
-            f"image, percentiles {', '.join(map(str, ranks))}: "
+            f"{kind}: evaluated on {len(highest)} of {len(group)} held-out images; probability of "
+            f"the most probable box of an image, percentiles {', '.join(map(str, ranks))}: "
             f"{np.percentile(highest, ranks).round(2)}"
         )
         if sides:

@@ -172,7 +172,7 @@ class CheckpointMetadata(NamedTuple):
         strangers = set(known["trained_joints"]) - set(known["joints"])
         if strangers:
             raise ValueError(
-                f"its trained_joints have names that its joints lack: {sorted(strangers)}"
+                f"its trained_joints contain names that are not in its joints: {sorted(strangers)}"
             )
         known["crop"] = CropRule(**known["crop"])
         if known.get("calibration") is not None:

@@ -106,10 +106,10 @@ def main() -> None:
     images = chosen_of(list(people(arguments.mpii)), arguments.images)
     places = list(range(len(estimator.joints)))
     rates = {
-        "found without a box": [],
-        "found by overlapping crops": [],
-        "in two passes": [],
-        "with the true box": [],
+        "no box given": [],
+        "overlapping crops": [],
+        "two passes": [],
+        "true box given": [],
     }
     precise: dict[str, list[bool]] = {name: [] for name in list(rates)[:2]}
     for path, chosen, group in images:
@@ -124,7 +124,7 @@ def main() -> None:
         for values, prediction in zip(precise.values(), (found, searched), strict=True):
             matches = [right(prediction, person, places) for person in group]
             values += (np.max(matches, axis=0, initial=0.0) >= RIGHT).tolist()
-    total = len(rates["in two passes"])
+    total = len(rates["two passes"])
     print(
         f"{total} validation persons in {len(images)} images, fraction with at least half of the "
         "joints correct:"
@@ -133,7 +133,7 @@ def main() -> None:
         print(f"  {name}: {100 * np.mean(rate):.1f} %")
     for name, values in precise.items():
         matching = f"{100 * np.mean(values):.1f} % match an annotated person"
-        print(f"persons {name}: {len(values)}, {matching}")
+        print(f"detected persons, {name}: {len(values)}, {matching}")
     empty = chosen_of(sorted(arguments.no_person.glob("*.jpg")), arguments.images)
     print(f"{len(empty)} images without people, fraction without a detection:")
     for name, predictor in zip(precise, (estimator, searching), strict=True):
@@ -147,8 +147,8 @@ def main() -> None:
         taken.append([seconds(functools.partial(call, image)) for call in calls])
     free, searched, boxed = np.sum(taken, axis=0)
     print("time of a call, as a multiple of the time of a call with one box:")
-    print(f"  found without a box: {free / boxed:.1f}")
-    print(f"  found by overlapping crops: {searched / boxed:.1f}")
+    print(f"  no box given: {free / boxed:.1f}")
+    print(f"  overlapping crops: {searched / boxed:.1f}")
 
 
 if __name__ == "__main__":

@@ -209,10 +209,10 @@ def _opened(h5py, path):
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        # HDF5 refuses to open a truncated file, so none of its groups can be read.
-        truncated = _compat.is_truncated_hdf5(error)
-        reason = "the file is truncated" if truncated else "it is not an HDF5 file"
-        raise _misfit(path, "Stem", reason) from error
+        what = "truncated" if _compat.is_truncated_hdf5(error) else "not an HDF5 file"
+        raise JaxposeError(
+            f"{path} is {what}; give a complete Keras weights file by the authors"
+        ) from error
 
 
 def _misfit(path, group: str, reason: str) -> JaxposeError:
@@ -353,9 +353,9 @@ def _joints_and_contexts(groups, maps, num_joints, num_context_maps) -> tuple[in
         joints = num_joints if num_joints is not None else maps // (num_context_maps + 1)
         contexts = maps - joints
     else:
-        raise _GroupError(
-            "sSAM",
-            "it is missing, so the number of joints is unknown; pass --num_joints",
+        raise JaxposeError(
+            "the file does not determine the number of joints (it has neither a group sSAM nor a "
+            "group Agg); pass --num_joints"
         )
     for name, expected in (("sSAM", joints), ("cSAM", contexts)):
         if name in told and told[name][2] != expected:

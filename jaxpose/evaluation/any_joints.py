@@ -113,6 +113,21 @@ def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUT
     return chosen if (length[persons] > 0).any() else None
 
 
+def missing_unit(unit: str) -> str:
+    """Describe what is missing if ``available_unit`` returns None, to follow "the data set has".
+
+    Example:
+      >>> missing_unit("box"), missing_unit("nose,tail")
+      ('no boxes', 'no person with both nose and tail labeled')
+    """
+    if unit == AUTO:
+        return "neither boxes nor a head size for every person"
+    normalizer = unit_named(unit).normalizer
+    if isinstance(normalizer, tuple):
+        return f"no person with both {normalizer[0]} and {normalizer[1]} labeled"
+    return "no head sizes" if unit == "head" else "no boxes"
+
+
 def pck_protocol(
     joints: Sequence[str], flip_pairs: Sequence[Sequence[str]] = (), *, unit: Unit
 ) -> Protocol:

@@ -26,7 +26,7 @@ CROP_STEP = 0.1  # difference between their sides, as a fraction of the plain cr
 # Other ways to decode a network's maps. They show the effect of the context maps (the paper's
 # Fig. 6), and of taking the expectation instead of the maximum.
 PARTS_ALONE = "part maps alone"
-WITHOUT_OFFSET = "part maps alone, minus their mean offset from the prediction"
+WITHOUT_OFFSET = "part maps alone, corrected for their mean offset from the prediction"
 MAXIMUM = "maximum of the part maps"
 
 

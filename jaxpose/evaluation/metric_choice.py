@@ -146,7 +146,7 @@ def _cannot_score(
     if metric == oks.OKS_AP.name:
         why = f" (the data set has no {oks.lacks(evaluation_set)})"
     if metric == any_joints.NAME:
-        why = f" (no example defines the unit {unit})"
+        why = f" (the data set has {any_joints.missing_unit(unit)})"
     return JaxposeError(
         f"{name} cannot be evaluated by {metric}{why}; the row supports "
         f"{', '.join(allowed) or 'no metric'}; change config.metric, or remove the row"

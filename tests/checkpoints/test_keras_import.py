@@ -165,7 +165,7 @@ def test_long_lists_of_names_may_be_split(tmp_path):
 @pytest.mark.parametrize("given", [dict(num_joints=24), dict(num_context_maps=1)])
 def test_a_file_without_constants_needs_one_number(tmp_path, given):
     write(tmp_path / "a.h5", joints=24, contexts=1, frozen=False)
-    with pytest.raises(JaxposeError, match="sSAM.*number of joints is unknown; pass --num_joints"):
+    with pytest.raises(JaxposeError, match="the number of joints .*; pass --num_joints"):
         keras_import.load(tmp_path / "a.h5")
     arguments, _ = keras_import.load(tmp_path / "a.h5", **given)
     assert (arguments["num_joints"], arguments["num_context_maps"]) == (24, 1)
@@ -309,14 +309,13 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, share):
     write(tmp_path / "a.h5")
     data = (tmp_path / "a.h5").read_bytes()
     (tmp_path / "a.h5").write_bytes(data[: int(len(data) * share)])
-    reasons = "the file is truncated|it is not an HDF5 file"
-    with pytest.raises(JaxposeError, match=f"group Stem: ({reasons})"):
+    with pytest.raises(JaxposeError, match="a.h5 is (truncated|not an HDF5 file); give"):
         keras_import.load(tmp_path / "a.h5")
 
 
 def test_what_is_no_hdf5_file_is_refused(tmp_path):
     (tmp_path / "a.h5").write_text("weights")
-    with pytest.raises(JaxposeError, match="group Stem: it is not an HDF5 file"):
+    with pytest.raises(JaxposeError, match="a.h5 is not an HDF5 file; give"):
         keras_import.load(tmp_path / "a.h5")
     for path in (tmp_path / "absent.h5", tmp_path):
         with pytest.raises(JaxposeError, match=f"{path}: .*; give"):

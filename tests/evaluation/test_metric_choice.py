@@ -122,12 +122,12 @@ def test_a_wanted_score_steers():
         (
             "pck:nose,tail",
             {},
-            "pck (no example defines the unit nose,tail); the row supports no metric",
+            "pck (the data set has no person with both nose and tail labeled); the row supports ",
         ),
         (
             "pck",
             {"box": False},
-            "pck (no example defines the unit auto); the row supports no metric",
+            "pck (the data set has neither boxes nor a head size for every person); the row ",
         ),
     ],
 )

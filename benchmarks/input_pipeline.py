@@ -192,7 +192,7 @@ def as_text(report: dict) -> str:
     """Format the report as two tables."""
     lines = [
         f"{report['cpus']} CPUs, {report['image_size']}x{report['image_size']} crops, "
-        f"batches of {report['batch_size']}, medians of {ROUNDS}",
+        f"batches of {report['batch_size']}, medians of {ROUNDS} rounds",
         "",
     ]
     for title, table in (

@@ -140,8 +140,8 @@ def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float)
         error = np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30)
         if not error < tolerance:
             raise SystemExit(
-                f"error: {name}: result {i} differs from the expected one by {error:.1e} of the "
-                f"latter's maximum, more than {tolerance:g}"
+                f"error: {name}: result {i} has an error of {error:.1e}, relative to the largest "
+                f"expected value; the tolerance is {tolerance:g}"
             )
 
 

@@ -1,12 +1,13 @@
-"""Memory, file handles and threads over many steps; memory of a step with the batch in parts.
+"""Memory, file handles and threads over many steps; memory of a step with gradient accumulation.
 
     python -m benchmarks.memory steps --data_dir DIR [--steps 1000]
     python -m benchmarks.memory parts
 
 `steps` trains the demo's small preset. Every hundred steps, it prints the resident memory, file
 handles and threads of the process. They must level off, and no thread may be left at the end.
-`parts` compiles the training step of the paper's network for a batch of 16, processed at once and
-in 4 parts of 4 images, and prints the memory that XLA reserves for each. It runs no step.
+`parts` compiles the training step of the paper's network for a batch of 16, without gradient
+accumulation and with it (4 parts of 4 images), and prints the memory that XLA reserves for each. It
+runs no step.
 """
 
 import argparse
@@ -99,7 +100,7 @@ def watch_steps(metrics: pathlib.Path, ended: threading.Event) -> None:
 
 
 def parts() -> None:
-    """Print the memory of the compiled step, with the batch at once and in parts."""
+    """Print the memory of the compiled step, without and with gradient accumulation."""
     net = PoseNet()
     optimizer = make_optimizer("rmsprop", lambda step: 1e-3)
     state = jax.eval_shape(

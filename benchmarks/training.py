@@ -1,4 +1,4 @@
-"""A small preset's training step: with and without compiler options, batch at once and in parts.
+"""A small preset's training step with and without compiler options and gradient accumulation.
 
     python -m benchmarks.training [--width 288] [--batch_size 16] [--image_size 128] [--json]
 

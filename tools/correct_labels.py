@@ -1,4 +1,4 @@
-r"""Correct a data set's labels by a trained network's predictions for many views of each person.
+r"""Correct a data set's labels by a trained network's predictions for many crops of each person.
 
     python -m tools.correct_labels --checkpoint runs/base --data_dir DATA --dataset lspet \
         --output corrections.tsv
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument(
         "--drop",
         action="store_true",
-        help="also remove a label if the predictions for the views disagree with each other and "
+        help="also remove a label if the predictions for the crops disagree with each other and "
         "few of them are near the label",
     )
     options = parser.parse_args()

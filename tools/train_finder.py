@@ -464,9 +464,10 @@ def evaluate(net, variables, scenes: dict[str, list[Scene]]) -> None:
             print(f"  recall (%) of the N most probable boxes, by N: {text}")
             side, center = (np.percentile(np.abs(e), [50, 80]) for e in (sides, centers))
             print(
-                "  error of the box with the largest overlap, median (80th percentile): "
-                f"{side[0]:.3f} ({side[1]:.3f}) in the log of the longer side; {center[0]:.3f} "
-                f"({center[1]:.3f}) in the center, relative to the longer side"
+                "  for each annotated box, the predicted box with the largest overlap: absolute "
+                f"error of log(longer side), median {side[0]:.3f}, 80th percentile {side[1]:.3f}; "
+                "distance between the centers, as a fraction of the annotated longer side, median "
+                f"{center[0]:.3f}, 80th percentile {center[1]:.3f}"
             )
 
 

@@ -120,7 +120,9 @@ class Builder(pose_builder.PoseBuilder):
         elif person.number in validation[person.image_name]:
             return "validation"
         else:
-            self.report.leave_out("in a validation image, but not in the validation split", who)
+            self.report.leave_out(
+                "not in the validation split, but another person of the image is", who
+            )
         return None
 
     def _generate_examples(self, requests: list[tuple[list[Subject], Files, str]]):

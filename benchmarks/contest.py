@@ -128,7 +128,7 @@ def machine_rates(dtype: Any = jnp.float32) -> dict[str, float]:
     }
 
 
-def floor(multiply_adds: float, nbytes: float, rates: dict[str, float]) -> float:
+def roofline(multiply_adds: float, nbytes: float, rates: dict[str, float]) -> float:
     """Return the minimum milliseconds for these operations and bytes at the machine's rates."""
     return 1e3 * max(multiply_adds / rates["multiply_adds"], nbytes / rates["bytes"])
 

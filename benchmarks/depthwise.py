@@ -6,7 +6,7 @@ The arrays are those of a block of the paper's network at batch 4. On a GPU the 
 a kernel lasts longer than its launch. "forward" is the result, "both" the result and the gradients
 of x and of the kernel. PyTorch's arrays are channels_last. All results are compared with XLA's
 grouped convolution before anything is timed. On a GPU, bfloat16 is measured in addition to float32.
-The floor is the time to read and write the arrays once, at the speed of a copy in the same run.
+The roofline is the time to read and write the arrays once, at the speed of a copy in the same run.
 """
 
 import functools
@@ -73,8 +73,8 @@ def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dic
     times = contest.medians(calls)
     rates = contest.machine_rates(jnp.dtype(dtype))
     nbytes = x.size * jnp.dtype(dtype).itemsize  # of x, and of each array of its shape
-    floors = {"forward": contest.floor(0, 2 * nbytes, rates)}
-    floors["both"] = floors["forward"] + contest.floor(0, 3 * nbytes, rates)
+    rooflines = {"forward": contest.roofline(0, 2 * nbytes, rates)}
+    rooflines["both"] = rooflines["forward"] + contest.roofline(0, 3 * nbytes, rates)
     return [
         {
             "contestant": name,
@@ -84,7 +84,7 @@ def rows_of(shape: tuple[int, ...], dtype: str, *, with_torch: bool) -> list[dic
                 f"{column} / jaxpose": round(times[name, column] / times["jaxpose", column], 2)
                 for column in COLUMNS
             },
-            **{f"{column} floor ms": round(floors[column], 3) for column in COLUMNS},
+            **{f"{column} roofline ms": round(rooflines[column], 3) for column in COLUMNS},
         }
         for name in contestants
     ]

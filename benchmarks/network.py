@@ -9,7 +9,7 @@ options, plain `jax.jit` is measured, too. "forward N" is inference on N images,
 float32 arrays. "step N" is a training step on N images: training mode, loss, gradients, RMSProp.
 Keypoints and losses are compared before anything is timed.
 
-The floor of a row is the longer of two times: that of its multiply-adds at the rate of a matrix
+The roofline of a row is the longer of two times: that of its multiply-adds at the rate of a matrix
 product, and that of its bytes at the rate of a copy. Both rates are measured in the same run. The
 multiply-adds are those of the network; XLA's cost analysis counts the bytes.
 """
@@ -63,7 +63,11 @@ def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = contest.parser("network", __doc__)
     parser.add_argument(
-        "--rows", nargs="+", metavar="NAME", help='rows to measure, such as "forward 1" "step 4"'
+        "--rows",
+        nargs="+",
+        metavar="NAME",
+        help='rows to measure: "forward N" or "step N" with batch size N, such as "forward 1" '
+        '"step 4"',
     )
     parser.add_argument(
         "--dtypes",
@@ -109,7 +113,7 @@ def measure(
         expected = expected or found
         contest.compare(f"{row}, {name}", found, expected, tolerance=tolerances[dtype])
     times = contest.medians(calls)
-    least = contest.floor(multiply_adds, nbytes, rates)
+    least = contest.roofline(multiply_adds, nbytes, rates)
     return [
         {
             "row": row,
@@ -118,7 +122,7 @@ def measure(
             "ms": round(time, 2),
             "images/s": round(1e3 * int(batch_size) / time, 2),
             "time, jaxpose / contestant": round(times["jaxpose"] / time, 3),
-            "floor / time": round(least / time, 3),
+            "roofline / time": round(least / time, 3),
         }
         for name, time in times.items()
     ]

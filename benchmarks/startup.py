@@ -47,7 +47,11 @@ def main() -> None:
     """Run the command."""
     parser = contest.parser("startup", __doc__)
     parser.add_argument("--config", default="configs/synthetic.py:tiny")
-    parser.add_argument("--data_dir", help="folder of prepared data sets, for another config")
+    parser.add_argument(
+        "--data_dir",
+        help="folder of prepared data sets, needed with --config (default: a temporary folder with "
+        "synthetic_people/tiny)",
+    )
     parser.add_argument("--rounds", type=int, default=contest.ROUNDS)
     parser.add_argument("--compile_batch", type=int, default=4)
     options = parser.parse_args()
@@ -74,7 +78,7 @@ def main() -> None:
     times = {"launch.py, first start, to its first step": first}
     times |= {name: statistics.median(each) for name, each in found.items()}
     rows = [
-        {"start": name, "s": round(s, 2), "without import jax": round(s - times["import jax"], 2)}
+        {"start": name, "s": round(s, 2), "s minus import jax": round(s - times["import jax"], 2)}
         for name, s in times.items()
     ]
     for part, each in zip(("trace", "compile"), zip(*compilations, strict=True), strict=True):

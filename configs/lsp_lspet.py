@@ -1,4 +1,4 @@
-"""Train on LSP and LSPET without their validation splits, which are fixed; test on LSP.
+"""Train on LSP and LSPET, with fixed validation splits held out; test on LSP.
 
     python -m tfds_builders lsp --source PATH
     python -m tfds_builders lspet --source PATH

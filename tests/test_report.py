@@ -92,7 +92,7 @@ def write(folder, **changes):
         title="a run",
         description="what it is",
         rows=ROWS,
-        beside={"mean pose alone": MEAN},
+        beside={"mean pose": MEAN},
         history=HISTORY,
         images=sections(3),
         notes=[("seed", "7")],
@@ -182,7 +182,7 @@ def test_the_columns_are_the_rows(root, protocol):
     result, mean = ROWS[ROW][protocol], MEAN[ROW][protocol]
     head, *body = tables(root, "columns")[f"{result.protocol.metric}@{result.protocol.threshold:g}"]
     assert head[1:-1] == [header for _, header, _ in protocols.PROTOCOLS[protocol].columns]
-    assert [row[0] for row in body] == ["this network", "mean pose alone"]
+    assert [row[0] for row in body] == ["this network", "mean pose"]
     for row, found in zip(body, (result, mean), strict=True):
         assert row[1:] == [f"{v:.2f}" for v in (*found.columns.values(), found.total)]
 
@@ -221,7 +221,7 @@ def own(seed):
 
 
 def test_own_joints_have_their_unit_their_names_and_their_mean_error(tmp_path):
-    rows, beside = {ROW: own(0)}, {"mean pose alone": {ROW: own(1)}}
+    rows, beside = {ROW: own(0)}, {"mean pose": {ROW: own(1)}}
     text = write(tmp_path, rows=rows, beside=beside).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
     pck = rows[ROW]["pck"]
@@ -250,7 +250,7 @@ def test_the_headline_has_the_totals(root):
     items = [words(item) for item in root.find(".//ul[@class='results']")]
     for item, protocol in zip(items, ROWS[ROW], strict=True):
         assert f"{ROWS[ROW][protocol].total:.2f}" in item
-        assert f"mean pose alone {MEAN[ROW][protocol].total:.2f}" in item
+        assert f"mean pose {MEAN[ROW][protocol].total:.2f}" in item
 
 
 def test_a_page_without_a_mean_pose_history_or_images_is_whole(tmp_path):
@@ -580,7 +580,7 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     (row,) = evaluation.rows.values()
     _, ours, mean, median = tables(root, "columns")["PCK@0.2"]
     assert ours[-1] == f"{row.results['lsp-pck'].total:.2f}"
-    assert (mean[0], median[0]) == ("mean pose alone", "median pose alone")
+    assert (mean[0], median[0]) == ("mean pose", "median pose")
     _, block, alone, *_ = tables(root, "columns alike")["PCK@0.2 by prediction block"]
     assert (block[0], alone[0]) == ("block 1", PARTS_ALONE) and block[1:] == ours[1:]
     notes = words(root.find(".//dl"))
@@ -590,4 +590,4 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     assert "whole image, no ground truth used" in notes
 
     alone = report_run(tmp_path, evaluation, [], data_dir="").read_text(encoding="utf-8")
-    assert "not evaluated: config.data is empty" in alone and "mean pose alone" not in alone
+    assert "not evaluated: config.data is empty" in alone and "median pose" not in alone

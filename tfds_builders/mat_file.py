@@ -171,7 +171,7 @@ class _Reader:
         if kind >> 16:  # a small element: type, length and up to four bytes of data in eight bytes
             kind, length, first, after = kind & 0xFFFF, kind >> 16, start + 4, start + 8
             if length > 4:
-                raise Malformed(f"a small element of {length} bytes, more than 4")
+                raise Malformed(f"a small data element with {length} bytes, but the maximum is 4")
         else:
             first = start + 8
             padding = 0 if kind == COMPRESSED else -length % 8

@@ -90,7 +90,7 @@ def write_report(
         most 1.8 MB of text.
       maps: sections below the tables.
       blocks: for each row name, results of one protocol by prediction block or decoding.
-      beside: results of baselines by name, such as "mean pose alone", each like ``rows``.
+      beside: results of baselines by name, such as "mean pose", each like ``rows``.
       notes: (term, text) pairs at the end of the page.
 
     Returns:

@@ -104,8 +104,8 @@ def _constant_baselines(
         for name in dict.fromkeys(row.name for row in data)
     }
     found: dict[str, dict[str, dict[str, ProtocolResult]]] = {
-        "mean pose alone": {},
-        "median pose alone": {},
+        "mean pose": {},
+        "median pose": {},
     }
     for name, row in evaluation.rows.items():
         rule = geometry.crop_rule(row.crop)

@@ -1,4 +1,4 @@
-"""The report of a build: persons, labeled joints, and skipped files and persons."""
+"""The report of a build: persons, labeled joints, and skipped files, images and persons."""
 
 import collections
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Report:
         self.images = collections.defaultdict(set)
         self.missing: list[str] = []
         self.unreadable: list[str] = []
-        self.left_out = collections.defaultdict(list)
+        self.left_out = collections.defaultdict(list)  # names by (kind, reason)
         self.remarks = collections.Counter()
         self.notes: list[str] = []
 
@@ -30,9 +30,9 @@ class Report:
         self.joints[split] += len(example["labeled"])
         self.images[split].add(example["image_name"])
 
-    def leave_out(self, reason: str, who: str) -> None:
-        """Count a person that goes into no split."""
-        self.left_out[reason].append(who)
+    def leave_out(self, reason: str, name: str, *, kind: str = "person") -> None:
+        """Count a person, or another kind of entry such as an image, that goes into no split."""
+        self.left_out[kind, reason].append(name)
 
     def remark(self, text: str, count: int = 1) -> None:
         """Count something that was tolerated without dropping any person."""
@@ -61,8 +61,8 @@ class Report:
             lines.append(f"{_count(self.missing, 'file')} missing: {some(self.missing)}")
         if self.unreadable:
             lines.append(f"{_count(self.unreadable, 'file')} unreadable: {some(self.unreadable)}")
-        for reason, who in self.left_out.items():
-            lines.append(f"{_count(who, 'person')} skipped ({reason}): {some(who)}")
+        for (kind, reason), names in self.left_out.items():
+            lines.append(f"{_count(names, kind)} skipped ({reason}): {some(names)}")
         lines += [f"{text}: {count:,}" for text, count in self.remarks.items()]
         return lines + self.notes
 

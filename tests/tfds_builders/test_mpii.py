@@ -196,7 +196,8 @@ def test_a_damaged_person_is_left_out_and_named_or_ends_a_strict_build(tmp_path,
             build(tmp_path / "data", sources=[source], strict=True)
     else:
         builder = build(tmp_path / "data", sources=[source])
-        assert builder.report.left_out == {"scale is a text, not a number": ["1.jpg person 1"]}
+        reason = "scale is a text, not a number"
+        assert builder.report.left_out == {("person", reason): ["1.jpg person 1"]}
         assert len(builder.as_data_source("train")) == 1
 
 

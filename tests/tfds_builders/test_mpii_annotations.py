@@ -200,8 +200,11 @@ def test_a_field_of_another_kind_leaves_its_person_out(field):
 
 
 def test_a_number_that_no_person_has_in_single_person_leaves_the_image_out():
-    found, why = reasons(structs([person([point(5, 8, 8)])]), single=(2,))
-    assert found == [] and len(why) == 1
+    found = report.Report()
+    assert parse(release(structs([person([point(5, 8, 8)])] * 2), single=(3,)), found) == []
+    reason = "single_person lists a person who does not exist"
+    assert found.left_out == {("image", reason): ["image 1"]}
+    assert found.lines() == [f"1 image skipped ({reason}): image 1"]
 
 
 @pytest.mark.parametrize("name", ["", small(3), "../1.jpg", "a\\b.jpg"])

@@ -89,7 +89,7 @@ def test_mpii_counts(mpii):
     }
     assert sorted(report.missing) == ["037454012.jpg (test)", "052475643.jpg (validation)"]
     reason = "not in the validation split, but another person of the image is"
-    assert len(report.left_out[reason]) == 123
+    assert len(report.left_out["person", reason]) == 123
 
 
 def test_mpii_has_no_image_in_two_splits(mpii):

@@ -113,7 +113,9 @@ class Builder(pose_builder.PoseBuilder):
                 if target is not None:
                     ignored.setdefault(target, []).append(_ignored(annotation))
         if not splits:
-            reasons = "; ".join(f"{why}: {len(who):,}" for why, who in self.report.left_out.items())
+            reasons = "; ".join(
+                f"{reason}: {len(names):,}" for (_, reason), names in self.report.left_out.items()
+            )
             raise BuildError(
                 f"{', '.join(config.files.values())}: none of the annotations can be used "
                 f"({reasons or 'there are none'}); check --images, --min_joints and --min_side"

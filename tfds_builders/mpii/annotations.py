@@ -67,7 +67,7 @@ def persons(
     Args:
       release: the variable.
       where: name of the file, for messages.
-      found: report that records dropped persons and tolerated problems.
+      found: report that records dropped images and persons, and tolerated problems.
       refuse: called with a message before a malformed image or person is dropped; may raise.
 
     Raises:
@@ -83,7 +83,7 @@ def persons(
             single = _single_persons(separated, index, count)
         except Malformed as error:
             refuse(f"image {index + 1} of {where}: {error}")
-            found.leave_out(str(error), f"all persons of image {index + 1}")
+            found.leave_out(str(error), f"image {index + 1}", kind="image")
             continue
         for number in range(count):
             try:

@@ -153,9 +153,11 @@ def as_numpy(array: Any) -> np.ndarray:
 
 
 def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Make a benchmark's argument parser, with --json."""
+    """Make a benchmark's argument parser, with --json; --help shows the whole description."""
     made = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{module}", description=description.splitlines()[0]
+        prog=f"python -m benchmarks.{module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--json", action="store_true", help="print JSON")
     return made

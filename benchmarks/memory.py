@@ -40,7 +40,9 @@ BATCH, SIZE, JOINTS = 16, 256, 16  # the paper's
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory", description=__doc__.splitlines()[0]
+        prog="python -m benchmarks.memory",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=["steps", "parts"])
     parser.add_argument("--data_dir", help="folder in which synthetic_people/demo is prepared")

@@ -249,7 +249,11 @@ def start(path: pathlib.Path, folder: pathlib.Path) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.predict")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("what", choices=("latency", "video", "start", "onnx"))
     parser.add_argument("--checkpoint")
     options = parser.parse_args()

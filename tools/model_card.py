@@ -295,7 +295,9 @@ def write(page: pathlib.Path, text: str) -> None:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data_dir", required=True, help="folder of the prepared data sets")
     parser.add_argument(
         "--no_person", type=pathlib.Path, required=True, help="folder of JPEGs without people"

@@ -1,7 +1,12 @@
-"""Predict the time of a training step on many devices: formulas and assumptions of scaling.md.
+"""Predict the time of a training step on many devices, for docs/scaling.md.
 
-Nothing here is measured: `python -m tools.scaling` computes the table from the network's shapes,
-from data sheets and from the assumptions in `Hardware` and the constants below.
+    python -m tools.scaling [--hardware NAME] [--batch N ...] [--devices N ...]
+
+Prints the time of a step of the paper's network in bfloat16, in milliseconds, and the times of its
+parts: computation, all-reduces of gradients, all-reduces of batch norm, and the input pipeline,
+which runs in parallel with the rest. The efficiency is relative to one device with the same batch
+per device. Nothing is measured: the times are computed from the network's shapes, from data sheets
+and from assumptions, which are constants in tools/scaling.py.
 """
 
 import argparse
@@ -175,7 +180,11 @@ def count_sums(blocks: int) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tools.scaling")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--hardware", choices=HARDWARE, default="h100")
     parser.add_argument("--batch", type=int, nargs="+", default=[2, 16, 64])
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64, 512])

@@ -73,9 +73,18 @@ def _parser() -> argparse.ArgumentParser:
         default=[0, 2],
         help="numbers of worker processes to measure; 0 for threads (default: 0 2)",
     )
-    parser.add_argument("--image_size", type=int, default=256)
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=30, help="batches per round")
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        default=256,
+        help="side of the crops in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=32, help="images per batch (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batches", type=int, default=30, help="batches per round (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

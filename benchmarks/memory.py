@@ -44,10 +44,28 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=["steps", "parts"])
-    parser.add_argument("--data_dir", help="folder in which synthetic_people/demo is prepared")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument(
+        "what",
+        choices=["steps", "parts"],
+        help="steps: memory, file handles and threads of a training run; parts: memory of one "
+        "training step with and without gradient accumulation",
+    )
+    parser.add_argument(
+        "--data_dir", help="for steps: folder in which synthetic_people/demo is prepared"
+    )
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=1000,
+        help="for steps: training steps, rounded up to whole epochs (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="for steps: number of worker processes that make batches; 0 for threads "
+        "(default: %(default)s)",
+    )
     options = parser.parse_args()
     if options.what == "parts":
         parts()

@@ -75,9 +75,21 @@ def parse() -> argparse.Namespace:
         choices=tuple(TOLERANCE),
         help="dtypes to measure (default: float32; on a GPU, float32 and bfloat16)",
     )
-    parser.add_argument("--blocks", type=int, default=8)
-    parser.add_argument("--width", type=int, default=576)
-    parser.add_argument("--image_size", type=int, default=256)
+    parser.add_argument(
+        "--blocks", type=int, default=8, help="number of blocks K (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=576,
+        help="channels of the features, a multiple of 18 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        default=256,
+        help="side of the images in pixels (default: %(default)s)",
+    )
     parser.add_argument(
         "--no_torch_compile",
         dest="torch_compile",

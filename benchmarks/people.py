@@ -2,13 +2,13 @@
 
     python -m benchmarks.people --mpii DIR --no_person DIR [--checkpoint PATH] [--images N]
 
---mpii: MPII's release or a part of it, with the images next to the annotation file. The command
-prints two rates for its validation persons. The first is the fraction of persons with at least half
-of the joints correct (PCKh@0.5). It is measured for four methods: `PoseEstimator.predict` without a
-box; the overlapping crops that it uses for categories other than `person`; two passes (the whole
-image, then the box around the pose); and the box of the true joints. The second rate is the
-fraction of detected persons that match an annotated person: at least half of that person's labeled
-joints are correct. It is a lower bound of the precision, since MPII does not annotate everybody.
+--mpii: a folder with MPII's release or a part of it. The command prints two rates for its
+validation persons. The first is the fraction of persons with at least half of the joints correct
+(PCKh@0.5). It is measured for four methods: `PoseEstimator.predict` without a box; the overlapping
+crops that it uses for categories other than `person`; two passes (the whole image, then the box
+around the pose); and the box of the true joints. The second rate is the fraction of detected
+persons that match an annotated person: at least half of that person's labeled joints are correct.
+It is a lower bound of the precision, since MPII does not annotate everybody.
 
 --no_person: a folder of images without people, for the fraction without any detection.
 
@@ -95,10 +95,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mpii", type=pathlib.Path, required=True)
-    parser.add_argument("--no_person", type=pathlib.Path, required=True)
-    parser.add_argument("--checkpoint", default=packed.path(DEFAULT_NETWORK))
-    parser.add_argument("--images", type=int, help="number of images of each kind, drawn at random")
+    parser.add_argument(
+        "--mpii",
+        type=pathlib.Path,
+        required=True,
+        help="folder with MPII's annotation file, and its images in images/",
+    )
+    parser.add_argument(
+        "--no_person", type=pathlib.Path, required=True, help="folder of JPEGs without people"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default=packed.path(DEFAULT_NETWORK),
+        help=f"checkpoint to evaluate (default: {DEFAULT_NETWORK})",
+    )
+    parser.add_argument(
+        "--images", type=int, help="number of images of each kind, drawn at random (default: all)"
+    )
     arguments = parser.parse_args()
     estimator = PoseEstimator.from_checkpoint(arguments.checkpoint)
     searching = copy.copy(estimator)

@@ -254,8 +254,15 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("latency", "video", "start", "onnx"))
-    parser.add_argument("--checkpoint")
+    parser.add_argument(
+        "what",
+        choices=("latency", "video", "start", "onnx"),
+        help="latency: time of a call on one photo; video: frames per second and memory; start: "
+        "time of the first two calls from the shell; onnx: comparison with ONNX Runtime",
+    )
+    parser.add_argument(
+        "--checkpoint", help="checkpoint to measure (default: an untrained network)"
+    )
     options = parser.parse_args()
     if options.what == "onnx":
         keep_freed_memory()

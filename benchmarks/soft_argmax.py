@@ -52,7 +52,9 @@ class Contestant(NamedTuple):
 def main() -> None:
     """Run the command."""
     parser = contest.parser("soft_argmax", __doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument(
+        "--rounds", type=int, default=ROUNDS, help="number of rounds (default: %(default)s)"
+    )
     options = parser.parse_args()
     contest.use_threads()
     rows, missing = [], []

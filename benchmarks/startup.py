@@ -2,8 +2,9 @@
 
     python -m benchmarks.startup [--config FILE[:PRESET] --data_dir DIR] [--json]
 
-Each start is a process of its own. "launch.py, second start" is the time until launch.py prints
-its first step, in an empty workdir, with the compilation cache of an earlier start. The data set is
+Each start is a process of its own. "launch.py, first start" is the time until launch.py prints its
+first step, in an empty workdir, with an empty compilation cache; it is measured once. "launch.py,
+second start" is the same with the compilation cache of an earlier start. The data set is
 synthetic_people/tiny, built in a temporary folder, unless --config and --data_dir name another.
 The paper's step (K = 8, 256x256, RMSProp) is traced and compiled with an empty compilation cache,
 as at the first start of launch.py.
@@ -46,14 +47,29 @@ print(middle - start, time.perf_counter() - middle)
 def main() -> None:
     """Run the command."""
     parser = contest.parser("startup", __doc__)
-    parser.add_argument("--config", default="configs/synthetic.py:tiny")
+    parser.add_argument(
+        "--config",
+        default="configs/synthetic.py:tiny",
+        metavar="FILE[:PRESET]",
+        help="config of launch.py (default: %(default)s)",
+    )
     parser.add_argument(
         "--data_dir",
         help="folder of prepared data sets, needed with --config (default: a temporary folder with "
         "synthetic_people/tiny)",
     )
-    parser.add_argument("--rounds", type=int, default=contest.ROUNDS)
-    parser.add_argument("--compile_batch", type=int, default=4)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=contest.ROUNDS,
+        help="number of rounds, of which the median is shown (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--compile_batch",
+        type=int,
+        default=4,
+        help="batch size of the step that is traced and compiled (default: %(default)s)",
+    )
     options = parser.parse_args()
     contest.use_threads()
     with tempfile.TemporaryDirectory() as folder:

@@ -57,11 +57,34 @@ def main() -> None:
 def parse() -> Any:
     """Parse the command line."""
     parser = contest.parser("training", __doc__)
-    parser.add_argument("--width", type=int, default=288)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--image_size", type=int, default=128)
-    parser.add_argument("--parts", type=int, nargs="*", default=[2, 4])
-    parser.add_argument("--rounds", type=int, default=contest.ROUNDS)
+    parser.add_argument(
+        "--width",
+        type=int,
+        default=288,
+        help="channels of the features, a multiple of 18 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=16, help="images per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--image_size",
+        type=int,
+        default=128,
+        help="side of the images in pixels (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--parts",
+        type=int,
+        nargs="*",
+        default=[2, 4],
+        help="values of accumulation_steps to measure (default: 2 4)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=contest.ROUNDS,
+        help="number of rounds, of which the median is shown (default: %(default)s)",
+    )
     return parser.parse_args()
 
 

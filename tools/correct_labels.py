@@ -243,7 +243,12 @@ def main() -> None:
     parser.add_argument(
         "--output", required=True, type=pathlib.Path, help="file of corrections to write"
     )
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["float32", "bfloat16"],
+        help="dtype of the computation (default: %(default)s)",
+    )
     parser.add_argument(
         "--drop",
         action="store_true",

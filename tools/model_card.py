@@ -2,10 +2,8 @@
 
     python -m tools.model_card --data_dir DIR --no_person DIR [--checkpoint PATH] [--photo FILE]
 
---data_dir: prepared data sets, of which lsp/person_centric, lsp/observer_centric and mpii/crops are
-used. --no_person: a folder of JPEG images without people. The page's text is written by hand; this
-command replaces the page's images and the text between the comments `figures` and `end of figures`.
-With --photo, it also draws the README's image from that photo of a person.
+The page's text is written by hand; this command replaces the page's images and the text between the
+comments `figures` and `end of figures`.
 """
 
 import argparse
@@ -298,7 +296,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data_dir", required=True, help="folder of the prepared data sets")
+    parser.add_argument(
+        "--data_dir",
+        required=True,
+        help="folder of the prepared data sets lsp/person_centric, lsp/observer_centric and "
+        "mpii/crops",
+    )
     parser.add_argument(
         "--no_person", type=pathlib.Path, required=True, help="folder of JPEGs without people"
     )

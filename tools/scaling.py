@@ -185,9 +185,26 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--hardware", choices=HARDWARE, default="h100")
-    parser.add_argument("--batch", type=int, nargs="+", default=[2, 16, 64])
-    parser.add_argument("--devices", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument(
+        "--hardware",
+        choices=HARDWARE,
+        default="h100",
+        help="device: h100 is NVIDIA H100 SXM, v5e is TPU v5e (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        nargs="+",
+        default=[2, 16, 64],
+        help="images per device (default: 2 16 64)",
+    )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        nargs="+",
+        default=[1, 8, 64, 512],
+        help="numbers of devices (default: 1 8 64 512)",
+    )
     parser.add_argument(
         "--count_sums",
         type=int,

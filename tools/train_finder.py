@@ -3,10 +3,6 @@ r"""Train the network that finds people in an image (`jaxpose/predict/finder.py`
     python -m tools.train_finder --data_dir DATA --mpii PATH MORE --coco COCO.json DIR \
         --no_person DIR --output finder.npz
 
---data_dir: prepared data sets, of which lsp/person_centric, lspet and coco/parse are used. --mpii:
-folders with MPII's annotation file and its images; MPII's validation and test images are excluded.
---coco: annotation file and images. --no_person: a folder of images without people.
-
 The stem and the features are initialized from a pose network that ships with jaxpose; the stem is
 not trained. Samples are crops of single images and mosaics of four. A tenth of the images is held
 out; the recall of their boxes is printed at the end. Since many people in these images are not
@@ -494,15 +490,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--mpii", type=pathlib.Path, nargs="+", required=True)
-    parser.add_argument("--coco", type=pathlib.Path, nargs=2, required=True)
-    parser.add_argument("--no_person", type=pathlib.Path, required=True)
-    parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--start", default="small", help="pose network to initialize from")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch_size", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument(
+        "--data_dir",
+        required=True,
+        help="folder of the prepared data sets lsp/person_centric, lspet and coco/parse",
+    )
+    parser.add_argument(
+        "--mpii",
+        type=pathlib.Path,
+        nargs="+",
+        required=True,
+        help="folders with MPII's annotation file, and its images in images/; MPII's validation "
+        "and test images are excluded",
+    )
+    parser.add_argument(
+        "--coco",
+        type=pathlib.Path,
+        nargs=2,
+        required=True,
+        metavar=("FILE", "DIR"),
+        help="annotation file in COCO's format and folder of its images",
+    )
+    parser.add_argument(
+        "--no_person", type=pathlib.Path, required=True, help="folder of JPEGs without people"
+    )
+    parser.add_argument(
+        "--output", type=pathlib.Path, required=True, help="file of the network (.npz) to write"
+    )
+    parser.add_argument(
+        "--start",
+        default="small",
+        help="pose network that ships with jaxpose, to initialize from (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--steps", type=int, default=1000, help="training steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--batch_size", type=int, default=16, help="samples per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=1e-3, help="peak learning rate (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     scenes = all_scenes(arguments)
     for split, kinds in scenes.items():

@@ -166,24 +166,26 @@ def test_a_full_disk_is_one_line(predictions):
 
 def test_ctrl_c_leaves_with_130_and_no_traceback():
     code = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "from jaxpose.cli import main\n"
         "from jaxpose.evaluation import labeled_predictions\n"
+        # Shells start background jobs with SIGINT ignored, and the tests may be one.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(path, **options):\n"
         "    print('reading', flush=True)\n"
         "    time.sleep(60)\n"
         "labeled_predictions.read_predictions = wait\n"
         "sys.exit(main(['score', 'lsp-pck', 'predictions.npz']))\n"
     )
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout.readline() == "reading\n"
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stdout.readline() == "reading\n"
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, error) == (130, "interrupted\n")
 
 

@@ -436,7 +436,7 @@ X, KERNEL = jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2))
         (X[0], KERNEL, None, r"x \(4, 4, 2\) and kernel \(3, 3, 2\) do not fit"),
         (X, KERNEL[..., :1], None, r"kernel \(3, 3, 1\) do not fit"),
         (X, KERNEL[:2], None, "kernel is 2x3; its height and width must be odd"),
-        (X, KERNEL.astype(jnp.bfloat16), None, "x is float32 and kernel bfloat16"),
+        (X, KERNEL.astype(jnp.bfloat16), None, "x is float32 and kernel is bfloat16"),
     ],
 )
 def test_what_does_not_fit_is_said(x, kernel, implementation, says):

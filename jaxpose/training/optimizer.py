@@ -8,6 +8,7 @@ import optax
 
 from jaxpose.errors import JaxposeError
 
+MUON_UPDATE = 0.2  # RMS of Muon's updates before the learning rate, about that of Adam's
 SMALLEST_DELTA = 1e-12  # Optax rejects rtol = atol = 0
 
 
@@ -45,7 +46,8 @@ def make_optimizer(
     "rmsprop" follows Keras 2: rho 0.9, epsilon 1e-7 outside the root, accumulator initialized to 0.
 
     Args:
-      name: "rmsprop" (the paper's), "adam" (AdamW if ``weight_decay`` is not 0) or "sgd".
+      name: "rmsprop" (the paper's), "adam" (AdamW if ``weight_decay`` is not 0), "muon"
+        (``scale_by_muon_or_adam``) or "sgd".
       schedule: learning rate as a function of the step.
       weight_decay: decoupled weight decay, of kernels only (not of batch norm's shifts).
       clip_norm: maximum global norm of the gradient; 0 disables clipping.
@@ -54,10 +56,14 @@ def make_optimizer(
         scale = optax.scale_by_rms(decay=0.9, eps=1e-7, eps_in_sqrt=False, initial_scale=0.0)
     elif name == "adam":
         scale = optax.scale_by_adam()
+    elif name == "muon":
+        scale = scale_by_muon_or_adam()
     elif name == "sgd":
         scale = optax.identity()
     else:
-        raise JaxposeError(f"unknown optimizer {name!r}; choose 'rmsprop', 'adam' or 'sgd'")
+        raise JaxposeError(
+            f"unknown optimizer {name!r}; choose 'rmsprop', 'adam', 'muon' or 'sgd'"
+        )
     parts = [scale, optax.scale_by_learning_rate(schedule)]
     if weight_decay:
         kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)  # noqa: E731
@@ -65,6 +71,43 @@ def make_optimizer(
     if clip_norm:
         parts.insert(0, optax.clip_by_global_norm(clip_norm))
     return optax.chain(*parts)
+
+
+def scale_by_muon_or_adam() -> optax.GradientTransformation:
+    """Scale by Muon (Jordan et al., 2024) for full and 1x1 convolutions, by Adam for the rest.
+
+    Muon's update is the momentum of a kernel, as a matrix [window * C_in, C_out], with all singular
+    values made about equal. It is scaled to a root mean square of 0.2, so that a learning rate for
+    Adam suits both. Adam scales the depthwise kernels, the kernels of the image and of the heat
+    maps, and the shifts of batch norm.
+    """
+
+    def optimizer_of(path, x):
+        # The names are those of ``jaxpose.network``.
+        matrix = path[-1].key == "pointwise" or (path[-1].key == "kernel" and x.shape[-2] > 3)
+        return "muon" if matrix else "adam"
+
+    def axes_of(params):
+        last = lambda x: x.ndim - 1  # noqa: E731
+        return jax.tree.map(
+            lambda x: optax.contrib.MuonDimensionNumbers(tuple(range(last(x))), last(x)), params
+        )
+
+    def fixed_size(updates, params=None):
+        size = lambda x: jnp.sqrt(jnp.mean(jnp.square(x)))  # noqa: E731
+        tiny = jnp.finfo(jnp.float32).tiny  # a gradient of 0 gives an update of 0
+        return jax.tree.map(lambda x: MUON_UPDATE * x / jnp.maximum(size(x), tiny), updates)
+
+    return optax.partition(
+        {
+            "muon": optax.chain(
+                optax.contrib.scale_by_muon(weight_dimension_numbers=axes_of),
+                optax.stateless(fixed_size),
+            ),
+            "adam": optax.scale_by_adam(),
+        },
+        lambda params: jax.tree_util.tree_map_with_path(optimizer_of, params),
+    )
 
 
 def make_plateau(

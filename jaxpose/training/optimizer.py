@@ -61,9 +61,7 @@ def make_optimizer(
     elif name == "sgd":
         scale = optax.identity()
     else:
-        raise JaxposeError(
-            f"unknown optimizer {name!r}; choose 'rmsprop', 'adam', 'muon' or 'sgd'"
-        )
+        raise JaxposeError(f"unknown optimizer {name!r}; choose 'rmsprop', 'adam', 'muon' or 'sgd'")
     parts = [scale, optax.scale_by_learning_rate(schedule)]
     if weight_decay:
         kernels = lambda params: jax.tree.map(lambda x: x.ndim > 1, params)  # noqa: E731

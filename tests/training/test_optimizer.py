@@ -86,6 +86,48 @@ def test_adam_with_weight_decay_is_adamw_and_leaves_shifts_alone():
         np.testing.assert_allclose(found[name], x, rtol=2e-5, err_msg=name)
 
 
+def test_muon_equalizes_the_singular_values_of_convolutions_and_leaves_the_rest_to_adam():
+    rng = np.random.default_rng(2)
+    shapes = {
+        "image": {"kernel": (3, 3, 3, 16)},
+        "conv": {"kernel": (3, 3, 16, 24)},
+        "main": {"depthwise": (5, 5, 24), "pointwise": (24, 36), "norm": {"beta": (36,)}},
+        "block_b": {"heatmaps": (36, 48)},
+    }
+    is_shape = {"is_leaf": lambda x: isinstance(x, tuple)}
+    params = jax.tree.map(lambda shape: jnp.zeros(shape), shapes, **is_shape)
+    gradients = jax.tree.map(
+        lambda s: jnp.float32(rng.normal(size=s) * np.linspace(1, 20, s[-1])), shapes, **is_shape
+    )
+
+    def updates_of(name):
+        optimizer = make_optimizer(name, lambda step: 0.1)
+        return optimizer.update(gradients, optimizer.init(params), params)[0]
+
+    muon, adam = updates_of("muon"), updates_of("adam")
+    for layer, name in (("conv", "kernel"), ("main", "pointwise")):
+        gradient = gradients[layer].pop(name)
+        update = muon[layer].pop(name)
+        adam[layer].pop(name)
+        matrix = np.asarray(update).reshape(-1, gradient.shape[-1])
+        np.testing.assert_allclose(np.sqrt(np.mean(matrix**2)), 0.1 * 0.2, rtol=1e-4)
+        u, before, vt = np.linalg.svd(np.reshape(gradient, matrix.shape), full_matrices=False)
+        rotated = -u.T @ matrix @ vt.T  # the first momentum is proportional to the gradient
+        after = np.diag(rotated)
+        np.testing.assert_allclose(rotated, np.diag(after), atol=1e-4 * after.max())
+        assert before.max() / before.min() > 5
+        assert after.max() / after.min() < 2
+    jax.tree.map(np.testing.assert_array_equal, muon, adam)
+    assert len(jax.tree.leaves(muon)) == 4
+
+
+def test_muon_of_a_zero_gradient_is_zero():
+    params = {"pointwise": jnp.ones((4, 6))}
+    optimizer = make_optimizer("muon", lambda step: 0.1)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params))
+    np.testing.assert_array_equal(updates["pointwise"], 0)
+
+
 def test_schedules_rise_then_hold_or_fall_to_zero():
     cosine = make_schedule("cosine", 1.0, num_steps=110, warmup_steps=10)
     constant = make_schedule("constant", 1.0, num_steps=110, warmup_steps=10)

@@ -5,9 +5,9 @@
 PyPI shows README.md without the repository's other files. Images link to their raw content.
 """
 
+import argparse
 import pathlib
 import re
-import sys
 import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -24,18 +24,24 @@ def absolute(text: str, url: str) -> str:
     return LINK.sub(link, text)
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
-    if len(arguments) != 1:
-        raise SystemExit("usage: python -m tools.absolute_links PAGE.md")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.absolute_links",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "page", metavar="PAGE.md", type=pathlib.Path, help="Markdown page, which is overwritten"
+    )
+    page = parser.parse_args(arguments).page
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     url = project.get("urls", {}).get("Source")
     if url is None:
         raise SystemExit("error: pyproject.toml has no Source in [project.urls]; set it first")
-    page = pathlib.Path(arguments[0])
     page.write_text(absolute(page.read_text(), url))
     print(f"{page}: relative links now point to {url}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,6 +5,7 @@ Spelling is American, and each concept has one word. Terms are found inside iden
 files that were written before a term changed.
 """
 
+import argparse
 import fnmatch
 import pathlib
 import re
@@ -160,8 +161,13 @@ def tracked(root: pathlib.Path = ROOT) -> list[str]:
     return [path for path in listed.split("\0") if path]
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Print every occurrence; the exit status is 1 if there is one."""
+    argparse.ArgumentParser(
+        prog="python -m tools.check_words",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     found = check_files(tracked())
     for place in found:
         print(f"{place.path}:{place.line}: {place.text!r}; write {place.instead}")

@@ -4,6 +4,7 @@ Names, defaults and the values of presets come from the files in configs/. The m
 fields come from field_meanings.json; a test fails if one is missing there.
 """
 
+import argparse
 import importlib
 import json
 import pathlib
@@ -154,7 +155,11 @@ def page() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the page."""
-    del arguments
+    argparse.ArgumentParser(
+        prog="python -m tools.configuration",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     PAGE.write_text(page(), encoding="utf-8")
     print(f"wrote {PAGE.name}")
 

@@ -222,7 +222,7 @@ def write(
     return counts
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -255,7 +255,7 @@ def main() -> None:
         help="also remove a label if the predictions for the crops disagree with each other and "
         "few of them are near the label",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     reasons = REASONS if options.drop else tuple(r for r in REASONS if r != "dropped")
     split = open_split(options.dataset, "train", data_dir=options.data_dir)
     teacher = Teacher(options.checkpoint, split, which=options.which, dtype=options.dtype)

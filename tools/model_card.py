@@ -291,7 +291,7 @@ def write(page: pathlib.Path, text: str) -> None:
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -314,15 +314,15 @@ def main() -> None:
     parser.add_argument(
         "--print", action="store_true", help="print the tables and leave the page unchanged"
     )
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     use_compilation_cache()
     (FOLDER / "images").mkdir(exist_ok=True)
-    path = arguments.checkpoint or packed.path(DEFAULT_NETWORK)
-    if arguments.photo:
-        draw_first_image(path, arguments.photo)
-    text = figures(path, arguments.data_dir, arguments.no_person)
+    path = options.checkpoint or packed.path(DEFAULT_NETWORK)
+    if options.photo:
+        draw_first_image(path, options.photo)
+    text = figures(path, options.data_dir, options.no_person)
     print(text)
-    if not arguments.print:
+    if not options.print:
         write(PAGE, text)
 
 

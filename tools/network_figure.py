@@ -4,6 +4,7 @@ Kernels, channels and sizes are those of the paper's network, as `PoseNet` build
 has its own background, for light and for dark pages.
 """
 
+import argparse
 import pathlib
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
@@ -319,7 +320,11 @@ def svg() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the drawing."""
-    del arguments
+    argparse.ArgumentParser(
+        prog="python -m tools.network_figure",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     FILE.write_text(svg(), encoding="utf-8")
     print(f"wrote {FILE.name}")
 

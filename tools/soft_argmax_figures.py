@@ -6,6 +6,7 @@ All of them show what a function does to the same map with two peaks. The drawin
 background, so that they are readable on light and on dark pages.
 """
 
+import argparse
 import pathlib
 from xml.sax.saxutils import escape
 
@@ -417,8 +418,13 @@ FIGURES = {
 }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write the figures."""
+    argparse.ArgumentParser(
+        prog="python -m tools.soft_argmax_figures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
         (FOLDER / f"{name}.svg").write_text(draw().svg())

@@ -485,7 +485,7 @@ def all_scenes(arguments) -> dict[str, dict[str, list[Scene]]]:
     return found
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train a finder, write it to a file and evaluate it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -531,14 +531,14 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=1e-3, help="peak learning rate (default: %(default)s)"
     )
-    arguments = parser.parse_args()
-    scenes = all_scenes(arguments)
+    options = parser.parse_args(arguments)
+    scenes = all_scenes(options)
     for split, kinds in scenes.items():
         print(split, {kind: len(group) for kind, group in kinds.items()}, flush=True)
-    net, variables = initial(arguments.start)
+    net, variables = initial(options.start)
     variables = train(
-        net, variables, scenes["train"], steps=arguments.steps, batch_size=arguments.batch_size,
-        rate=arguments.rate, output=arguments.output,
+        net, variables, scenes["train"], steps=options.steps, batch_size=options.batch_size,
+        rate=options.rate, output=options.output,
     )  # fmt: skip
     evaluate(net, variables, scenes["validation"])
 

@@ -50,6 +50,13 @@ EXCLUDED = {
     '--config.data=\'(("lsp/person_centric",3.0),("lsp/person_centric",3.0,"image"),'
     '("mpii/crops",3.0),("coco/persons",3.0),("coco/parse",4.0),'
     '("lspet/corrected",1.0),("backgrounds",5.0,"image"))\'': "needs LSPET",
+    "python launch.py --config=configs/clean.py:small --workdir=runs/base256 "
+    "--config.init_from=runs/base192k4 --config.network.num_blocks=3 --config.image_size=256 "
+    "--config.num_epochs=3 --config.optimizer.name=muon --config.optimizer.learning_rate=6e-4 "
+    "--config.heatmap_weight=0.1 "
+    '--config.data=\'(("lsp/person_centric",3.0),("lsp/person_centric",3.0,"image"),'
+    '("mpii/crops",3.0),("coco/persons",3.0),("coco/parse",4.0),'
+    '("lspet/corrected",1.0),("backgrounds",5.0,"image"))\'': "needs LSPET",
     "pip install pre-commit && pre-commit install": "needs pre-commit, which is not installed",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }

@@ -1,8 +1,8 @@
 """Private interfaces and error texts of libraries, all in one place.
 
 The libraries have no public interface for what this module uses. Each entry names the version of
-the library that it was written for. It also says what to check in a new release of the library, and
-under which condition the entry can be removed.
+the library that it was tested with, what to check when a new version is released, and when the
+entry can be removed.
 """
 
 import logging

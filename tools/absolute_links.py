@@ -5,10 +5,11 @@
 PyPI shows README.md without the repository's other files. Images link to their raw content.
 """
 
-import argparse
 import pathlib
 import re
 import tomllib
+
+import tools
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?://|mailto:|#)([^)\s]+)\)")
@@ -26,11 +27,7 @@ def absolute(text: str, url: str) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.absolute_links",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tools.parser("absolute_links", __doc__)
     parser.add_argument(
         "page", metavar="PAGE.md", type=pathlib.Path, help="Markdown page, which is overwritten"
     )

@@ -5,7 +5,6 @@ Spelling is American, and each concept has one word. Terms are found inside iden
 files that were written before a term changed.
 """
 
-import argparse
 import fnmatch
 import pathlib
 import re
@@ -13,6 +12,8 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+import tools
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EXEMPT = "old spelling"
@@ -163,11 +164,7 @@ def tracked(root: pathlib.Path = ROOT) -> list[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print every occurrence; the exit status is 1 if there is one."""
-    argparse.ArgumentParser(
-        prog="python -m tools.check_words",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    tools.parser("check_words", __doc__).parse_args(arguments)
     found = check_files(tracked())
     for place in found:
         print(f"{place.path}:{place.line}: {place.text!r}; write {place.instead}")

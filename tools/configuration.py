@@ -4,7 +4,6 @@ Names, defaults and the values of presets come from the files in configs/. The m
 fields come from field_meanings.json; a test fails if one is missing there.
 """
 
-import argparse
 import importlib
 import json
 import pathlib
@@ -14,6 +13,7 @@ from typing import Any
 
 import ml_collections
 
+import tools
 from configs import common
 from jaxpose import skeleton
 from jaxpose.errors import UsageError
@@ -155,11 +155,7 @@ def page() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the page."""
-    argparse.ArgumentParser(
-        prog="python -m tools.configuration",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    tools.parser("configuration", __doc__).parse_args(arguments)
     PAGE.write_text(page(), encoding="utf-8")
     print(f"wrote {PAGE.name}")
 

@@ -15,7 +15,6 @@ The file has one line per correction: image, joint, old x and y, new x and y (pi
 is none), and the reason.
 """
 
-import argparse
 import concurrent.futures
 import os
 import pathlib
@@ -26,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import tools
 from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
@@ -224,9 +224,7 @@ def write(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tools.parser("correct_labels", __doc__)
     parser.add_argument(
         "--checkpoint", required=True, help="workdir or checkpoint of the network that predicts"
     )

@@ -6,7 +6,6 @@ The page's text is written by hand; this command replaces the page's images and 
 comments `figures` and `end of figures`.
 """
 
-import argparse
 import functools
 import pathlib
 import textwrap
@@ -14,6 +13,7 @@ import textwrap
 import numpy as np
 from scipy.special import expit
 
+import tools
 from jaxpose import PoseEstimator, geometry
 from jaxpose.checkpoints import DEFAULT_NETWORK, packed, store
 from jaxpose.checkpoints.store import Network
@@ -293,9 +293,7 @@ def write(page: pathlib.Path, text: str) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tools.parser("model_card", __doc__)
     parser.add_argument(
         "--data_dir",
         required=True,

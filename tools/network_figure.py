@@ -4,11 +4,11 @@ Kernels, channels and sizes are those of the paper's network, as `PoseNet` build
 has its own background, for light and for dark pages.
 """
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
+import tools
 from jaxpose.network import PoseNet
 from tools.network_shapes import shapes
 
@@ -320,11 +320,7 @@ def svg() -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the drawing."""
-    argparse.ArgumentParser(
-        prog="python -m tools.network_figure",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    tools.parser("network_figure", __doc__).parse_args(arguments)
     FILE.write_text(svg(), encoding="utf-8")
     print(f"wrote {FILE.name}")
 

@@ -9,13 +9,13 @@ per device. Nothing is measured: the times are computed from the network's shape
 and from assumptions, which are constants in tools/scaling.py.
 """
 
-import argparse
 import math
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+import tools
 from jaxpose import PoseNet
 from jaxpose.data.batches import Batch
 from jaxpose.network import initial_variables
@@ -180,11 +180,7 @@ def count_sums(blocks: int) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.scaling",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tools.parser("scaling", __doc__)
     parser.add_argument(
         "--hardware",
         choices=HARDWARE,

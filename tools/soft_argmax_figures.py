@@ -6,7 +6,6 @@ All of them show what a function does to the same map with two peaks. The drawin
 background, so that they are readable on light and on dark pages.
 """
 
-import argparse
 import pathlib
 from xml.sax.saxutils import escape
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxpose
+import tools
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "docs" / "images" / "soft_argmax"
 HEIGHT, WIDTH = 20, 32  # cells of the map
@@ -420,11 +420,7 @@ FIGURES = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the figures."""
-    argparse.ArgumentParser(
-        prog="python -m tools.soft_argmax_figures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args(arguments)
+    tools.parser("soft_argmax_figures", __doc__).parse_args(arguments)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
         (FOLDER / f"{name}.svg").write_text(draw().svg())

@@ -9,7 +9,6 @@ out; the recall of their boxes is printed at the end. Since many people in these
 annotated, cells outside of the annotated boxes have a lower weight in the loss (`BACKGROUND`).
 """
 
-import argparse
 import collections
 import concurrent.futures
 import functools
@@ -25,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import tools
 from jaxpose import coco
 from jaxpose.checkpoints import packed, store
 from jaxpose.data import augment
@@ -487,9 +487,7 @@ def all_scenes(arguments) -> dict[str, dict[str, list[Scene]]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train a finder, write it to a file and evaluate it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tools.parser("train_finder", __doc__)
     parser.add_argument(
         "--data_dir",
         required=True,

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxpose.errors import JaxposeError
+from jaxpose.network import PoseNet
 from jaxpose.training.optimizer import (
     initial_plateau,
     make_optimizer,
@@ -119,6 +120,23 @@ def test_muon_equalizes_the_singular_values_of_convolutions_and_leaves_the_rest_
         assert after.max() / after.min() < 2
     jax.tree.map(np.testing.assert_array_equal, muon, adam)
     assert len(jax.tree.leaves(muon)) == 4
+
+
+def test_muon_updates_the_full_and_1x1_convolutions_of_the_network():
+    net = PoseNet(num_joints=2, num_blocks=2, num_context_maps=1, width=72)
+    params = net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    gradients = jax.tree.map(jnp.ones_like, params)
+    optimizer = make_optimizer("muon", lambda step: 1.0)
+    updates, _ = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
+    found, expected = set(), set()
+    for path, update in jax.tree_util.tree_leaves_with_path(updates):
+        name = "/".join(key.key for key in path)
+        if np.sqrt(np.mean(update**2)) < 0.5:  # Muon's updates are of size 0.2, Adam's of size 1
+            found.add(name)
+        if update.ndim in (2, 4) and not name.endswith(("heatmaps", "stem/conv1/kernel")):
+            expected.add(name)
+    assert found == expected
+    assert len(found) > 20
 
 
 def test_muon_of_a_zero_gradient_is_zero():

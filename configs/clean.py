@@ -6,7 +6,7 @@
     python -m tfds_builders coco --source COCO.json --images DIR --name persons --holdout 0.1
     python -m tfds_builders coco --source PARSE.json --images DIR --name parse
     python -m tfds_builders backgrounds --source DIR
-    python launch.py --config=configs/clean.py:base --workdir=runs/base
+    python launch.py --config=configs/clean.py:small --workdir=runs/clean
 
 Crops use LSP's rule (a square around the joints' box; its side is the box's longer side / 0.76) or
 the whole image. A loss on the context maps' positions and a divergence of the part maps from
@@ -16,7 +16,7 @@ splits.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.
-  base: width 432, K = 4, 192x192, bfloat16: 4.5 M parameters, for a GPU.
+  medium: width 432, K = 4, 192x192, bfloat16: 4.5 M parameters, for a GPU.
 """
 
 import ml_collections
@@ -25,8 +25,8 @@ from configs import common
 from jaxpose.errors import UsageError
 
 
-def get_config(preset: str = "base") -> ml_collections.ConfigDict:
-    """Return the config of a preset: "small" or "base"."""
+def get_config(preset: str = "small") -> ml_collections.ConfigDict:
+    """Return the config of a preset: "small" or "medium"."""
     config = common.get_config()
     config.data = (
         ("lsp/person_centric", 3.0),
@@ -59,7 +59,7 @@ def get_config(preset: str = "base") -> ml_collections.ConfigDict:
         config.image_size = 128
         config.num_epochs = 30
         config.optimizer.learning_rate = 7e-4
-    elif preset == "base":
+    elif preset == "medium":
         config.network.update(common.MEDIUM)
         config.image_size = 192
         config.dtype = "bfloat16"
@@ -68,5 +68,5 @@ def get_config(preset: str = "base") -> ml_collections.ConfigDict:
         config.optimizer.learning_rate = 1.5e-3
         config.optimizer.weight_decay = 0.01
     else:
-        raise UsageError(f"no preset {preset!r}; choose small or base")
+        raise UsageError(f"no preset {preset!r}; choose small or medium")
     return config

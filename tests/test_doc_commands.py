@@ -57,6 +57,9 @@ EXCLUDED = {
     '--config.data=\'(("lsp/person_centric",3.0),("lsp/person_centric",3.0,"image"),'
     '("mpii/crops",3.0),("coco/persons",3.0),("coco/parse",4.0),'
     '("lspet/corrected",1.0),("backgrounds",5.0,"image"))\'': "needs LSPET",
+    "python launch.py --config=configs/clean.py:small --workdir=runs/ablation "
+    "--config.init_from=runs/small128 --config.num_epochs=1 "
+    "--config.optimizer.learning_rate=4e-4 --config.report=False": "needs LSPET",
     "pip install pre-commit && pre-commit install": "needs pre-commit, which is not installed",
     "jaxpose export small pose.onnx": "needs the extra onnx; tests/test_export.py runs it",
 }

@@ -24,7 +24,7 @@ from jaxpose.network import make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict.estimator import predict_poses
 from jaxpose.skeleton import joint_index
-from jaxpose.storage import replace_file
+from jaxpose.storage import replace_file, write_errors
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # targets of the jax.export artifact
 OPSET = 18  # ONNX operator set; supported by runtimes of recent years
@@ -99,8 +99,9 @@ def export_network(
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
     beside = out.with_name(out.name + ".json")
-    replace_file(beside, json.dumps(recorded, indent=1) + "\n")
-    replace_file(out, data)
+    for file, content in ((beside, json.dumps(recorded, indent=1) + "\n"), (out, data)):
+        with write_errors(file):
+            replace_file(file, content)
     return Exported(out, beside, source, difference)
 
 

@@ -10,6 +10,7 @@ columns (1/8 of the image's).
 
 import functools
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args
 
@@ -394,21 +395,10 @@ class PoseNet(nn.Module):
 
     def _check(self, images):
         """Raise a JaxposeError for arguments or images that cannot work."""
+        check_arguments({name: getattr(self, name) for name in ARGUMENTS})
         shape, by = images.shape, SIZE_MULTIPLE
         wrong = None
-        if self.width <= 0 or self.width % 18:
-            wrong = (
-                f"width is {self.width}; it must be a multiple of 18, so that every layer has an "
-                "integer number of channels"
-            )
-        elif self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            wrong = f"kernel_size is {self.kernel_size}; it must be odd"
-        elif self.num_joints < 1 or self.num_blocks < 1 or self.num_context_maps < 0:
-            wrong = (
-                f"num_joints is {self.num_joints}, num_blocks {self.num_blocks}, num_context_maps "
-                f"{self.num_context_maps}; they must be at least 1, 1 and 0, respectively"
-            )
-        elif len(shape) != 4 or shape[-1] != 3:
+        if len(shape) != 4 or shape[-1] != 3:
             wrong = f"images have shape {tuple(shape)}; give [batch, height, width, 3] in [-1, 1]"
         elif not jnp.issubdtype(images.dtype, jnp.floating):
             wrong = f"images are {images.dtype}; map them to [-1, 1] with `normalize`"
@@ -429,6 +419,77 @@ class PoseNet(nn.Module):
             raise JaxposeError(wrong)
 
 
+ARGUMENTS: dict[str, Any] = {
+    name: kind for name, kind in PoseNet.__annotations__.items() if kind in (int, float, Grid)
+}
+"""Types of the arguments that a checkpoint records: those that determine the network's output. The
+other arguments of ``PoseNet`` determine how it is computed."""
+
+# Smallest and largest values. A malformed checkpoint could otherwise exhaust time or memory.
+RANGES: dict[str, tuple[float, float]] = {
+    "num_joints": (1, 10_000),
+    "num_blocks": (1, 100),
+    "num_context_maps": (0, 100),
+    "alpha": (0, 1),
+    "width": (18, 18_000),
+    "kernel_size": (1, 99),
+    "temperature": (1e-6, 1e6),
+}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Check arguments of ``PoseNet`` that were read from a file or entered by a user.
+
+    Args:
+      arguments: values of ``ARGUMENTS``, by name; missing ones have their defaults.
+
+    Raises:
+      JaxposeError: an argument that a checkpoint does not record, or a value that ``PoseNet``
+        cannot use.
+
+    Example:
+      >>> check_arguments({"num_joints": 16, "width": 288})  # raises nothing
+    """
+    unknown = sorted(arguments.keys() - ARGUMENTS.keys())
+    if unknown:
+        raise JaxposeError(
+            f"a network has no argument {', '.join(unknown)}; use only {', '.join(ARGUMENTS)}, or "
+            "update jaxpose if a newer version wrote this"
+        )
+    values = {name: arguments.get(name, getattr(PoseNet, name)) for name in ARGUMENTS}
+    for name, kind in ARGUMENTS.items():
+        if wanted := _wanted_type(values[name], kind):
+            raise JaxposeError(f"{name} is {values[name]!r:.60}; {wanted}")
+    joints, blocks, maps = (values[f"num_{name}"] for name in ("joints", "blocks", "context_maps"))
+    if joints < 1 or blocks < 1 or maps < 0:
+        raise JaxposeError(
+            f"num_joints is {joints}, num_blocks {blocks}, num_context_maps {maps}; they must be "
+            "at least 1, 1 and 0, respectively"
+        )
+    for name, (low, high) in RANGES.items():
+        if not low <= values[name] <= high:
+            raise JaxposeError(
+                f"{name} is {values[name]!r:.60}; it must be from {low:g} to {high:g}"
+            )
+    if values["width"] % 18:
+        raise JaxposeError(
+            f"width is {values['width']}; it must be a multiple of 18, so that every layer has an "
+            "integer number of channels"
+        )
+    if values["kernel_size"] % 2 == 0:
+        raise JaxposeError(f"kernel_size is {values['kernel_size']}; it must be odd")
+
+
+def _wanted_type(value: Any, kind: Any) -> str:
+    """Describe what a value must be to have a type of ``ARGUMENTS``; empty if it has the type."""
+    if kind not in (int, float):
+        return "" if value in get_args(kind) else f"choose one of {', '.join(get_args(kind))}"
+    number = numbers.Integral if kind is int else numbers.Real
+    if isinstance(value, number) and not isinstance(value, bool):
+        return ""
+    return f"it must be {'an integer' if kind is int else 'a number'}"
+
+
 def make_net(
     arguments: Mapping[str, Any],
     *,
@@ -439,23 +500,15 @@ def make_net(
     """Build the network from the arguments that a checkpoint records.
 
     Args:
-      arguments: arguments of ``PoseNet``, by name.
+      arguments: arguments of ``PoseNet``, by name, as in ``check_arguments``.
       dtype: name of the dtype of the computation.
       axis_name: as in ``PoseNet``.
       remat: as in ``PoseNet``.
 
     Raises:
-      JaxposeError: an argument that ``PoseNet`` does not have, an invalid grid or temperature.
+      JaxposeError: as in ``check_arguments``.
     """
-    unknown = sorted(arguments.keys() - PoseNet.__dataclass_fields__.keys())
-    if unknown:
-        raise JaxposeError(f"PoseNet has no argument {', '.join(unknown)}; update jaxpose")
-    grid = arguments.get("grid", PoseNet.grid)
-    temperature = arguments.get("temperature", PoseNet.temperature)
-    if grid not in get_args(Grid):
-        raise JaxposeError(f"grid is {grid!r}; choose one of {', '.join(get_args(Grid))}")
-    if not temperature > 0:
-        raise JaxposeError(f"temperature is {temperature}; it must be positive")
+    check_arguments(arguments)
     return PoseNet(**arguments, dtype=jnp.dtype(dtype), axis_name=axis_name, remat=remat)
 
 

@@ -115,11 +115,28 @@ def replace_file(path: pathlib.Path, content: bytes | str) -> None:
         local.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def check_folder(path: pathlib.Path) -> None:
+    """Raise a JaxposeError if the folder of a local file to write does not exist."""
+    if not path.parent.is_dir():
+        raise JaxposeError(f"no folder {path.parent}; create it first")
+
+
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Raise an OSError while a file is written as a JaxposeError that names the file."""
+    try:
+        yield
+    except OSError as error:  # errors of Pillow's encoders have no ``strerror``
+        reason = error.strerror or first_line(error)
+        raise JaxposeError(f"{path} cannot be written ({reason})") from error
+
+
 @contextlib.contextmanager
 def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield a temporary local path to write to; on exit, that file replaces ``path`` atomically.
 
-    The temporary path has the same suffix. After an exception, ``path`` is unchanged.
+    The temporary path has the same suffix. After an exception, ``path`` is unchanged. An OSError
+    about the temporary file is raised as one about ``path``.
     """
     if is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -131,8 +148,13 @@ def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     try:
         yield local
         os.replace(local, path)
+    except OSError as error:
+        if error.errno is None or str(error.filename) != str(local):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     finally:
-        local.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it does not exist, or its folder does not
+            local.unlink()
 
 
 def move_folder(source: pathlib.Path, target: pathlib.Path, *, marker: str) -> None:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from jaxpose import coco
 from jaxpose.errors import JaxposeError
+from tfds_builders.image_files import TRANSPOSE
 
 JOINTS = ["nose", "left_eye", "right_eye"]
 BOX = [10.0, 20.0, 30.0, 40.0]
@@ -326,6 +328,66 @@ def test_a_category_that_cannot_be_chosen_is_named(tmp_path):
         coco.select(file)
     with pytest.raises(JaxposeError, match="has no category 'bird'; it has 'dog', 'cat'"):
         coco.select(file, category="bird")
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"),
+    [
+        (100, 80, (100, 80)),
+        (100.0, "80", (100, 80)),
+        (0, 80, None),
+        (-100, 80, None),
+        (100, ..., None),
+    ],
+)
+def test_a_size_that_no_image_can_have_counts_as_missing(tmp_path, width, height, size):
+    path = write(tmp_path, mutated("images", 0, width=width, height=height))
+    assert coco.read_coco(path).images[0].size == size
+
+
+@pytest.mark.parametrize(
+    ("listed", "orientation", "found"),
+    [
+        (None, 6, 1),
+        ((80, 100), 6, 1),
+        ((100, 80), 6, 6),
+        ((100, 80), 8, 8),
+        ((100, 80), 3, None),
+        ((100, 80), None, None),
+        ((1000, 800), 6, None),
+    ],
+)
+def test_the_size_in_the_file_tells_the_frame_of_the_labels(listed, orientation, found):
+    assert coco.label_orientation(listed, (80, 100), orientation) == found
+
+
+@pytest.mark.parametrize("orientation", [1, 5, 6, 7, 8])
+def test_points_turn_like_the_image(orientation):
+    stored = np.zeros((3, 5), np.uint8)
+    stored[1, 4] = 255
+    upright = Image.fromarray(stored)
+    if orientation != 1:
+        upright = upright.transpose(TRANSPOSE[orientation])
+    ((row, column),) = np.argwhere(np.asarray(upright))
+    center = coco.upright_points(np.array([4.5, 1.5]), orientation, (5, 3))
+    np.testing.assert_array_equal(center, [column + 0.5, row + 0.5])
+    box = coco.upright_box(np.array([4.0, 1, 1, 1]), orientation, (5, 3))
+    np.testing.assert_array_equal(box, [column, row, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "value", [7, -7, 10**30, "7", "0012", "a", "null", "1.5", '"', "ü", "\udcfc"]
+)
+def test_ids_keep_their_type_as_text(value):
+    assert coco.id_from_text(coco.id_to_text(value)) == value
+    assert coco.id_to_text(7.0) == "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("7", 7), ("0012", "0012"), ("a", "a"), ("1.5", "1.5"), ("null", "null")]
+)
+def test_ids_of_data_sets_prepared_earlier_are_words_without_quotes(text, value):
+    assert coco.id_from_text(text) == value
 
 
 def test_results_are_read_by_image_id(tmp_path):

@@ -104,13 +104,21 @@ def test_no_block_is_left_out_without_a_reason():
     assert not wrong
 
 
+def tool_commands(page: pathlib.Path) -> list[tuple[Block, str, list[str]]]:
+    """The commands of the tools whose output a page shows: block, module and arguments."""
+    found = [
+        (block, re.fullmatch(r"python -m (tools\.\w+)(.*)\n", block.text))
+        for block in blocks(page)
+        if block.language == "sh" and block.printed is not None
+    ]
+    return [(block, command[1], command[2].split()) for block, command in found if command]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_commands_of_the_documentation_print_what_the_pages_say(page):
-    for block in blocks(page):
-        command = re.fullmatch(r"python -m (tools\.\w+)(.*)\n", block.text)
-        if block.language == "sh" and command and block.printed is not None:
-            main = importlib.import_module(command[1]).main
-            assert printed_by(main, command[2].split()) == block.printed, f"{page}:{block.line}"
+    for block, module, arguments in tool_commands(page):
+        main = importlib.import_module(module).main
+        assert printed_by(main, arguments) == block.printed, f"{page}:{block.line}"
 
 
 def shell_text() -> str:
@@ -123,7 +131,9 @@ def shell_text() -> str:
 def test_commands_that_are_shown_exist():
     with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as output:
         cli.main(["--help"])
-    for name in re.findall(r"^(?:\$ )?jaxpose (\w\S*)", shell_text(), re.MULTILINE):
+    used = set(re.findall(r"^(?:\$ )?jaxpose (\w\S*)", shell_text(), re.MULTILINE))
+    assert {"predict", "export"} <= used
+    for name in used:
         assert re.search(rf"^    {name}\b", output.getvalue(), re.MULTILINE), name
 
 
@@ -148,12 +158,16 @@ def anchors(page: pathlib.Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def inner_links(page: pathlib.Path) -> list[str]:
+    """The targets of a page's links that are in the repository."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text)
+    return [t for t in targets if not t.startswith(("https://", "http://", "mailto:"))]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_links_inside_the_repository_lead_somewhere(page):
-    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith(("https://", "http://", "mailto:")):
-            continue
+    for target in inner_links(page):
         place, _, anchor = target.partition("#")
         path = (page.parent / place).resolve() if place else page
         assert path.exists(), f"{page}: {target}"
@@ -161,13 +175,22 @@ def test_links_inside_the_repository_lead_somewhere(page):
             assert anchor in anchors(path), f"{page}: {target}"
 
 
+def named_files(page: pathlib.Path) -> list[str]:
+    """The files and folders of the repository that a page names."""
+    folders = "jaxpose|docs|examples|tools|configs|tfds_builders|benchmarks|tests"
+    return re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
+
+
 @pytest.mark.parametrize("page", DOCS, ids=NAMES[1:])
 def test_files_and_modules_that_are_named_exist(page):
-    for name in re.findall(
-        r"`((?:jaxpose|docs|examples|tools|configs|tfds_builders|benchmarks|tests)/[\w./-]+)`",
-        page.read_text(),
-    ):
+    for name in named_files(page):
         assert (ROOT / name).exists(), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("of_page", [python_blocks, tool_commands, inner_links, named_files])
+def test_the_pages_have_what_is_checked_page_by_page(of_page):
+    """A page without any passes the tests above, so some page must have some."""
+    assert any(of_page(page) for page in PAGES)
 
 
 def test_every_page_is_in_the_index():
@@ -228,8 +251,8 @@ def test_a_drawn_figure_has_its_right_wrist_at_a_red_pixel(seed):
     example = figure(np.random.default_rng(seed))
     image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
     x, y = np.floor(example["keypoints"][SKELETON.joints.index("right_wrist")]).astype(int)
-    if 0 < x < SIZE and 0 < y < SIZE:
-        assert image[y, x].tolist() == [220, 40, 40]
+    assert 0 < x < SIZE and 0 < y < SIZE, "choose a seed whose right wrist is in the image"
+    assert image[y, x].tolist() == [220, 40, 40]
 
 
 @pytest.fixture(scope="module")

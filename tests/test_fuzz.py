@@ -4,6 +4,7 @@ About 13,700 cases in one bounded run. Files are damaged byte by byte from good 
 what a person writes (fields of a config, boxes) is drawn by Hypothesis.
 """
 
+import functools
 import io
 import json
 import pathlib
@@ -13,6 +14,7 @@ import tarfile
 import zipfile
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -22,13 +24,19 @@ from PIL import Image
 from jaxpose import geometry
 from jaxpose.checkpoints import packed, store
 from jaxpose.cli.launch_flags import parse
+from jaxpose.data import prepared
+from jaxpose.data.batches import BatchMaker, readers_of
 from jaxpose.data.images import decode
+from jaxpose.data.sampling import train_plan
 from jaxpose.evaluation import labeled_predictions, metrics, protocols
 from jaxpose.predict import as_image
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import check_boxes
-from jaxpose.training.config import check_config
+from jaxpose.training.config import RANGES, augmentation_of, check_config
 from jaxpose.training.metric_log import read_records
+from jaxpose.training.optimizer import initial_plateau
+from jaxpose.training.run import open_run
+from jaxpose.training.validation import make_validator
 from jaxpose.training.workdir import prepare_workdir
 from tests.checkpoints import test_store
 from tests.support import small_estimator, tiny_run
@@ -339,22 +347,49 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=800, **BOUNDED)
-@given(
-    st.lists(
-        st.tuples(
-            st.deferred(lambda: st.sampled_from(field_names())) | st.text("ab._", max_size=5),
-            VALUES,
-        )
-    )
-)
-def test_overrides_of_a_config(overrides):
-    argv = tiny_run.command("run", "data") + [f"--config.{name}={text}" for name, text in overrides]
+FIELD = st.deferred(lambda: st.sampled_from(field_names())) | st.text("ab._", max_size=5)
+NUMBER = st.sampled_from(["0", "1", "2", "8", "32", "0.5", "-1", "1e-9", "1e9", f"{2**32}"])
+# Most random values are refused; of these, many are accepted.
+OVERRIDE = st.tuples(st.sampled_from(sorted(RANGES)), NUMBER) | st.tuples(FIELD, VALUES)
 
-    def check():
-        check_config(parse(argv).config)
 
-    attempt(check)
+@pytest.fixture
+def opened_once(monkeypatch):
+    """Opening a prepared data set takes longer than everything else."""
+    monkeypatch.setattr(prepared, "open_split", functools.cache(prepared.open_split))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.usefixtures("opened_once")
+@settings(max_examples=800, **BOUNDED | {"deadline": None})
+@given(st.lists(OVERRIDE, max_size=3))
+@example([("seed", "100000000000000000000")])
+@example([("workers", "-1")])
+@example([("num_epochs", "1000000000000")])
+@example([("optimizer.warmup_epochs", "1e300")])
+@example([("plateau.patience", "1000000000000")])
+@example([("augmentation.shift", "1e308")])
+@example([("augmentation.scale", "(1e-300, 1e300)")])
+@example([("joints", "(1, 2)")])
+def test_overrides_of_a_config(people, overrides):
+    """What is accepted can be used: the data, a batch, the schedule, the plateau, the metric."""
+    argv = tiny_run.command("run", people) + [f"--config.{name}={text}" for name, text in overrides]
+
+    def use():
+        config = parse(argv).config
+        check_config(config)
+        run = open_run(config)
+        make_validator(run, trained=run.joints)
+        plan = train_plan(run.training, batch_size=config.batch_size, seed=config.seed)
+        readers = readers_of(run.training, run.rules, run.joints)
+        batch = BatchMaker(plan, readers, 32, len(run.joints), augmentation_of(config))(0)
+        assert np.isfinite(batch.crop_to_image).all() and batch.known.any()
+        assert all(np.isfinite(run.schedule(step)) for step in (0, run.num_steps))
+        state = run.plateau_update(initial_plateau(), 1.0)
+        assert 0 < run.plateau_update(state, 0.0).scale <= 1
+        jax.eval_shape(run.optimizer.init, {"kernel": np.zeros((2, 2), np.float32)})
+
+    attempt(use)
 
 
 NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-(10**6), 10**6)

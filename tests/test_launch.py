@@ -10,6 +10,7 @@ import pytest
 
 import launch
 from jaxpose.checkpoints import store
+from jaxpose.geometry import MPII_RULE
 from jaxpose.network import initial_variables, make_net
 from jaxpose.training import optimizer
 from jaxpose.training.step import create_train_state
@@ -58,6 +59,9 @@ def test_help_names_the_flags(capsys):
             "prepare it with its builder (`python -m tfds_builders`",
         ),
         ({"network__width": 20}, "width is 20; it must be a multiple of 18"),
+        ({"workers": -1}, "workers is -1; it must be from 0 to 1024"),
+        ({"workers": -1, "mode": "eval"}, "workers is -1; it must be from 0 to 1024"),
+        ({"seed": 10**20}, "seed is 100000000000000000000; it must be from 0 to 4294967295"),
         ({"init_from": "nowhere"}, "no checkpoint in nowhere"),
     ],
 )
@@ -78,6 +82,11 @@ def test_fields(capsys, tmp_path, people, fields, says):
         ({"more": ""}, "unknown argument 'more='"),
         ({"--checkpoint": "x"}, "--checkpoint is for --mode=eval"),
         ({"--num_processes": "2"}, "--coordinator, --num_processes and --process_id together"),
+        ({"--num_processes": "0"}, "--num_processes=0: 0 is not a positive integer"),
+        ({"--process_id": "-1"}, "--process_id=-1: -1 is not a non-negative integer"),
+        ({"--heartbeat_seconds": "0"}, "--heartbeat_seconds=0: 0 is not a positive integer"),
+        ({"--profile_steps": "-3"}, "--profile_steps=-3: -3 is not a non-negative integer"),
+        ({"--workdir": ""}, "--workdir is empty; give the folder of the run"),
     ],
 )
 def test_arguments(capsys, tmp_path, changes, says):
@@ -188,8 +197,9 @@ def test_a_checkpoint_of_another_network(capsys, tmp_path, people):
     variables = initial_variables(make_net({**config.network, "num_joints": 16, "width": 36}), 0)
     sgd = optimizer.make_optimizer("sgd", lambda step: 0.1)
     state = create_train_state(variables, sgd, ema=False)
+    metadata = small_estimator.METADATA._replace(crop=MPII_RULE)
     manager = store.open_manager(tmp_path / "checkpoints" / "latest", keep=1)
-    store.save(manager, 1, state._replace(step=np.int32(1)), small_estimator.METADATA)
+    store.save(manager, 1, state._replace(step=np.int32(1)), metadata)
     store.finish(manager)
     fails(capsys, tiny_run.command(tmp_path, people), "batch_stats/block1_a/level1/main/norm/mean")
 

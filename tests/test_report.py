@@ -19,7 +19,7 @@ from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import any_joints, metrics, oks, protocols
 from jaxpose.evaluation.baselines import constant_poses
-from jaxpose.evaluation.evaluate import evaluate_checkpoint
+from jaxpose.evaluation.evaluate import Evaluation, evaluate_checkpoint
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import PARTS_ALONE
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
@@ -37,7 +37,7 @@ from jaxpose.report import (
 )
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.skeleton import LSP
-from jaxpose.training.config import data_rows
+from jaxpose.training.config import DataRow, data_rows
 from tests.support.browser import open_browser
 from tests.support.drawn_people import IMAGE, JOINTS, NETWORK, split_of
 
@@ -233,6 +233,27 @@ def test_own_joints_have_their_unit_their_names_and_their_mean_error(tmp_path):
     assert tables(root, "columns")["OKS-AP"][1][-1] == "12.50"
 
 
+def test_ignored_joints_have_their_reasons_and_an_average_precision_is_no_percentage_correct(
+    tmp_path,
+):
+    results = {
+        name: found._replace(not_labeled=4, not_predicted=3) for name, found in own(0).items()
+    }
+    text = write(tmp_path, rows={ROW: results}, beside=None).read_text()
+    ignored = "9 persons, 4 joints without a label, 3 labeled joints without a prediction."
+    assert f">Percent correct; {ignored}<" in text and f">Percent; {ignored}<" in text
+    text = write(tmp_path, rows={ROW: own(0)}, beside=None).read_text()
+    assert "0 joints without a label.<" in text and "without a prediction" not in text
+
+
+def test_without_counted_joints_there_is_no_table_of_each_joint(tmp_path):
+    found = own(0)["pck"]
+    nothing = {name: metrics.PartResult(None, 0, 0, 9, 0) for name in found.parts}
+    rows = {ROW: {"pck": found._replace(parts=nothing), "oks-ap": own(0)["oks-ap"]}}
+    assert "Each joint" not in write(tmp_path, rows=rows, beside=None).read_text()
+    assert "Each joint" in write(tmp_path, rows={ROW: own(0)}, beside=None).read_text()
+
+
 def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
     history = [
         {"kind": "validation", "step": step, "metric": -100 * loss, "loss": loss, "rows": {"a": {}}}
@@ -343,7 +364,9 @@ def test_images_are_inlined_in_order(root):
 def test_each_panel_opens_enlarged_with_the_same_images(root):
     ids = [element.get("id") for element in root.iter() if element.get("id")]
     assert len(set(ids)) == len(ids)
-    for figure in root.iterfind(".//figure[@class='card panel']"):
+    figures = root.findall(".//figure[@class='card panel']")
+    assert len(figures) == 3
+    for figure in figures:
         button, enlarged = figure.find("button"), figure.find("div[@popover]")
         assert button.get("popovertarget") == enlarged.get("id")
         assert words(figure.find("figcaption")) in button.get("aria-label")
@@ -481,6 +504,96 @@ def test_it_fits_a_phone_and_opens_images_from_the_keyboard(tmp_path):
 # A run
 
 
+def evaluation_of(checkpoint, **fields):
+    """An evaluation, without test rows, of the checkpoint at a path."""
+    network = PoseNet(num_joints=2, num_blocks=1, width=18)
+    metadata = CheckpointMetadata(
+        network={"num_joints": 2},
+        joints=("nose", "tail"),
+        flip_pairs=(),
+        limbs=(),
+        trained_joints=("nose", "tail"),
+        image_size=32,
+        crop=MPII_RULE,
+        step=300,
+        **fields,
+    )
+    variables = {"params": {}, "batch_stats": {}}
+    return Evaluation(store.Network(network, variables, metadata, checkpoint), "auto", {})
+
+
+def write_run(workdir, *data, rate):
+    """Write what a run leaves in its workdir, without checkpoints."""
+    workdir.mkdir(exist_ok=True)
+    config = {"data": data, "crop": "scale"}
+    (workdir / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    record = {"kind": "train", "step": 10, "loss": 0.5, "images_per_second": rate}
+    (workdir / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+
+
+def report_of(workdir, evaluation, *data):
+    """The report's description, its headings, and its notes by term."""
+    page = report_run(
+        workdir, evaluation, [DataRow(name, 1.0, "box") for name in data], data_dir=""
+    )
+    root = ElementTree.fromstring(page.read_text(encoding="utf-8").removeprefix("<!DOCTYPE html>"))
+    notes = zip(root.iter("dt"), root.iter("dd"), strict=True)
+    headings = [words(heading) for heading in root.iter("h2")]
+    return words(root.find(".//main/p")), headings, {words(a): words(b) for a, b in notes}
+
+
+@pytest.mark.parametrize("results", ["run", "elsewhere"])
+def test_training_data_and_curves_are_those_of_the_run_that_trained_the_checkpoint(
+    tmp_path, results
+):
+    write_run(tmp_path / "elsewhere", ["dogs", 1.0], rate=77.0)
+    write_run(tmp_path / "run", ["cats", 1.0, "box"], ["mice", 2], rate=40.0)
+    evaluation = evaluation_of(tmp_path / "run" / "checkpoints" / "best" / "300")
+    # The config of the evaluation has other data sets than those of the run.
+    description, headings, notes = report_of(tmp_path / results, evaluation, "dogs")
+    assert description.endswith("after 300 steps of training on cats, mice.")
+    assert notes["training data"] == "cats (weight 1, crop box); mice (weight 2, crop scale)"
+    assert notes["speed"].startswith("40 images per second") and "Training" in headings
+
+
+@pytest.mark.parametrize("checkpoint", ["small.npz", "300", "checkpoints/300", "best/300"])
+def test_a_checkpoint_that_is_in_no_run_has_neither_training_data_nor_curves(tmp_path, checkpoint):
+    write_run(tmp_path, ["dogs", 1.0], rate=77.0)
+    evaluation = evaluation_of(tmp_path / checkpoint)
+    description, headings, notes = report_of(tmp_path, evaluation, "dogs")
+    assert description.endswith("after 300 training steps.")
+    assert notes["training data"] == "unknown: only a run's workdir records them"
+    assert "speed" not in notes and headings == ["Details"]
+
+
+@pytest.mark.parametrize("config", ["", "[]", '{"data": 3}', '{"data": [["dogs"]], "crop": "box"}'])
+def test_a_run_whose_config_cannot_be_read_has_unknown_training_data(tmp_path, config):
+    write_run(tmp_path, rate=40.0)
+    (tmp_path / "config.json").write_text(config)
+    evaluation = evaluation_of(tmp_path / "checkpoints" / "latest" / "300")
+    description, headings, notes = report_of(tmp_path, evaluation)
+    assert description.endswith("after 300 training steps.")
+    assert notes["training data"].startswith("unknown") and "Training" in headings
+
+
+def test_an_imported_network_names_its_file_and_no_training(tmp_path):
+    description, _, notes = report_of(tmp_path, evaluation_of(tmp_path / "0", source="weights.h5"))
+    assert description.endswith("32x32 pixels, imported from weights.h5.")
+    assert "training" not in notes
+
+
+def test_baselines_name_the_splits_that_they_are_computed_from(tmp_path, monkeypatch):
+    people = split_of(3)
+    unlabeled = [{**person, "labeled": np.zeros(4, bool)} for person in people.source]
+    splits = {"people": people, "backgrounds": people._replace(source=unlabeled)}
+    monkeypatch.setattr("jaxpose.data.prepared.open_split", lambda name, *_, **__: splits[name])
+    evaluation = evaluation_of(tmp_path / "small.npz")
+    *_, notes = report_of(tmp_path, evaluation, "people", "backgrounds")
+    assert notes["mean pose, median pose"].endswith("in the crops of the persons of people:train")
+    *_, notes = report_of(tmp_path, evaluation, "backgrounds")
+    assert notes["mean pose"] == "not evaluated: no train split of config.data has labels"
+
+
 def test_the_mean_and_the_median_pose_are_those_of_the_crops():
     split = split_of(7)
     mean, median = constant_poses([evaluation_set_of(split, NETWORK)], rule=IMAGE)
@@ -552,6 +665,8 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     record = {"kind": "train", "step": 3, "epoch": 1.0, "loss": 0.5, "learning_rate": 0.001}
     record |= {"images_per_second": 40.0, "data_wait": 0.125}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    run_config = {"data": [["leeds", 1.0]], "crop": "joints"}
+    (tmp_path / "config.json").write_text(json.dumps(run_config), encoding="utf-8")
     evaluation = evaluate_checkpoint(config, tmp_path)
     page = report_run(tmp_path, evaluation, data_rows(config), data_dir="")
     text = page.read_text(encoding="utf-8")
@@ -586,8 +701,24 @@ def test_a_run_has_nine_persons_with_truth_prediction_and_maps(tmp_path, monkeyp
     notes = words(root.find(".//dl"))
     assert "im0002.png" in notes
     assert "40 images per second (median" in notes and "12.5% of the time (median" in notes
-    assert "15 persons, 210 labeled joints, 0.0 % of them occluded; 0.0 % of the persons" in notes
+    assert "15 persons, 210 labeled joints, 0.0 % of them marked as occluded; 0.0 % of" in notes
     assert "whole image, no ground truth used" in notes
+    assert "checkpoints/best/3, step 3" in notes and "leeds (weight 1, crop joints)" in notes
+    assert "in the crops of the persons of leeds:train" in notes
+    assert "after 3 steps of training on leeds." in text
+    assert "The 14 evaluated persons of leeds:test are ordered by" in text
+    assert "the person with the best prediction" in text
 
     alone = report_run(tmp_path, evaluation, [], data_dir="").read_text(encoding="utf-8")
     assert "not evaluated: config.data is empty" in alone and "median pose" not in alone
+
+    joints = tuple(f"point_{n}" for n in range(14))  # none is the network's
+    protocol = any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"])
+    strangers = row.evaluation_set._replace(truth_joints=joints)
+    shown, maps = persons.person_sections(
+        evaluation.network, row._replace(evaluation_set=strangers, protocol=protocol)
+    )
+    assert [section.title for section in shown] == ["Predictions"]
+    assert all(panel.caption.endswith(": not evaluated") for panel in shown[0].panels)
+    assert len(shown[0].panels) == 9
+    assert not re.search("ordered|is correct", shown[0].text) and "best" not in maps[0].text

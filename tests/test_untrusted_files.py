@@ -8,8 +8,12 @@ import zipfile
 import numpy as np
 import pytest
 
-from jaxpose.checkpoints import store
+from jaxpose.checkpoints import packed, store
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import labeled_predictions
+from jaxpose.network import PoseNet
+from jaxpose.predict import PoseEstimator
+from jaxpose.skeleton import MPII
 from tests.support import tiny_run
 from tests.support.damage import REFUSED, attempt
 from tfds_builders import sources
@@ -59,6 +63,37 @@ def test_archives_write_nothing_outside_and_follow_no_links(tmp_path):
     read = [files.read(name) for files in opened[1:] for name in files.names]
     assert all(b"secret" not in data for data in read)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("width", value) for value in ("288", 288.0, 18 * 10**6)],
+        *[("temperature", value) for value in ("1", None)],
+        ("alpha", "x"),
+        *[("kernel_size", value) for value in (None, 999_999)],
+        ("num_blocks", 10**6),
+        ("dtype", "float64"),
+    ],
+)
+def test_a_network_of_another_kind_or_size_is_refused_before_it_is_built(
+    tmp_path, monkeypatch, name, value
+):
+    variables, metadata = packed.unpack(packed.path("small"))
+    record = {**metadata.to_json(), "network": {**metadata.network, name: value}}
+    file = packed.pack_record(variables, record, tmp_path / "small.npz")
+    monkeypatch.setattr(PoseNet, "__call__", None)
+    assert attempt(store.load_network, file) is REFUSED
+
+
+@pytest.mark.parametrize("joints", [MPII.joints[:-1], (*MPII.joints, "tail")])
+def test_names_of_another_number_of_joints_are_refused(tmp_path, joints):
+    """With one name less, joints would be called by the names of others."""
+    variables, metadata = packed.unpack(packed.path("small"))
+    changes = {"joints": joints, "trained_joints": joints, "flip_pairs": [], "calibration": None}
+    file = packed.pack_record(variables, {**metadata.to_json(), **changes}, tmp_path / "small.npz")
+    with pytest.raises(JaxposeError, match=f"names {len(joints)} joints, but its network has 16"):
+        PoseEstimator.from_checkpoint(file)
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def metadata(
     annotated: Sequence[bool] | None = None,
     sigmas: Sequence[float] = (),
     category: tuple[int | str, str] | None = None,
+    people: bool = True,
 ) -> tfds.core.MetadataDict:
     """Make the metadata stored with a prepared data set.
 
@@ -68,14 +69,18 @@ def metadata(
       annotated: for each joint, whether the data set labels it in any example; by default, True.
       sigmas: OKS sigmas, one per joint; omitted from the metadata if unknown.
       category: id and name of the COCO category of the examples; omitted for persons.
+      people: False for images without people (or other objects of the category); omitted
+        otherwise.
 
     Returns:
       ``MetadataDict`` with joint_names, flip_pairs, limbs, release, annotated, oks_sigmas,
-      category.
+      category, people.
     """
     known: dict[str, Any] = {"oks_sigmas": list(sigmas)} if sigmas else {}
     if category is not None:
         known["category"] = list(category)
+    if not people:
+        known["people"] = False
     return tfds.core.MetadataDict(
         joint_names=list(joint_set.joints),
         flip_pairs=[list(pair) for pair in joint_set.flip_pairs],

@@ -32,9 +32,9 @@ each config file. This page is generated from the files in `configs/` by
 A config is a Python file with a function `get_config(preset)` that returns a `ConfigDict`:
 `--config=configs/lsp_lspet.py:small` loads the file and passes the text after the colon as the
 preset. On the command line, `--config.FIELD=VALUE` overrides a field and
-`--config.SECTION.FIELD=VALUE` a field of a section. Unknown fields and values of a wrong type are
-rejected with an error (an integer is accepted for a float). In Python and in notebooks, call
-`get_config` directly:
+`--config.SECTION.FIELD=VALUE` a field of a section. Unknown fields and values of a wrong type or
+out of range are rejected with an error (an integer is accepted for a float). In Python and in
+notebooks, call `get_config` directly:
 
 ```python
 from configs import lsp_lspet
@@ -47,6 +47,8 @@ print(config.network.width, config.image_size, config.batch_size)
 The workdir of a run records its config, and re-running the command resumes the run. After the first
 checkpoint, only these fields may change:
 {free}.
+The joints of the data sets and the number of people in each training set must stay the same, too;
+`data.json` in the workdir records the numbers.
 
 ## Fields
 

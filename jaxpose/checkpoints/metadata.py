@@ -1,18 +1,24 @@
 """``CheckpointMetadata``: what a checkpoint records besides its variables, and its JSON form."""
 
+import contextlib
 import json
-import math
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxpose.errors import JaxposeError
-from jaxpose.geometry import CropRule
-from jaxpose.skeleton import Skeleton, skeleton_of
+from jaxpose.geometry import CROP_RULES, CropRule
+from jaxpose.network import SIZE_MULTIPLE, PoseNet, check_arguments
+from jaxpose.skeleton import Skeleton, flip_permutation, joint_index, skeleton_of
 
 FORMAT = 1  # version of the JSON; newer versions are refused
+MAX_IMAGE_SIZE = 4096  # pixels
+MAX_ENLARGEMENT = 100  # of a crop rule; its inverse is the smallest one
+MAX_SHIFT = 100  # of a crop rule
+MAX_NUMBER = sys.float_info.max  # Python's integers may be larger
 
 
 class Calibration(NamedTuple):
@@ -169,21 +175,13 @@ class CheckpointMetadata(NamedTuple):
             known[name] = tuple(known[name])
         for name in ("flip_pairs", "limbs"):
             known[name] = tuple((a, b) for a, b in known[name])
-        strangers = set(known["trained_joints"]) - set(known["joints"])
-        if strangers:
-            raise ValueError(
-                f"its trained_joints contain names that are not in its joints: {sorted(strangers)}"
-            )
         known["crop"] = CropRule(**known["crop"])
         if known.get("calibration") is not None:
-            fields = {name: known["calibration"][name] for name in Calibration._fields}
-            known["calibration"] = Calibration(**{**fields, "bias": tuple(fields["bias"])})
-            if len(known["calibration"].bias) != len(known["trained_joints"]):
-                raise ValueError(
-                    f"its calibration is for {len(known['calibration'].bias)} joints, but its "
-                    f"trained_joints are {len(known['trained_joints'])}"
-                )
-        return cls(**known)
+            bias, *weights = (known["calibration"][name] for name in Calibration._fields)
+            known["calibration"] = Calibration(tuple(map(float, bias)), *map(float, weights))
+        metadata = cls(**known)
+        _check_together(metadata)
+        return metadata
 
 
 def read_json(folder: pathlib.Path) -> Any:
@@ -196,12 +194,51 @@ def read_json(folder: pathlib.Path) -> Any:
     return json.loads((folder / "metadata" / "metadata").read_text(encoding="utf-8"))
 
 
+def _check_together(metadata: CheckpointMetadata) -> None:
+    """Raise a ValueError if the network's arguments are invalid, or two fields do not match."""
+    with _malformed("network"):
+        check_arguments(metadata.network)
+    for name in ("joints", "trained_joints"):
+        with _malformed(name):
+            joint_index(getattr(metadata, name), ())  # no name may occur twice
+    with _malformed("flip_pairs"):
+        flipped = flip_permutation(metadata.joints, metadata.flip_pairs)
+    num_joints = metadata.network.get("num_joints", PoseNet.num_joints)
+    if len(metadata.joints) != num_joints:
+        raise ValueError(
+            f"its metadata names {len(metadata.joints)} joints, but its network has {num_joints}; "
+            "name each joint of the network, in its channel order"
+        )
+    if (flipped[flipped] != np.arange(num_joints)).any():
+        raise ValueError("its flip_pairs exchange a joint with more than one other joint")
+    strangers = set(metadata.trained_joints) - set(metadata.joints)
+    if strangers:
+        raise ValueError(
+            f"its trained_joints contain names that are not in its joints: {sorted(strangers)}"
+        )
+    if metadata.calibration is not None:
+        biases, trained = len(metadata.calibration.bias), len(metadata.trained_joints)
+        if biases != trained:
+            raise ValueError(
+                f"its calibration is for {biases} joints, but its trained_joints are {trained}"
+            )
+
+
+@contextlib.contextmanager
+def _malformed(name: str) -> Iterator[None]:
+    """Raise a JaxposeError about a field's value as a ValueError that names the field."""
+    try:
+        yield
+    except JaxposeError as error:
+        raise ValueError(f"its metadata has a malformed {name}: {error}") from error
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+def _is_number(value: Any, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> bool:
+    return (_is_whole(value) or isinstance(value, float)) and low <= value <= high
 
 
 def _is_names(value: Any) -> bool:
@@ -213,10 +250,13 @@ def _is_pairs(value: Any) -> bool:
 
 
 def _is_crop(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("source"), str):
-        return False
-    numbers = {name: number for name, number in value.items() if name != "source"}
-    return set(value) <= set(CropRule._fields) and all(map(_is_number, numbers.values()))
+    return (
+        isinstance(value, dict)
+        and set(value) <= set(CropRule._fields)
+        and value.get("source") in list(CROP_RULES)
+        and _is_number(value.get("enlargement", 1.0), 1 / MAX_ENLARGEMENT, MAX_ENLARGEMENT)
+        and _is_number(value.get("shift", 0.0), -MAX_SHIFT, MAX_SHIFT)
+    )
 
 
 def _is_calibration(value: Any) -> bool:
@@ -233,8 +273,10 @@ _CHECKS = {
     "joints": _is_names,
     "flip_pairs": _is_pairs,
     "limbs": _is_pairs,
-    "trained_joints": _is_names,
-    "image_size": lambda value: _is_whole(value) and value > 0,
+    "trained_joints": lambda value: _is_names(value) and len(value) > 0,
+    "image_size": lambda value: (
+        _is_whole(value) and 0 < value <= MAX_IMAGE_SIZE and value % SIZE_MULTIPLE == 0
+    ),
     "crop": _is_crop,
     "step": _is_whole,
     "seconds": _is_number,

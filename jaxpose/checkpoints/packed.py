@@ -18,7 +18,8 @@ import numpy as np
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.npz import read_npz
-from jaxpose.storage import open_path, replace_file
+from jaxpose.paths import local_path
+from jaxpose.storage import check_folder, open_path, replace_file, write_errors
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 METADATA = "metadata"
@@ -60,16 +61,21 @@ def pack(variables: dict, metadata: CheckpointMetadata, path: str | os.PathLike)
       The path of the file.
 
     Raises:
-      JaxposeError: another suffix, or values outside the range of float16.
+      JaxposeError: the path has another suffix, its folder does not exist, the file cannot be
+        written, the metadata are malformed or contradictory (such as another number of joints
+        than the network's), or a value is outside the range of float16.
     """
-    return pack_record(variables, metadata.to_json(), path)
+    record = metadata.to_json()
+    try:
+        CheckpointMetadata.from_json(record, pathlib.Path(path))
+    except ValueError as error:
+        raise JaxposeError(f"cannot pack the checkpoint: {error}") from error
+    return pack_record(variables, record, path)
 
 
 def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathlib.Path:
     """Like ``pack``, with any JSON record in place of a checkpoint's metadata."""
-    path = pathlib.Path(path)
-    if path.suffix != ".npz":
-        raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {path.name}")
+    path = checked_path(path)
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     arrays = {
         name: np.asarray(value, np.float16 if np.ndim(value) > 1 else np.float32)
@@ -84,7 +90,21 @@ def pack_record(variables: dict, record: dict, path: str | os.PathLike) -> pathl
     arrays[METADATA] = np.array(json.dumps(record))
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
-    replace_file(path, content.getvalue())
+    with write_errors(path):
+        replace_file(path, content.getvalue())
+    return path
+
+
+def checked_path(path: str | os.PathLike) -> pathlib.Path:
+    """Check the path of a packed checkpoint to write.
+
+    Raises:
+      JaxposeError: it does not end in .npz, its folder does not exist, or it is a URL.
+    """
+    path = pathlib.Path(local_path(path))
+    if path.suffix != ".npz":
+        raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {path.name}")
+    check_folder(path)
     return path
 
 

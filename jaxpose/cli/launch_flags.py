@@ -38,18 +38,24 @@ def define_flags(argv: list[str]) -> flags.FlagValues:
     flags.DEFINE_string(
         "coordinator", None, "host:port of process 0, if no cluster launcher sets it.", **place
     )
-    flags.DEFINE_integer("num_processes", None, "Number of processes of the run.", **place)
-    flags.DEFINE_integer("process_id", None, "Number of this process, from 0.", **place)
+    flags.DEFINE_integer(
+        "num_processes", None, "Number of processes of the run.", lower_bound=1, **place
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Number of this process, from 0.", lower_bound=0, **place
+    )
     flags.DEFINE_integer(
         "heartbeat_seconds",
         100,
         "Multi-process runs: end the run if a process sends no heartbeat for this many seconds.",
+        lower_bound=1,
         **place,
     )
     flags.DEFINE_integer(
         "profile_steps",
         0,
         "Trace this many steps of process 0 and write the trace to WORKDIR/profile.",
+        lower_bound=0,
         **place,
     )
     flags.DEFINE_boolean("help", False, "Show this help.", **place)
@@ -82,6 +88,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
     for name, value in given.items():
         if value is None and not values.help:
             raise UsageError(f"--{name} is missing; {HELP}")
+    if values.workdir == "":
+        raise UsageError("--workdir is empty; give the folder of the run, or . for this folder")
     if values.checkpoint and values.mode != "eval":
         raise UsageError(
             "--checkpoint is for --mode=eval only; to train from another network, give "

@@ -159,22 +159,6 @@ def run(arguments) -> None:
     with phase("loading JAX", log=to_terminal):
         from jaxpose.predict import command
 
-    command.run(
-        arguments.inputs,
-        checkpoint=arguments.checkpoint,
-        boxes=arguments.boxes,
-        box_file=arguments.box_file,
-        output=arguments.output,
-        json=arguments.json,
-        results=arguments.results,
-        heatmaps=arguments.heatmaps,
-        context=arguments.context,
-        smooth=arguments.smooth,
-        min_confidence=arguments.min_confidence,
-        max_persons=arguments.max_persons,
-        min_score=arguments.min_score,
-        detector=arguments.detector,
-        webcam=arguments.webcam,
-        flip_test=arguments.flip_test,
-        num_crops=arguments.num_crops,
-    )
+    names = command.Options._fields
+    options = command.Options(**{name: getattr(arguments, name) for name in names})
+    command.run(arguments.inputs, options)

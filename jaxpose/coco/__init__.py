@@ -6,10 +6,16 @@ from jaxpose.coco.entries import CocoFile as CocoFile
 from jaxpose.coco.entries import Dropped as Dropped
 from jaxpose.coco.entries import Image as Image
 from jaxpose.coco.entries import describe as describe
+from jaxpose.coco.entries import id_from_text as id_from_text
 from jaxpose.coco.entries import id_key as id_key
+from jaxpose.coco.entries import id_to_text as id_to_text
 from jaxpose.coco.names import Match as Match
 from jaxpose.coco.names import NameIndex as NameIndex
 from jaxpose.coco.names import find_files as find_files
+from jaxpose.coco.orientation import UPRIGHT as UPRIGHT
+from jaxpose.coco.orientation import label_orientation as label_orientation
+from jaxpose.coco.orientation import upright_box as upright_box
+from jaxpose.coco.orientation import upright_points as upright_points
 from jaxpose.coco.reader import HALF_PIXEL as HALF_PIXEL
 from jaxpose.coco.reader import KEYPOINT_BOX as KEYPOINT_BOX
 from jaxpose.coco.reader import decode_json as decode_json

@@ -1,5 +1,6 @@
 """Types for the content of a COCO file."""
 
+import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,3 +126,29 @@ def id_key(value: Any) -> str | None:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else None
     return str(value)
+
+
+def id_to_text(value: int | float | str) -> str:
+    """Encode an id as JSON, which distinguishes the number 7 from the word "7".
+
+    Example:
+      >>> id_to_text(7), id_to_text("7")
+      ('7', '"7"')
+    """
+    return json.dumps(int(value) if isinstance(value, float) else value)
+
+
+def id_from_text(text: str) -> int | str:
+    """Decode an id that ``id_to_text`` encoded.
+
+    Data sets prepared before 0.1.0 contain words without quotes; they are returned unchanged.
+
+    Example:
+      >>> id_from_text("7"), id_from_text('"7"'), id_from_text("0012")
+      (7, '7', '0012')
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:  # an unquoted word, or an integer of thousands of digits
+        return text
+    return value if type(value) in (int, str) else text

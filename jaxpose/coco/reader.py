@@ -230,7 +230,9 @@ class _Parser:
                 self.drop("image with an invalid frame number", where)
             else:
                 width, height = _number(entry.get("width")), _number(entry.get("height"))
-                size = (int(width), int(height)) if width and height else None
+                size = None
+                if width is not None and height is not None and min(width, height) >= 1:
+                    size = (int(width), int(height))
                 image = Image(entry["id"], name, size, int(frame), entry)
                 first, other = found.setdefault(key, (where, image))
                 if (other.file_name, other.frame) != (name, frame):

@@ -257,8 +257,8 @@ class CocoWriter(_Writer):
           category: id and name of the category.
           taken: image ids that must not be given to images without an id.
         """
-        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
         super().__init__(path, threshold=threshold, category=category, taken=taken)
+        self._images = tempfile.TemporaryFile("w+", encoding="utf-8")
         place = {name: index for index, name in enumerate(joints, 1)}  # COCO counts from 1
         info = {
             "description": f"keypoints by jaxpose {__version__}",

@@ -42,7 +42,8 @@ class Batch(NamedTuple):
       image: uint8 [B, S, S, 3].
       keypoints: float32 [B, J, 2], (x, y) in [0, 1] of the crop; 0 where not labeled.
       labeled: bool [B, J], whether the position is known and inside the crop.
-      known: bool [B, J], whether the data set annotates the joint.
+      known: bool [B, J], whether the data set annotates the joint. In images without people, the
+        joints that other splits label are known to be absent (``labeled_joints``).
       weight: float32 [B], 0 for padding and unreadable images, otherwise 1.
       readable: bool [B], False where the image could not be decoded. Such an image is black, its
         weight is 0, and none of its joints is labeled or known.
@@ -178,6 +179,29 @@ def example_name(splits: WeightedSplits, index: int) -> str:
     raise IndexError(index)
 
 
+def labeled_joints(splits: WeightedSplits, joints: Sequence[str]) -> np.ndarray:
+    """Return which joints the splits label.
+
+    Args:
+      splits: (split, weight) pairs. Images without people label no joint.
+      joints: J names.
+
+    Returns:
+      bool [J], whether a split with people annotates the joint.
+    """
+    found = np.zeros(len(joints), bool)
+    for split, _ in splits:
+        if split.has_people:
+            order = joint_index(split.joints, joints)
+            found |= (order >= 0) & annotated_joints(split)[order]
+    return found
+
+
+def annotated_joints(split: PreparedSplit) -> np.ndarray:
+    """Return bool [J]: which of the split's joints the data set annotates; by default, all."""
+    return np.array(split.annotated or [True] * len(split.joints))
+
+
 class Reader(NamedTuple):
     """A split and the mapping from the network's J joints to the split's joints.
 
@@ -187,6 +211,8 @@ class Reader(NamedTuple):
       order: int [J], indices into the split's joints; -1 for joints that it does not have.
       mirrored: int [J], like ``order``, for horizontally flipped crops.
       annotated: bool, for each of the split's joints, whether the data set annotates it.
+      trained: bool [J], joints whose presence the split may train: all, or for images without
+        people, those that other splits label.
     """
 
     split: PreparedSplit
@@ -194,6 +220,7 @@ class Reader(NamedTuple):
     order: np.ndarray
     mirrored: np.ndarray
     annotated: np.ndarray
+    trained: np.ndarray
 
 
 def readers_of(
@@ -201,12 +228,15 @@ def readers_of(
 ) -> list[Reader]:
     """Match the joints of each split to the network's, by name."""
     readers = []
+    labeled = labeled_joints(splits, joints)
     for (split, _), rule in zip(splits, rules, strict=True):
         order = joint_index(split.joints, joints)
         exchanged = flip_permutation(split.joints, split.flip_pairs)
         mirrored = np.where(order < 0, -1, exchanged[order])
-        annotated = np.array(split.annotated or [True] * len(split.joints))
-        readers.append(Reader(split, rule, order, mirrored, annotated))
+        # Images without people would otherwise train the presence of joints that nothing labels
+        # toward 0 everywhere.
+        trained = labeled | split.has_people
+        readers.append(Reader(split, rule, order, mirrored, annotated_joints(split), trained))
     return readers
 
 
@@ -285,7 +315,7 @@ def _place_joints(batch: Batch, person: _Person) -> None:
     batch.index[place] = person.index
     batch.weight[place] = 1
     batch.crop_to_image[place] = matrix
-    batch.known[place] = (order >= 0) & reader.annotated[order]
+    batch.known[place] = (order >= 0) & reader.annotated[order] & reader.trained
     batch.labeled[place] = labeled
     batch.keypoints[place] = np.where(labeled[:, None], points, 0.0)
 

@@ -15,8 +15,8 @@ from jaxpose.optional import import_optional
 
 PNG = b"\x89PNG\r\n\x1a\n"  # first bytes of the format
 DEPTHS = (8, 10, 12, 14, 16)  # bits per channel
-MAX_PIXELS = 2**27
-"""Larger images are not decoded (400 MB as uint8 RGB)."""
+MAX_PIXELS = 160_000_000
+"""Larger images are not decoded (480 MB as uint8 RGB). Below Pillow's own limit, 178,956,970."""
 
 
 class Header(NamedTuple):

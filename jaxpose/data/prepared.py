@@ -15,6 +15,7 @@ from jaxpose.storage import open_path
 
 # In data sets prepared before 0.1.0. Remove in 1.0.
 _OLD_LABELED = "labelled"  # old spelling
+_OLD_BACKGROUNDS = "images without people"  # release of those that lack the key "people"
 # This module does not know the builders, so the advice must also hold for user-defined ones.
 _ADVICE = (
     "prepare it with its builder (`python -m tfds_builders` for the data sets supported by "
@@ -43,6 +44,8 @@ class PreparedSplit(NamedTuple):
       ignored: for COCO data sets, persons and crowds in the split's images that are not used as
         examples: ``image_id``, ``box`` (x, y, width, height), ``area`` and ``keypoints`` (J times
         x, y, v as in the file, or empty). Predictions for them are ignored in the evaluation.
+      has_people: False if the split consists of images without people (or other objects of the
+        category). They train the presence of the joints that other splits label toward 0.
     """
 
     name: str
@@ -57,6 +60,7 @@ class PreparedSplit(NamedTuple):
     sigmas: tuple[float, ...] = ()
     category: tuple[int | str, str] = (1, "person")
     ignored: tuple[dict[str, Any], ...] = ()
+    has_people: bool = True
 
 
 def default_data_dir() -> pathlib.Path:
@@ -99,6 +103,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         sigmas = tuple(float(sigma) for sigma in metadata.get("oks_sigmas", ()))
         category_id, category_name = metadata.get("category", (1, "person"))
         ignored = tuple(metadata.get("ignored", {}).get(split, ()))
+        has_people = bool(metadata.get("people", release != _OLD_BACKGROUNDS))
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise JaxposeError(
             f"{folder} is not an intact prepared data set ({first_line(error)}); "
@@ -124,6 +129,7 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         sigmas=sigmas,
         category=(category_id, category_name),
         ignored=ignored,
+        has_people=has_people,
         **pairs,
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxpose import coco, geometry
 from jaxpose.checkpoints import store
 from jaxpose.data import prepared
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import (
     inference,
     metric_choice,
@@ -44,13 +45,13 @@ class RowEvaluation(NamedTuple):
       description: text for the title of a table or a file.
       evaluation_set: the persons' truth.
       predictions: predictions for all of these persons.
-      results: results by protocol name; empty if no joint of the row has a label.
-      protocol: the protocol of the row's tables (``metric_choice.protocol_for``); None if no joint
-        of the row has a label.
+      results: results by protocol name; empty if the truth supports no protocol
+        (``metric_choice.why_no_protocol``).
+      protocol: the protocol of the row's tables (``metric_choice.protocol_for``); None without
+        results.
       decodings: results of this protocol for each prediction block, and for other ways to decode
-        the last block's maps, by name (``compare_decodings``); empty if no joint of the row has a
-        label.
-      unreadable: names of the images that could not be decoded.
+        the last block's maps, by name (``compare_decodings``); empty without results.
+      unreadable: names of the images that could not be decoded, each once.
       files: prediction files written by this process.
     """
 
@@ -113,18 +114,26 @@ def evaluate_checkpoint(
       path: a checkpoint folder or another workdir; by default ``workdir``.
 
     Returns:
-      The results by row; rows without labels have no metrics.
+      The results by row; rows whose truth supports no protocol have no metrics.
 
     Raises:
       JaxposeError: config, checkpoint or data cannot be used.
     """
     check_evaluation(config)
+    if not config.test:
+        raise JaxposeError(
+            "config.test is empty, so there is nothing to evaluate; add rows (name, split, crop), "
+            "for example --config.test=\"(('mpii/crops', 'validation', 'scale'),)\""
+        )
     workdir = absolute(open_path(workdir, "workdir"))
     network = store.load_network(path or workdir, which=config.eval.checkpoint, dtype=config.dtype)
     metadata = network.metadata
     options = {"num_crops": config.eval.num_crops, "flip_test": config.eval.flip_test}
     rows = {}
-    for split, crop in open_tests(config):
+    opened = open_test_rows(config, metadata.joints, metadata.trained_joints)
+    if jax.process_index() == 0:
+        _create(workdir)
+    for split, crop, evaluation_set in opened:
         predictions = inference.predict_split(
             network.net,
             network.variables,
@@ -137,12 +146,6 @@ def evaluate_checkpoint(
             decodings=True,
             flip_pairs=metadata.flip_pairs,
             **options,
-        )
-        evaluation_set = evaluation_set_of(
-            split,
-            metadata.joints,
-            metadata.trained_joints,
-            metric=config.metric,
         )
         name = row_name(split, crop, **options)
         rows[name] = _evaluate_row(
@@ -158,6 +161,43 @@ def evaluate_checkpoint(
         text = json.dumps(evaluation.to_json(), indent=1)
         replace_file(workdir / "evaluation.json", text + "\n")
     return evaluation
+
+
+def open_test_rows(
+    config: "ml_collections.ConfigDict",
+    joints: Sequence[str],
+    trained_joints: Sequence[str] | None = None,
+) -> list[tuple[prepared.PreparedSplit, str, EvaluationSet]]:
+    """Open the config's test rows, and check that ``config.metric`` can evaluate them.
+
+    Args:
+      config: as in ``evaluate_checkpoint``.
+      joints: the network's joint names, in channel order.
+      trained_joints: those of ``joints`` to evaluate; all by default.
+
+    Returns:
+      The split, the name of the crop rule and the truth of each row.
+
+    Raises:
+      JaxposeError: a split cannot be read, or a row does not support the metric.
+    """
+    rows = []
+    for split, crop in open_tests(config):
+        evaluation_set = evaluation_set_of(split, joints, trained_joints, metric=config.metric)
+        metric_choice.protocol_for(evaluation_set, row_name(split, crop))
+        rows.append((split, crop, evaluation_set))
+    return rows
+
+
+def _create(workdir: pathlib.Path) -> None:
+    """Create the folder for the results; an unusable one fails before the predictions are made."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JaxposeError(
+            f"workdir {workdir} cannot be written ({error.strerror or error}); choose another "
+            "--workdir"
+        ) from error
 
 
 def _evaluate_row(
@@ -183,8 +223,8 @@ def _evaluate_row(
         if truth.image_id is not None:
             files.append(files[0].with_suffix(".json"))
             entries = coco_results(predictions, evaluation_set, category_id=split.category[0])
-            files[-1].write_text(json.dumps(entries) + "\n", encoding="utf-8")
-    unreadable = truth.image_name[~predictions.readable].tolist()
+            replace_file(files[-1], json.dumps(entries) + "\n")
+    unreadable = list(dict.fromkeys(truth.image_name[~predictions.readable].tolist()))
     return RowEvaluation(
         split,
         crop,
@@ -222,7 +262,7 @@ def coco_results(
         entry = coco.result_entry(
             np.where(known[:, None], keypoints[person], coco.HALF_PIXEL),
             np.where(known, presence[person], 0),
-            image_id=int(image_id) if str(image_id).isdecimal() else image_id,
+            image_id=coco.id_from_text(str(image_id)),
             category_id=category_id,
             threshold=PRESENCE_THRESHOLD,
         )
@@ -378,12 +418,13 @@ def report_text(evaluation: Evaluation) -> str:
             decodings = list(row.decodings.items())
             parts.append(tables.columns_text(decodings, description="by prediction block"))
         else:
-            parts.append(f"{name}: no joint has a label, so nothing is evaluated")
+            why = metric_choice.why_no_protocol(row.evaluation_set)
+            parts.append(f"{name} is not evaluated: {why}")
         parts += [f"predictions: {file}" for file in row.files]
         if row.unreadable:
             more = ", ..." if len(row.unreadable) > MAX_NAMES_SHOWN else ""
             parts.append(
-                f"{len(row.unreadable)} images could not be decoded; replaced by black images: "
-                f"{', '.join(row.unreadable[:MAX_NAMES_SHOWN])}{more}"
+                "images that could not be decoded, replaced by black images: "
+                f"{len(row.unreadable)} ({', '.join(row.unreadable[:MAX_NAMES_SHOWN])}{more})"
             )
     return "\n\n".join(parts)

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxpose import geometry
 from jaxpose.data import prepared
+from jaxpose.errors import JaxposeError
 from jaxpose.skeleton import joint_index
 
 
@@ -50,11 +51,17 @@ def evaluation_set_of(
       metric: metric requested by the config (``config.metric``); "" for none.
 
     Raises:
-      JaxposeError: the split's files are missing or corrupt.
+      JaxposeError: the split's files are missing or corrupt, or there is no joint to evaluate.
     """
+    trained = tuple(joints if trained_joints is None else trained_joints)
+    if not trained:
+        raise JaxposeError(
+            "no joint of the network has labels in its training data, so nothing can be evaluated; "
+            "train with config.joints set to joints of the training data (() takes all of them)"
+        )
     return EvaluationSet(
         joints=tuple(joints),
-        trained_joints=tuple(joints if trained_joints is None else trained_joints),
+        trained_joints=trained,
         truth_joints=tuple(split.joints),
         truth=prepared.annotations(split),
         flip_pairs=split.flip_pairs,

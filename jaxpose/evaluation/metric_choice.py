@@ -55,7 +55,8 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     - OKS-AP, if the data set has the required fields and pycocotools is installed.
 
     Returns:
-      Protocols by name; empty if nothing is labeled.
+      Protocols by name; empty if nothing is labeled, or if no unit of PCK is known
+      (``why_no_protocol``).
     """
     if not evaluation_set.truth.labeled.any():
         return {}
@@ -76,6 +77,17 @@ def protocols_of(evaluation_set: EvaluationSet) -> dict[str, Protocol]:
     if not oks.lacks(evaluation_set) and (oks.installed() or wanted == oks.OKS_AP.name):
         found[oks.OKS_AP.name] = oks.OKS_AP
     return found
+
+
+def why_no_protocol(evaluation_set: EvaluationSet) -> str:
+    """Describe why ``protocols_of`` is empty, and what to do, to follow a colon."""
+    if not evaluation_set.truth.labeled.any():
+        return "no joint has a label"
+    return (
+        f"the data set has {any_joints.missing_unit(any_joints.AUTO)}; prepare it with boxes or "
+        "head sizes, or use the distance between two joints as the unit of PCK: "
+        "--config.metric=pck:JOINT,JOINT"
+    )
 
 
 def protocol_for(evaluation_set: EvaluationSet, name: str) -> Protocol | None:
@@ -133,7 +145,8 @@ def choose(metric: str, rows: Mapping[str, EvaluationSet], weights: Mapping[str,
         description = f"{' and '.join(labels)} ({wanted}) {where} {_USE}"
         return Choice(wanted, used, description)
     if metric == AUTO:
-        why = "PCK cannot be computed without head sizes or boxes"
+        lacks = any_joints.missing_unit(any_joints.AUTO)
+        why = f"PCK cannot be computed, because {refused[0]} has {lacks}"
         return Choice(LOSS, used, f"{why}; the validation loss {where} {_USE}")
     raise _cannot_score(refused[0], rows[refused[0]], allowed[refused[0]])
 

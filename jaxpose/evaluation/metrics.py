@@ -33,9 +33,11 @@ class Counts(NamedTuple):
 
     Attributes:
       correct: int64 [T, P], correct parts at each threshold.
-      counted: int64 [P], labeled parts of the persons that have a normalizer.
+      counted: int64 [P], labeled and predicted parts of the persons that have a normalizer.
       not_labeled: int64 [P], for the same persons, parts that are ignored because they have no
         label.
+      not_predicted: int64 [P], for the same persons, labeled parts that are ignored because the
+        predictions lack a joint.
       persons: int64, all persons.
       persons_left_out: int64, persons without a normalizer: none of their parts is counted.
     """
@@ -43,6 +45,7 @@ class Counts(NamedTuple):
     correct: np.ndarray
     counted: np.ndarray
     not_labeled: np.ndarray
+    not_predicted: np.ndarray
     persons: np.int64
     persons_left_out: np.int64
 
@@ -55,12 +58,15 @@ class PartResult(NamedTuple):
       correct: number of correct entries.
       counted: number of counted entries.
       not_labeled: number of entries that are ignored because they have no label.
+      not_predicted: number of labeled entries that are ignored because the predictions lack a
+        joint.
     """
 
     rate: float | None
     correct: int
     counted: int
     not_labeled: int
+    not_predicted: int
 
 
 class ProtocolResult(NamedTuple):
@@ -74,6 +80,8 @@ class ProtocolResult(NamedTuple):
       persons_left_out: number of persons without the protocol's normalizer; none of their parts is
         counted.
       not_labeled: number of unlabeled parts of the other persons.
+      not_predicted: number of labeled parts of the other persons that are not counted because the
+        predictions lack a joint.
       columns: rate of each of the paper's columns, by key.
       total: the paper's last column.
       pooled: percentage correct over all counted entries of the joints or sticks in the columns.
@@ -92,6 +100,7 @@ class ProtocolResult(NamedTuple):
     persons: int
     persons_left_out: int
     not_labeled: int
+    not_predicted: int
     columns: dict[str, float | None]
     total: float | None
     pooled: float | None
@@ -117,6 +126,7 @@ class ProtocolResult(NamedTuple):
             "persons": self.persons,
             "persons_left_out": self.persons_left_out,
             "not_labeled": self.not_labeled,
+            "not_predicted": self.not_predicted,
             "columns": dict(self.columns),
             "total": self.total,
             "pooled": self.pooled,
@@ -146,8 +156,9 @@ def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolRes
     if not protocol.has_error:
         return found
     predictions = check_predictions(predictions)
+    prediction, truth, labeled, predicted = _matched(protocol, predictions)
     errors = normalized_mean_error(
-        *_matched(protocol, predictions), normalizers(protocol, predictions)
+        prediction, truth, labeled & predicted, normalizers(protocol, predictions)
     )
     counted = np.array([part.counted for part in found.parts.values()])
     total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
@@ -162,7 +173,8 @@ def count(
 ) -> Counts:
     """Count the correct parts of a protocol; joints are matched by name.
 
-    Joints missing in the truth or in the predictions are ignored.
+    Joints missing in the truth or in the predictions are ignored; those missing in the truth count
+    as not labeled.
 
     Args:
       protocol: one of ``PROTOCOLS``, or your own.
@@ -179,23 +191,36 @@ def count(
         if predictions.separated is None:
             raise JaxposeError("the array 'separated' (bool, one per person) is missing; add it")
         predictions = select_persons(predictions, predictions.separated)
-    arrays = _matched(protocol, predictions)
+    prediction, truth, labeled, predicted = _matched(protocol, predictions)
     if protocol.normalizer == "stick":
-        return strict_pcp(*arrays, joints=protocol.joints, fractions=protocol.thresholds)
-    normalizer = normalizers(protocol, predictions)
-    return pck(*arrays, normalizer, thresholds=protocol.thresholds)
+        return strict_pcp(
+            prediction,
+            truth,
+            labeled,
+            joints=protocol.joints,
+            fractions=protocol.thresholds,
+            predicted=predicted,
+        )
+    return pck(
+        prediction,
+        truth,
+        labeled,
+        normalizers(protocol, predictions),
+        thresholds=protocol.thresholds,
+        predicted=predicted,
+    )
 
 
 def _matched(
     protocol: Protocol, predictions: LabeledPredictions
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return predictions, truth and a mask of counted joints, in the protocol's order."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return predictions, truth, labels [N, J] and predicted joints [J], in protocol order."""
     prediction, truth, labeled, joints, names, *_ = predictions
     in_truth = joint_index(joints, protocol.joints)
     in_prediction = joint_index(names, protocol.joints)
-    present = labeled[:, in_truth] & (in_truth >= 0) & (in_prediction >= 0)
-    # Index -1 selects an arbitrary joint, which `present` masks.
-    return prediction[:, in_prediction], truth[:, in_truth], present
+    # Index -1 selects an arbitrary joint, which the masks exclude.
+    labeled = labeled[:, in_truth] & (in_truth >= 0)
+    return prediction[:, in_prediction], truth[:, in_truth], labeled, in_prediction >= 0
 
 
 def normalizers(protocol: Protocol, predictions: LabeledPredictions) -> np.ndarray:
@@ -251,6 +276,7 @@ def result(protocol: Protocol, counts: Counts) -> ProtocolResult:
         persons=int(counts.persons),
         persons_left_out=int(counts.persons_left_out),
         not_labeled=int(counts.not_labeled.sum()),
+        not_predicted=int(counts.not_predicted.sum()),
         columns={
             key: _number(_mean(rate[at, [place[part] for part in parts]]))
             for key, _, parts in protocol.columns
@@ -265,6 +291,7 @@ def result(protocol: Protocol, counts: Counts) -> ProtocolResult:
                 correct=int(counts.correct[at, index]),
                 counted=int(counts.counted[index]),
                 not_labeled=int(counts.not_labeled[index]),
+                not_predicted=int(counts.not_predicted[index]),
             )
             for part, index in place.items()
         },
@@ -295,6 +322,7 @@ def pck(
     normalizer: np.ndarray,
     *,
     thresholds: Sequence[float],
+    predicted: np.ndarray | None = None,
 ) -> Counts:
     """Count correct keypoints (PCK; PCKh if the normalizer is the head size).
 
@@ -304,6 +332,7 @@ def pck(
       labeled: bool [N, J]; joints without a label are ignored.
       normalizer: [N] in the same unit; persons whose normalizer is not positive are ignored.
       thresholds: T thresholds, as fractions of the normalizer.
+      predicted: bool [J]; joints without a prediction are ignored. By default, all have one.
 
     Returns:
       ``Counts`` over the J joints.
@@ -316,7 +345,9 @@ def pck(
       ([[1, 0]], [1, 1])
     """
     errors, measured = _relative_errors(prediction, ground_truth, normalizer)
-    return _count(errors, np.asarray(labeled, bool), measured, thresholds)
+    labeled = np.asarray(labeled, bool)
+    predicted = np.ones(labeled.shape[1], bool) if predicted is None else predicted
+    return _count(errors, labeled, predicted, measured, thresholds)
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -416,6 +447,7 @@ def strict_pcp(
     *,
     joints: Sequence[str],
     fractions: Sequence[float] = (0.5,),
+    predicted: np.ndarray | None = None,
 ) -> Counts:
     """Count correct sticks (strict PCP): both ends are within a fraction of the true length.
 
@@ -425,6 +457,8 @@ def strict_pcp(
       labeled: bool [N, J]; sticks with an unlabeled joint are ignored.
       joints: J names; sticks with other joints are ignored.
       fractions: T thresholds, as fractions of the true stick's length.
+      predicted: bool [J]; sticks with a joint without a prediction are ignored. By default, all
+        joints have one.
 
     Returns:
       ``Counts`` over the ten ``STICKS``. A true stick of length 0 counts as wrong.
@@ -432,13 +466,16 @@ def strict_pcp(
     prediction = np.asarray(prediction, np.float64)
     ground_truth = np.asarray(ground_truth, np.float64)
     labeled = np.asarray(labeled, bool)
+    predicted = np.ones(labeled.shape[1], bool) if predicted is None else predicted
     errors = np.full((len(ground_truth), len(STICKS)), np.inf)
     complete = np.zeros(errors.shape, bool)
+    found = np.zeros(len(STICKS), bool)
     for stick, ends in enumerate(STICKS.values()):
         index = [joint_index(joints, end) for end in ends]
         if min(place.min() for place in index) < 0:
             continue
         complete[:, stick] = labeled[:, np.concatenate(index)].all(axis=1)
+        found[stick] = predicted[np.concatenate(index)].all()
         true_ends = [ground_truth[:, place].mean(axis=1) for place in index]
         ends_found = [prediction[:, place].mean(axis=1) for place in index]
         length = _distance(*true_ends)
@@ -446,7 +483,7 @@ def strict_pcp(
         # np.maximum keeps a NaN of either end, which then counts as wrong.
         farther = np.maximum(*errors_of_ends)
         np.divide(farther, length, out=errors[:, stick], where=length > 0)
-    return _count(errors, complete, np.ones(len(errors), bool), fractions)
+    return _count(errors, complete, found, np.ones(len(errors), bool), fractions)
 
 
 def rates(counts: Counts) -> np.ndarray:
@@ -483,16 +520,25 @@ def _relative_errors(
 
 
 def _count(
-    errors: np.ndarray, labeled: np.ndarray, measured: np.ndarray, thresholds: Sequence[float]
+    errors: np.ndarray,
+    labeled: np.ndarray,
+    predicted: np.ndarray,
+    measured: np.ndarray,
+    thresholds: Sequence[float],
 ) -> Counts:
-    """Count relative errors [N, P]; ``measured`` [N]: which persons have a normalizer."""
-    counted = labeled & measured[:, None]
+    """Count relative errors [N, P] of the labeled [N, P] and predicted [P] parts.
+
+    ``measured`` [N]: which persons have a normalizer.
+    """
+    given = labeled & measured[:, None]
+    counted = given & predicted
     return Counts(
         correct=np.array(
             [((errors <= t) & counted).sum(axis=0) for t in thresholds], dtype=np.int64
         ).reshape(len(thresholds), errors.shape[1]),
         counted=counted.sum(axis=0, dtype=np.int64),
         not_labeled=(~labeled & measured[:, None]).sum(axis=0, dtype=np.int64),
+        not_predicted=(given & ~predicted).sum(axis=0, dtype=np.int64),
         persons=np.int64(len(errors)),
         persons_left_out=(~measured).sum(dtype=np.int64),
     )

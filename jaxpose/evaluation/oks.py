@@ -31,6 +31,10 @@ COLUMNS = (
     ("recall", "AR", 5),
 )
 
+# Coordinate that replaces NaN, with which pycocotools matches every person, and infinity. It is far
+# from every image, but boxes that contain it are still within pycocotools' largest area (1e10).
+FAR = -1e4
+
 OKS_AP = Protocol(
     name="oks-ap",
     metric="OKS-AP",
@@ -75,10 +79,12 @@ def oks_ap(
 ) -> ProtocolResult:
     """Evaluate the predictions for a split by OKS-AP.
 
-    Joints that the network was not trained on are ignored.
+    Joints that the network was not trained on are ignored. Without any other joint, or without
+    persons, the figures of the result are None.
 
     Args:
-      keypoints: [N, J, 2] (x, y) of the network's joints, in pixels of the stored images.
+      keypoints: [N, J, 2] (x, y) of the network's joints, in pixels of the stored images;
+        non-finite predictions count as wrong.
       presence: [N, J]; a prediction's score is the mean over the trained joints.
       evaluation_set: the N persons, with ``area`` and ``image_id``, and the sigmas of their joints.
 
@@ -93,17 +99,18 @@ def oks_ap(
         raise JaxposeError(
             f"oks-ap needs {missing}, which the data set does not have; choose another metric"
         )
-    entries = coco_entries(keypoints, presence, evaluation_set)
+    kept, sigmas = _trained(evaluation_set)
     stats = np.full(len(COLUMNS) + 1, -1.0)
-    if entries.results:
-        stats = _stats(entries, _trained(evaluation_set)[1])
+    if len(keypoints) and len(kept):  # pycocotools fails without persons or without joints
+        stats = _stats(coco_entries(keypoints, presence, evaluation_set), sigmas)
     figures = [None if value < 0 else 100 * float(value) for value in stats]
-    truth = evaluation_set.truth
+    labeled = evaluation_set.truth.labeled
     return ProtocolResult(
         protocol=OKS_AP,
         persons=len(keypoints),
         persons_left_out=0,
-        not_labeled=int((~truth.labeled).sum()),
+        not_labeled=int((~labeled).sum()),
+        not_predicted=int(np.delete(labeled, kept, axis=1).sum()),
         columns={key: figures[place] for key, _, place in COLUMNS},
         total=figures[0],
         pooled=None,
@@ -139,9 +146,9 @@ def coco_entries(
         annotations.append(
             image | _annotation(triples, truth.box[person].tolist(), float(truth.area[person]))
         )
-        found = np.column_stack(
-            [keypoints[person, in_network] - HALF_PIXEL, np.full(len(in_network), 2)]
-        )
+        points = keypoints[person, in_network] - HALF_PIXEL
+        points = np.where(np.isfinite(points), points, FAR)
+        found = np.column_stack([points, np.full(len(in_network), 2)])
         score = float(presence[person, in_network].mean())
         results.append({**image, "keypoints": found.ravel().tolist(), "score": score})
     for entry in evaluation_set.ignored:

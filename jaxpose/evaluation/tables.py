@@ -136,8 +136,8 @@ def columns_text(
 
 
 def parts_text(found: ProtocolResult) -> str:
-    """Format rate, correct, counted and unlabeled entries per joint or stick."""
-    rows = [["", "rate", "correct", "counted", "not labeled"]]
+    """Format rate, correct, counted, unlabeled and unpredicted entries per joint or stick."""
+    rows = [["", "rate", "correct", "counted", "not labeled", "not predicted"]]
     for name, part in found.parts.items():
         rows.append([name, _rate(part.rate), *(str(number) for number in part[1:])])
     if found.errors is not None:
@@ -150,12 +150,13 @@ def parts_text(found: ProtocolResult) -> str:
 def beside_text(found: ProtocolResult) -> str:
     """Format further figures: other averages, other thresholds, and what was ignored."""
     protocol = found.protocol
-    parts = len(protocol.averaged)
     kind = protocol.part_kind
     averages = {}
-    if parts:
-        averages[f"rate over all labels of {parts} {kind}s (pooled)"] = found.pooled
-        averages[f"mean of the rates of {parts} {kind}s"] = found.mean_of_rates
+    if protocol.averaged:
+        counted = sum(found.parts[part].counted > 0 for part in protocol.averaged)
+        parts = _plural(counted, kind)
+        averages[f"rate over all labels of {parts} (pooled)"] = found.pooled
+        averages[f"mean of the rates of {parts}"] = found.mean_of_rates
     averages |= {f"{key.replace('_', ' ')} (pooled)": rate for key, rate in found.extras.items()}
     if len(found.at_threshold) > 1:
         for threshold, rate in found.at_threshold.items():
@@ -168,6 +169,8 @@ def beside_text(found: ProtocolResult) -> str:
     rows = [[name, _rate(rate)] for name, rate in averages.items()]
     lines = [*_aligned(rows), ""] if rows else []
     left_out = [_plural(found.not_labeled, kind) + " without a label"]
+    if found.not_predicted:
+        left_out.append(_plural(found.not_predicted, f"labeled {kind}") + " without a prediction")
     if protocol.lacking:
         persons = _plural(found.persons_left_out, "person")
         left_out.append(f"{persons} without {protocol.lacking}")

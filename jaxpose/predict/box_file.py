@@ -1,6 +1,7 @@
 """Read boxes of persons from files of detectors and labeling tools, or written by hand."""
 
 import csv
+import itertools
 import os
 import unicodedata
 from collections.abc import Sequence
@@ -11,15 +12,27 @@ import numpy as np
 from jaxpose import coco
 from jaxpose.errors import JaxposeError
 from jaxpose.predict.boxes import check_boxes
+from jaxpose.predict.images import exif_orientation
 
 MAX_INPUTS_SHOWN = 5  # in a message
+
+
+class _Listed(NamedTuple):
+    """A box in the file, and the size (width, height) that the file gives for its image, if any."""
+
+    box: Sequence[float] | np.ndarray
+    size: tuple[int, int] | None
 
 
 class _Entry(NamedTuple):
     """Boxes of one input and its COCO image entries, both by frame."""
 
-    boxes: dict[int, list]
+    boxes: dict[int, list[_Listed]]
     images: dict[int, coco.Image]
+
+    def of(self, frame: int) -> list[_Listed]:
+        """Return the boxes of a frame."""
+        return self.boxes.get(frame, [])
 
 
 class BoxFile:
@@ -84,13 +97,56 @@ class BoxFile:
             return None
         frames = dict.fromkeys(frame for entry in entries for frame in entry.boxes)
         return {
-            frame: check_boxes([box for entry in entries for box in entry.boxes.get(frame, [])])
+            frame: check_boxes([found.box for entry in entries for found in entry.of(frame)])
             for frame in frames
         }
 
-    def of_photo(self, path: str | os.PathLike) -> np.ndarray:
-        """Return the boxes [N, 4] of a photo; N may be 0. Frame numbers in the file are ignored."""
-        return np.concatenate([np.zeros((0, 4)), *(self.of(path) or {}).values()])
+    def of_photo(self, path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
+        """Return the boxes of a photo. Frame numbers in the file are ignored.
+
+        Args:
+          path: path of the photo; its last components are matched to the names in the file.
+          size: (width, height) of the upright photo.
+
+        Returns:
+          boxes [N, 4] in the upright photo; N may be 0.
+
+        Raises:
+          JaxposeError: the file gives another size for the photo, which is not its size before the
+            EXIF orientation is applied, either.
+        """
+        boxes = []
+        of_frames = [found for entry in self._of(path) for found in entry.boxes.values()]
+        for box, listed in itertools.chain(*of_frames):
+            orientation = coco.UPRIGHT if listed in (None, size) else exif_orientation(path)
+            found = coco.label_orientation(listed, size, orientation)
+            if found is None:
+                raise self._other_size(path, listed, size)
+            boxes.append(box if found == coco.UPRIGHT else coco.upright_box(box, found, listed))
+        return check_boxes(boxes)
+
+    def check_frame(self, path: str | os.PathLike, frame: int, size: tuple[int, int]) -> None:
+        """Check the size that the file gives for a video's frame with boxes.
+
+        Args:
+          path: path of the video.
+          frame: number of the frame.
+          size: (width, height) of the frame, upright and with square pixels.
+
+        Raises:
+          JaxposeError: the file gives another size.
+        """
+        for entry in self._of(path):
+            for _, listed in entry.of(frame):
+                if listed not in (None, size):
+                    raise self._other_size(f"frame {frame} of {path}", listed, size)
+
+    def _other_size(self, what, listed: tuple[int, int], size: tuple[int, int]) -> JaxposeError:
+        return JaxposeError(
+            f"{what} has {size[0]}x{size[1]} pixels, but {self._path} gives boxes for "
+            f"{listed[0]}x{listed[1]}; give boxes for this size, or correct width and height in "
+            "the file"
+        )
 
     def image(self, path: str | os.PathLike, frame: int | None = None) -> coco.Image | None:
         """Return the COCO entry of a photo or of a video's frame, None if the file has none.
@@ -156,7 +212,7 @@ class BoxFile:
         for annotation in chosen.annotations:
             image = annotation.image
             name = image.file_name or self._by_id[_number(coco.id_key(image.id))]
-            entries[name].boxes[image.frame].append(annotation.box)
+            entries[name].boxes[image.frame].append(_Listed(annotation.box, image.size))
         return entries
 
 
@@ -176,7 +232,12 @@ def _of_names(found: dict[str, dict[int, list]], path: str | os.PathLike) -> dic
                 check_boxes(boxes)
         except JaxposeError as error:
             raise JaxposeError(f"{path}, {name}: {error}") from error
-    return {name: _Entry(frames, {}) for name, frames in found.items()}
+    return {
+        name: _Entry(
+            {frame: [_Listed(box, None) for box in boxes] for frame, boxes in frames.items()}, {}
+        )
+        for name, frames in found.items()
+    }
 
 
 def _from_lines(text: str, path: str | os.PathLike) -> dict[str, dict[int, list]]:

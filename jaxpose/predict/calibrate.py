@@ -1,6 +1,5 @@
 """``jaxpose calibrate``: fit a checkpoint's confidence to a prepared split."""
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -148,16 +147,12 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     name, colon, part = data.partition(":")
     if not colon:
         raise JaxposeError(f"data {data!r} has no split; give NAME:SPLIT")
-    target = pathlib.Path(file)
-    if target.suffix != ".npz":
-        raise JaxposeError(f"the name of a packed checkpoint must end in .npz, not {target.name}")
-    if not target.parent.is_dir():
-        raise JaxposeError(f"no folder {target.parent}; create it first")
+    target = packed.checked_path(file)  # fail early, before anything is loaded
     use_compilation_cache()
     _, variables, metadata, source = store.load_network(checkpoint)
     split = prepared.open_split(name, part, data_dir=data_dir)
     evidence = gather(PoseEstimator(variables, metadata), split)
     print(report(evidence))
     fitted = calibration.fit_calibration(evidence)
-    written = packed.pack(variables, metadata._replace(calibration=fitted), file)
+    written = packed.pack(variables, metadata._replace(calibration=fitted), target)
     print(f"wrote {written}: {source} calibrated on {data}")

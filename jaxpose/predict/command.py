@@ -28,31 +28,63 @@ from jaxpose.predict.webcam import Camera, Window
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.runtime.phases import phase, to_terminal
 from jaxpose.runtime.progress import progress_bar
+from jaxpose.storage import write_errors
 
 
-class Call(NamedTuple):
-    """Settings shared by all inputs of one command.
+class Options(NamedTuple):
+    """Options of ``jaxpose predict``, as its ``--help`` describes them.
 
     Attributes:
-      estimator: the estimator.
-      boxes: the same boxes [N, 4] for every input, or a file of boxes, or None.
-      writers: writers of the JSON files.
-      heatmaps, context: whether to draw these panels for photos.
+      checkpoint: the checkpoint, None for the network that comes with the package.
+      boxes: the same boxes [N, 4] (x, y, width, height) in pixels for every input.
+      box_file: file with the boxes of each input.
+      detector: function that returns boxes, as ``MODULE:FUNCTION``.
+      output: folder or file to write, None for the default folder.
+      json: whether to write keypoints as COCO JSON in addition to images.
+      results: file to write as COCO results.
+      heatmaps, context: whether to write these sheets for photos.
       smooth: cutoff frequency of the keypoint filter for videos in Hz, None for no filter.
-      min_confidence: minimum confidence of the joints that are drawn.
-      options: options of ``PoseEstimator.predict``.
-      taken: names of the image files that this command writes, in lower case.
+      webcam: number of a camera to record, in place of inputs.
+      min_confidence: minimum confidence of the joints that are drawn, None for the default.
+      max_persons, min_score, flip_test, num_crops: as in ``PoseEstimator.predict``.
     """
 
-    estimator: PoseEstimator
-    boxes: Sequence[Sequence[float]] | BoxFile | None
-    writers: Sequence[coco.CocoWriter | coco.ResultWriter]
+    checkpoint: str | None
+    boxes: Sequence[Sequence[float]] | None
+    box_file: str | None
+    detector: str | None
+    output: str | None
+    json: bool
+    results: str | None
     heatmaps: bool
     context: bool
     smooth: float | None
-    min_confidence: float
-    options: dict[str, Any]
-    taken: set[str]
+    webcam: int | None
+    min_confidence: float | None
+    max_persons: int | None
+    min_score: float | None
+    flip_test: bool
+    num_crops: int
+
+
+class Call(NamedTuple):
+    """What all inputs of one command share.
+
+    Attributes:
+      options: the options.
+      plan: the inputs and outputs.
+      estimator: the estimator.
+      boxes: the same boxes [N, 4] for every input, or a file of boxes, or None.
+      writers: writers of the JSON files.
+      prediction_options: options of ``PoseEstimator.predict``.
+    """
+
+    options: Options
+    plan: Plan
+    estimator: PoseEstimator
+    boxes: Sequence[Sequence[float]] | BoxFile | None
+    writers: Sequence[coco.CocoWriter | coco.ResultWriter]
+    prediction_options: dict[str, Any]
 
 
 def load_detector(name: str) -> Callable[[np.ndarray], Sequence[Sequence[float]]]:
@@ -116,27 +148,12 @@ def open_estimator(path: str | None) -> PoseEstimator:
     return estimator
 
 
-def run(
-    inputs: Sequence[str],
-    *,
-    checkpoint: str | None,
-    boxes: Sequence[Sequence[float]] | None,
-    box_file: str | None,
-    output: str | None,
-    json: bool,
-    results: str | None,
-    heatmaps: bool,
-    context: bool,
-    smooth: float | None,
-    webcam: int | None,
-    min_confidence: float | None,
-    max_persons: int | None,
-    min_score: float | None,
-    detector: str | None,
-    flip_test: bool,
-    num_crops: int,
-) -> None:
-    """Predict every input; arguments as in ``jaxpose predict --help``.
+def run(inputs: Sequence[str], options: Options) -> None:
+    """Predict every input.
+
+    Args:
+      inputs: photos, videos and folders; empty for a camera.
+      options: options.
 
     Raises:
       UsageError: neither inputs nor a camera are given, or both are; or ``max_persons`` is given
@@ -144,93 +161,102 @@ def run(
       JaxposeError: no input could be processed, or some could not be read (the others are still
         processed).
     """
-    if (webcam is None) == (not inputs):
-        raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
-    if max_persons is not None and (boxes or box_file):
-        raise UsageError("--max_persons does not apply to given boxes; leave it out")
-    min_confidence = MIN_CONFIDENCE if min_confidence is None else min_confidence
-    crop_sizes(num_crops)  # fail early, before anything is loaded
-    planned = plan(inputs, output=output, json=json)
-    jobs = planned.jobs
+    if options.min_confidence is None:
+        options = options._replace(min_confidence=MIN_CONFIDENCE)
+    _check_options(options, inputs)
+    planned = plan(
+        inputs,
+        output=options.output,
+        json=options.json,
+        results=options.results,
+        box_file=options.box_file,
+    )
     for line in planned.skipped:
         print(line, file=sys.stderr)
-    if planned.json and box_file and planned.json.resolve() == pathlib.Path(box_file).resolve():
-        raise JaxposeError(
-            f"{box_file} contains the boxes and would be overwritten; give another -o"
-        )
-    if results:
-        _check_results(results, planned, box_file)
-    if (heatmaps or context) and all(job.video for job in jobs):
-        option = "--heatmaps" if heatmaps else "--context"
-        raise JaxposeError(f"{option} works on photos only, but the inputs contain none")
-    if (heatmaps or context) and not any(job.out for job in jobs):
-        raise JaxposeError(
-            f"heat maps are written as images, but -o {output} is not a folder; give a folder"
-        )
-    find = load_detector(detector) if detector else None
-    given = _open_boxes(box_file, jobs) if box_file else boxes
-    estimator = open_estimator(checkpoint)
-    if context and not estimator.net.num_context_maps:
+    _check_sheets(options, planned)
+    detector = load_detector(options.detector) if options.detector else None
+    boxes = _open_boxes(options.box_file, planned.jobs) if options.box_file else options.boxes
+    estimator = open_estimator(options.checkpoint)
+    if options.context and not estimator.net.num_context_maps:
         raise JaxposeError("this network has no context maps to show; leave out --context")
-    with contextlib.ExitStack() as stack:
-        category_id, name = given.category if isinstance(given, BoxFile) else (1, "")
-        shared: dict[str, Any] = {
-            "threshold": min_confidence,
-            "category": (category_id, name or estimator.category),
-            "taken": given.image_ids if isinstance(given, BoxFile) else (),
-        }
-        writers: list[coco.CocoWriter | coco.ResultWriter] = []
-        if planned.json:
-            writer = coco.CocoWriter(
-                planned.json,
-                joints=estimator.joints,
-                limbs=estimator.limbs,
-                checkpoint=str(estimator.source),
-                **shared,
-            )
-            writers.append(stack.enter_context(writer))
-        if results:
-            writers.append(stack.enter_context(coco.ResultWriter(results, **shared)))
-        options: dict[str, Any] = {
-            "flip_test": flip_test,
-            "num_crops": num_crops,
-            "max_persons": max_persons,
-            "min_score": min_score,
-        }
-        if find:
-            options["detector"] = find
-        taken = {job.out.name.lower() for job in jobs if job.out}
-        call = Call(
-            estimator, given, writers, heatmaps, context, smooth, min_confidence, options, taken
-        )
-        if webcam is not None:
-            line, failed = _webcam(call, jobs[0], webcam), 0
+    prediction_options: dict[str, Any] = {
+        "flip_test": options.flip_test,
+        "num_crops": options.num_crops,
+        "max_persons": options.max_persons,
+        "min_score": options.min_score,
+        **({"detector": detector} if detector else {}),
+    }
+    with _open_writers(planned, estimator, boxes, options.min_confidence) as writers:
+        call = Call(options, planned, estimator, boxes, writers, prediction_options)
+        if options.webcam is not None:
+            line, failed = _webcam(call, planned.jobs[0], options.webcam), 0
         else:
-            line, failed = _each(call, jobs)
+            line, failed = _each(call, planned.jobs)
     print(line)  # after all files are complete, in case stdout is closed
     if planned.json:
         print(f"keypoints: {planned.json}")
-    if results:
-        print(f"results: {results}")
+    if planned.results:
+        print(f"results: {planned.results}")
     if failed:
         raise JaxposeError(
-            f"{failed} of {len(jobs)} inputs failed, see above; the others are complete"
+            f"{failed} of {len(planned.jobs)} inputs failed, see above; the others are complete"
         )
 
 
-def _check_results(results: str, planned: Plan, box_file: str | None) -> None:
-    """Raise a JaxposeError if --results would overwrite a file or is not a .json file."""
-    path = pathlib.Path(results)
-    if path.is_dir():
-        raise JaxposeError(f"--results {results} is a folder; give a .json file in it")
-    if path.suffix.lower() != ".json":
-        raise JaxposeError(f"--results {results} is not a .json file; give a name ending in .json")
-    others = [planned.json, box_file and pathlib.Path(box_file)]
-    if any(other and other.resolve() == path.resolve() for other in others):
+def _check_options(options: Options, inputs: Sequence[str]) -> None:
+    """Raise a JaxposeError for options that are invalid whatever the inputs contain."""
+    if (options.webcam is None) == (not inputs):
+        raise UsageError("give photos, videos or folders, or --webcam; see jaxpose predict --help")
+    if options.max_persons is not None and (options.boxes or options.box_file):
+        raise UsageError("--max_persons does not apply to given boxes; leave it out")
+    crop_sizes(options.num_crops)
+
+
+def _check_sheets(options: Options, planned: Plan) -> None:
+    """Raise a JaxposeError if heat maps are to be drawn, but cannot be."""
+    if not (options.heatmaps or options.context):
+        return
+    if all(job.video for job in planned.jobs):
+        option = "--heatmaps" if options.heatmaps else "--context"
+        raise JaxposeError(f"{option} works on photos only, but the inputs contain none")
+    if not any(job.out for job in planned.jobs):
         raise JaxposeError(
-            f"--results {results} would overwrite the file of boxes or keypoints; give another name"
+            f"heat maps are written as images, but -o {options.output} is not a folder; give a "
+            "folder"
         )
-    make_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _open_writers(
+    planned: Plan,
+    estimator: PoseEstimator,
+    boxes: Sequence[Sequence[float]] | BoxFile | None,
+    min_confidence: float,
+) -> Iterator[list[coco.CocoWriter | coco.ResultWriter]]:
+    """Open the writers of the plan's JSON files; they complete the files when the context exits."""
+    category_id, name = boxes.category if isinstance(boxes, BoxFile) else (1, "")
+    shared: dict[str, Any] = {
+        "threshold": min_confidence,
+        "category": (category_id, name or estimator.category),
+        "taken": boxes.image_ids if isinstance(boxes, BoxFile) else (),
+    }
+    writers: list[coco.CocoWriter | coco.ResultWriter] = []
+    with contextlib.ExitStack() as stack:
+        if planned.json:
+            with write_errors(planned.json):
+                writer = coco.CocoWriter(
+                    planned.json,
+                    joints=estimator.joints,
+                    limbs=estimator.limbs,
+                    checkpoint=str(estimator.source),
+                    **shared,
+                )
+            writers.append(stack.enter_context(writer))
+        if planned.results:
+            with write_errors(planned.results):
+                result_writer = coco.ResultWriter(planned.results, **shared)
+            writers.append(stack.enter_context(result_writer))
+        yield writers
 
 
 def _each(call: Call, jobs: list[Job]) -> tuple[str, int]:
@@ -281,32 +307,23 @@ def _photo(call: Call, job: Job) -> str:
     image = as_image(job.path)
     boxes = call.boxes
     if isinstance(boxes, BoxFile):
-        boxes = boxes.of_photo(job.path)
-    found = call.estimator.predict(image, boxes, **call.options)
+        boxes = boxes.of_photo(job.path, image.shape[1::-1])
+    found = call.estimator.predict(image, boxes, **call.prediction_options)
     for writer in call.writers:
         found.add_to(writer, **_image_entry(call, job))
     persons = f"{len(found.boxes)} person" + "s" * (len(found.boxes) != 1)
     if job.out is None:
         return f"{job.path}: {persons}"
     written = [job.out]
-    save_image(found.draw(min_confidence=call.min_confidence), job.out)
-    for number, box in enumerate(found.boxes if call.heatmaps or call.context else (), 1):
+    save_image(found.draw(min_confidence=call.options.min_confidence), job.out)
+    with_sheets = call.options.heatmaps or call.options.context
+    for number, box in enumerate(found.boxes if with_sheets else (), 1):
         person = panels.predict_person(call.estimator, image, box)
-        label = f"_{number}" if len(found.boxes) > 1 else ""
+        label = f"{number}_" if len(found.boxes) > 1 else ""
         for kind, sheet in _sheets(call, person):
-            written.append(job.out.with_name(_free(f"{job.out.stem}{label}_{kind}", call.taken)))
+            written.append(call.plan.sheet_path(job, f"{label}{kind}"))
             save_image(sheet, written[-1])
     return f"{job.path}: {persons}, written to {', '.join(map(str, written))}"
-
-
-def _free(stem: str, taken: set[str]) -> str:
-    """Choose a PNG name that no other image of the call uses, and reserve it."""
-    name, number = f"{stem}.png", 1
-    while name.lower() in taken:
-        number += 1
-        name = f"{stem}_{number}.png"
-    taken.add(name.lower())
-    return name
 
 
 def _open_boxes(box_file: str, jobs: list[Job]) -> BoxFile:
@@ -335,13 +352,13 @@ def _image_entry(call: Call, job: Job, frame: int | None = None) -> dict[str, An
 
 def _sheets(call: Call, person: panels.Person) -> list[tuple[str, np.ndarray]]:
     sheets = []
-    if call.heatmaps:
+    if call.options.heatmaps:
         both = [
             panels.all_part_maps(call.estimator, person),
             panels.before_and_after(call.estimator, person),
         ]
         sheets.append(("heatmaps", panels.stacked(both)))
-    if call.context:
+    if call.options.context:
         sheet = panels.context(call.estimator, person)
         assert sheet is not None  # `run` has checked the network
         sheets.append(("context", sheet))
@@ -370,14 +387,15 @@ def _video(
         try:
             for frame in reader.frames(writer):
                 if by_frame is not None and number in by_frame:
+                    call.boxes.check_frame(job.path, number, frame.image.shape[1::-1])
                     tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
                 tracks, found = follow(
                     call.estimator,
                     frame.image,
                     tracks,
                     float(frame.time),
-                    smooth=call.smooth,
-                    **call.options,
+                    smooth=call.options.smooth,
+                    **call.prediction_options,
                 )
                 _write_frame(call, job, writer, window, frame, number, found)
                 number += 1
@@ -409,7 +427,7 @@ def _write_frame(call, job, writer, window, frame, number, found: Prediction) ->
             time=round(float(frame.time), 6),
         )
     if writer is not None or window is not None:
-        image = found.draw(min_confidence=call.min_confidence)
+        image = found.draw(min_confidence=call.options.min_confidence)
         if writer is not None:
             writer.write(image, frame.time)
         if window is not None:

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from jaxpose.data.images import to_8_bits
+from jaxpose.data.images import MAX_PIXELS, to_8_bits
 from jaxpose.errors import JaxposeError, first_line
 from jaxpose.optional import import_optional
 from jaxpose.paths import local_path
-from jaxpose.storage import written_file
+from jaxpose.storage import write_errors, written_file
 
 JPEG_QUALITY = 92
 WRITTEN = frozenset(".jpeg .jpg .png".split())  # suffixes of images that can be written
-MAX_PIXELS = 200_000_000  # of a photo; larger ones are rejected before decoding
 ORIENTATION = 0x0112  # EXIF's tag
 HEIC_BRANDS = frozenset(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -62,9 +61,9 @@ def as_image(image: Any) -> np.ndarray:
             warnings_of_pillow_ignored,
             pil.open(image) if is_path else contextlib.nullcontext(image) as opened,
         ):
-            if opened.width * opened.height > MAX_PIXELS:
+            if opened.width * opened.height > MAX_PIXELS:  # before it is decoded
                 raise JaxposeError(
-                    f"{name} has {opened.width}x{opened.height} pixels, more than {MAX_PIXELS}; "
+                    f"{name} has {opened.width}x{opened.height} pixels, more than {MAX_PIXELS:,}; "
                     "resize it first"
                 )
             deep_colors = _has_deep_colors(opened)
@@ -81,7 +80,7 @@ def as_image(image: Any) -> np.ndarray:
     except JaxposeError:
         raise
     except pil.DecompressionBombError:
-        most = 2 * pil.MAX_IMAGE_PIXELS
+        most = min(MAX_PIXELS, 2 * pil.MAX_IMAGE_PIXELS)
         raise JaxposeError(f"{name} has more than {most:,} pixels; resize it first") from None
     except FileNotFoundError:
         raise JaxposeError(f"no file {name}; give an image") from None
@@ -97,10 +96,6 @@ def upright_image(image: Any) -> Any:
     """
     transpose = import_optional("PIL.Image", extra="predict").Transpose
     image.load()  # for a TIFF, Pillow applies the orientation here
-    try:
-        orientation = image.getexif().get(ORIENTATION)
-    except Exception:  # Pillow raises many kinds for a corrupt block
-        orientation = None
     method = {
         2: transpose.FLIP_LEFT_RIGHT,
         3: transpose.ROTATE_180,
@@ -109,8 +104,22 @@ def upright_image(image: Any) -> Any:
         6: transpose.ROTATE_270,
         7: transpose.TRANSVERSE,
         8: transpose.ROTATE_90,
-    }.get(orientation)
+    }.get(_orientation(image))
     return image if method is None else image.transpose(method)
+
+
+def exif_orientation(path: str | os.PathLike) -> int:
+    """Read the EXIF orientation of a photo that ``as_image`` can read; 1 (upright) by default."""
+    pil = import_optional("PIL.Image", extra="predict")
+    with warnings_of_pillow_ignored, pil.open(local_path(path)) as image:
+        return _orientation(image)
+
+
+def _orientation(image: Any) -> int:
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # Pillow raises many kinds for a corrupt block
+        return 1
 
 
 def _has_deep_colors(image: Any) -> bool:
@@ -197,12 +206,8 @@ def save_image(image: np.ndarray, path: pathlib.Path) -> None:
       JaxposeError: the file cannot be written; an existing file is left unchanged.
     """
     pil = import_optional("PIL.Image", extra="predict")
-    try:
-        with written_file(path) as local:
-            pil.fromarray(image).save(local, quality=JPEG_QUALITY)
-    except OSError as error:  # errors of Pillow's encoders have no ``strerror``
-        reason = error.strerror or first_line(error)
-        raise JaxposeError(f"{path} cannot be written ({reason})") from error
+    with write_errors(path), written_file(path) as local:
+        pil.fromarray(image).save(local, quality=JPEG_QUALITY)
 
 
 def _as_array(image: Any) -> Any:

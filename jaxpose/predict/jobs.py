@@ -1,5 +1,6 @@
 """Inputs of ``jaxpose predict``, and the files that it writes for them."""
 
+import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -36,67 +37,163 @@ class Job(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """Inputs and outputs of one command.
+    """Inputs and outputs of one command. No output replaces an input, or another output.
 
     Attributes:
       jobs: one for each photo or video, in order.
       json: the file for the keypoints, None for none.
+      results: the file for the keypoints as COCO results, None for none.
       skipped: a line for each folder in which something is neither a photo nor a video.
+      taken: the inputs and outputs so far, as ``_name_key`` of each path; ``sheet_path`` adds to
+        them.
     """
 
     jobs: list[Job]
     json: pathlib.Path | None
+    results: pathlib.Path | None
     skipped: list[str]
+    taken: set[str]
+
+    def sheet_path(self, job: Job, label: str) -> pathlib.Path:
+        """Choose a PNG beside a job's output that replaces no other file, and reserve its name.
+
+        The number of these files is not known before the people in the photo are found.
+
+        Args:
+          job: a job with an output.
+          label: is appended to the name of the output.
+        """
+        assert job.out is not None
+        stem = f"{job.out.stem}_{label}"
+        path, number = job.out.with_name(f"{stem}.png"), 1
+        while _name_key(path) in self.taken:
+            number += 1
+            path = job.out.with_name(f"{stem}_{number}.png")
+        self.taken.add(_name_key(path))
+        return path
 
 
-def plan(inputs: Sequence[str], *, output: str | None, json: bool) -> Plan:
-    """Find the inputs, name the outputs and create their folder.
+def plan(
+    inputs: Sequence[str],
+    *,
+    output: str | None,
+    json: bool,
+    results: str | None = None,
+    box_file: str | None = None,
+) -> Plan:
+    """Find the inputs, name the outputs and create their folders.
 
     Args:
       inputs: photos, videos, and folders of them; empty for a camera.
       output: a folder; a file for a single photo or video; or a .json file, to write only the
         keypoints.
       json: whether keypoints are written in addition to images.
+      results: a .json file for COCO results, None for none.
+      box_file: file of boxes, an input as well, None for none.
 
     Raises:
-      JaxposeError: an input is missing, a folder contains no photo or video, or an output file has
-        an unsuitable suffix or would overwrite an input.
+      JaxposeError: an input is missing, a folder contains no photo or video, an output file has an
+        unsuitable suffix or would overwrite an input or another output, or a folder cannot be
+        created.
     """
     output = FOLDER if output is None else output
     out = pathlib.Path(output)
     paths, skipped = find_inputs(inputs, out) if inputs else ([CAMERA], [])
     videos = [is_video(path) for path in paths] if inputs else [True]
     suffix = out.suffix.lower() if names_a_file(output) else ""
+    folder = out.parent
+    outs: Sequence[pathlib.Path | None]
+    json_file: pathlib.Path | None
     if suffix == ".json":
-        make_folder(out.parent)
-        return Plan([Job(p, v, None) for p, v in zip(paths, videos, strict=True)], out, skipped)
-    if suffix in WRITTEN or suffix in PHOTOS | VIDEOS:
+        outs, json_file = [None] * len(paths), out
+    elif suffix in WRITTEN or suffix in PHOTOS | VIDEOS:
         _check_file(out, suffix, paths, videos)
-        make_folder(out.parent)
-        jobs = [Job(paths[0], videos[0], out)]
-        plan = Plan(jobs, out.with_suffix(".json") if json else None, skipped)
+        outs, json_file = [out], out.with_suffix(".json") if json else None
     elif suffix:
         raise JaxposeError(
             f"cannot write {suffix} files; use {out.with_suffix('.json')} for the keypoints, or "
             f"give a folder (if {out} is a folder's name, write {out}/)"
         )
     else:
-        make_folder(out)
-        names = _names(paths, videos)
-        jobs = [
-            Job(path, video, out / name)
-            for path, video, name in zip(paths, videos, names, strict=True)
-        ]
-        plan = Plan(jobs, out / "keypoints.json" if json else None, skipped)
-    given = {path.resolve() for path in paths if inputs}
-    for job in plan.jobs:
-        if job.out and job.out.resolve() in given:
-            raise JaxposeError(f"{job.out} is an input and would be overwritten; give another -o")
-    if plan.json and plan.json.is_dir():
+        folder, json_file = out, out / "keypoints.json" if json else None
+        outs = [out / name for name in _names(paths, videos)]
+    jobs = [Job(*job) for job in zip(paths, videos, outs, strict=True)]
+    results_file = None if results is None else pathlib.Path(results)
+    given = paths if inputs else []
+    written = _check_outputs(jobs, json_file, results_file, given=given, box_file=box_file)
+    make_folder(folder)
+    if results_file is not None:
+        make_folder(results_file.parent)
+    boxes = [] if box_file is None else [pathlib.Path(box_file)]
+    taken = {_name_key(path) for path in (*given, *boxes, *written)}
+    return Plan(jobs, json_file, results_file, skipped, taken)
+
+
+def _check_outputs(
+    jobs: Sequence[Job],
+    json: pathlib.Path | None,
+    results: pathlib.Path | None,
+    *,
+    given: Sequence[pathlib.Path],
+    box_file: str | None,
+) -> list[pathlib.Path]:
+    """Check that every output can be written without replacing another file of the command.
+
+    Args:
+      jobs: the inputs with their outputs.
+      json: the file for the keypoints, None for none.
+      results: the file for the results, None for none.
+      given: the inputs.
+      box_file: the file of boxes, None for none.
+
+    Returns:
+      The outputs.
+
+    Raises:
+      JaxposeError: an output would replace a file that is read, the results would replace another
+        output, a .json file is a folder, or the results are not a .json file.
+    """
+    outputs = [path for path in (*(job.out for job in jobs), json) if path]
+    inputs = set(map(_identity, given))
+    boxes = None if box_file is None else _identity(box_file)
+    for path in outputs:
+        identity = _identity(path)
+        if identity in inputs or identity == boxes:
+            what = "is an input" if identity in inputs else "contains the boxes"
+            raise JaxposeError(f"{path} {what} and would be overwritten; give another -o")
+    if json and json.is_dir():
         raise JaxposeError(
-            f"the keypoints cannot be written to {plan.json}, which is a folder; give another -o"
+            f"the keypoints cannot be written to {json}, which is a folder; give another -o"
         )
-    return plan
+    if results is None:
+        return outputs
+    if results.is_dir():
+        raise JaxposeError(f"--results {results} is a folder; give a .json file in it")
+    if results.suffix.lower() != ".json":
+        raise JaxposeError(f"--results {results} is not a .json file; give a name ending in .json")
+    if _identity(results) in inputs:
+        raise JaxposeError(
+            f"--results {results} is an input and would be overwritten; give another name"
+        )
+    if _identity(results) in {boxes, *map(_identity, outputs)}:
+        raise JaxposeError(
+            f"--results {results} would overwrite the file of boxes or keypoints; give another name"
+        )
+    return [*outputs, results]
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, int] | str:
+    """Return the same value for all names of a file, such as links to it."""
+    try:
+        found = os.stat(path)
+    except OSError:  # it does not exist
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
+def _name_key(path: str | os.PathLike) -> str:
+    """Return the same text for names that are one on a file system that ignores the case."""
+    return os.path.realpath(path).lower()
 
 
 def find_inputs(

@@ -12,6 +12,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path
 from jaxpose.predict.boxes import MIN_CONFIDENCE
 from jaxpose.predict.images import WRITTEN, save_image
+from jaxpose.storage import check_folder, write_errors
 from jaxpose.visualize import draw_number, draw_skeleton
 
 
@@ -148,26 +149,28 @@ class Prediction(NamedTuple):
           min_confidence: as in ``draw`` and ``to_coco``.
 
         Raises:
-          JaxposeError: the name has another suffix, or the folder does not exist.
+          JaxposeError: the name has another suffix, the folder does not exist, or the file cannot
+            be written.
         """
         file = pathlib.Path(local_path(path))
         suffix = file.suffix.lower()
         if suffix not in WRITTEN | {".json"}:
             raise JaxposeError(f"cannot write {file}; use a name ending in .jpg, .png or .json")
-        if not file.parent.is_dir():
-            raise JaxposeError(f"no folder {file.parent}; create it first")
+        check_folder(file)
         if suffix != ".json":
             save_image(self.draw(min_confidence=min_confidence), file)
             return
-        with coco.CocoWriter(
-            file,
-            joints=self.joints,
-            limbs=self.limbs,
-            checkpoint="",
-            threshold=min_confidence,
-            category=(1, self.category),
-        ) as writer:
-            self.add_to(writer, file_name=self.source or file.stem, frame=self.frame)
+        with write_errors(file):
+            writer = coco.CocoWriter(
+                file,
+                joints=self.joints,
+                limbs=self.limbs,
+                checkpoint="",
+                threshold=min_confidence,
+                category=(1, self.category),
+            )
+            with writer:
+                self.add_to(writer, file_name=self.source or file.stem, frame=self.frame)
 
     def add_to(
         self,

@@ -161,6 +161,13 @@ def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
 def _row(row: str, results, beside, blocks) -> str:
     """Make the section with all results on one test row."""
     others = {protocol: _beside(beside, row, protocol) for protocol in results}
+    parts = [
+        _parts(result, others[protocol])
+        for protocol, result in results.items()
+        if any(part.counted for part in result.parts.values())
+    ]
+    start = '<details open="open">\n<summary>Each joint</summary>\n<div class="parts">'
+    details = [start, *parts, "</div>\n</details>"] if parts else []
     return "\n".join(
         [
             f"<section>\n<h2>Results on {_text(row)}</h2>",
@@ -169,13 +176,8 @@ def _row(row: str, results, beside, blocks) -> str:
                 for protocol, result in results.items()
             ),
             *([_columns(blocks, "by prediction block", kind="columns alike")] if blocks else []),
-            '<details open="open">\n<summary>Each joint</summary>\n<div class="parts">',
-            *(
-                _parts(result, others[protocol])
-                for protocol, result in results.items()
-                if result.parts
-            ),
-            "</div>\n</details>\n</section>",
+            *details,
+            "</section>",
         ]
     )
 
@@ -193,10 +195,11 @@ def _columns(
     ignored = ""
     if first.persons_left_out:
         ignored = f" ({first.persons_left_out} of them ignored: without {protocol.lacking})"
-    note = (
-        f"Percent correct; {first.persons} persons{ignored}, {first.not_labeled} "
-        f"{protocol.part_kind}s without a label."
-    )
+    kind_of_rate = "Percent correct" if protocol.thresholds else "Percent"
+    without = f"{first.not_labeled} {protocol.part_kind}s without a label"
+    if first.not_predicted:
+        without += f", {first.not_predicted} labeled {protocol.part_kind}s without a prediction"
+    note = f"{kind_of_rate}; {first.persons} persons{ignored}, {without}."
     body = []
     for label, found in results.items():
         rates = [*found.columns.values(), found.total]

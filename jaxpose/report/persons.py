@@ -18,6 +18,7 @@ from jaxpose.report.page import Panel, PanelImage, Section
 from jaxpose.skeleton import joint_index
 
 PERSONS_PER_GROUP = 3  # worst, median and best predictions
+BEST = "Best predictions"  # title of the last group
 SIZE = panels.SIZE  # side of an image of heat maps, in pixels
 PHOTO_SIZE = 400  # side of a crop with a skeleton, in pixels
 NORMALIZERS = {
@@ -77,8 +78,8 @@ def person_sections(
       row: the test row.
 
     Returns:
-      (sections of the worst, median and best predictions; sections of the heat maps for the best
-      prediction).
+      (sections of the worst, median and best predictions, or of any if fewer than three persons are
+      evaluated; sections of the heat maps for the best one).
     """
     protocol = _counting_protocol(row)
     labeled = evaluate.labeled_predictions(row.predictions, row.evaluation_set)
@@ -93,14 +94,18 @@ def person_sections(
     }
     if not any(shown.values()):
         return [], []
-    explanation = _explanation(row, protocol)
+    scored = int((found.counted[row.predictions.readable] > 0).sum())
+    is_ordered = BEST in groups
+    explanation = _explanation(
+        row, protocol if scored else None, ordered=scored if is_ordered else 0
+    )
     sections = []
     for title, persons in shown.items():
         shown_panels = [_person_panel(estimator, person, protocol) for person in persons]
         sections.append(Section(title, explanation, shown_panels, width=330, has_main_image=True))
         explanation = ""
     best = list(shown.values())[-1][0]
-    maps = [_fig_5(estimator, best)]
+    maps = [_fig_5(estimator, best, is_best=is_ordered)]
     if network.net.num_context_maps:
         maps.append(_fig_6(estimator, best))
     return sections, maps
@@ -167,7 +172,7 @@ def choose_persons(found: Correctness, readable: np.ndarray) -> dict[str, list[i
     return {
         "Worst predictions": order[:count],
         "Median predictions": order[middle : middle + count],
-        "Best predictions": order[: -count - 1 : -1],
+        BEST: order[: -count - 1 : -1],
     }
 
 
@@ -252,8 +257,8 @@ def _person_panel(
     return Panel(f"{person.name}: {found}", images)
 
 
-def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
-    """Explain what the images show, and when a joint is correct."""
+def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None, *, ordered: int) -> str:
+    """Explain what the images show, when a joint is correct, and how many persons are ordered."""
     drawn = (
         f"Joints with a confidence below {MIN_CONFIDENCE} are not drawn. Left limbs have warm "
         "colors, right limbs cool ones. Select an image to enlarge it."
@@ -261,10 +266,12 @@ def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     if protocol is None:
         return drawn
     kind, limit = protocol.part_kind, f"{protocol.threshold:g} times"
-    order = (
-        f"The {len(row.predictions.readable):,} persons of {row.split.name}:{row.split.split} are "
-        f"ordered by their fraction of correct {kind}s. "
-    )
+    order = ""
+    if ordered:
+        order = (
+            f"The {ordered:,} evaluated persons of {row.split.name}:{row.split.split} are ordered "
+            f"by their fraction of correct {kind}s. "
+        )
     lines = "Lines connect predictions and true positions. "
     if kind == "stick":
         return (
@@ -282,10 +289,11 @@ def _explanation(row: evaluate.RowEvaluation, protocol: Protocol | None) -> str:
     )
 
 
-def _fig_5(estimator: PoseEstimator, person: ShownPerson) -> Section:
+def _fig_5(estimator: PoseEstimator, person: ShownPerson, *, is_best: bool) -> Section:
+    who = ", the person with the best prediction" if is_best else ""
     return Section(
         "Part maps before and after the softmax",
-        f"Part maps of {person.name}, the person with the best prediction (the paper's Fig. 5). "
+        f"Part maps of {person.name}{who} (the paper's Fig. 5). "
         "The paper's loss supervises only the coordinates and the presence of the joints, not the "
         "maps directly.",
         [

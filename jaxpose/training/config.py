@@ -1,10 +1,13 @@
 """Checks of a config before a run, and conversion of its values."""
 
+import functools
 import math
-from typing import TYPE_CHECKING, NamedTuple
+import operator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
+from jaxpose import network
 from jaxpose.data.augment import Augmentation
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.config import RowForm, check_evaluation, check_rows
@@ -20,21 +23,70 @@ DATA_ROW: RowForm = (
 )
 VALIDATION_ROW: RowForm = ("(name, split, crop, weight)", [(str, str, str, float)])
 
-# Counts of a config that must be 1 or more.
-COUNTS = (
-    "batch_size", "accumulation_steps", "num_epochs", "log_every_steps", "validate_every_epochs",
-)  # fmt: skip
+# Smallest and largest value of numeric fields; infinity itself is not valid. Without a limit, some
+# typing errors would be found only when memory or process numbers run out.
+RANGES: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32 - 1),
+    "image_size": (SIZE_MULTIPLE, 4096),
+    "workers": (0, 1024),
+    "batch_size": (1, math.inf),  # limited by the persons of an epoch
+    "accumulation_steps": (1, math.inf),
+    "num_epochs": (1, math.inf),  # limited by the number of steps
+    "log_every_steps": (1, math.inf),
+    "validate_every_epochs": (1, math.inf),
+    "checkpoint_every_minutes": (0, math.inf),
+    "max_minutes": (0, math.inf),
+    "probability_weight": (0, math.inf),
+    "context_weight": (0, math.inf),
+    "heatmap_weight": (0, math.inf),
+    "augmentation.rotation": (0, 360),
+    "augmentation.color": (0, 10),
+    "augmentation.shift": (0, 10),
+    "augmentation.stray": (0, 1),
+    "augmentation.turned": (0, 1),
+    "augmentation.erase": (0, 1),
+    **{
+        f"network.{name}": limits for name, limits in network.RANGES.items() if name != "num_joints"
+    },
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.warmup_epochs": (0, 1e9),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip_norm": (0, math.inf),
+    "plateau.factor": (0, 1),
+    "plateau.patience": (1, 2**31 - 1),  # validations are counted in int32
+    "plateau.min_delta": (0, math.inf),
+    "plateau.min_scale": (0, 1),
+    "ema": (0, 1),
+    "eval.batch_size": (1, 65_536),
+}
+MAX_SCALE = 100.0  # of augmentation.scale
+
+
+def check_ranges(config: "ml_collections.ConfigDict") -> None:
+    """Raise a JaxposeError for a numeric field whose value is outside of ``RANGES``."""
+    for name, (low, high) in RANGES.items():
+        check_range(name, functools.reduce(operator.getitem, name.split("."), config), low, high)
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> None:
+    """Raise a JaxposeError if a field's value is not a finite number from ``low`` to ``high``."""
+    if not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+        wanted = f"{low} or more, and finite" if high == math.inf else f"from {low} to {high}"
+        raise JaxposeError(f"{name} is {value!r}; it must be {wanted}")
 
 
 def check_config(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values that are invalid on their own or in combination."""
+    check_ranges(config)
     check_evaluation(config)
     check_rows(config, "data", DATA_ROW)
     check_rows(config, "validation", VALIDATION_ROW)
+    for name, split, _, weight in config.validation:
+        check_range(f"the weight of {name} {split} in config.validation", weight, 0, math.inf)
+    unnamed = [name for name in config.joints if not isinstance(name, str)]
+    if unnamed:
+        raise JaxposeError(f"config.joints contains {unnamed[0]!r}; write names, in quotes")
     skeleton_of(config.joints)  # raises an error if a name occurs twice
-    for name in COUNTS:
-        if config[name] < 1:
-            raise JaxposeError(f"{name} is {config[name]}; it must be 1 or more")
     devices = jax.device_count()
     parts = devices * config.accumulation_steps
     if config.batch_size % parts:
@@ -52,20 +104,12 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
     if not 0.0 <= config.ema < 1.0:
         raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")
     scale = config.augmentation.scale
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+    valid = len(scale) == 2 and all(isinstance(value, int | float) for value in scale)
+    if not valid or not 1 / MAX_SCALE <= scale[0] <= scale[1] <= MAX_SCALE:
         raise JaxposeError(
-            f"augmentation.scale is {scale}; write (low, high), with 0 < low <= high"
+            f"augmentation.scale is {scale}; write (low, high), with {1 / MAX_SCALE:g} <= low <= "
+            f"high <= {MAX_SCALE:g}"
         )
-    for name in ("stray", "turned", "erase"):
-        if not 0 <= config.augmentation[name] <= 1:
-            raise JaxposeError(
-                f"augmentation.{name} is {config.augmentation[name]}; it is a fraction, from 0 to 1"
-            )
-    for name in ("rotation", "color", "shift"):
-        if not config.augmentation[name] >= 0:
-            raise JaxposeError(
-                f"augmentation.{name} is {config.augmentation[name]}; it must be 0 or more"
-            )
     if config.context_weight and not config.network.num_context_maps:
         raise JaxposeError(
             "context_weight needs context maps, but network.num_context_maps is 0; set "

@@ -31,7 +31,7 @@ from jaxpose.training.profiling import StepProfiler
 from jaxpose.training.run import Run, Start, metadata_of, open_run, start_of
 from jaxpose.training.step import empty_sums, evaluation_variables, make_train_step
 from jaxpose.training.validation import Validator, make_validator
-from jaxpose.training.workdir import prepare_workdir
+from jaxpose.training.workdir import check_data, prepare_workdir
 
 if TYPE_CHECKING:
     import ml_collections
@@ -72,6 +72,8 @@ def train(
       JaxposeError: the config, data or workdir cannot be used, or the loss is not finite.
     """
     check_config(config)
+    if profile_steps < 0:
+        raise JaxposeError(f"profile_steps is {profile_steps}; it must be 0 or more")
     with prepare_workdir(workdir, config.to_dict()) as folder:
         with _phase("opening the data sets"):
             run = open_run(config)
@@ -89,6 +91,8 @@ def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> TrainResult
             f"process {jax.process_index()} found step {step} in {folder}, but other processes "
             "found a different step; give all processes the same workdir on a shared disk"
         )
+    persons = {split.name: len(split.source) for split, _ in run.training}
+    check_data(folder, persons, resumed=step > 0)
     first = jax.process_index() == 0
     with contextlib.ExitStack() as stack:
         run_log = RunLog(folder, step=step, num_steps=run.num_steps, active=first)

@@ -4,8 +4,9 @@ Training starts from random variables, from the variables of another network (``
 the run's last checkpoint.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -14,11 +15,12 @@ import optax
 
 from jaxpose import geometry
 from jaxpose.checkpoints import store
-from jaxpose.checkpoints.metadata import CheckpointMetadata
-from jaxpose.checkpoints.transfer import transfer_variables
+from jaxpose.checkpoints.metadata import CheckpointMetadata, read_json
+from jaxpose.checkpoints.transfer import Transfer, transfer_variables
 from jaxpose.data import prepared, sampling
+from jaxpose.data.batches import labeled_joints
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.config import open_tests
+from jaxpose.evaluation.evaluate import open_test_rows
 from jaxpose.network import PoseNet, initial_variables, make_net
 from jaxpose.runtime.devices import DEVICES
 from jaxpose.skeleton import Skeleton, joint_index, skeleton_of
@@ -28,6 +30,8 @@ from jaxpose.training.step import TrainState, create_train_state
 
 if TYPE_CHECKING:
     import ml_collections
+
+MAX_STEPS = 2**31 - 1  # steps are counted in int32
 
 
 class Run(NamedTuple):
@@ -40,6 +44,7 @@ class Run(NamedTuple):
       net: the network, with batch norm synchronized over the devices.
       rule: crop rule that a checkpoint records.
       rules: crop rule of each training split.
+      category: name of the category that the training splits share.
       training: (split, weight) pairs.
       validation: (split, name of the crop rule, weight in the metric) triples.
       steps_per_epoch, num_steps: numbers of global batches.
@@ -54,6 +59,7 @@ class Run(NamedTuple):
     net: PoseNet
     rule: geometry.CropRule
     rules: list[geometry.CropRule]
+    category: str
     training: list[tuple[prepared.PreparedSplit, float]]
     validation: list[tuple[prepared.PreparedSplit, str, float]]
     steps_per_epoch: int
@@ -64,20 +70,37 @@ class Run(NamedTuple):
 
 
 def open_run(config: "ml_collections.ConfigDict") -> Run:
-    """Open the data sets of a config and build its network and optimizer."""
+    """Open the data sets of a config and build its network and optimizer.
+
+    Raises:
+      JaxposeError: a data set cannot be used, or not with the others or the rest of the config.
+    """
     training, rules = open_training(config)
     validation = open_validation(config)
+    joints = tuple(config.joints) or first_joints(training)
+    if not labeled_joints(training, joints).any():
+        raise JaxposeError(
+            f"no data set of config.data labels a joint of the network ({', '.join(joints)}); "
+            "change config.joints, or add a data set that has some of them"
+        )
+    category = shared_category(training)
     if config.report:
-        open_tests(config)  # they are evaluated at the end of the run; fail early if one is missing
+        open_test_rows(config, joints)  # evaluated at the end of the run; fail early
     steps_per_epoch = sampling.steps_per_epoch(training, config.batch_size)
     num_steps = steps_per_epoch * config.num_epochs
+    warmup_steps = round(config.optimizer.warmup_epochs * steps_per_epoch)
+    for name, steps in (("num_epochs", num_steps), ("optimizer.warmup_epochs", warmup_steps)):
+        if steps > MAX_STEPS:
+            raise JaxposeError(
+                f"{name} is too large: {steps} steps, more than {MAX_STEPS}; lower it, or the "
+                "weights of config.data"
+            )
     schedule = optimizer.make_schedule(
         config.optimizer.schedule,
         config.optimizer.learning_rate,
         num_steps=num_steps,
-        warmup_steps=round(config.optimizer.warmup_epochs * steps_per_epoch),
+        warmup_steps=warmup_steps,
     )
-    joints = tuple(config.joints) or training[0][0].joints
     arguments = {"num_joints": len(joints), **config.network.to_dict()}
     return Run(
         config=config,
@@ -91,6 +114,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         ),
         rule=geometry.crop_rule(config.crop),
         rules=rules,
+        category=category,
         training=training,
         validation=validation,
         steps_per_epoch=steps_per_epoch,
@@ -133,12 +157,38 @@ def open_validation(
     return opened
 
 
+def first_joints(training: sampling.WeightedSplits) -> tuple[str, ...]:
+    """Return the joints of the first training split that has people."""
+    splits = [split for split, _ in training]
+    return next((split for split in splits if split.has_people), splits[0]).joints
+
+
+def shared_category(training: sampling.WeightedSplits) -> str:
+    """Return the name of the category that all training splits share.
+
+    Images without people have none.
+
+    Raises:
+      JaxposeError: the categories differ.
+    """
+    names = {split.name: split.category[1] for split, _ in training if split.has_people}
+    if len(set(names.values())) > 1:
+        listed = ", ".join(f"{name}: {category}" for name, category in names.items())
+        raise JaxposeError(
+            f"the data sets of config.data have different categories ({listed}), but a network "
+            "predicts one category; remove data sets, or rename the category in their annotation "
+            "files and prepare them again"
+        )
+    return next(iter(names.values()), "person")
+
+
 class Start(NamedTuple):
     """State of a run at its start.
 
     Attributes:
       state: the training state, as host arrays.
-      trained: names of the joints that ever had a label, including those of ``init_from``.
+      trained: names of the joints that a data set labels, and of those whose trained output was
+        copied from ``init_from``.
       seconds: seconds spent on the run so far.
       notes: lines for the log.
     """
@@ -153,19 +203,58 @@ def start_of(run: Run, folder: pathlib.Path) -> Start:
     """Resume from the newest checkpoint in the run's folder, or start from scratch.
 
     Raises:
-      JaxposeError: the checkpoints cannot be read or belong to a different network.
+      JaxposeError: the checkpoints cannot be read, or belong to a different network or to data
+        with different joints.
     """
     like = state_of(run, initial_variables(run.net, run.config.seed))
-    restored = store.restore_newest(folder / "checkpoints" / "latest", like, free="sums")
+    latest = folder / "checkpoints" / "latest"
+    try:
+        restored = store.restore_newest(latest, like, free="sums")
+    except JaxposeError:
+        # Different joints often change the shapes, but are easier to understand.
+        for step in store.checkpoint_steps(latest)[:1]:
+            with contextlib.suppress(OSError, ValueError):
+                path = latest / str(step)
+                check_resumed(run, CheckpointMetadata.from_json(read_json(path), path), folder)
+        raise
     if restored is None:
         return fresh_start(run)
     state, metadata = restored
+    check_resumed(run, metadata, folder)
     return Start(
         state,
         metadata.trained_joints,
         metadata.seconds,
         [f"resumed at step {int(state.step)} of {run.num_steps}"],
     )
+
+
+def check_resumed(run: Run, metadata: CheckpointMetadata, folder: pathlib.Path) -> None:
+    """Raise a JaxposeError if a checkpoint's joints, flip pairs or crop rule are not the run's.
+
+    With ``config.joints = ()`` they depend on the prepared data sets, which may have changed.
+    """
+    comparisons = (
+        ("joints", _listed(metadata.joints), _listed(run.joints)),
+        ("flip pairs", _pairs(metadata.flip_pairs), _pairs(skeleton_of_run(run).flip_pairs)),
+        ("crop rule", _listed(metadata.crop), _listed(run.rule)),
+    )
+    for what, theirs, ours in comparisons:
+        if theirs != ours:
+            raise JaxposeError(
+                f"the {what} of the run in {folder} were {theirs}, but its config and data now "
+                f"give {ours}; prepare the same data again, or choose another --workdir with "
+                f"--config.init_from={folder}, which matches joints by name"
+            )
+
+
+def _listed(values: Sequence) -> str:
+    return ", ".join(map(str, values)) or "none"
+
+
+def _pairs(pairs: Sequence[Sequence[str]]) -> str:
+    """List pairs; their order and that of the two sides do not matter."""
+    return _listed(sorted(" - ".join(sorted(pair)) for pair in pairs))
 
 
 def fresh_start(run: Run) -> Start:
@@ -175,7 +264,7 @@ def fresh_start(run: Run) -> Start:
       JaxposeError: no variable of ``init_from`` matches, or there is no such checkpoint.
     """
     variables = initial_variables(run.net, run.config.seed)
-    trained = set(annotated_joints(run))
+    trained = labeled_joints(run.training, run.joints)
     notes = []
     if run.config.init_from:
         source, metadata, folder = store.load(run.config.init_from)
@@ -187,28 +276,35 @@ def fresh_start(run: Run) -> Start:
         notes.append(f"init_from {folder}: {len(report.taken)} variables copied")
         notes += [f"  {note}" for note in report.notes]
         notes += [f"  {name} keeps its initial values: {why}" for name, why in report.fresh.items()]
-        known = joint_index(metadata.trained_joints, run.joints) >= 0
-        trained |= {name for name, there in zip(run.joints, known, strict=True) if there}
-    never = [name for name in run.joints if name not in trained]
+        trained = trained | copied_joints(run, report, metadata)
+    never = [name for name, there in zip(run.joints, trained, strict=True) if not there]
     if never:
         notes.append(f"joints without labels in the training data: {', '.join(never)}")
-    names = tuple(name for name in run.joints if name in trained)
+    names = tuple(name for name, there in zip(run.joints, trained, strict=True) if there)
     return Start(state_of(run, variables), names, 0.0, notes)
+
+
+def copied_joints(run: Run, report: Transfer, metadata: CheckpointMetadata) -> np.ndarray:
+    """Return which joints were trained in a checkpoint and have their output copied from it.
+
+    Args:
+      run: the run.
+      report: what was copied.
+      metadata: the checkpoint's metadata.
+
+    Returns:
+      bool [J]; false for all joints if the heat maps of the last block, which give the prediction,
+      were not copied.
+    """
+    heatmaps = f"params/block{run.net.num_blocks}_b/heatmaps"
+    trained = joint_index(metadata.trained_joints, run.joints) >= 0
+    return trained & (heatmaps in report.taken)
 
 
 def state_of(run: Run, variables: dict) -> TrainState:
     """Make the state before the first step, as host arrays."""
     state = create_train_state(variables, run.optimizer, ema=run.config.ema > 0)
     return jax.tree.map(np.asarray, state)
-
-
-def annotated_joints(run: Run) -> list[str]:
-    """Return the names of the run's joints that at least one training split annotates."""
-    found = np.zeros(len(run.joints), bool)
-    for split, _ in run.training:
-        place = joint_index(split.joints, run.joints)
-        found |= np.where(place >= 0, np.asarray(split.annotated)[place], False)
-    return [name for name, there in zip(run.joints, found, strict=True) if there]
 
 
 def complete_split(run: Run) -> prepared.PreparedSplit | None:
@@ -237,7 +333,7 @@ def metadata_of(
     run: Run, *, trained: tuple[str, ...], step: int, seconds: float
 ) -> CheckpointMetadata:
     """Return the metadata of this run's checkpoint of a step."""
-    skeleton, split = skeleton_of_run(run), complete_split(run)
+    skeleton = skeleton_of_run(run)
     return CheckpointMetadata(
         network=run.arguments,
         joints=run.joints,
@@ -248,5 +344,5 @@ def metadata_of(
         crop=run.rule,
         step=step,
         seconds=round(seconds, 1),
-        category=split.category[1] if split else "person",
+        category=run.category,
     )

@@ -1,10 +1,10 @@
-"""A run's folder: lock it for one launch, and check the config that it belongs to."""
+"""A run's folder: lock it for one launch, and check the config and data that it belongs to."""
 
 import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 
@@ -112,6 +112,53 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
                 f"{'; '.join(changed[:MAX_FIELDS])}{more}. "
                 "Use the same config, or choose another --workdir"
             )
+    _write(path, text)
+
+
+def check_data(workdir: pathlib.Path, persons: Mapping[str, int], *, resumed: bool) -> None:
+    """Raise an error if the training data of a resumed run have changed, otherwise record them.
+
+    The number of persons determines the batches and the steps of an epoch, so with other data, a
+    run would resume at another place of its epoch and of the learning-rate schedule. The record is
+    ``data.json``; a run that has none (from before 0.1.0) gets one.
+
+    Args:
+      workdir: folder of the run.
+      persons: number of persons of each training split, by the name of the data set.
+      resumed: whether the run resumes from a checkpoint of ``workdir``.
+
+    Raises:
+      JaxposeError: a number has changed, or the record cannot be written.
+    """
+    path = workdir / "data.json"
+    record = dict(persons)
+    stored = _read_data(path) if resumed else {}
+    changed = [
+        f"{name} had {stored[name]} training persons when the run started, but has {count} now"
+        for name, count in record.items()
+        if stored.get(name, count) != count
+    ]
+    if changed:
+        raise JaxposeError(
+            f"the data of the run in {workdir} have changed ({'; '.join(changed)}), so its epochs "
+            "and learning-rate schedule would change: prepare the same data again, choose another "
+            f"--workdir with --config.init_from={workdir}, or delete {path} to resume with the new "
+            "data"
+        )
+    if stored != record and jax.process_index() == 0:
+        _write(path, json.dumps(record, indent=1) + "\n")
+
+
+def _read_data(path: pathlib.Path) -> dict[str, int]:
+    """Read the record of ``check_data``; empty if there is none that can be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write(path: pathlib.Path, text: str) -> None:
     try:
         replace_file(path, text)
     except OSError as error:

@@ -11,6 +11,7 @@ from jaxpose.checkpoints import packed, store
 from jaxpose.checkpoints.metadata import Calibration, CheckpointMetadata
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import CropRule
+from jaxpose.network import ARGUMENTS, RANGES, PoseNet, check_arguments
 
 # As a file has it, written out: not what `to_json` makes of anything.
 RECORD = {
@@ -63,16 +64,41 @@ def test_unknown_fields_and_those_that_older_files_lack_are_tolerated():
     assert found == WANTED
 
 
+NETWORKS = {  # values of the network's arguments that no network can have
+    "num_joints": ["2", 2.0, True, None, -1, 10**400],
+    "num_blocks": ["8", 0, 10**6, [8]],
+    "num_context_maps": [None, -1, 10**6],
+    "alpha": ["x", None, -0.1, 1.5, math.nan, 10**400],
+    "width": ["288", 288.0, 20, 0, 18 * 10**6],
+    "kernel_size": [None, 5.0, 4, -1, 999_999],
+    "grid": ["pixel", None, ["paper"], {}],
+    "temperature": ["1", None, 0, -1.0, math.nan, math.inf, 10**400],
+    "dtype": ["float32"],
+    "remat": [True],
+    "portable": [True],
+    "name": ["x"],
+    "depth": [3],
+}
 MALFORMED = {
-    "network": [[], "small", None],
-    "joints": ["left_hand", [1, 2], None],
-    "flip_pairs": [["left_hand"], [["left_hand"]], [[1, 2]], None],
+    "network": [
+        *([], "small", None),
+        *({"num_joints": 2, name: value} for name, values in NETWORKS.items() for value in values),
+    ],
+    "joints": [
+        *("left_hand", [1, 2], None, [], ["left_hand"]),
+        *(["left_hand", "right_hand", "head"], ["left_hand", "left_hand"]),
+    ],
+    "flip_pairs": [["left_hand"], [["left_hand"]], [[1, 2]], None, [["left_hand", "left_foot"]]],
     "limbs": [[["a", "b", "c"]], {}],
-    "trained_joints": ["left_hand", [None], ["left_foot"]],
-    "image_size": [0, -32, 32.5, True, "32"],
-    "crop": [None, {}, {"source": 1}, {"source": "scale", "shift": "0"}, {"source": "box", "x": 1}],
+    "trained_joints": ["left_hand", [None], ["left_foot"], [], ["left_hand", "left_hand"]],
+    "image_size": [0, -32, 32.5, 32.0, 33, 32 * 10**9, True, "32"],
+    "crop": [
+        *(None, {}, {"source": 1}, {"source": "scale", "shift": "0"}, {"source": "box", "x": 1}),
+        *({"source": "circle"}, {"source": ["box"]}, {"source": "box", "enlargement": 0}),
+        *({"source": "box", "enlargement": 10**400}, {"source": "scale", "shift": 1e300}),
+    ],
     "step": [None, "7", 1.5],
-    "seconds": ["2", None, math.nan],
+    "seconds": ["2", None, math.nan, 10**400],
     "metric": ["high", -math.inf],
     "source": [None],
 }  # fmt: skip
@@ -87,6 +113,31 @@ def test_a_malformed_field_is_named_in_one_line(tmp_path, name, value):
     with pytest.raises(JaxposeError, match=rf"x\.npz .*{name}") as caught:
         store.load(file)
     assert "\n" not in str(caught.value)
+
+
+def test_a_joint_in_two_flip_pairs_is_refused():
+    """Exchanging it with both would be no flip."""
+    joints = ["left_hand", "right_hand", "head"]
+    record = {**RECORD, "network": {"num_joints": 3}, "joints": joints}
+    pairs = [["left_hand", "right_hand"], ["right_hand", "left_hand"]]
+    assert CheckpointMetadata.from_json({**record, "flip_pairs": pairs}, PATH).joints[2] == "head"
+    pairs.append(["left_hand", "head"])
+    with pytest.raises(ValueError, match="flip_pairs exchange a joint with more than one other"):
+        CheckpointMetadata.from_json({**record, "flip_pairs": pairs}, PATH)
+
+
+def test_the_default_number_of_joints_counts_too():
+    with pytest.raises(ValueError, match="names 2 joints, but its network has 16"):
+        CheckpointMetadata.from_json({**RECORD, "network": {}}, PATH)
+
+
+def test_every_argument_that_determines_the_output_is_checked():
+    """A new argument of the network is recorded and checked, or it is added to this list."""
+    others = set(PoseNet.__dataclass_fields__) - set(ARGUMENTS)
+    assert others == {"dtype", "axis_name", "remat", "portable", "parent", "name"}
+    assert set(ARGUMENTS) - set(RANGES) == {"grid"}  # the others are numbers
+    assert set(NETWORKS) > set(ARGUMENTS)
+    check_arguments({name: getattr(PoseNet, name) for name in ARGUMENTS})
 
 
 @pytest.mark.parametrize("name", [name for name in RECORD if name != "format"])
@@ -133,6 +184,7 @@ def test_a_calibration_is_written_and_read_back():
 @pytest.mark.parametrize(
     "calibration",
     [
+        {"bias": [10**400], "presence": 1.0, "spread": 1.0},
         [1.0],
         {"bias": [1.0]},
         {"bias": ["a"], "presence": 1.0, "spread": 1.0},

@@ -56,6 +56,31 @@ def test_the_command_packs_a_workdir(variables, tmp_path, capsys):
     assert "must end in .npz, not out.zip" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.npz").mkdir()
+    assert cli.main(["pack", "small", "nodir/x.npz"]) == 1
+    assert capsys.readouterr().err == "error: no folder nodir; create it first\n"
+    assert cli.main(["pack", "small", "folder.npz"]) == 1
+    assert capsys.readouterr().err == "error: folder.npz cannot be written (Is a directory)\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"joints": ("left_hand",)}, "names 1 joints, but its network has 2"),
+        ({"joints": ("left_hand", "right_hand", "head")}, "names 3 joints, but its network has 2"),
+        ({"network": {"num_joints": 2, "width": "18"}}, "width is '18'; it must be an integer"),
+        ({"image_size": 33}, "malformed image_size: 33"),
+    ],
+)
+def test_metadata_that_do_not_fit_the_network_are_not_packed(variables, tmp_path, changes, says):
+    pairs = {"flip_pairs": (), "trained_joints": ("left_hand",)}
+    with pytest.raises(JaxposeError, match=rf"^cannot pack the checkpoint: [^\n]*{says}"):
+        packed.pack(variables, METADATA._replace(**{**pairs, **changes}), tmp_path / "small.npz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_takes_two_bytes_a_weight(variables, tmp_path):
     file = packed.pack(variables, METADATA, tmp_path / "small.npz")
     kernels = sum(x.size for x in jax.tree.leaves(variables) if x.ndim > 1)

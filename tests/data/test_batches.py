@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxpose.data.augment import Augmentation
-from jaxpose.data.batches import evaluation_batches, example_name
+from jaxpose.data.batches import evaluation_batches, example_name, labeled_joints
 from jaxpose.data.sampling import epoch_draws, steps_per_epoch
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import (
@@ -95,6 +95,18 @@ def test_mirrored_masks_follow_the_person():
         flips = np.linalg.det(batch.crop_to_image[..., :2]) < 0
         np.testing.assert_array_equal(batch.known[:, 0], ~flips)
         np.testing.assert_array_equal(batch.known[:, 1], flips)
+
+
+def test_images_without_people_train_the_joints_that_others_label():
+    joints = ("right_wrist", "upper_neck", "pelvis", "left_wrist")
+    annotated = PEOPLE._replace(annotated=(True, True, False, True))
+    nobody = split_of(5, name="backgrounds")._replace(joints=joints, has_people=False)
+    splits = [(annotated, 1.0), (nobody, 1.0)]
+    np.testing.assert_array_equal(labeled_joints(splits, NETWORK), [False, True, False, True, True])
+    batches = take(training(splits), 4)
+    absent = np.concatenate([b.known[b.index >= 11] for b in batches])
+    assert len(absent) == 5  # left_wrist and pelvis are labeled nowhere, they lack the ankle
+    assert (absent == [False, True, False, True, False]).all()
 
 
 def test_joints_outside_the_crop_are_not_labeled_but_known():

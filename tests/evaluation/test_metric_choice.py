@@ -54,6 +54,13 @@ def test_without_a_unit_or_a_label_there_is_no_metric():
     assert names(box=False) == names(labeled=False) == []
 
 
+def test_a_row_without_a_metric_has_a_reason():
+    assert metric_choice.why_no_protocol(persons(labeled=False)) == "no joint has a label"
+    why = metric_choice.why_no_protocol(persons(box=False))
+    assert why.startswith("the data set has neither boxes nor a head size for every person")
+    assert names(box=False, metric="pck:nose,left_ear") == ["pck"]  # as it advises
+
+
 def test_oks_needs_its_fields_and_pycocotools(with_pycocotools):
     assert names(oks=True) == ["pck", "oks-ap"]
     assert names() == ["pck"]
@@ -80,7 +87,8 @@ def test_pck_steers_own_joints_and_its_unit_is_said():
 
 def test_the_loss_steers_where_no_unit_is_known_and_the_reason_is_said():
     found = choose("auto", persons(), persons(box=False))
-    assert found.metric == "loss" and "without head sizes or boxes" in found.description
+    assert found.metric == "loss"
+    assert "row 1 has neither boxes nor a head size for every person" in found.description
 
 
 def test_the_loss_steers_where_no_row_has_a_weight():

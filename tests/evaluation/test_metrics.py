@@ -224,12 +224,40 @@ def test_a_wider_threshold_never_scores_less(score):
     assert (np.diff(score(people()).correct, axis=0) >= 0).all()
 
 
-def test_every_label_is_either_counted_or_left_out(score):
-    counts = score(people())
-    seen = counts.counted + counts.not_labeled
-    present = seen[seen > 0]
-    assert (present == counts.persons - counts.persons_left_out).all()
+@pytest.mark.parametrize("predicted", [LSP.joints, LSP.joints[:5], ("nose",)])
+def test_every_entry_is_counted_or_left_out_for_one_reason(score, predicted):
+    data = people()
+    order = joint_index(LSP.joints, predicted)
+    counts = score(data._replace(prediction=data.prediction[:, order], prediction_joints=predicted))
+    entries = counts.counted + counts.not_labeled + counts.not_predicted
+    assert (entries == counts.persons - counts.persons_left_out).all()
     assert (counts.correct <= counts.counted).all()
+    assert same([counts.not_labeled], [score(data).not_labeled])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "not_predicted"),
+    [
+        (protocols.MPII_PCKH, {"pelvis": 5, "right_wrist": 4}),
+        (protocols.LSP_PCK, {"right_wrist": 4}),
+        (protocols.LSP_PCP, {"right_forearm": 4}),
+    ],
+)
+def test_labeled_joints_without_a_prediction_are_no_joints_without_a_label(protocol, not_predicted):
+    """Five persons with MPII's joints, a right wrist not labeled; 14 joints are predicted."""
+    data = people(persons=5, joints=MPII.joints)
+    data.labeled[:] = True
+    data.labeled[0, MPII.joints.index("right_wrist")] = False
+    kept = [name for name in MPII.joints if name not in ("pelvis", "right_wrist")]
+    order = joint_index(MPII.joints, kept)
+    found = metrics.evaluate(
+        protocol,
+        data._replace(prediction=data.prediction[:, order], prediction_joints=tuple(kept)),
+    )
+    assert (found.not_labeled, found.not_predicted) == (1, sum(not_predicted.values()))
+    counts = {name: part.not_predicted for name, part in found.parts.items() if part.not_predicted}
+    assert counts == not_predicted
+    assert {name for name, part in found.parts.items() if not part.counted} == set(not_predicted)
 
 
 def test_a_person_without_any_label_adds_nothing_right_or_counted(score):

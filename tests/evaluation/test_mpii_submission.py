@@ -76,8 +76,10 @@ def test_joints_go_by_name(tmp_path):
     ours = predictions()
     order = [MPII.joints.index(name) for name in AUTHORS.joints]
     theirs = ours._replace(prediction=ours.prediction[:, order], prediction_joints=AUTHORS.joints)
-    for name, points in poses(written(tmp_path, theirs)).items():
-        np.testing.assert_array_equal(points, poses(written(tmp_path, ours))[name])
+    found, expected = poses(written(tmp_path, theirs)), poses(written(tmp_path, ours))
+    assert list(found) == list(expected) and len(found) == 3
+    for name, points in found.items():
+        np.testing.assert_array_equal(points, expected[name])
 
 
 def test_joints_that_mpii_lacks_are_left_out(tmp_path):

@@ -141,6 +141,46 @@ def test_joints_that_were_not_trained_are_left_out():
     assert score == again
 
 
+def test_without_a_joint_in_common_there_is_no_score():
+    evaluation_set = persons()
+    joints = ("pelvis", "thorax")
+    other = evaluation_set._replace(joints=joints, trained_joints=joints)
+    count = len(other.truth.labeled)
+    found = oks.oks_ap(np.zeros((count, 2, 2)), np.ones((count, 2)), other)
+    assert found.total is None and set(found.columns.values()) == {None}
+    assert found.not_predicted == evaluation_set.truth.labeled.sum()
+    assert tables.columns_text([("", found)]).split()[-1] == "-"
+
+
+def test_without_a_label_of_a_trained_joint_there_is_no_score():
+    evaluation_set = persons()._replace(trained_joints=("tail",))
+    evaluation_set.truth.labeled[:, 3] = False
+    assert oks.oks_ap(*predictions(evaluation_set), evaluation_set).total is None
+
+
+def test_joints_without_a_label_and_without_a_prediction_are_counted_apart():
+    evaluation_set = persons()
+    labeled = evaluation_set.truth.labeled
+    found = oks.oks_ap(
+        *predictions(evaluation_set), evaluation_set._replace(trained_joints=("tail", "left_ear"))
+    )
+    assert found.not_labeled == (~labeled).sum() > 0
+    assert found.not_predicted == labeled[:, [0, 2]].sum() > 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_prediction_that_is_no_number_is_wrong(value):
+    evaluation_set = persons()
+    keypoints, confidence = predictions(evaluation_set, noise=0.005)
+    keypoints[:, 1] = value
+    far = np.where(np.isfinite(keypoints), keypoints, 1e9)
+    found = oks.oks_ap(keypoints, confidence, evaluation_set)
+    assert found.total == pytest.approx(statement(far, confidence, evaluation_set), abs=1e-4)
+    assert 0 < found.total < 100
+    keypoints[:] = value
+    assert oks.oks_ap(keypoints, confidence, evaluation_set).total == 0
+
+
 def test_the_networks_order_of_joints_does_not_matter():
     evaluation_set = persons()
     keypoints, confidence = predictions(evaluation_set)

@@ -104,8 +104,8 @@ def test_an_empty_set_has_no_rates_and_is_still_json():
 
 # Scripts read these: they change with a new name for the command's output alone.
 KEYS = (
-    "protocol metric threshold persons persons_left_out not_labeled columns total pooled "
-    "mean_of_rates at_threshold parts parts_left_out"
+    "protocol metric threshold persons persons_left_out not_labeled not_predicted columns total "
+    "pooled mean_of_rates at_threshold parts parts_left_out"
 ).split()
 FURTHER = {"mpii-pckh": ["area_under_curve", "upper_body"], "lsp-pck": [], "lsp-pcp": []}
 
@@ -119,7 +119,7 @@ def test_the_json_of_a_result_has_the_documented_keys(name):
     assert record["at_threshold"][f"{table.protocol.threshold:g}"] == table.total
     assert record["columns"] == table.columns
     for part, row in record["parts"].items():
-        assert list(row) == ["rate", "correct", "counted", "not_labeled"]
+        assert list(row) == ["rate", "correct", "counted", "not_labeled", "not_predicted"]
         assert tuple(row.values()) == table.parts[part]
 
 

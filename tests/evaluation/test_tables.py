@@ -64,16 +64,34 @@ def test_parts_give_rate_and_counts(found):
         rate = "-" if part.rate is None else f"{part.rate:.2f}"
         assert line.split() == [
             name, rate, str(part.correct), str(part.counted), str(part.not_labeled),
+            str(part.not_predicted),
         ]  # fmt: skip
 
 
 def test_what_was_left_out_is_said(found):
     uncounted = list(found.parts)[0]
-    parts = {**found.parts, uncounted: metrics.PartResult(None, 0, 0, 50)}
+    parts = {**found.parts, uncounted: metrics.PartResult(None, 0, 0, 50, 0)}
     found = found._replace(persons_left_out=7, parts=parts)
     said = tables.beside_text(found)
     assert f"{found.not_labeled} " in said and f"not in any average: {uncounted}" in said
     assert ("7 persons without" in said) == (found.protocol.name != "lsp-pcp")
+
+
+def test_what_is_not_labeled_and_what_is_not_predicted_are_said_apart(found):
+    kind = found.protocol.part_kind
+    found = found._replace(not_labeled=12, not_predicted=1)
+    expected = f"ignored: 12 {kind}s without a label, 1 labeled {kind} without a prediction"
+    assert expected in tables.beside_text(found)
+    assert "without a prediction" not in tables.beside_text(found._replace(not_predicted=0))
+
+
+def test_the_averages_are_of_the_parts_that_were_counted(found):
+    columns = found.protocol.averaged
+    text = tables.beside_text(found)
+    assert f"rate over all labels of {len(columns)} {found.protocol.part_kind}s (pooled)" in text
+    nothing = metrics.PartResult(None, 0, 0, 0, 50)
+    text = tables.beside_text(found._replace(parts={**found.parts, columns[0]: nothing}))
+    assert f"mean of the rates of {len(columns) - 1} {found.protocol.part_kind}s" in text
 
 
 def test_pckh_at_a_tenth_and_the_area_under_the_curve_stand_beside_mpiis_table(found):

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxpose import coco
 from jaxpose.errors import JaxposeError
 from jaxpose.predict.box_file import BoxFile
+from jaxpose.predict.images import as_image
 
 
 def boxes_of(tmp_path, text, name="boxes.txt"):
@@ -173,10 +175,46 @@ def test_a_photo_has_the_boxes_of_its_entry_whatever_its_frame(tmp_path):
         {"id": 8, "file_name": "f18.jpg", "frame": 18},
     ]
     found = boxes_of(tmp_path, json.dumps(content))
-    assert found.of_photo("f17.jpg").tolist() == [[1, 2, 30, 40], [3, 2, 30, 40]]
+    assert found.of_photo("f17.jpg", (90, 90)).tolist() == [[1, 2, 30, 40], [3, 2, 30, 40]]
     assert found.image("f17.jpg").id == 7 and found.image("f18.jpg").id == 8
     assert found.image("f17.jpg", 17).id == 7 and found.image("f17.jpg", 0) is None
-    assert found.of_photo("other.jpg").shape == (0, 4)
+    assert found.of_photo("other.jpg", (90, 90)).shape == (0, 4)
+
+
+def sized(tmp_path, width, height, frame=0):
+    content = json.loads(as_coco({"image_id": "im0", "bbox": [10, 20, 30, 40]}, names=["a.jpg"]))
+    content["images"][0] |= {"width": width, "height": height, "frame": frame}
+    return boxes_of(tmp_path, json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((80, 100), [10, 20, 30, 40]),  # of the upright photo
+        ((100, 80), [20, 10, 40, 30]),  # of the stored one: turned clockwise
+    ],
+)
+def test_boxes_of_a_rotated_photo_move_to_the_upright_photo(tmp_path, size, expected):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.jpg", exif=exif)
+    upright = as_image(tmp_path / "a.jpg").shape[1::-1]
+    assert upright == (80, 100)
+    assert sized(tmp_path, *size).of_photo(tmp_path / "a.jpg", upright).tolist() == [expected]
+
+
+def test_boxes_for_another_size_are_refused(tmp_path):
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.jpg")
+    says = r"a.jpg has 100x80 pixels, but .* gives boxes for {}; give boxes for this size"
+    for width, height in ((1000, 800), (80, 100)):
+        found = sized(tmp_path, width, height)
+        with pytest.raises(JaxposeError, match=says.format(f"{width}x{height}")):
+            found.of_photo(tmp_path / "a.jpg", (100, 80))
+    found = sized(tmp_path, 1000, 800, frame=3)
+    found.check_frame("a.jpg", 2, (100, 80))  # has no boxes
+    found.check_frame("a.jpg", 3, (1000, 800))
+    with pytest.raises(JaxposeError, match="frame 3 of " + says.format("1000x800")):
+        found.check_frame("a.jpg", 3, (100, 80))
 
 
 def test_a_missing_file_of_boxes_is_named(tmp_path):

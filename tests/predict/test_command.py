@@ -439,6 +439,13 @@ def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     assert not os.path.exists("predictions/photo.png")  # said before any work
 
 
+SIZED = {
+    "images": [
+        {"id": frame, "file_name": name, "frame": frame, "width": 90, "height": 120}
+        for frame, name in enumerate(["photo.png", "clip.mp4"])
+    ],
+    "annotations": [{"image_id": frame, "bbox": [10, 10, 30, 40]} for frame in (0, 1)],
+}
 WRONG = {
     "no file": (["absent.jpg"], "no file absent.jpg"),
     "an empty folder": (["empty"], "no image or video in the folder empty"),
@@ -448,6 +455,14 @@ WRONG = {
     "boxes of others": (
         ["photo.png", "--boxes", "others.csv"],
         "others.csv has no boxes for 1 of 1 inputs: photo.png",
+    ),
+    "boxes for another size": (
+        ["photo.png", "--boxes", "sized.json"],
+        "photo.png has 180x240 pixels, but sized.json gives boxes for 90x120",
+    ),
+    "boxes for frames of another size": (
+        ["clip.mp4", "--boxes", "sized.json"],
+        "frame 1 of clip.mp4 has .* pixels, but sized.json gives boxes for 90x120",
     ),
     "ten crops": (
         ["photo.png", "--num_crops", "10"],
@@ -481,6 +496,7 @@ def test_what_a_person_can_do_wrong_gets_one_line(arguments, says, photo, networ
         ("notes.txt", "words\n" * 99),
         ("others.csv", "b.jpg,1,2,3,4\n"),
         ("boxes.json", "{}"),
+        ("sized.json", json.dumps(SIZED)),
     ):
         with open(name, "w") as file:
             file.write(text)
@@ -621,6 +637,30 @@ def test_heat_maps_overwrite_no_other_photos(photo, network):
         "photo_2_heatmaps_heatmaps.png",
     ]
     assert changed("predictions/photo_2_heatmaps.png", photo).mean() < 0.3
+
+
+@pytest.mark.parametrize("option", ["--heatmaps", "--context"])
+def test_heat_maps_overwrite_no_input(photo, network, capsys, option):
+    name = f"out_{option.removeprefix('--')}"
+    os.rename(photo, f"{name}.png")
+    before = pathlib.Path(f"{name}.png").read_bytes()
+    box = ["--box", "20,30,90,150"]
+    assert predict(f"{name}.png", "-o", "out.png", option, *box, network=network) == 0
+    assert pathlib.Path(f"{name}.png").read_bytes() == before
+    assert f"written to out.png, {name}_2.png\n" in capsys.readouterr().out
+    assert sorted(path for path in os.listdir() if path.endswith(".png")) == [
+        "out.png", f"{name}.png", f"{name}_2.png"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["keypoints.json", "results.json"])
+def test_a_file_of_keypoints_that_cannot_be_written_is_named(photo, network, capfd, name):
+    os.makedirs(f"predictions/.{name}.part")  # in the place of the temporary file
+    options = ["--json", "--results", "predictions/results.json"]
+    assert predict(photo, *options, network=network) == 1
+    error = f"error: predictions/{name} cannot be written (Is a directory)\n"
+    assert capfd.readouterr().err == error
+    assert sorted(os.listdir("predictions")) == [f".{name}.part"]
 
 
 def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):

@@ -4,15 +4,18 @@ import io
 import struct
 import sys
 import warnings
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxpose.data.images import MAX_PIXELS
 from jaxpose.errors import JaxposeError
-from jaxpose.predict import as_image
+from jaxpose.predict import as_image, images
 from jaxpose.predict.images import is_heic_data, save_image
+from tfds_builders import image_files
 
 UPRIGHT = np.zeros((60, 40, 3), np.uint8)
 UPRIGHT[:30] = 200
@@ -193,6 +196,22 @@ def test_threads_ignore_warnings_together_and_restore_the_filters(tmp_path):
         read = list(pool.map(as_image, [tmp_path / "photo.jpg"] * 200))
         assert warnings.filters == before
     assert {image.shape for image in read} == {UPRIGHT.shape}
+
+
+@pytest.mark.parametrize("size", [(16_000, 10_001), (20_000, 10_000)])
+def test_a_photo_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, size):
+    """Below Pillow's own limit and above it; the file has the pixels of a small one."""
+    Image.fromarray(UPRIGHT).save(tmp_path / "photo.png")
+    data = bytearray((tmp_path / "photo.png").read_bytes())
+    data[16:24] = struct.pack(">II", *size)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    (tmp_path / "photo.png").write_bytes(data)
+    with pytest.raises(JaxposeError, match=r"photo\.png has .*more than 160,000,000.*; resize it"):
+        as_image(tmp_path / "photo.png")
+
+
+def test_builders_and_training_have_the_limit_of_predict():
+    assert image_files.MAX_PIXELS == MAX_PIXELS == images.MAX_PIXELS < 2 * Image.MAX_IMAGE_PIXELS
 
 
 def test_an_address_is_no_file():

@@ -8,6 +8,7 @@ from PIL import Image
 from jaxpose.errors import JaxposeError
 from jaxpose.predict.jobs import plan
 
+DEFAULTS = {"output": None, "json": False}
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
 
 
@@ -74,6 +75,39 @@ def test_a_folder_in_the_place_of_the_keypoints_is_named_before_any_work(inputs)
     with pytest.raises(JaxposeError, match="predictions/keypoints.json, which is a folder"):
         plan(["in"], output=None, json=True)
     assert plan(["in"], output=None, json=False).json is None
+
+
+def test_heat_maps_take_the_name_of_no_file_of_the_call(inputs):
+    for name in ("y_heatmaps.png", "Y_Heatmaps_2.png"):
+        Image.new("RGB", (8, 8)).save(f"in/{name}")
+    given = {"output": "in/y.png", "json": False, "box_file": "in/y_heatmaps.png"}
+    os.symlink("y_heatmaps.png", "in/y_heatmaps_3.png")
+    planned = plan(["in/Y_Heatmaps_2.png"], **given)
+    (job,) = planned.jobs
+    assert planned.sheet_path(job, "heatmaps").name == "y_heatmaps_4.png"
+    assert planned.sheet_path(job, "heatmaps").name == "y_heatmaps_5.png"
+    assert planned.sheet_path(job, "context").name == "y_context.png"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"output": "in/b.json"}, "in/b.json is an input and would be overwritten; give another"),
+        ({"output": "link.jpg"}, "link.jpg is an input and would be overwritten; give another"),
+        ({"output": "c.png", "box_file": "./c.png"}, "c.png contains the boxes and would be"),
+        ({"results": "in/b.json"}, "--results in/b.json is an input and would be overwritten"),
+        ({"results": "x.json", "box_file": "./x.json"}, "--results x.json would overwrite the"),
+        ({"results": "new/keypoints.json", "output": "new", "json": True}, "would overwrite the"),
+    ],
+)
+def test_nothing_that_is_read_or_written_is_overwritten(inputs, options, says):
+    """Found before a folder is made."""
+    open("in/b.json", "w").close()
+    os.link("in/a.jpg", "link.jpg")
+    one = options.get("output") in ("link.jpg", "c.png")
+    with pytest.raises(JaxposeError, match=says):
+        plan(["in/a.jpg", "in/b.json"][: 1 if one else 2], **DEFAULTS | options)
+    assert not {"new", "predictions"} & set(os.listdir())
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,26 @@
 """The coco and backgrounds builders: counts, coordinates, splits, and one line for a bad file."""
 
+import contextlib
 import io
 import json
 import os
 import pathlib
 
 import numpy as np
+import pycocotools.coco
 import pytest
 from PIL import Image
 
+from jaxpose import coco
 from jaxpose.data.prepared import open_split
+from jaxpose.evaluation import evaluate, oks
+from jaxpose.evaluation.evaluation_set import evaluation_set_of
+from jaxpose.evaluation.inference import Predictions
 from jaxpose.skeleton import COCO
 from tfds_builders import draw_dummy_data, joints
 from tfds_builders.__main__ import main
+from tfds_builders.coco.coco_dataset_builder import held_out_sources, split_of
+from tfds_builders.image_files import TRANSPOSE
 
 DUMMY_DATA = pathlib.Path(draw_dummy_data.__file__).parent / "coco" / "dummy_data"
 CATEGORY = {
@@ -61,6 +69,11 @@ def prepare(tmp_path, annotations, names, *arguments, **image_fields):
     path = write_annotations(tmp_path, annotations, names, **image_fields)
     where = ["--images", str(images), "--data_dir", str(tmp_path / "data")]
     return main(["coco", "--source", str(path), *where, *arguments])
+
+
+def error_line(capsys):
+    (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
+    return line
 
 
 def test_an_example_has_the_center_of_the_pixel_that_the_file_names(tmp_path):
@@ -191,6 +204,66 @@ def test_images_of_one_source_are_in_one_split(tmp_path):
     assert 6 <= len(validation.source) <= 30
 
 
+def listed_images(names):
+    return [coco.Image(number, name, None, 0, {}) for number, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 12])
+@pytest.mark.parametrize("holdout", [0.0001, 0.2, 0.5, 0.999])
+def test_both_splits_have_images(count, holdout):
+    for first in range(100):
+        images = listed_images(f"{n}.jpg" for n in range(first, first + count))
+        held_out = held_out_sources(images, holdout)
+        assert 0 < len(held_out) < count
+        assert held_out == held_out_sources(images[::-1], holdout)
+        drawn = {i.file_name for i in images if split_of(i, holdout) == "validation"}
+        if 0 < len(drawn) < count:
+            assert held_out == drawn  # whatever the other images are
+
+
+def test_five_images_have_a_validation_split(tmp_path):
+    names = [f"dog_{n}.png" for n in range(5)]
+    assert not any(split_of(image, 0.2) == "validation" for image in listed_images(names))
+    annotations = [annotation(n, n + 1) for n in range(5)]
+    assert prepare(tmp_path, annotations, names, "--holdout", "0.2") == 0
+    data = str(tmp_path / "data")
+    train, validation = (open_split("coco/dogs", s, data_dir=data) for s in ("train", "validation"))
+    assert (len(train.source), len(validation.source)) == (4, 1)
+
+
+def test_images_of_a_single_source_are_not_held_out(tmp_path, capsys):
+    names, sources = ["a.png", "b.png"], ["scene", "scene"]
+    annotations = [annotation(1, 1), annotation(2, 2)]
+    assert prepare(tmp_path, annotations, names, "--holdout", "0.5", source_picture=sources) == 1
+    assert "all usable images are from one source, scene, so --holdout" in error_line(capsys)
+
+
+def test_joints_that_the_training_data_never_label_are_not_annotated(tmp_path):
+    """The left ear is labeled in the validation file alone, and in a person that is too small."""
+    unlabeled = [9, 19, 2, 0, 0, 0, 0, 0, 0]
+    files = {
+        "train": [
+            annotation(1, 1, keypoints=unlabeled),
+            annotation(2, 1, keypoints=[9, 19, 2, 5, 5, 2, 30, 11, 2], bbox=[0, 0, 5, 5]),
+        ],
+        "validation": [annotation(3, 1, keypoints=[9, 19, 2, 5, 5, 2, 0, 0, 0])],
+    }
+    images, options = write_images(tmp_path / "images", ["a.png"]), []
+    for split, annotations in files.items():
+        (tmp_path / split).mkdir()
+        path = write_annotations(tmp_path / split, annotations, ["a.png"])
+        options.append(f"{split}={path}")
+
+    def annotated(name, *splits):
+        where = ["--images", str(images), "--data_dir", str(tmp_path / "data"), "--name", name]
+        assert main(["coco", "--split", *splits, *where, "--min_side", "10"]) == 0
+        split = splits[0].partition("=")[0]
+        return open_split(f"coco/{name}", split, data_dir=str(tmp_path / "data")).annotated
+
+    assert annotated("both", *options) == (True, False, False)
+    assert annotated("alone", options[1]) == (True, True, False)
+
+
 def test_sigmas_are_cocos_or_given(tmp_path):
     def sigmas(name, *options):
         folder = tmp_path / name
@@ -280,6 +353,116 @@ def test_labels_of_an_image_that_exif_rotates_lie_in_the_upright_image(tmp_path)
     assert image.shape == (30, 40, 3)
     for joint in range(3):
         assert draw_dummy_data.shows(image, joint, 3, example["keypoints"][joint]), joint
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_labels_of_the_stored_frame_move_to_the_upright_image(tmp_path, orientation):
+    """The stored frame is the one that has the size in the annotation file."""
+    points = np.array([[9, 19], [20, 7], [30, 11]])  # in the stored frame
+    stored = Image.fromarray(draw_dummy_data.draw_image(40, 30, [points]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "images").mkdir()
+    stored.save(tmp_path / "images" / "a.jpg", exif=exif, quality=95, subsampling=0)
+    keypoints = np.column_stack([points, [2, 2, 2]]).ravel().tolist()
+    persons = [
+        annotation(1, 1, keypoints=keypoints, bbox=[4, 6, 30, 20]),
+        annotation(2, 1, keypoints=keypoints, bbox=[4, 6, 30, 20], iscrowd=1),
+    ]
+    path = write_annotations(tmp_path, persons, ["a.jpg"], width=[40], height=[30])
+    where = ["--images", str(tmp_path / "images"), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where, "--strict"]) == 1  # for the crowd
+    assert main(["coco", "--source", str(path), *where]) == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    (example,), (crowd,) = split.source, split.ignored
+    image = np.asarray(Image.open(io.BytesIO(example["image"])))
+    assert image.shape == (40, 30, 3)
+    for joint in range(3):
+        assert draw_dummy_data.shows(image, joint, 3, example["keypoints"][joint]), joint
+    np.testing.assert_array_equal(
+        np.reshape(crowd["keypoints"], (3, 3))[:, :2] + 0.5, example["keypoints"]
+    )
+    # The box, as a filled rectangle, turned by Pillow.
+    mask = np.zeros((30, 40), bool)
+    mask[6:26, 4:34] = True
+    rows, columns = np.nonzero(np.asarray(Image.fromarray(mask).transpose(TRANSPOSE[orientation])))
+    box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+    np.testing.assert_array_equal(example["box"], box)
+    np.testing.assert_array_equal(crowd["box"], box)
+
+
+def test_labels_for_another_image_size_are_left_out(tmp_path, capsys):
+    """Neither the size of the image nor that of its stored frame."""
+    names = ["a.png", "b.png"]
+    persons = [annotation(1, 1), annotation(2, 2), annotation(3, 2, iscrowd=1)]
+    sizes = {"width": [40, 400], "height": [30, 300]}
+    assert prepare(tmp_path, persons, names, **sizes) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if "size of the image differs" in line]
+    assert "1 person skipped" in line and "annotations[1]" in line
+    assert "b.png has 40x30 pixels, in the file 400x300" in line
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    assert [example["image_name"] for example in split.source] == [b"a.png"]
+    assert not split.ignored
+    assert prepare(tmp_path, persons[:2], names, "--strict", "--overwrite", **sizes) == 1
+    line = error_line(capsys)
+    assert "annotations[1]: b.png has 40x30 pixels, in the file 400x300; fix it, or" in line
+
+
+def test_a_size_that_no_image_has_is_an_error(tmp_path, capsys):
+    sizes = {"width": [30], "height": [40]}  # exchanged, but the image is stored upright
+    assert prepare(tmp_path, [annotation(1, 1)], ["a.png"], **sizes) == 1
+    line = error_line(capsys)
+    assert "a.png has 40x30 pixels, in the file 30x40" in line and "--images" in line
+
+
+def test_pycocotools_reads_the_results_for_ids_of_any_kind(tmp_path):
+    """Words that look like numbers stay words."""
+    ids = [7, "7a", "0012", "12"]
+    names = [f"{number}.png" for number in range(4)]
+    persons = [annotation(n, image_id) for n, image_id in enumerate(ids, 1)]
+    persons.append(annotation(5, "0012", iscrowd=1))
+    assert prepare(tmp_path, persons, names, id=ids) == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    truth = evaluation_set_of(split, split.joints)
+    predictions = Predictions(
+        keypoints=truth.truth.keypoints[None].astype(np.float64),
+        presence=np.full((1, 4, 3), 0.9, np.float32),
+        in_crop=truth.truth.labeled,
+        readable=np.ones(4, bool),
+    )
+    results = evaluate.coco_results(predictions, truth, category_id=1)
+    assert [entry["image_id"] for entry in results] == ids
+    with contextlib.redirect_stdout(io.StringIO()):
+        pycocotools.coco.COCO(str(tmp_path / "dogs.json")).loadRes(results)
+    entries = oks.coco_entries(predictions.keypoints[0], predictions.presence[0], truth)
+    assert len(entries.data_set["images"]) == 4 and len(entries.data_set["annotations"]) == 5
+
+
+def test_result_files_are_replaced_as_a_whole(tmp_path):
+    assert prepare(tmp_path, [annotation(1, 1)], ["a.png"]) == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    truth = evaluation_set_of(split, split.joints)
+    predictions = Predictions(
+        keypoints=truth.truth.keypoints[None].astype(np.float64),
+        presence=np.full((1, 1, 3), 0.9, np.float32),
+        in_crop=truth.truth.labeled,
+        readable=np.ones(1, bool),
+    )
+    path = tmp_path / "predictions" / "coco-dogs-train-box.json"
+    path.parent.mkdir()
+    path.write_text("old")
+    with path.open() as reader:
+        row = evaluate._evaluate_row(
+            predictions,
+            truth,
+            split=split,
+            crop="box",
+            description="",
+            folder=path.parent,
+        )
+        assert reader.read() == "old"  # a reader sees the old file or the new one, no part of it
+    assert path in row.files and json.loads(path.read_text())[0]["image_id"] == 1
 
 
 def exported_by_cvat(folder):
@@ -397,6 +580,8 @@ def test_shared_persons_are_2368_and_202(shared, tmp_path, capsys):
         splits = ("train", "validation") if options else ("train",)
         opened = [open_split(f"coco/{name}", s, data_dir=str(tmp_path)) for s in splits]
         assert sum(len(split.source) for split in opened) == count
+        if options:  # the held-out persons of docs/results.md, which must not become others
+            assert len(opened[1].source) == 256
 
 
 NAME = os.fsdecode(b"J\xfcrgen.png")  # bytes that are not UTF-8
@@ -407,6 +592,7 @@ def test_any_file_name_is_prepared(tmp_path):
     split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
     names = sorted(example["image_name"] for example in split.source)
     assert names == [b"J\\udcfcrgen.png", b"a.png"]
+    assert held_out_sources(listed_images([NAME, "a.png"]), 0.5) < {NAME, "a.png"}
     images, data = str(tmp_path / "images"), str(tmp_path / "data")
     assert main(["backgrounds", "--source", images, "--data_dir", data]) == 0
     assert len(open_split("backgrounds", "train", data_dir=data).source) == 2
@@ -427,7 +613,25 @@ def test_backgrounds_have_no_labeled_joint(tmp_path):
     data = str(tmp_path / "data")
     assert main(["backgrounds", "--source", str(images), "--data_dir", data]) == 0
     split = open_split("backgrounds", "train", data_dir=data)
-    assert len(split.source) == 2 and all(split.annotated)
+    assert len(split.source) == 2 and all(split.annotated) and not split.has_people
     assert not any(np.any(example["labeled"]) for example in split.source)
     sizes = {Image.open(io.BytesIO(example["image"])).size for example in split.source}
     assert sizes == {(40, 30)}
+
+
+def test_backgrounds_and_people_prepared_by_earlier_versions_are_told_apart(tmp_path):
+    """Their metadata have no key for it."""
+    images = write_images(tmp_path / "images", ["a.png"])
+    write_annotations(tmp_path, [annotation(1, 1)], ["a.png"])
+    data = tmp_path / "data"
+    assert main(["backgrounds", "--source", str(images), "--data_dir", str(data)]) == 0
+    options = ["--images", str(images), "--data_dir", str(data)]
+    assert main(["coco", "--source", str(tmp_path / "dogs.json"), *options]) == 0
+    found = {}
+    for file in data.rglob("metadata.json"):
+        metadata = json.loads(file.read_text())
+        found[metadata["release"]] = metadata.pop("people", None)
+        file.write_text(json.dumps(metadata))
+    assert sorted(found.values(), key=str) == [False, None]
+    assert not open_split("backgrounds", "train", data_dir=str(data)).has_people
+    assert open_split("coco/dogs", "train", data_dir=str(data)).has_people

@@ -19,6 +19,7 @@ from jaxpose.evaluation.labeled_predictions import read_predictions
 from jaxpose.runtime import devices
 from jaxpose.runtime.devices import DEVICES, parallel
 from jaxpose.training import loop, step, validation
+from jaxpose.training import run as train_run
 from jaxpose.training.config import check_config
 from jaxpose.training.metric_log import read_records
 from jaxpose.training.run import fresh_start, open_run, start_of
@@ -138,6 +139,69 @@ def test_a_finished_run_has_nothing_to_do(copy, whole, people):
     assert_same_end(copy, whole)
 
 
+def replace_splits(monkeypatch, change):
+    """Let every split that a run opens be changed."""
+    open_split = train_run.prepared.open_split
+
+    def opened(name, part, *, data_dir):
+        return change(open_split(name, part, data_dir=data_dir))
+
+    monkeypatch.setattr(train_run.prepared, "open_split", opened)
+
+
+@pytest.mark.parametrize("count", [16, 5])  # channels would change their meaning, or their number
+def test_data_with_other_joints_do_not_resume_a_run(whole, people, monkeypatch, count):
+    """The data set was prepared again; ``config.joints = ()`` takes its joints."""
+    config = tiny_run.config(whole, people, joints="()")
+    joints = open_run(config).joints
+    assert start_of(open_run(config), whole).state.step == 12
+    changed = joints[::-1][:count]
+    replace_splits(
+        monkeypatch,
+        lambda split: split._replace(
+            joints=changed, annotated=(True,) * count, flip_pairs=(), limbs=()
+        ),
+    )
+    with pytest.raises(JaxposeError, match="^the joints of the run in .* were ") as caught:
+        start_of(open_run(config), whole)
+    assert f"were {', '.join(joints)}, but" in str(caught.value)
+    assert f"now give {', '.join(changed)}; " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_data_with_other_flip_pairs_do_not_resume_a_run(whole, people, monkeypatch):
+    config = tiny_run.config(whole, people)
+    turned = lambda pairs: tuple((b, a) for a, b in reversed(pairs))  # noqa: E731
+    with monkeypatch.context() as same:
+        replace_splits(same, lambda split: split._replace(flip_pairs=turned(split.flip_pairs)))
+        assert start_of(open_run(config), whole).state.step == 12
+    replace_splits(monkeypatch, lambda split: split._replace(flip_pairs=split.flip_pairs[1:]))
+    with pytest.raises(JaxposeError, match="^the flip pairs of the run in .* were left_ankle - ri"):
+        start_of(open_run(config), whole)
+
+
+def test_another_crop_rule_does_not_resume_a_run(whole, people):
+    opened = open_run(tiny_run.config(whole, people))
+    with pytest.raises(JaxposeError, match="crop rule of the run in .* were? scale, 1.25, 0.075,"):
+        start_of(opened._replace(rule=opened.rule._replace(enlargement=1.5)), whole)
+
+
+def test_data_with_other_persons_do_not_resume_a_run(copy, whole, people, monkeypatch):
+    assert json.loads((copy / "data.json").read_text()) == {tiny_run.PEOPLE: 48}
+    with monkeypatch.context() as fewer:
+        replace_splits(
+            fewer,
+            lambda split: split._replace(
+                source=[split.source[i] for i in range(len(split.source) - 8)]
+            ),
+        )
+        with pytest.raises(JaxposeError, match="had 48 training persons when .* but has 40 now"):
+            run(copy, people)
+    (copy / "data.json").unlink()  # as in a run of an earlier version
+    run(copy, people)
+    assert_same_end(copy, whole)
+
+
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, monkeypatch):
     write_losses = loop.Loop.write_losses
 
@@ -230,18 +294,29 @@ def test_without_a_validation_score_the_plateau_rests(tmp_path, people):
         ({"test": f"(('{tiny_run.PEOPLE}', 'test', 'scael'),)"}, "unknown crop 'scael'"),
         ({"eval__num_crops": 0}, "num_crops is 0"),
         ({"eval__checkpoint": "bset"}, "eval.checkpoint is 'bset'"),
+        (
+            {"report": True, "metric": "oks-ap", "validation": "()"},
+            r"^synthetic_people/tiny:test \(scale\) cannot be evaluated by oks-ap",
+        ),
+        ({"metric": "oks-ap"}, r"tiny:validation \(scale\) cannot be evaluated by oks-ap"),
     ],
 )
 def test_what_the_end_cannot_score_is_said_at_the_start(tmp_path, people, fields, says):
     with pytest.raises(JaxposeError, match=says):
         run(tmp_path, people, **fields)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 @pytest.mark.parametrize(
     ("fields", "says"),
-    [({"dtype": "fp32"}, "dtype is 'fp32'"), ({"metric": "pckx"}, "metric is 'pckx'")],
+    [
+        ({"dtype": "fp32"}, "dtype is 'fp32'"),
+        ({"metric": "pckx"}, "metric is 'pckx'"),
+        ({"metric": "oks-ap"}, "cannot be evaluated by oks-ap"),
+    ],
 )
-def test_evaluation_checks_its_fields_too(whole, people, fields, says):
+def test_evaluation_checks_its_fields_before_predicting(whole, people, monkeypatch, fields, says):
+    monkeypatch.delattr(inference, "predict_split")
     with pytest.raises(JaxposeError, match=says):
         evaluate.evaluate_checkpoint(tiny_run.config(whole, people, mode="eval", **fields), whole)
 
@@ -269,14 +344,21 @@ def test_another_network_starts_from_a_checkpoint(whole, people, tmp_path):
     assert (state.step, trained) == (0, ("left_wrist", "right_wrist"))
 
 
-def test_joints_that_the_other_run_was_trained_on_count_as_trained(whole, people, tmp_path):
-    """Data that do not annotate the pelvis do not make the network forget it."""
-    for init_from, there in (("", False), (whole, True)):
-        run = open_run(tiny_run.config(tmp_path, people, init_from=init_from))
-        ((split, weight),) = run.training
-        annotated = tuple(name != "pelvis" for name in split.joints)
-        run = run._replace(training=[(split._replace(annotated=annotated), weight)])
-        assert ("pelvis" in fresh_start(run).trained) == there
+@pytest.mark.parametrize(
+    ("copied", "blocks", "there"), [(False, 1, False), (True, 1, True), (True, 2, False)]
+)
+def test_joints_count_as_trained_if_labeled_or_if_their_output_was_copied(
+    whole, people, tmp_path, copied, blocks, there
+):
+    """The pelvis is labeled nowhere; the heat maps of a new last block are not copied."""
+    fields = {"init_from": whole if copied else "", "network__num_blocks": blocks}
+    run = open_run(tiny_run.config(tmp_path, people, **fields))
+    ((split, weight),) = run.training
+    annotated = tuple(name != "pelvis" for name in split.joints)
+    labeled, nobody = split._replace(annotated=annotated), split._replace(has_people=False)
+    start = fresh_start(run._replace(training=[(labeled, weight), (nobody, weight)]))
+    assert [name for name in run.joints if name not in start.trained] == ["pelvis"] * (not there)
+    assert ("joints without labels in the training data: pelvis" in start.notes) != there
 
 
 def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
@@ -321,6 +403,9 @@ def test_configs_that_cannot_work(fields, says):
         ({"optimizer__name": "lion"}, "unknown optimizer 'lion'"),
         ({"batch_size": 64}, "batch_size is 64, more than the 48 persons of an epoch"),
         ({"joints": "('a', 'a')"}, "duplicate joint names: a"),
+        ({"joints": "('nose', 'tail')"}, r"labels a joint of the network \(nose, tail\); change"),
+        ({"num_epochs": 10**9}, "num_epochs is too large: 6000000000 steps, more than 2147483647"),
+        ({"optimizer__warmup_epochs": 1e9}, "optimizer.warmup_epochs is too large: 6000000000 st"),
     ],
 )
 def test_runs_that_cannot_be_opened(people, fields, says):

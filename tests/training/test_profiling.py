@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxpose.errors import JaxposeError
 from jaxpose.training import loop
 from jaxpose.training.profiling import STEPS_BEFORE, StepProfiler
 from tests.support import tiny_run
@@ -33,6 +34,13 @@ def test_these_steps_and_no_others(tmp_path, asked, done):
                 x = add(x)
     first = start + STEPS_BEFORE
     assert traced_steps(tmp_path) == list(range(first, min(first + asked, start + done)))
+
+
+def test_a_negative_number_of_steps_is_refused(tmp_path):
+    config = tiny_run.config(tmp_path / "run", tmp_path / "data")
+    with pytest.raises(JaxposeError, match="profile_steps is -3; it must be 0 or more"):
+        loop.train(config, tmp_path / "run", profile_steps=-3)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.training.workdir import FREE_FIELDS, differences, prepare_workdir
+from jaxpose.training.workdir import FREE_FIELDS, check_data, differences, prepare_workdir
 
 CONFIG = {
     "batch_size": 16,
@@ -100,6 +100,37 @@ def test_free_fields_are_free_and_the_newest_are_kept(tmp_path):
 def test_each_free_field(field):
     assert differences({field: 1}, {field: 2}) == []
     assert differences({"optimizer": {field: 1}}, {"optimizer": {field: 2}}) != []
+
+
+def test_other_training_data_are_refused_when_a_run_resumes(tmp_path):
+    check_data(tmp_path, {"lsp": 950, "lspet": 9500}, resumed=False)
+    check_data(tmp_path, {"lsp": 950, "lspet": 9500}, resumed=True)
+    with pytest.raises(JaxposeError) as caught:
+        check_data(tmp_path, {"lsp": 950, "lspet": 9400}, resumed=True)
+    record = tmp_path / "data.json"
+    assert str(caught.value) == (
+        f"the data of the run in {tmp_path} have changed (lspet had 9500 training persons when the "
+        "run started, but has 9400 now), so its epochs and learning-rate schedule would change: "
+        f"prepare the same data again, choose another --workdir with --config.init_from={tmp_path},"
+        f" or delete {record} to resume with the new data"
+    )
+    record.unlink()
+    check_data(tmp_path, {"lsp": 950, "lspet": 9400}, resumed=True)
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"lsp": 9'])
+def test_a_run_without_a_record_of_its_data_is_resumed_and_gets_one(tmp_path, content):
+    record = tmp_path / "data.json"
+    if content is not None:
+        record.write_text(content)
+    check_data(tmp_path, {"lsp": 950}, resumed=True)
+    assert json.loads(record.read_text()) == {"lsp": 950}
+
+
+def test_a_start_without_a_checkpoint_may_change_its_data(tmp_path):
+    check_data(tmp_path, {"lsp": 950}, resumed=False)
+    check_data(tmp_path, {"lsp": 940}, resumed=False)
+    check_data(tmp_path, {"lsp": 940}, resumed=True)
 
 
 def test_a_second_launch_is_refused_until_the_first_is_over(tmp_path):

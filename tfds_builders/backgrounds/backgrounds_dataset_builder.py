@@ -21,7 +21,7 @@ class Builder(pose_builder.PoseBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=schema.features(len(joints.MPII.joints)),
-            metadata=schema.metadata(joints.MPII, release="images without people"),
+            metadata=schema.metadata(joints.MPII, release="images without people", people=False),
             disable_shuffling=True,
         )
 

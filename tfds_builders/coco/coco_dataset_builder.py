@@ -5,8 +5,8 @@ import collections
 import pathlib
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -18,10 +18,25 @@ from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_OTHER_SIZE = "size of the image differs from the annotation file"
 _SIGMAS = {  # COCO's OKS sigmas
     **{"nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072},
     **{"wrist": 0.062, "hip": 0.107, "knee": 0.087, "ankle": 0.089},
 }
+
+
+class _Persons(NamedTuple):
+    """Persons of a split.
+
+    Attributes:
+      files: the images.
+      found: usable annotations, each with the name of its image in ``files``.
+      others: annotations that are not used as examples, possibly in images of other splits.
+    """
+
+    files: Files
+    found: list[tuple[coco.Annotation, str]]
+    others: list[coco.Annotation]
 
 
 class CocoConfig(tfds.core.BuilderConfig):
@@ -33,7 +48,8 @@ class CocoConfig(tfds.core.BuilderConfig):
       category: id and name of the category.
       joint_set: names, flip pairs and limbs of the category.
       sigmas: OKS sigmas, one per joint, or () if unknown.
-      holdout: fraction of the images of "train" to use as the split "validation".
+      holdout: approximate fraction of the images of "train" to use as the split "validation"
+        (``held_out_sources``).
       min_joints: annotations with fewer labeled joints than this are not used.
       min_side: annotations are not used if the longer side of their box has fewer pixels than this.
     """
@@ -80,7 +96,7 @@ class Builder(pose_builder.PoseBuilder):
         extra = {
             "area": tfds.features.Scalar(np.float32, doc="of the person, in square pixels"),
             "annotation_id": tfds.features.Text(doc="id of the annotation in the file"),
-            "image_id": tfds.features.Text(doc="id of the image in the file"),
+            "image_id": tfds.features.Text(doc="id of the image in the file, as JSON"),
         }
         return self.dataset_info_from_configs(
             features=schema.features(len(config.joint_set.joints), extra),
@@ -96,22 +112,23 @@ class Builder(pose_builder.PoseBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         config = self.builder_config
-        splits: dict[str, tuple[Folder, list[tuple[coco.Annotation, str]]]] = {}
-        ignored: dict[str, list[dict[str, Any]]] = {}
+        splits: dict[str, _Persons] = {}
         for split, path in config.files.items():
             folder = Folder(pathlib.Path(config.images or pathlib.Path(path).parent))
             found, others = self._annotations(path, folder)
-            targets = {}
+            held_out = set()
+            if split == "train" and config.holdout and found:
+                held_out = held_out_sources([a.image for a, _ in found], config.holdout)
+                if not held_out:
+                    raise BuildError(
+                        f"{path}: all usable images are from one source, "
+                        f"{source_of(found[0][0].image)}, so --holdout cannot split them; leave "
+                        "it out, or give the splits with --split"
+                    )
             for annotation, name in found:
-                target = split
-                if split == "train" and config.holdout:
-                    target = split_of(annotation.image, config.holdout)
-                targets[coco.id_key(annotation.image.id)] = target
-                splits.setdefault(target, (folder, []))[1].append((annotation, name))
-            for annotation in others:
-                target = targets.get(coco.id_key(annotation.image.id))
-                if target is not None:
-                    ignored.setdefault(target, []).append(_ignored(annotation))
+                target = "validation" if source_of(annotation.image) in held_out else split
+                persons = splits.setdefault(target, _Persons(folder, [], others))
+                persons.found.append((annotation, name))
         if not splits:
             reasons = "; ".join(
                 f"{reason}: {len(names):,}" for (_, reason), names in self.report.left_out.items()
@@ -120,15 +137,25 @@ class Builder(pose_builder.PoseBuilder):
                 f"{', '.join(config.files.values())}: none of the annotations can be used "
                 f"({reasons or 'there are none'}); check --images, --min_joints and --min_side"
             )
-        self.info.metadata["ignored"] = ignored  # OKS-AP treats them as crowds
+        # Filled while the images are read. OKS-AP treats the ignored persons as crowds.
+        self.info.metadata["ignored"] = {split: [] for split in splits}
+        self.info.metadata["annotated"] = [False] * len(config.joint_set.joints)
         pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
         self.report.notes = [
             f"joints: {', '.join(config.joint_set.joints)}",
             f"flip pairs: {pairs}",
         ]
         return {
-            split: self.counted(split, self._generate_examples(folder, found), len(found))
-            for split, (folder, found) in sorted(splits.items())
+            split: self.counted(
+                split,
+                self._generate_examples(
+                    persons,
+                    self.info.metadata["ignored"][split],
+                    annotates=split == "train" or "train" not in splits,
+                ),
+                len(persons.found),
+            )
+            for split, persons in sorted(splits.items())
         }
 
     def _annotations(
@@ -180,16 +207,64 @@ class Builder(pose_builder.PoseBuilder):
                 kept.append((annotation, file.relative_to(folder.path).as_posix()))
         return kept, others
 
-    def _generate_examples(self, files: Files, found: list[tuple[coco.Annotation, str]]):
+    def _generate_examples(
+        self, persons: "_Persons", ignored: list[dict[str, Any]], *, annotates: bool
+    ):
+        """Yield the examples of a split.
+
+        Args:
+          persons: persons of the split.
+          ignored: list to which the OKS fields of the other persons in its images are added.
+          annotates: whether labels of this split count for the metadata's ``annotated``.
+        """
         by_image = collections.defaultdict(list)
-        for annotation, name in found:
+        for annotation, name in persons.found:
             by_image[name].append(annotation)
-        requests = [(name, files, name) for name in by_image]
-        key = 0
-        for name, image in self.read_images(requests, lambda data, _: image_files.prepare(data)):
-            for number, annotation in enumerate(by_image[name]):
+        others = collections.defaultdict(list)
+        for annotation in persons.others:
+            others[coco.id_key(annotation.image.id)].append(annotation)
+
+        def prepare(data: bytes, name: str) -> tuple[image_files.EncodedImage, int | None]:
+            image = image_files.prepare(data)
+            listed = {annotation.image.size for annotation in by_image[name]}
+            if listed <= {None, (image.width, image.height)}:
+                return image, coco.UPRIGHT  # not read, because it may take decoding the image
+            return image, image_files.orientation(data)
+
+        key, misfits = 0, []
+        requests = [(name, persons.files, name) for name in by_image]
+        for name, (image, orientation) in self.read_images(requests, prepare):
+            kept = []
+            for annotation in by_image[name]:
+                upright = _upright(annotation, image, orientation)
+                if upright is None:
+                    misfits.append(self._leave_out_size(annotation, image, name))
+                else:
+                    kept.append(upright)
+            for image_id in dict.fromkeys(coco.id_key(annotation.image.id) for annotation in kept):
+                turned = (_upright(other, image, orientation) for other in others[image_id])
+                ignored += [_ignored(other) for other in turned if other is not None]
+            for number, annotation in enumerate(kept):
+                if annotates:
+                    labeled = self.info.metadata["annotated"] | (annotation.visibility > 0)
+                    self.info.metadata["annotated"] = labeled.tolist()
                 yield key, _example(image, name, number, annotation)
                 key += 1
+        if misfits and not key:
+            raise BuildError(
+                f"the images do not have the sizes in the annotation file ({misfits[0]}); give the "
+                "labeled images as --images, or correct width and height in the file"
+            )
+
+    def _leave_out_size(
+        self, annotation: coco.Annotation, image: image_files.EncodedImage, name: str
+    ) -> str:
+        """Leave out a person whose labels are for another image size; return both sizes."""
+        width, height = annotation.image.size
+        sizes = f"{name} has {image.width}x{image.height} pixels, in the file {width}x{height}"
+        self.refuse_if_strict(f"{annotation.name}: {sizes}")
+        self.report.leave_out(_OTHER_SIZE, f"{annotation.name} ({sizes})")
+        return sizes
 
 
 def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
@@ -307,10 +382,54 @@ def select(path: str, category: str | None) -> coco.Selection:
         raise BuildError(str(error)) from error
 
 
+def source_of(image: coco.Image) -> str:
+    """Return the picture that an image was cropped from, otherwise the name of its file."""
+    return str(image.entry.get("source_picture") or image.file_name)
+
+
+def held_out_sources(images: Iterable[coco.Image], holdout: float) -> set[str]:
+    """Choose the sources whose images are held out as the validation split.
+
+    Every source is drawn by a hash of its name, with the probability ``holdout``, so that adding
+    images to a file does not move others to another split. If this would leave one of the two
+    splits empty, the source whose hash is closest to the limit is moved there.
+
+    Args:
+      images: images in any order.
+      holdout: probability, above 0 and below 1.
+
+    Returns:
+      At least one source and not all of them; the empty set if there is only one source.
+    """
+    sources = sorted(set(map(source_of, images)), key=lambda source: (*_hash(source), source))
+    drawn = sum(_hash(source)[0] < 1000 * holdout for source in sources)
+    return set(sources[: min(max(drawn, 1), len(sources) - 1)])
+
+
 def split_of(image: coco.Image, holdout: float) -> str:
-    """Return the split of an image; all images cropped from one picture are in the same split."""
-    source = str(image.entry.get("source_picture") or image.file_name)
-    return "validation" if zlib.crc32(source.encode()) % 1000 < 1000 * holdout else "train"
+    """Return the split of an image drawn by its hash alone, which may leave a split empty."""
+    return "validation" if _hash(source_of(image))[0] < 1000 * holdout else "train"
+
+
+def _hash(source: str) -> tuple[int, int]:
+    """Hash a source to 0 to 999, and to more digits for ties."""
+    value = zlib.crc32(source.encode("utf-8", "surrogatepass"))
+    return value % 1000, value
+
+
+def _upright(
+    annotation: coco.Annotation, image: image_files.EncodedImage, orientation: int | None
+) -> coco.Annotation | None:
+    """Move labels to the upright image; None if they are for an image of another size."""
+    size = annotation.image.size
+    found = coco.label_orientation(size, (image.width, image.height), orientation)
+    if found is None or found == coco.UPRIGHT:
+        return None if found is None else annotation
+    points = annotation.keypoints
+    return annotation._replace(
+        box=coco.upright_box(annotation.box, found, size),
+        keypoints=None if points is None else coco.upright_points(points, found, size),
+    )
 
 
 def _ignored(annotation: coco.Annotation) -> dict[str, Any]:
@@ -327,7 +446,7 @@ def _ignored(annotation: coco.Annotation) -> dict[str, Any]:
         keypoints = triples.ravel().tolist()
     width, height = annotation.box[2:]
     return {
-        "image_id": str(annotation.image.id),
+        "image_id": coco.id_to_text(annotation.image.id),
         "box": annotation.box.tolist(),
         "area": float(annotation.area or width * height),
         "keypoints": keypoints,
@@ -353,5 +472,5 @@ def _example(
         "separated": True,
         "area": np.float32(annotation.area or box[2] * box[3]),
         "annotation_id": "" if annotation.id is None else str(annotation.id),
-        "image_id": str(annotation.image.id),
+        "image_id": coco.id_to_text(annotation.image.id),
     }

@@ -33,7 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="FRACTION",
-        help="fraction of the training images to use as the validation split",
+        help="approximate fraction of the training images to use as the validation split, at "
+        "least one image; images of one source_picture stay together",
     )
     group.add_argument(
         "--category",

@@ -72,15 +72,19 @@ def export_network(
       which: which checkpoint of a workdir: "best" or "latest".
 
     Raises:
-      JaxposeError: there is no readable checkpoint, the format is unknown, an optional library is
-        missing, or the exported program's predictions differ from the network's.
+      JaxposeError: there is no readable checkpoint, ``out`` cannot be written or is the checkpoint
+        itself, the format is unknown, an optional library is missing, or the exported program's
+        predictions differ from the network's.
     """
     if format not in FORMATS:
         raise JaxposeError(f"format {format!r} is unknown; choose one of {', '.join(FORMATS)}")
     out = pathlib.Path(out)
     if out.is_dir() or not out.parent.is_dir():
         raise JaxposeError(f"cannot write {out}; give a file name in an existing folder")
+    beside = out.with_name(out.name + ".json")
     _, variables, metadata, source = store.load_network(path, which=which)
+    if out.exists() and source.is_file() and os.path.samefile(out, source):
+        raise JaxposeError(f"{out} is the checkpoint to export; give another file name")
     make, load = FORMATS[format]
     data = make(variables, metadata)
     shape = (CHECKED, metadata.image_size, metadata.image_size, 3)
@@ -98,7 +102,6 @@ def export_network(
             f"the extra jaxpose[{EXTRAS[format]}]"
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
-    beside = out.with_name(out.name + ".json")
     for file, content in ((beside, json.dumps(recorded, indent=1) + "\n"), (out, data)):
         with write_errors(file):
             replace_file(file, content)

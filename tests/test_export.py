@@ -280,6 +280,16 @@ def test_what_cannot_work_is_said(packed, tmp_path):
         export.export_network(tmp_path, tmp_path / "pose.jax")
 
 
+def test_the_checkpoint_is_not_overwritten(packed, tmp_path, monkeypatch, capsys):
+    content = packed.read_bytes()
+    (tmp_path / "linked.npz").symlink_to(packed)
+    monkeypatch.chdir(packed.parent)
+    for out in (str(packed), packed.name, str(tmp_path / "linked.npz")):
+        assert cli.main(["export", str(packed), out]) == 1
+        assert "is the checkpoint to export; give another file name" in capsys.readouterr().err
+    assert packed.read_bytes() == content
+
+
 def test_a_converter_that_does_not_fit_jax_names_the_versions_that_do(
     packed, tmp_path, monkeypatch
 ):

@@ -100,8 +100,8 @@ def test_mirrored_masks_follow_the_person():
 def test_images_without_people_train_the_joints_that_others_label():
     joints = ("right_wrist", "upper_neck", "pelvis", "left_wrist")
     annotated = PEOPLE._replace(annotated=(True, True, False, True))
-    nobody = split_of(5, name="backgrounds")._replace(joints=joints, has_people=False)
-    splits = [(annotated, 1.0), (nobody, 1.0)]
+    backgrounds = split_of(5, name="backgrounds")._replace(joints=joints, has_people=False)
+    splits = [(annotated, 1.0), (backgrounds, 1.0)]
     np.testing.assert_array_equal(labeled_joints(splits, NETWORK), [False, True, False, True, True])
     batches = take(training(splits), 4)
     absent = np.concatenate([b.known[b.index >= 11] for b in batches])

@@ -416,6 +416,20 @@ def test_a_size_that_no_image_has_is_an_error(tmp_path, capsys):
     assert "a.png has 40x30 pixels, in the file 30x40" in line and "--images" in line
 
 
+def predicted_truth(data_dir):
+    """The prepared split, its truth, and predictions equal to the labels."""
+    split = open_split("coco/dogs", "train", data_dir=str(data_dir))
+    truth = evaluation_set_of(split, split.joints)
+    persons = len(truth.truth.labeled)
+    predictions = Predictions(
+        keypoints=truth.truth.keypoints[None].astype(np.float64),
+        presence=np.full((1, persons, 3), 0.9, np.float32),
+        in_crop=truth.truth.labeled,
+        readable=np.ones(persons, bool),
+    )
+    return split, truth, predictions
+
+
 def test_pycocotools_reads_the_results_for_ids_of_any_kind(tmp_path):
     """Words that look like numbers stay words."""
     ids = [7, "7a", "0012", "12"]
@@ -423,14 +437,7 @@ def test_pycocotools_reads_the_results_for_ids_of_any_kind(tmp_path):
     persons = [annotation(n, image_id) for n, image_id in enumerate(ids, 1)]
     persons.append(annotation(5, "0012", iscrowd=1))
     assert prepare(tmp_path, persons, names, id=ids) == 0
-    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
-    truth = evaluation_set_of(split, split.joints)
-    predictions = Predictions(
-        keypoints=truth.truth.keypoints[None].astype(np.float64),
-        presence=np.full((1, 4, 3), 0.9, np.float32),
-        in_crop=truth.truth.labeled,
-        readable=np.ones(4, bool),
-    )
+    split, truth, predictions = predicted_truth(tmp_path / "data")
     results = evaluate.coco_results(predictions, truth, category_id=1)
     assert [entry["image_id"] for entry in results] == ids
     with contextlib.redirect_stdout(io.StringIO()):
@@ -441,14 +448,7 @@ def test_pycocotools_reads_the_results_for_ids_of_any_kind(tmp_path):
 
 def test_result_files_are_replaced_as_a_whole(tmp_path):
     assert prepare(tmp_path, [annotation(1, 1)], ["a.png"]) == 0
-    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
-    truth = evaluation_set_of(split, split.joints)
-    predictions = Predictions(
-        keypoints=truth.truth.keypoints[None].astype(np.float64),
-        presence=np.full((1, 1, 3), 0.9, np.float32),
-        in_crop=truth.truth.labeled,
-        readable=np.ones(1, bool),
-    )
+    split, truth, predictions = predicted_truth(tmp_path / "data")
     path = tmp_path / "predictions" / "coco-dogs-train-box.json"
     path.parent.mkdir()
     path.write_text("old")

@@ -355,8 +355,8 @@ def test_joints_count_as_trained_if_labeled_or_if_their_output_was_copied(
     run = open_run(tiny_run.config(tmp_path, people, **fields))
     ((split, weight),) = run.training
     annotated = tuple(name != "pelvis" for name in split.joints)
-    labeled, nobody = split._replace(annotated=annotated), split._replace(has_people=False)
-    start = fresh_start(run._replace(training=[(labeled, weight), (nobody, weight)]))
+    labeled, backgrounds = split._replace(annotated=annotated), split._replace(has_people=False)
+    start = fresh_start(run._replace(training=[(labeled, weight), (backgrounds, weight)]))
     assert [name for name in run.joints if name not in start.trained] == ["pelvis"] * (not there)
     assert ("joints without labels in the training data: pelvis" in start.notes) != there
 

@@ -40,12 +40,7 @@ def run(values) -> None:
         return
     result = loop.train(values.config, values.workdir, profile_steps=values.profile_steps)
     if jax.process_index() == 0:
-        ended = f"stopped ({result.stopped})" if result.stopped else "done"
-        best = "none" if result.metric is None else f"{result.metric:.2f}"
-        print(
-            f"{ended} at step {result.step} of {result.num_steps}, best validation metric "
-            f"{best}, in {values.workdir.rstrip('/')}"
-        )
+        print(f"{result}, in {values.workdir.rstrip('/')}")
     if values.config.report and values.config.test and result.stopped != "preemption":
         evaluate_and_report(values.config, values.workdir)
 

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxpose import __version__, cli
 from jaxpose.checkpoints import DEFAULT_NETWORK
 from jaxpose.cli.commands import COMMANDS
+from jaxpose.cli.exits import run_command
 from jaxpose.evaluation.protocols import PROTOCOLS
 from jaxpose.predict.search import MIN_SCORE
 
@@ -162,6 +164,21 @@ def test_a_full_disk_is_one_line(predictions):
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
         )  # fmt: skip
     assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("allocate", "cause"),
+    [
+        (lambda: jnp.zeros(2**44), "RESOURCE_EXHAUSTED: Out of memory"),  # 64 TiB
+        (lambda: np.ones(2**54), "Unable to allocate 128. PiB"),
+    ],
+    ids=["JAX", "NumPy"],
+)
+def test_too_little_memory_is_one_line(allocate, cause, capsys):
+    assert run_command(allocate) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: not enough memory ({cause}")
+    assert line.endswith("use smaller batches, smaller images or a smaller network")
 
 
 def test_ctrl_c_leaves_with_130_and_no_traceback():

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 
 from jaxpose._compat import is_closed_event_loop
-from jaxpose.errors import JaxposeError, UsageError
+from jaxpose.errors import JaxposeError, UsageError, first_line
 
 
 class ConfigFileError(Exception):
@@ -56,11 +56,29 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         status = 130
-    except Exception:  # a bug or, in a multi-process run, the death of another process
-        traceback.print_exc()
+    except Exception as error:
+        if _is_out_of_memory(error):
+            print(f"error: {_out_of_memory(error)}", file=sys.stderr)
+        else:  # a bug or, in a multi-process run, the death of another process
+            traceback.print_exc()
         status = 1
     _leave_partners(status)
     return status
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether the host (MemoryError) or a device (RESOURCE_EXHAUSTED) ran out of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Describe the error in one line with the remedy."""
+    return (
+        f"not enough memory ({first_line(error)}); use smaller batches, smaller images or a "
+        "smaller network"
+    )
 
 
 def silence_library_logs() -> None:

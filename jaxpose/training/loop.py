@@ -56,6 +56,11 @@ class TrainResult(NamedTuple):
     metric: float | None
     stopped: str | None
 
+    def __str__(self) -> str:
+        ended = f"stopped ({self.stopped})" if self.stopped else "done"
+        best = "none" if self.metric is None else f"{self.metric:.2f}"
+        return f"{ended} at step {self.step} of {self.num_steps}, best validation metric {best}"
+
 
 def train(
     config: "ml_collections.ConfigDict", workdir: str | pathlib.Path, *, profile_steps: int = 0

@@ -29,6 +29,23 @@ from tests.support.tiny_run import assert_same_end, run
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        (
+            loop.TrainResult(12, 12, 71.234, None),
+            "done at step 12 of 12, best validation metric 71.23",
+        ),
+        (
+            loop.TrainResult(4, 12, None, "preemption"),
+            "stopped (preemption) at step 4 of 12, best validation metric none",
+        ),
+    ],
+)
+def test_a_result_in_words(result, text):
+    assert str(result) == text
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, people):
     """A run that nothing disturbed; copy it before going on with it."""

@@ -11,6 +11,7 @@ import sys
 
 from jaxpose.cli.exits import run_command, silence_library_logs
 from jaxpose.cli.launch_flags import parse
+from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.runtime.phases import phase
 
 
@@ -19,15 +20,14 @@ def run(values) -> None:
     if values.help:
         print(f"{__doc__}\n{values.module_help('launch')}")
         return
+    keep_freed_memory()
     with phase("loading JAX"):
         import jax
 
         from jaxpose.runtime import processes
         from jaxpose.runtime.compilation import use_compilation_cache
-        from jaxpose.runtime.host_memory import keep_freed_memory
         from jaxpose.training import loop
 
-        keep_freed_memory()
         use_compilation_cache()
         processes.initialize(
             values.coordinator,

@@ -10,8 +10,9 @@ _NEVER = -1
 def keep_freed_memory() -> bool:
     """Tell glibc's malloc to keep freed memory. Returns whether it did (False without glibc).
 
-    Call it before JAX starts its threads: it also limits malloc to one arena, because in a
-    per-thread arena, every allocation above 64 MB is a new memory mapping. Without this call, the
+    Call it before the process starts its first thread, even one that soon ends: it also limits
+    malloc to one arena, because in a per-thread arena, every allocation above 64 MB is a new memory
+    mapping, and a new thread takes over the arena of one that ended. Without this call, the
     temporary buffer of a training step (340 MB for one block of the paper's network at batch 4)
     causes a page fault per 4 KB in every step, which takes 7 to 25 % of the step's time.
     """

@@ -219,15 +219,16 @@ class Loop:
                 epoch_ended = self.step % run.steps_per_epoch == 0
                 if self.step % config.log_every_steps == 0:
                     self.write_losses()
+                more = epoch_ended and self.step < run.num_steps
+                time_over = more and self.passed(config.max_minutes, since=self.started)
                 if epoch_ended:
-                    self.end_epoch()
+                    self.end_epoch(last=time_over or not more)
                 elif self.time_to_save():
                     self.save()
                 if preemption.reached():
                     self.save()
                     return "preemption"
-                more = epoch_ended and self.step < run.num_steps
-                if more and self.passed(config.max_minutes, since=self.started):
+                if time_over:
                     return "max_minutes"
         return None
 
@@ -327,12 +328,12 @@ class Loop:
         """Start a new window for measuring images per second and waiting time."""
         self.window, self.waited = (self.step, time.monotonic()), 0.0
 
-    def end_epoch(self) -> None:
-        """Validate if due, update the plateau, and save the best and latest checkpoints."""
+    def end_epoch(self, *, last: bool) -> None:
+        """Validate if due or last, update the plateau, save the best and latest checkpoints."""
         self.check()
         epoch = self.step // self.run.steps_per_epoch
         due = epoch % self.run.config.validate_every_epochs == 0
-        if due or self.step == self.run.num_steps:
+        if due or last:
             self.validate(epoch)
         self.save()
 

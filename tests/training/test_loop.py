@@ -293,6 +293,11 @@ def test_a_run_ends_after_the_epoch_that_passes_max_minutes(tmp_path, people):
     assert (result.step, result.stopped) == (6, "max_minutes")
 
 
+def test_the_epoch_that_passes_max_minutes_is_validated(tmp_path, people):
+    run(tmp_path, people, max_minutes=1e-9, validate_every_epochs=5)
+    assert store.checkpoint_steps(tmp_path / "checkpoints" / "best") == [6]
+
+
 def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
     assert (result.step, result.stopped) == (6, None)

@@ -13,6 +13,9 @@ from jaxpose.errors import JaxposeError, UsageError, first_line
 from jaxpose.optional import import_optional
 
 HEARTBEAT_SECONDS = 100  # JAX's default; a computer network may stall for a minute
+# How long a process waits at its end for the others. Process 0 alone writes the report, which reads
+# all training examples; JAX's default of 5 minutes would kill it. Dead processes miss heartbeats.
+_SHUTDOWN_SECONDS = 24 * 60 * 60
 _BARRIERS = itertools.count()
 _CLUSTER_VARIABLES = (
     "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX", "TPU_WORKER_HOSTNAMES",
@@ -59,6 +62,7 @@ def initialize(
             num_processes=num_processes,
             process_id=process_id,
             heartbeat_timeout_seconds=heartbeat_seconds,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         raise JaxposeError(

@@ -1,5 +1,6 @@
 """Which processes there are, what they add up, and the two SIGTERMs."""
 
+import inspect
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from jax.experimental import multihost_utils
 
 from jaxpose.errors import JaxposeError
 from jaxpose.runtime import processes
+
+SIGNATURE = inspect.signature(jax.distributed.initialize)
 
 
 @pytest.fixture
@@ -40,6 +43,12 @@ def test_arguments_are_handed_on(joined):
     assert call["heartbeat_timeout_seconds"] == processes.HEARTBEAT_SECONDS
     processes.initialize("host:1234", 4, 2, heartbeat_seconds=7)
     assert joined[1]["heartbeat_timeout_seconds"] == 7
+
+
+def test_the_others_wait_long_for_process_0_which_writes_the_report(joined):
+    processes.initialize("host:1234", 4, 2)
+    assert joined[0]["shutdown_timeout_seconds"] >= 12 * 60 * 60
+    SIGNATURE.bind(**joined[0])
 
 
 def test_a_heartbeat_of_no_time_is_an_error(joined):

@@ -165,7 +165,7 @@ def flip_permutation(
       coordinates must still be flipped). Applying it twice changes nothing.
 
     Raises:
-      JaxposeError: a name occurs twice, or one side of a pair is missing.
+      JaxposeError: a name occurs twice, one side of a pair is missing, or two pairs share a name.
 
     Example:
       >>> flip_permutation(("left_wrist", "head_top", "right_wrist")).tolist()
@@ -182,6 +182,12 @@ def flip_permutation(
                 raise JaxposeError(
                     f"flip pair ({a}, {b}) contains {name!r}, which is not one of the joints: "
                     f"{', '.join(joints)}"
+                )
+        for name, other in ((a, b), (b, a)):
+            if permutation[place[name]] not in (place[name], place[other]):
+                raise JaxposeError(
+                    f"flip pair ({a}, {b}) contains {name!r}, which is in another flip pair; a "
+                    "flip exchanges a joint with at most one other"
                 )
         permutation[place[a]], permutation[place[b]] = place[b], place[a]
     return permutation

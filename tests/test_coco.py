@@ -525,3 +525,12 @@ def test_files_are_found_below_a_folder(tmp_path):
         "../d%20e.jpg": "d e.jpg",
     }
     assert lacking == {"/x/c.jpg": "ambiguous", "absent.jpg": "missing"}
+
+
+def test_a_file_behind_two_links_is_one_file(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").touch()
+    (tmp_path / "latest").symlink_to(tmp_path / "images")
+    found, lacking = coco.find_files(["/elsewhere/a.jpg", "latest/a.jpg"], tmp_path)
+    assert not lacking and found["latest/a.jpg"] == tmp_path / "latest" / "a.jpg"
+    assert found["/elsewhere/a.jpg"].samefile(tmp_path / "images" / "a.jpg")

@@ -81,3 +81,10 @@ def test_doubled_names_and_missing_sides_are_refused():
         joint_index(("neck", "neck"), ("neck",))
     with pytest.raises(JaxposeError, match="contains 'right_knee', which is not one"):
         flip_permutation(("left_knee", "head_top"))
+
+
+@pytest.mark.parametrize("pairs", [["ab", "ac"], ["ab", "ca"], ["ab", "bc"], ["ab", "cb"]])
+def test_a_joint_in_two_flip_pairs_is_refused(pairs):
+    with pytest.raises(JaxposeError, match="'[ab]', which is in another flip pair"):
+        flip_permutation("abc", pairs)
+    assert flip_permutation("abc", ["ab", "ba", "cc"]).tolist() == [1, 0, 2]

@@ -23,15 +23,21 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return the (right, left) pairs of names that differ only in the side.
 
     A side is the word ``right`` or ``left``, or the separate letter ``r`` or ``l``: ``left_ear``,
-    ``ear-left``, ``LeftEar``, ``l_ear``.
+    ``ear-left``, ``LeftEar``, ``l_ear``. If a name has several sides, all of them are exchanged:
+    ``right_eye_left_corner`` and ``left_eye_right_corner`` are a pair, the first side of which is
+    the pair's side.
     """
     by_words = {_words(name): name for name in names}
     pairs = []
     for words, name in by_words.items():
-        left = tuple({"right": "left", "r": "l"}.get(word, word) for word in words)
-        if left != words and left in by_words:
-            pairs.append((name, by_words[left]))
+        sides = [word for word in words if word in _OTHER_SIDE]
+        mirrored = tuple(_OTHER_SIDE.get(word, word) for word in words)
+        if sides and sides[0] in ("right", "r") and mirrored in by_words:
+            pairs.append((name, by_words[mirrored]))
     return tuple(pairs)
+
+
+_OTHER_SIDE = {"right": "left", "left": "right", "r": "l", "l": "r"}
 
 
 def _words(name: str) -> tuple[str, ...]:

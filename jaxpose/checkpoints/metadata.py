@@ -202,15 +202,13 @@ def _check_together(metadata: CheckpointMetadata) -> None:
         with _malformed(name):
             joint_index(getattr(metadata, name), ())  # no name may occur twice
     with _malformed("flip_pairs"):
-        flipped = flip_permutation(metadata.joints, metadata.flip_pairs)
+        flip_permutation(metadata.joints, metadata.flip_pairs)
     num_joints = metadata.network.get("num_joints", PoseNet.num_joints)
     if len(metadata.joints) != num_joints:
         raise ValueError(
             f"its metadata names {len(metadata.joints)} joints, but its network has {num_joints}; "
             "name each joint of the network, in its channel order"
         )
-    if (flipped[flipped] != np.arange(num_joints)).any():
-        raise ValueError("its flip_pairs exchange a joint with more than one other joint")
     strangers = set(metadata.trained_joints) - set(metadata.joints)
     if strangers:
         raise ValueError(

@@ -11,7 +11,7 @@ import pathlib
 import re
 import unicodedata
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 
@@ -106,14 +106,14 @@ def find_files(
 
     Args:
       names: names relative to the folder, or as written by a labeling tool.
-      folder: folder to search recursively.
+      folder: folder to search recursively; links to folders are followed.
 
     Returns:
       (``{name: path}`` of the names that were found, ``{name: reason}`` of the others). The reason
       is ``"ambiguous"`` if several files or names match equally well, otherwise ``"missing"``.
     """
     folder = pathlib.Path(folder)
-    below = [os.path.join(top, file) for top, _, files in os.walk(folder) for file in sorted(files)]
+    below = list(_files_below(folder))
     fitting: dict[str, list[str]] = {}
     rivals: set[str] = set()
     for path, match in NameIndex(names).match(below).items():
@@ -124,13 +124,26 @@ def find_files(
     for name in dict.fromkeys(names):
         direct = os.path.normpath(folder / name.replace("\\", "/"))
         paths = fitting.get(name, [])
-        if direct in map(os.path.normpath, paths):
-            found[name] = pathlib.Path(direct)
-        elif len(paths) == 1:
-            found[name] = pathlib.Path(paths[0])
+        exact = [path for path in paths if os.path.normpath(path) == direct]
+        if exact or len(set(map(os.path.realpath, paths))) == 1:  # links to one file are one file
+            found[name] = pathlib.Path((exact or paths)[0])
         else:
             lacking[name] = "ambiguous" if paths or name in rivals else "missing"
     return found, lacking
+
+
+def _files_below(folder: pathlib.Path) -> Iterator[str]:
+    """Yield the paths of the files below a folder, also through links to folders, but no loops."""
+    ancestors: dict[str, frozenset[str]] = {os.fspath(folder): frozenset()}
+    for top, folders, files in os.walk(folder, followlinks=True):
+        here, above = os.path.realpath(top), ancestors.pop(top)
+        if here in above:
+            folders.clear()
+            continue
+        ancestors.update(
+            dict.fromkeys((os.path.join(top, name) for name in folders), above | {here})
+        )
+        yield from (os.path.join(top, file) for file in sorted(files))
 
 
 def _parse(name: str) -> _Parts:

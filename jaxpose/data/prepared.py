@@ -14,7 +14,7 @@ from jaxpose.optional import import_optional
 from jaxpose.storage import open_path
 
 # In data sets prepared before 0.1.0. Remove in 1.0.
-_OLD_LABELED = "labelled"  # old spelling
+_OLD_NAMES = {"labeled": "labelled"}  # features
 _OLD_BACKGROUNDS = "images without people"  # release of those that lack the key "people"
 # This module does not know the builders, so the advice must also hold for user-defined ones.
 _ADVICE = (
@@ -95,20 +95,27 @@ def open_split(name: str, split: str, *, data_dir: str) -> PreparedSplit:
         builder = tfds.builder_from_directory(folder)
         metadata = builder.info.metadata
         splits = sorted(builder.info.splits)
+        features = set(builder.info.features)
         joints = tuple(metadata["joint_names"])
         pairs = {key: tuple(tuple(p) for p in metadata[key]) for key in ("flip_pairs", "limbs")}
-        annotated = tuple(bool(a) for a in metadata["annotated"])
-        release = metadata["release"]
+        annotated = tuple(bool(a) for a in metadata.get("annotated", ()))
+        release = metadata.get("release", "")
         test_images = tuple((name, places) for name, places in metadata.get("test_images", ()))
         sigmas = tuple(float(sigma) for sigma in metadata.get("oks_sigmas", ()))
         category_id, category_name = metadata.get("category", (1, "person"))
         ignored = tuple(metadata.get("ignored", {}).get(split, ()))
         has_people = bool(metadata.get("people", release != _OLD_BACKGROUNDS))
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except Exception as error:  # TFDS and protobuf raise various exceptions for a damaged file
         raise JaxposeError(
             f"{folder} is not an intact prepared data set ({first_line(error)}); "
             f"delete it, then {_ADVICE}"
         ) from error
+    lacking = [name for name in _FEATURES if not {name, _OLD_NAMES.get(name)} & features]
+    if lacking:
+        raise JaxposeError(
+            f"{folder} lacks the features {', '.join(lacking)}; add them to its builder (see "
+            '"Features of an example" in docs/own_data.md)'
+        )
     if split not in splits:
         raise JaxposeError(f"{name} has no split {split!r}; it has: {', '.join(splits)}")
     try:
@@ -176,8 +183,9 @@ def read_example(split: PreparedSplit, index: int) -> dict[str, Any]:
             f"({first_line(error)}); check that its files still exist, or prepare the data set "
             "again"
         ) from error
-    if _OLD_LABELED in example:
-        example = {"labeled" if n == _OLD_LABELED else n: v for n, v in example.items()}
+    for name, old in _OLD_NAMES.items():
+        if old in example:
+            example = {name if key == old else key: value for key, value in example.items()}
     header = read_header(example["image"])
     return {**example, "stored_size": (header.width, header.height) if header else (0, 0)}
 
@@ -234,6 +242,17 @@ class Annotations(NamedTuple):
 
     def _present(self) -> dict[str, np.ndarray]:
         return {name: values for name, values in self._asdict().items() if values is not None}
+
+
+# The features that every data set must have.
+_FEATURES = (
+    "image",
+    *(
+        name
+        for name in Annotations._fields
+        if name not in ("stored_size", *Annotations._field_defaults)
+    ),
+)
 
 
 def annotations(split: PreparedSplit) -> Annotations:

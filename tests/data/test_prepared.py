@@ -5,16 +5,20 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
+from examples.five_joints import five_joints_dataset_builder as five_joints
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.data.prepared import annotations, open_split
 from jaxpose.errors import JaxposeError
 from jaxpose.geometry import IMAGE_RULE, LSP_RULE, crop_to_image, example_crop
 from jaxpose.skeleton import LSP, MPII
 from tests.support.drawn_people import PEOPLE, training
+from tfds_builders import schema
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -175,3 +179,54 @@ def test_missing_configuration_is_named(tmp_path):
         open_split("lsp", "train", data_dir=str(tmp_path))
     with pytest.raises(JaxposeError, match="is not an intact prepared data set"):
         open_split("lsp/person_centric", "train", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{'a': 1}", "\0" * 9, '{"strange": 1}'])
+def test_damaged_information_is_one_line(data_dir, tmp_path, text):
+    copy = tmp_path / "data"
+    shutil.copytree(data_dir, copy)
+    (file,) = copy.glob("lsp/person_centric/*/dataset_info.json")
+    file.write_text(text)
+    with pytest.raises(JaxposeError, match="is not an intact prepared data set") as caught:
+        open_split("lsp/person_centric", "train", data_dir=str(copy))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def own_builder(tmp_path, monkeypatch):
+    """Prepare a data set of a builder whose schema is ``own``'s."""
+    monkeypatch.setattr(five_joints, "schema", own := types.SimpleNamespace())
+    own.features, own.metadata = schema.features, schema.metadata
+
+    def prepare():
+        builder = five_joints.Builder(persons={"train": 2}, data_dir=tmp_path)
+        builder.download_and_prepare(file_format="array_record")
+        return open_split("five_joints", "train", data_dir=str(tmp_path))
+
+    own.prepare = prepare
+    return own
+
+
+def test_features_that_a_builder_forgot_are_named(own_builder, monkeypatch):
+    forgotten = ("head_size", "separated")
+
+    def some(values):
+        return {name: value for name, value in values.items() if name not in forgotten}
+
+    own_builder.features = lambda count: tfds.features.FeaturesDict(some(schema.features(count)))
+    figure = five_joints.figure
+    monkeypatch.setattr(five_joints, "figure", lambda rng: some(figure(rng)))
+    with pytest.raises(JaxposeError, match="lacks the features head_size, separated; add them"):
+        own_builder.prepare()
+
+
+def test_only_names_pairs_and_limbs_are_needed_as_metadata(own_builder):
+    names = list(five_joints.SKELETON.joints)
+    own_builder.metadata = lambda *_, **__: tfds.core.MetadataDict(
+        joint_names=names, flip_pairs=[], limbs=[]
+    )
+    split = own_builder.prepare()
+    assert split.joints == tuple(names) and split.annotated == () and split.has_people
+    batches = training([(split, 1.0)], joints=names, batch_size=2)
+    assert next(batches).known.all()
+    batches.close()

@@ -16,7 +16,7 @@ from jaxpose.data.prepared import open_split
 from jaxpose.evaluation import evaluate, oks
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.skeleton import COCO
+from jaxpose.skeleton import COCO, flip_permutation
 from tfds_builders import draw_dummy_data, joints
 from tfds_builders.__main__ import main
 from tfds_builders.coco.coco_dataset_builder import held_out_sources, split_of
@@ -162,16 +162,27 @@ def test_splits_categories_and_flip_pairs_by_option(tmp_path):
         (("LeftPaw", "RightPaw", "tail"), [("RightPaw", "LeftPaw")]),
         (("l_eye", "r_eye", "rear"), [("r_eye", "l_eye")]),
         (("hoof 1 right", "hoof 2 right", "hoof 2 left"), [("hoof 2 right", "hoof 2 left")]),
+        (
+            ("l_eye_left", "l_eye_right", "r_eye_left", "r_eye_right", "left_right", "right_right"),
+            [("r_eye_left", "l_eye_right"), ("r_eye_right", "l_eye_left")],
+        ),
     ],
 )
 def test_flip_pairs_follow_from_the_names(names, pairs):
     assert list(joints.flip_pairs(names)) == pairs
+    assert flip_permutation(names, pairs)[flip_permutation(names, pairs)].tolist() == [
+        *range(len(names))
+    ]
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--flip_pair", "nose", "tail"], "no joint is called 'tail'"),
+        (
+            ["--flip_pair", "nose", "left_ear", "--flip_pair", "nose", "right_ear"],
+            "--flip_pair: flip pair (nose, right_ear) contains 'nose', which is in another",
+        ),
         (["--limb", "nose", "tail"], "--limb: no joint is called 'tail'"),
         (["--name", "a/b"], "--name 'a/b' is invalid"),
         (["--holdout", "1"], "--holdout 1.0 is invalid"),
@@ -185,6 +196,26 @@ def test_options_that_do_not_fit_are_one_line(tmp_path, capsys, options, says):
     assert prepare(tmp_path, [annotation(1, 1)], ["a.png"], *options) == 1
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("error: ")]
     assert says in line
+
+
+@pytest.mark.parametrize("folder", ["deep", "linked", "relative"])
+def test_images_are_found_wherever_they_are_below_the_folder(tmp_path, folder):
+    name = "2026/11/29/camera/1/a.png" if folder == "deep" else "train/a.png"
+    place = tmp_path / "elsewhere" / name if folder == "linked" else tmp_path / "images" / name
+    place.parent.mkdir(parents=True)
+    write_images(place.parent, [place.name])
+    (tmp_path / "images").mkdir(exist_ok=True)
+    if folder == "linked":
+        (tmp_path / "images" / "train").symlink_to(place.parent)
+        (place.parent / "loop").symlink_to(tmp_path / "images")
+    path = write_annotations(tmp_path, [annotation(1, 1)], [name])
+    images = tmp_path / "images"
+    if folder == "relative":
+        images = tmp_path / "images" / ".." / "images"
+    data = str(tmp_path / "data")
+    assert main(["coco", "--source", str(path), "--images", str(images), "--data_dir", data]) == 0
+    (example,) = open_split("coco/dogs", "train", data_dir=data).source
+    assert example["image_name"] in (name, name.encode())
 
 
 def test_images_of_one_source_are_in_one_split(tmp_path):

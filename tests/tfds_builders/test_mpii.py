@@ -173,6 +173,21 @@ def test_sources_add_up_and_the_first_one_wins(tmp_path):
     assert np.array_equal(two["keypoints"], points[1] + 0.5)
 
 
+def test_two_parts_of_the_images_make_a_whole(tmp_path):
+    points = draw_dummy_data.figure(MPII, 4, 6, 80)
+    people = [draw_dummy_data.mpii_person(points)]
+    release = [(f"{number}.jpg", True, people, [1]) for number in (1, 2, 3, 4)]
+    image = draw_dummy_data.draw_image(100, 100, [points])
+    sources = [
+        write_release(tmp_path / folder, release, dict.fromkeys(names, image))
+        for folder, names in (("a", ["1.jpg"]), ("b", ["1.jpg", "2.jpg", "3.jpg"]))
+    ]
+    builder = build(tmp_path / "data", sources=sources)
+    found = sorted(example["image_name"] for example in builder.as_data_source("train"))
+    assert found == [b"1.jpg", b"2.jpg", b"3.jpg"]
+    assert builder.report.missing == ["4.jpg (train)"]
+
+
 def test_a_folder_of_two_releases_gives_each_its_own_images(tmp_path):
     points = [draw_dummy_data.figure(MPII, left, 6, 80) for left in (4, 10)]
     for folder, p in zip(("a", "b"), points, strict=True):

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from jaxpose import coco
 from jaxpose.errors import JaxposeError
+from jaxpose.skeleton import flip_permutation
 from tfds_builders import image_files, joints, pose_builder, schema
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, Folder
@@ -114,8 +115,9 @@ class Builder(pose_builder.PoseBuilder):
         config = self.builder_config
         splits: dict[str, _Persons] = {}
         for split, path in config.files.items():
-            folder = Folder(pathlib.Path(config.images or pathlib.Path(path).parent))
-            found, others = self._annotations(path, folder)
+            images = pathlib.Path(config.images or pathlib.Path(path).parent)
+            found, others = self._annotations(path, images)
+            folder = Folder(images, sorted({name for _, name in found}))
             held_out = set()
             if split == "train" and config.holdout and found:
                 held_out = held_out_sources([a.image for a, _ in found], config.holdout)
@@ -159,7 +161,7 @@ class Builder(pose_builder.PoseBuilder):
         }
 
     def _annotations(
-        self, path: str, folder: Folder
+        self, path: str, folder: pathlib.Path
     ) -> tuple[list[tuple[coco.Annotation, str]], list[coco.Annotation]]:
         """Return the usable annotations of a file, each with the name of its image.
 
@@ -178,12 +180,12 @@ class Builder(pose_builder.PoseBuilder):
                 self.refuse_if_strict(f"{path}: {entry}: {reason}")
                 self.report.leave_out(reason, entry)
         names = [annotation.image.file_name for annotation in selected.annotations]
-        found, lacking = coco.find_files(names, folder.path)
+        found, lacking = coco.find_files(names, folder)
         for name, reason in lacking.items():
             self.refuse_if_strict(
-                f"{name} is missing in {folder.path}"
+                f"{name} is missing in {folder}"
                 if reason == "missing"
-                else f"{name} is ambiguous in {folder.path}: it matches several files, or several "
+                else f"{name} is ambiguous in {folder}: it matches several files, or several "
                 "names match the same file"
             )
             self.report.missing.append(f"{name} ({reason})")
@@ -204,7 +206,7 @@ class Builder(pose_builder.PoseBuilder):
                 others.append(annotation)
             else:
                 file = found[annotation.image.file_name]
-                kept.append((annotation, file.relative_to(folder.path).as_posix()))
+                kept.append((annotation, file.relative_to(folder).as_posix()))
         return kept, others
 
     def _generate_examples(
@@ -301,7 +303,6 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
             "COCO's files"
         )
     names = category.joints
-    pairs = _pairs(options.flip_pair, "--flip_pair", names)
     limbs = _pairs(options.limb, "--limb", names)
     sigmas = _sigmas(options.sigmas, names)
     return CocoConfig(
@@ -313,7 +314,7 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
         category=(category.id, category.name),
         joint_set=joints.JointSet(
             names,
-            joints.flip_pairs(names) if pairs is None else pairs,
+            _flip_pairs(options.flip_pair, names),
             category.limbs if limbs is None else limbs,
         ),
         sigmas=sigmas,
@@ -335,6 +336,20 @@ def _pairs(
             f"{option}: no joint is called {unknown[0]!r}; the joints are {', '.join(names)}"
         )
     return tuple((a, b) for a, b in given)
+
+
+def _flip_pairs(
+    given: Sequence[Sequence[str]] | None, names: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of ``--flip_pair``, otherwise those of the names."""
+    pairs = _pairs(given, "--flip_pair", names)
+    if pairs is None:
+        return joints.flip_pairs(names)
+    try:
+        flip_permutation(names, pairs)
+    except JaxposeError as error:
+        raise BuildError(f"--flip_pair: {error}") from error
+    return pairs
 
 
 def _sigmas(given: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:

@@ -62,6 +62,7 @@ class Builder(pose_builder.PoseBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
         requests = {split: [] for split in SPLITS}
         seen: set[str] = set()
+        absent: list[tuple[str, str]] = []  # (split, image)
         test_images: dict[str, list] = {}
         first_key = 0
         for release in find_releases(self.files(dl_manager, "mpii")):
@@ -76,9 +77,12 @@ class Builder(pose_builder.PoseBuilder):
                 elif name in release.images:
                     requests[split].append((group, *release.images[name]))
                 else:
-                    self.refuse_if_strict(f"{name} is not among the images")
-                    self.report.missing.append(f"{name} ({split})")
-            seen.update(name for _, name in subjects)
+                    absent.append((split, name))
+            seen.update(name for _, name in subjects if name in release.images)
+        for split, name in dict.fromkeys(absent):
+            if name not in seen:
+                self.refuse_if_strict(f"{name} is not among the images")
+                self.report.missing.append(f"{name} ({split})")
         if not any(requests.values()):
             raise BuildError(
                 "none of the annotated images was found; give their folder as --source"

@@ -31,7 +31,7 @@ def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
 
     Args:
       prediction: [..., J, 2], (x, y) normalized to the crop.
-      target: broadcastable to ``prediction``; unlabeled entries may hold any finite value.
+      target: broadcastable to ``prediction``; unlabeled entries may hold any value, even NaN.
 
     Returns:
       [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
@@ -69,7 +69,7 @@ def euclidean_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
     Args:
       prediction: [..., J, N] (x, y, z).
       target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
-        finite value.
+        value, even NaN.
 
     Returns:
       [..., J], at least float32, to be averaged over the labeled joints (``masked_mean``).
@@ -79,7 +79,7 @@ def euclidean_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
       5.0
     """
     square = jnp.sum(jnp.square(_difference(prediction, target)), axis=-1)
-    apart = square > 0
+    apart = square != 0  # also where it is NaN
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
@@ -96,7 +96,7 @@ def wing_loss(
     Args:
       prediction: [..., J, N] (x, y, z).
       target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
-        finite value.
+        value, even NaN.
       width: where the logarithmic part ends, in the unit of the positions. The defaults of
         ``width`` and ``epsilon`` are those of Feng et al., for pixels of a 256 x 256 crop; for
         normalized positions, divide both by 256.
@@ -127,7 +127,7 @@ def oks_loss(
     Args:
       prediction: [..., J, 2] (x, y), in pixels or any other unit of length.
       target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
-        finite value.
+        value, even NaN.
       area: [...], area of each person's annotation, in squared units of the positions;
         broadcastable to the leading axes. It may be 0 for unlabeled persons.
       sigmas: [J], COCO's constant of each joint, such as 0.062 for a wrist.
@@ -168,7 +168,7 @@ def heatmap_divergence(
     Args:
       heatmap: logits [..., J, H, W].
       target: [..., J, N] (x, y), normalized; its leading axes must broadcast to those of
-        ``heatmap``. Unlabeled entries may hold any finite value.
+        ``heatmap``. Unlabeled entries may hold any value, even NaN.
       sigma: standard deviation of the Gaussian, in cells of the map; a scalar, or an array that
         broadcasts to ``target``, as in ``gaussian_heatmap``.
       temperature: positive, divides the maps before the softmax; a scalar, or an array that
@@ -201,6 +201,8 @@ def heatmap_divergence(
     if kind not in ("jensen_shannon", "kl"):
         raise ValueError(f"kind={kind!r} is unknown; give jensen_shannon or kl")
     heatmap, target = common_dtype(heatmap, target)
+    finite = jnp.isfinite(target).all(axis=-1)
+    target = jnp.where(finite[..., None], target, 0)  # so that the gradient of the map is finite
     log_softmax = functools.partial(spatial_log_softmax, spatial_ndim=spatial_ndim, where=where)
     log_p = log_softmax(heatmap, temperature=temperature)
     log_q = gaussian_log_density(target, heatmap.shape[-spatial_ndim:], sigma, grid=grid)
@@ -211,10 +213,11 @@ def heatmap_divergence(
     log_p, log_q = (jnp.where(x == -jnp.inf, _LOG_OF_ZERO, x) for x in same_rank(log_p, log_q))
     axes = tuple(range(-spatial_ndim, 0))
     if kind == "kl":
-        return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=axes)
+        divergence = jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=axes)
+        return jnp.where(finite, divergence, jnp.nan)
     log_m = jnp.logaddexp(log_p, log_q) - math.log(2)
     terms = jnp.exp(log_p) * (log_p - log_m) + jnp.exp(log_q) * (log_q - log_m)
-    return jnp.sum(terms, axis=axes) / 2
+    return jnp.where(finite, jnp.sum(terms, axis=axes) / 2, jnp.nan)
 
 
 def variance_loss(
@@ -283,7 +286,7 @@ def masked_mean(
         global mean.
 
     Returns:
-      Scalar.
+      Scalar, at least float32.
 
     Example:
       >>> float(masked_mean(jnp.array([1.0, 2.0, jnp.nan]), jnp.array([True, True, False])))
@@ -292,6 +295,7 @@ def masked_mean(
     if count is None:
         count = masked_count(mask, axis_name=axis_name)
     # Use where, not a product: a masked NaN or infinity must not propagate.
+    (values,) = common_dtype(values)
     total = jnp.sum(jnp.where(jnp.broadcast_to(mask, values.shape), values, 0))
     return total / jnp.asarray(count).astype(total.dtype)
 
@@ -319,4 +323,7 @@ def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
 def _difference(prediction, target):
     """Prediction minus target, at least float32, in the prediction's shape."""
     prediction, target = common_dtype(prediction, target)
-    return prediction - jnp.broadcast_to(target, prediction.shape)
+    difference = prediction - jnp.broadcast_to(target, prediction.shape)
+    # A masked NaN has the gradient 0, and 0 times the NaN slope of a loss would be NaN.
+    finite = jnp.isfinite(difference).all(axis=-1, keepdims=True)
+    return jnp.where(finite, difference, jax.lax.stop_gradient(difference))

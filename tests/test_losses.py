@@ -99,6 +99,53 @@ def test_what_the_mask_hides_changes_neither_value_nor_gradient():
     assert (np.asarray(slope)[:, [2, 5]] == 0).all()
 
 
+@pytest.mark.parametrize(
+    "loss",
+    [
+        coordinate_loss,
+        euclidean_loss,
+        wing_loss,
+        lambda prediction, target: oks_loss(prediction, target, 0.2, jnp.full(3, 0.1)),
+        lambda prediction, target: heatmap_divergence(maps_of(prediction), target),
+        lambda prediction, target: heatmap_divergence(maps_of(prediction), target, kind="kl"),
+    ],
+    ids=["coordinate", "euclidean", "wing", "oks", "jensen_shannon", "kl"],
+)
+@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+def test_masked_labels_that_are_not_finite_have_no_gradient(loss, unknown):
+    """Behind a network the weights of which all joints share."""
+    labeled = jnp.array([True, False, True])
+    target = jnp.array([[0.4, 0.7], [unknown, 0.5], [0.1, 0.2]])
+
+    def mean(weights, target, labeled):
+        prediction = jnp.array([[0.5, 0.5], [0.2, 0.1], [0.3, 0.3]]) @ weights
+        return masked_mean(loss(prediction, target), labeled)
+
+    weights = jnp.array([[1.0, 0.2], [0.1, 0.9]])
+    value, slope = jax.value_and_grad(mean)(weights, target, labeled)
+    known, known_slope = jax.value_and_grad(mean)(weights, target.at[1].set(0.0), labeled)
+    assert value == known and (np.asarray(slope) != 0).all()
+    np.testing.assert_array_equal(slope, known_slope)
+    assert np.isnan(mean(weights, target.at[1].set(np.nan), jnp.ones(3, bool)))
+
+
+def maps_of(prediction):
+    """Heat maps [J, 4, 4] that depend on the predictions [J, 2]."""
+    rows, columns = jnp.arange(4.0)[:, None], jnp.arange(4.0)
+    return prediction[:, :1, None] * rows + prediction[:, 1:, None] * columns
+
+
+@pytest.mark.parametrize("loss", [coordinate_loss, euclidean_loss, wing_loss])
+def test_a_prediction_that_is_not_finite_has_no_finite_loss(loss):
+    assert np.isnan(loss(jnp.array([jnp.nan, 0.5]), jnp.array([0.5, 0.5])))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_the_mean_of_many_halves_is_a_half(dtype):
+    mean = masked_mean(jnp.full(70_000, 0.5, dtype), jnp.ones(70_000, bool))
+    assert mean == 0.5 and mean.dtype == jnp.float32
+
+
 def test_nobody_labeled_gives_zero():
     value, slope = jax.value_and_grad(masked_mean)(jnp.ones((2, 3)), jnp.zeros((2, 3), bool))
     assert value == 0.0

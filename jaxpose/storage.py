@@ -131,6 +131,14 @@ def write_errors(path: str | os.PathLike) -> Iterator[None]:
         raise JaxposeError(f"{path} cannot be written ({reason})") from error
 
 
+def temporary_path(path: pathlib.Path) -> pathlib.Path:
+    """Return the path, in the same folder, at which to write a file before it replaces ``path``.
+
+    It has the same suffix, and a name of at most 255 bytes, the limit of most file systems.
+    """
+    return path.with_name(f".new-{path.name[-60:]}")
+
+
 @contextlib.contextmanager
 def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yield a temporary local path to write to; on exit, that file replaces ``path`` atomically.
@@ -144,7 +152,7 @@ def written_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
             yield local
             path.write_bytes(local.read_bytes())
         return
-    local = path.with_name(f".new-{path.name[-60:]}")  # names of over 255 bytes are refused
+    local = temporary_path(path)
     try:
         yield local
         os.replace(local, path)

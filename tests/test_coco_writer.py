@@ -214,3 +214,11 @@ def test_an_error_leaves_the_file_that_was_there(tmp_path, make, earlier):
         raise ValueError("stop")
     assert os.listdir(tmp_path) == ["x.json"] * earlier
     assert not earlier or path.read_text() == "earlier"
+
+
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_a_file_with_the_longest_name_is_written(make, tmp_path):
+    path = tmp_path / f"{'é' * 125}.json"  # 255 bytes
+    with make(path):
+        pass
+    assert json.loads(path.read_text()) is not None

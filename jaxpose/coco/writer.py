@@ -17,6 +17,7 @@ import numpy as np
 from jaxpose import __version__
 from jaxpose.coco.entries import id_key
 from jaxpose.coco.reader import HALF_PIXEL
+from jaxpose.storage import temporary_path
 
 COORDINATES = (
     "keypoints are COCO's pixel indices (x, y) in the upright image: (0, 0) is the center of the "
@@ -145,7 +146,7 @@ class _Writer:
     ):
         """Open the file; arguments as in ``CocoWriter``."""
         self._path = pathlib.Path(path)
-        self._part = self._path.with_name(f".{self._path.name}.part")
+        self._part = temporary_path(self._path)
         self._file = open(self._part, "w", encoding="utf-8")
         self._threshold = threshold
         self._category_id, self._category_name = category

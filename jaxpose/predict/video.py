@@ -6,6 +6,7 @@ pixels, and all in the size of the first frame.
 
 import contextlib
 import fractions
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -15,17 +16,19 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 from jaxpose.optional import import_optional
+from jaxpose.storage import temporary_path
 
 DEFAULT_RATE = fractions.Fraction(25)  # for videos without a frame rate
 MAX_PIXELS = 64_000_000  # of a frame; 8K has 33 million
 # x264: constant rate factor (lower is better quality and a larger file), and speed preset.
 ENCODING = {"crf": "20", "preset": "veryfast"}
-SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # codecs copied into an mp4
+SOUND = ("aac", "ac3", "eac3", "opus", "alac", "flac")  # codecs copied into an mp4
 # Other sound is re-encoded as AAC, with one of these rates.
 SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 SOUND_BITS = 128_000  # per second
 SQUARE_PIXEL_TOLERANCE = 0.01  # deviation of the pixel aspect from 1 that is ignored
 MAX_PIXEL_ASPECT = 8  # larger values are treated as errors in the file
+RESTART_SECONDS = 1  # timestamps that go back by more than this start from anew
 # FFmpeg would render text as images, or read other files named in a playlist.
 NON_VIDEO_FORMATS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
 BT709, LIMITED = 1, 1  # FFmpeg's codes of the color space that browsers expect
@@ -129,16 +132,18 @@ class VideoReader:
         if writer is not None and self.sound is not None:
             streams.append(self.sound)
         start = (self._stream.start_time or 0) * self.time_base
+        timeline = _Timeline()
         number = 0
         with _as_ours(self._av, f"{self._path} cannot be read to its end"):
             for packet in self._container.demux(streams):
                 if writer is not None and packet.stream is self.sound:
-                    writer.add_sound(packet, start)
+                    writer.add_sound(packet, start - timeline.shift_of_packet(packet, start))
                     continue
                 for frame in self._decode(packet):
                     time = number / self.rate
                     if frame.pts is not None:
                         time = frame.pts * (frame.time_base or self.time_base) - start
+                        time += timeline.shift("frames", time, 1 / self.rate)
                     yield Frame(self._upright(frame), fractions.Fraction(time))
                     number += 1
         if number == 0:
@@ -187,6 +192,46 @@ class VideoReader:
         return fitted
 
 
+class _Timeline:
+    """Continuous times for streams whose timestamps restart, as in concatenated recordings.
+
+    All streams restart at about the same place of the file, and must be shifted by the same time to
+    stay in step.
+    """
+
+    def __init__(self):
+        self._shifts = [fractions.Fraction(0)]  # of each part
+        self._ends = [fractions.Fraction(0)]  # of each part, shifted
+        self._streams: dict[str, tuple[int, fractions.Fraction]] = {}  # part and last time
+
+    def shift(
+        self, stream: str, time: fractions.Fraction, duration: fractions.Fraction
+    ) -> fractions.Fraction:
+        """Return the seconds to add to a time.
+
+        Args:
+          stream: name of the stream.
+          time: seconds, later than the stream's previous time unless the timestamps restarted.
+          duration: seconds until the next frame.
+        """
+        part, last = self._streams.get(stream, (0, time))
+        if time < last - RESTART_SECONDS:
+            part += 1
+            if part == len(self._shifts):  # the first of the streams
+                self._shifts.append(self._ends[-1] - time)
+                self._ends.append(self._ends[-1])
+        self._streams[stream] = part, time
+        self._ends[part] = max(self._ends[part], time + self._shifts[part] + duration)
+        return self._shifts[part]
+
+    def shift_of_packet(self, packet: Any, start: fractions.Fraction) -> fractions.Fraction:
+        """Return the seconds to add to the times of a packet of sound."""
+        if packet.dts is None:  # the packet that ends a stream
+            return self._shifts[-1]
+        time = packet.dts * packet.time_base - start
+        return self.shift("sound", time, (packet.duration or 0) * packet.time_base)
+
+
 def _matrix(frame: Any) -> np.ndarray | None:
     """Return the linear part [2, 2] of a frame's display matrix: its x axis, then its y axis."""
     data = frame.side_data.get("DISPLAYMATRIX")  # works in PyAV 19 and before, unlike iteration
@@ -233,7 +278,7 @@ class VideoWriter:
         """
         self._av = import_optional("av", extra="predict")
         self._path = pathlib.Path(path)
-        self._part = self._path.with_name(f".{self._path.stem}.part.mp4")
+        self._part = temporary_path(self._path)
         self._rate, self._time_base = rate, time_base
         with _as_ours(self._av, f"{path} cannot be written"):
             # The index is at the start of the file, so that browsers play it while it loads.
@@ -248,6 +293,7 @@ class VideoWriter:
         self._stream: Any = None
         self._waiting: list[Any] = []  # sound received before the first frame
         self._last = -1
+        self._last_sound = -math.inf  # in units of the sound's packets
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -264,7 +310,8 @@ class VideoWriter:
                 if kept and self._stream is not None:
                     os.replace(self._part, self._path)
         finally:
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._part.unlink()
 
     def write(self, image: np.ndarray, time: fractions.Fraction) -> None:
         """Append a frame.
@@ -310,7 +357,10 @@ class VideoWriter:
                 packets = self._encoder.encode(packet, start)
             elif self._sound is not None and packet.dts is not None:
                 shift = round(start / packet.time_base)
+                if packet.dts - shift <= self._last_sound:  # sound that overlaps, after a restart
+                    return
                 packet.dts -= shift
+                self._last_sound = packet.dts
                 if packet.pts is not None:
                     packet.pts -= shift
                 packet.stream = self._sound
@@ -341,6 +391,7 @@ class _SoundEncoder:
         self._stream.bit_rate = SOUND_BITS
         self._resampler: Any = None
         self._heard: Any = None
+        self._end: fractions.Fraction | None = None  # of the sound so far, in seconds
 
     def encode(self, packet: Any, start: fractions.Fraction) -> list[Any]:
         """Convert a packet to AAC packets; corrupt parts are skipped."""
@@ -350,14 +401,31 @@ class _SoundEncoder:
             return []
         packets = []
         for frame in frames:
-            if frame.pts is not None:
-                frame.pts -= round(start / frame.time_base)
+            if not self._place(frame, start):
+                continue
             heard = frame.format.name, frame.layout.name, frame.sample_rate
             if heard != self._heard:  # may change within a stream
                 self._resampler, self._heard = self._av.AudioResampler(**self._form), heard
             for resampled in self._resampler.resample(frame):
                 packets += self._stream.encode(resampled)
         return packets
+
+    def _place(self, frame: Any, start: fractions.Fraction) -> bool:
+        """Set a frame's time in units of its samples; returns False if it overlaps others.
+
+        Other units, such as AVI's, are too coarse for the encoder's frames.
+        """
+        length = fractions.Fraction(frame.samples, frame.sample_rate)
+        if frame.pts is not None:
+            time = frame.pts * frame.time_base - start
+            if self._end is not None and time < self._end:
+                if time < self._end - length:
+                    return False
+                time = self._end
+            frame.time_base = fractions.Fraction(1, frame.sample_rate)
+            frame.pts = round(time / frame.time_base)
+            self._end = time + length
+        return True
 
     def end(self) -> list[Any]:
         """Return the remaining packets."""

@@ -354,6 +354,9 @@ def test_frames_of_another_shape_keep_it_on_black(tmp_path):
         ("in.webm", "vorbis", "stereo", 44100),
         ("in.mkv", "mp2", "mono", 22050),
         ("in.avi", "adpcm_ima_wav", "mono", 22050),
+        ("in.avi", "libmp3lame", "stereo", 44100),
+        ("in.avi", "libmp3lame", "mono", 32000),
+        ("in.mp4", "libmp3lame", "stereo", 48000),
     ],
 )
 def test_other_sound_becomes_aac_with_the_same_tone(name, codec, layout, rate, tmp_path):
@@ -396,6 +399,29 @@ def test_sound_stays_in_step_with_a_video_that_starts_late(tmp_path):
         frames = list(container.decode(audio=0))
     heard = [frame.time for frame in frames if np.abs(frame.to_ndarray()).max() > 0.1]
     assert heard[0] == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("codec", ["aac", "mp2"])  # copied, and encoded
+def test_timestamps_that_restart_go_on(codec, tmp_path):
+    """Two recordings of a camera, concatenated byte by byte."""
+    part = with_sound(tmp_path / "part.ts", codec, rate=48000, seconds=3)
+    both = tmp_path / "both.ts"
+    both.write_bytes(part.read_bytes() * 2)
+    out = copy(both, tmp_path / "out.mp4")
+    times = [float(frame.time) for frame in read(out)]
+    assert len(times) == 30
+    np.testing.assert_allclose(np.diff(times)[np.r_[:14, 15:29]], 1 / 5, atol=1e-3)
+    assert times[15] - times[14] == pytest.approx(1 / 5, abs=0.1)
+    with av.open(str(out)) as container:
+        sound = [frame.time for frame in container.decode(audio=0)]
+    assert sound[-1] == pytest.approx(6, abs=0.2) and (np.diff(sound) > 0).all()
+    assert max(np.diff(sound)) < 0.1  # no gap
+
+
+def test_a_video_with_the_longest_name_is_written(tmp_path):
+    path = make(tmp_path / f"{'é' * 125}.mp4")  # 254 bytes
+    (tmp_path / "out").mkdir()
+    assert len(read(copy(path, tmp_path / "out" / path.name))) == 12
 
 
 def test_sound_without_a_decoder_is_reported(tmp_path):

@@ -404,7 +404,7 @@ def draw_number(image: np.ndarray, number: int, place: np.ndarray) -> np.ndarray
       uint8 [H, W, 3], a new image.
     """
     canvas = np.array(image, np.uint8)
-    height = min(max(round(max(canvas.shape[:2]) / 40), 12), canvas.shape[0] // 2)
+    height = max(1, min(max(round(max(canvas.shape[:2]) / 40), 12), canvas.shape[0] // 2))
     label = _text(str(number), (round(0.7 * height * len(str(number))) + 4, 2 * height), height)
     label = label[height // 4 : height // 4 + round(1.25 * height)]
     rows, columns = (min(a, b) for a, b in zip(label.shape, canvas.shape[:2], strict=False))

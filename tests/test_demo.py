@@ -287,6 +287,11 @@ def test_only_this_computer_is_served_and_under_its_own_names(address):
     assert server._hosts("0.0.0.0") == server._hosts("::") == ["*"]
 
 
+def test_an_empty_host_is_not_every_host(capsys):
+    assert cli.main(["demo", "--host", ""]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: --host is empty")
+
+
 def test_files_outside_of_the_page_are_not_served(address):
     for name in ("server.py", "..%2Fserver.py", "index.html/..%2F..%2Fserver.py"):
         assert ask(address + name)[0] == 404

@@ -7,6 +7,7 @@ import pytest
 from jaxpose.skeleton import AUTHORS, LSP, MPII
 from jaxpose.visualize import (
     context_images,
+    draw_number,
     draw_skeleton,
     heat_map,
     joint_colors,
@@ -269,3 +270,10 @@ def test_captions_stand_beneath_their_images():
     sheet = tile(images, 2, ["left", ""], gap=4)
     assert (sheet[4:44, 4:64] == 0).all()
     assert (sheet[46:, :66] < 128).any() and (sheet[46:, 66:] == 255).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2, 2), (3, 1), (40, 40)])
+@pytest.mark.parametrize("number", [1, 123])
+def test_a_number_fits_into_the_smallest_image(shape, number):
+    drawn = draw_number(np.zeros((*shape, 3), np.uint8), number, np.array([0.5, 0.5]))
+    assert drawn.shape == (*shape, 3) and drawn.dtype == np.uint8

@@ -75,6 +75,8 @@ def serve(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not host:  # the socket would accept connections from everywhere
+        raise JaxposeError("--host is empty; give an address, such as 127.0.0.1")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)

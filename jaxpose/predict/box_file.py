@@ -248,15 +248,21 @@ def _from_lines(text: str, path: str | os.PathLike) -> dict[str, dict[int, list]
                 continue
             if len(row) != 5:
                 raise ValueError(f"line {number} has {len(row)} fields, not 5")
-            try:
-                box = [float(value) for value in row[1:]]
-            except ValueError:
-                if number == 1:  # a header
-                    continue
-                raise ValueError(f"line {number} has a box that is not four numbers") from None
+            box = [_number(text) for text in row[1:]]
+            if number == 1 and box == [None] * 4:  # a header
+                continue
+            if None in box:
+                raise ValueError(f"line {number} has a box that is not four numbers")
             found.setdefault(row[0], {0: []})[0].append(box)
     except (ValueError, csv.Error) as error:
         raise JaxposeError(
             f"{path}: {error}; give COCO's JSON, or lines FILE,x,y,width,height"
         ) from error
     return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

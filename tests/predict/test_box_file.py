@@ -62,6 +62,7 @@ def test_the_longer_part_of_a_path_decides(tmp_path):
     [
         ("a.jpg,1,2,3\n", "line 1 has 4 fields, not 5"),
         ("a.jpg,1,2,3,4\na.jpg,1,2,x,4\n", "line 2 has a box that is not four numbers"),
+        ("a.jpg,1,2,3O,4\na.jpg,1,2,3,4\n", "line 1 has a box that is not four numbers"),
         ("a.jpg,1,2,0,4\n", "a.jpg: box 1,2,0,4 has no area"),
         ('{"a.jpg": [[1, 2, 3]]}', "a.jpg: boxes have shape"),
         (

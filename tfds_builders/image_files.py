@@ -22,6 +22,7 @@ KEPT_FORMATS = ("JPEG", "MPO", "PNG")  # MPO: a JPEG followed by further images
 HEIC_BRANDS = frozenset(  # in the first box of HEIC files
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 )
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 ORIENTATION = 0x0112  # EXIF's tag
 UPRIGHT = 1
 UNKNOWN = None  # the orientation of an EXIF block that cannot be read
@@ -89,6 +90,8 @@ def prepare(data: bytes) -> EncodedImage:
         brands = {data[place : place + 4] for place in range(8, 40, 4)}
         if data[4:8] == b"ftyp" and brands & HEIC_BRANDS and b"avif" not in brands:
             raise ReadError("a HEIC image; convert it to JPEG or PNG first") from error
+        if data[:4] in TIFF_STARTS:
+            raise ReadError("a TIFF image; convert it to JPEG or PNG first") from error
         raise ReadError(_reason(error)) from error
 
 

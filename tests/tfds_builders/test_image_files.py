@@ -175,3 +175,10 @@ def test_heic_is_recognized_by_the_brands_that_predict_knows():
     from jaxpose.predict import images
 
     assert image_files.HEIC_BRANDS == images.HEIC_BRANDS
+
+
+@pytest.mark.parametrize("form", ["TIFF", "PPM", "ICO"])
+def test_other_formats_are_refused_and_tiff_is_named(form):
+    says = "a TIFF image; convert it to JPEG or PNG first" if form == "TIFF" else "not an image"
+    with pytest.raises(ReadError, match=says):
+        image_files.prepare(encoded(Image.fromarray(RGB), form))

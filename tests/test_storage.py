@@ -12,7 +12,7 @@ from jaxpose.checkpoints import packed
 from jaxpose.errors import JaxposeError
 from jaxpose.predict import Prediction
 from jaxpose.predict.images import save_image
-from jaxpose.storage import absolute, open_path, replace_file, written_file
+from jaxpose.storage import absolute, open_path, replace_file, temporary_path, written_file
 
 
 def test_a_local_path_needs_no_library(monkeypatch, tmp_path):
@@ -109,7 +109,7 @@ WRITERS = {
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_writer_names_its_file_in_one_line(tmp_path, monkeypatch, name):
     """The name of the temporary file is taken by a folder."""
-    (tmp_path / (f".{name}.part" if name == "saved.json" else f".new-{name}")).mkdir()
+    temporary_path(tmp_path / name).mkdir()
     answer = (np.zeros((2, 16, 2)), np.zeros((2, 16)))
     monkeypatch.setattr(export, "crop_program", lambda *_: lambda crops: answer)
     monkeypatch.setitem(export.FORMATS, "jax", (lambda *_: b"", lambda data: lambda crops: answer))

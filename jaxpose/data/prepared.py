@@ -14,7 +14,7 @@ from jaxpose.optional import import_optional
 from jaxpose.storage import open_path
 
 # In data sets prepared before 0.1.0. Remove in 1.0.
-_OLD_NAMES = {"labeled": "labelled"}  # features
+_OLD_NAMES = {"labeled": "labelled"}  # features: old spelling
 _OLD_BACKGROUNDS = "images without people"  # release of those that lack the key "people"
 # This module does not know the builders, so the advice must also hold for user-defined ones.
 _ADVICE = (

@@ -655,12 +655,12 @@ def test_heat_maps_overwrite_no_input(photo, network, capsys, option):
 
 @pytest.mark.parametrize("name", ["keypoints.json", "results.json"])
 def test_a_file_of_keypoints_that_cannot_be_written_is_named(photo, network, capfd, name):
-    os.makedirs(f"predictions/.{name}.part")  # in the place of the temporary file
+    os.makedirs(f"predictions/.new-{name}")  # in the place of the temporary file
     options = ["--json", "--results", "predictions/results.json"]
     assert predict(photo, *options, network=network) == 1
     error = f"error: predictions/{name} cannot be written (Is a directory)\n"
     assert capfd.readouterr().err == error
-    assert sorted(os.listdir("predictions")) == [f".{name}.part"]
+    assert sorted(os.listdir("predictions")) == [f".new-{name}"]
 
 
 def test_damage_in_one_of_several_videos_is_said(photo, network, capfd):

@@ -24,8 +24,8 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
     A side is the word ``right`` or ``left``, or the separate letter ``r`` or ``l``: ``left_ear``,
     ``ear-left``, ``LeftEar``, ``l_ear``. If a name has several sides, all of them are exchanged:
-    ``right_eye_left_corner`` and ``left_eye_right_corner`` are a pair, the first side of which is
-    the pair's side.
+    ``right_eye_left_corner`` and ``left_eye_right_corner`` are a pair, in this order, because the
+    first side decides.
     """
     by_words = {_words(name): name for name in names}
     pairs = []

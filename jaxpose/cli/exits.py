@@ -58,7 +58,11 @@ def run_command(command: Callable[[], None], *, interrupted: str = "interrupted"
         status = 130
     except Exception as error:
         if _is_out_of_memory(error):
-            print(f"error: {_out_of_memory(error)}", file=sys.stderr)
+            print(
+                f"error: not enough memory ({first_line(error)}); use smaller batches, smaller "
+                "images or a smaller network",
+                file=sys.stderr,
+            )
         else:  # a bug or, in a multi-process run, the death of another process
             traceback.print_exc()
         status = 1
@@ -71,14 +75,6 @@ def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError):
         return True
     return isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED")
-
-
-def _out_of_memory(error: Exception) -> str:
-    """Describe the error in one line with the remedy."""
-    return (
-        f"not enough memory ({first_line(error)}); use smaller batches, smaller images or a "
-        "smaller network"
-    )
 
 
 def silence_library_logs() -> None:

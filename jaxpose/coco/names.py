@@ -133,13 +133,14 @@ def find_files(
 
 
 def _files_below(folder: pathlib.Path) -> Iterator[str]:
-    """Yield the paths of the files below a folder, also through links to folders, but no loops."""
+    """Yield the files below a folder in a fixed order; follows links to folders, except loops."""
     ancestors: dict[str, frozenset[str]] = {os.fspath(folder): frozenset()}
     for top, folders, files in os.walk(folder, followlinks=True):
         here, above = os.path.realpath(top), ancestors.pop(top)
         if here in above:
             folders.clear()
             continue
+        folders.sort()
         ancestors.update(
             dict.fromkeys((os.path.join(top, name) for name in folders), above | {here})
         )

@@ -28,7 +28,7 @@ SOUND_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 SOUND_BITS = 128_000  # per second
 SQUARE_PIXEL_TOLERANCE = 0.01  # deviation of the pixel aspect from 1 that is ignored
 MAX_PIXEL_ASPECT = 8  # larger values are treated as errors in the file
-RESTART_SECONDS = 1  # timestamps that go back by more than this start from anew
+RESTART_SECONDS = 1  # timestamps that go back by more than this have restarted
 # FFmpeg would render text as images, or read other files named in a playlist.
 NON_VIDEO_FORMATS = frozenset(("tty", "hls", "dash", "concat", "imf", "sdp"))
 BT709, LIMITED = 1, 1  # FFmpeg's codes of the color space that browsers expect

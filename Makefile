@@ -52,9 +52,9 @@ test-newest: setup-newest
 test-lowest: setup-lowest
 	$(BIN)/python -m pytest -m "not slow" --numprocesses $(JOBS) $(COMPATIBILITY)
 
-# The slow tests, which make test skips.
+# The slow tests, which make test skips; those of a file share what is slow to make.
 test-all: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,9 +1,14 @@
-"""Fixtures of all tests: four virtual CPU devices, and the data that lie beside the checkout."""
+"""Fixtures of all tests, four virtual CPU devices, and quick compilations.
+
+Most of the time of the tests is compilation, so XLA leaves out most of its optimizations, in child
+processes too. JAX_DISABLE_MOST_OPTIMIZATIONS=0 tests the optimized programs that users run.
+"""
 
 import os
 import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 ).strip()

@@ -54,7 +54,8 @@ test-lowest: setup-lowest
 
 # The slow tests, which make test skips; those of a file share what is slow to make.
 test-all: setup
-	$(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m slow --numprocesses $(JOBS) --dist loadfile \
+		--no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -18,6 +18,11 @@ import pytest  # noqa: E402
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with tests/training: its slow tests take longest, and should not be the last ones."""
+    items.sort(key=lambda item: item.path.parent.name != "training")
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data and golden answers; without it the test is skipped by name."""

@@ -56,11 +56,13 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.eval.batch_size = 64
     if preset == "small":
         config.network.update(common.SMALL)
+        config.network.window = 5
         config.image_size = 128
         config.num_epochs = 30
         config.optimizer.learning_rate = 7e-4
     elif preset == "medium":
         config.network.update(common.MEDIUM)
+        config.network.window = 7
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 128

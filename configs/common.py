@@ -43,6 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
         kernel_size=5,
         grid="half_pixel",
         temperature=1.0,
+        window=0,
     )
     config.dtype = "float32"
     config.remat = False

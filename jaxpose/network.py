@@ -11,7 +11,7 @@ columns (1/8 of the image's).
 import functools
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
 import flax.linen as nn
@@ -22,7 +22,13 @@ import numpy as np
 from jaxpose import layers
 from jaxpose.depthwise import depthwise_conv
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import Grid, aggregate_context, joint_logit, soft_argmax
+from jaxpose.heatmaps import (
+    Grid,
+    aggregate_context,
+    joint_logit,
+    local_soft_argmax,
+    soft_argmax,
+)
 
 PAPER_WIDTH = 576
 EPSILON = 1e-3  # of batch norm, the authors' value; 1e-5 moves joints by up to 0.013 of the crop
@@ -330,6 +336,9 @@ class PoseNet(nn.Module):
       kernel_size: size of the separable convolutions in the blocks; odd.
       grid: grid of the soft-argmax: "half_pixel", "align_corners" (the authors' code) or "paper".
       temperature: divides the maps before the softmax.
+      window: side, in cells, of the window around each map's highest cell over which a prediction's
+        soft-argmax is computed (``local_soft_argmax``); odd, or 0 for the whole map as in the
+        paper. In training, it is always the whole map.
       dtype: dtype of the computation; parameters, statistics and the soft-argmax stay float32.
       axis_name: pmap axis over whose devices batch norm is synchronized in training.
       remat: recompute a block's activations in the backward pass, to save memory.
@@ -345,6 +354,7 @@ class PoseNet(nn.Module):
     kernel_size: int = 5
     grid: Grid = "half_pixel"
     temperature: float = 1.0
+    window: int = 0
     dtype: Any = jnp.float32
     axis_name: str | None = None
     remat: bool = False
@@ -380,18 +390,8 @@ class PoseNet(nn.Module):
             )(x)
             maps.append(raw)
         raw = jnp.stack(maps)
-        decoded = decode_maps(
-            raw, num_joints=self.num_joints, grid=self.grid, temperature=self.temperature
-        )
-        aggregate = functools.partial(
-            aggregate_context, decoded.part, decoded.context, decoded.context_logits
-        )
-        return PoseOutput(
-            keypoints=aggregate(alpha=self.alpha),
-            presence_logits=decoded.part_logits,
-            heatmaps=raw if heatmaps else None,
-            context_keypoints=aggregate(alpha=0.0) if self.num_context_maps else None,
-        )
+        output = decode_output(self, raw, window=0 if train else self.window)
+        return output if heatmaps else output._replace(heatmaps=None)
 
     def _check(self, images):
         """Raise a JaxposeError for arguments or images that cannot work."""
@@ -434,6 +434,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "width": (18, 18_000),
     "kernel_size": (1, 99),
     "temperature": (1e-6, 1e6),
+    "window": (0, 999),
 }
 
 
@@ -478,6 +479,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         )
     if values["kernel_size"] % 2 == 0:
         raise JaxposeError(f"kernel_size is {values['kernel_size']}; it must be odd")
+    if values["window"] and values["window"] % 2 == 0:
+        raise JaxposeError(
+            f"window is {values['window']}; it must be odd, or 0 for the whole heat map"
+        )
 
 
 def _wanted_type(value: Any, kind: Any) -> str:
@@ -539,8 +544,29 @@ def initial_variables(net: PoseNet, seed: int) -> dict:
     return jax.tree.map(np.array, variables)  # writable
 
 
+def map_decoder(
+    *, grid: Grid = "half_pixel", temperature: float = 1.0, window: int = 0
+) -> Callable[[jax.Array], jax.Array]:
+    """Return the function that computes positions [..., 2] from maps [..., H, W].
+
+    Args:
+      grid: as in ``soft_argmax``.
+      temperature: as in ``soft_argmax``.
+      window: side of the window of a ``local_soft_argmax``, in cells; 0 for ``soft_argmax``.
+    """
+    options: Any = {"grid": grid, "temperature": temperature}
+    if window:
+        return functools.partial(local_soft_argmax, window=window, **options)
+    return functools.partial(soft_argmax, **options)
+
+
 def decode_maps(
-    heatmaps: jax.Array, *, num_joints: int, grid: Grid = "half_pixel", temperature: float = 1.0
+    heatmaps: jax.Array,
+    *,
+    num_joints: int,
+    grid: Grid = "half_pixel",
+    temperature: float = 1.0,
+    window: int = 0,
 ) -> DecodedMaps:
     """Decode each of the M = J * (C + 1) heat maps separately (sections 3.2.1 and 3.2.2).
 
@@ -550,11 +576,12 @@ def decode_maps(
       num_joints: J.
       grid: as in ``soft_argmax``.
       temperature: as in ``soft_argmax``.
+      window: as in ``map_decoder``.
 
     Returns:
       ``DecodedMaps``, with C = 0 if the network has no context maps.
     """
-    read = functools.partial(soft_argmax, temperature=temperature, grid=grid)
+    read = map_decoder(grid=grid, temperature=temperature, window=window)
     positions = jax.vmap(read, in_axes=-1, out_axes=-2)(heatmaps)
     logits = jax.vmap(joint_logit, in_axes=-1, out_axes=-1)(heatmaps)
     num_context_maps = heatmaps.shape[-1] // num_joints - 1
@@ -564,4 +591,33 @@ def decode_maps(
         part_logits=logits[..., :num_joints],
         context=positions[..., num_joints:, :].reshape(*by_joint, 2),
         context_logits=logits[..., num_joints:].reshape(by_joint),
+    )
+
+
+def decode_output(net: PoseNet, heatmaps: jax.Array, *, window: int) -> PoseOutput:
+    """Decode a network's keypoints and presence from its raw heat maps (section 3.2).
+
+    Args:
+      net: the network.
+      heatmaps: [..., H, W, M], as in ``PoseOutput``.
+      window: as in ``map_decoder``, in place of the network's own.
+
+    Returns:
+      ``PoseOutput`` with the leading axes of ``heatmaps``.
+    """
+    decoded = decode_maps(
+        heatmaps,
+        num_joints=net.num_joints,
+        grid=net.grid,
+        temperature=net.temperature,
+        window=window,
+    )
+    aggregate = functools.partial(
+        aggregate_context, decoded.part, decoded.context, decoded.context_logits
+    )
+    return PoseOutput(
+        keypoints=aggregate(alpha=net.alpha),
+        presence_logits=decoded.part_logits,
+        heatmaps=heatmaps,
+        context_keypoints=aggregate(alpha=0.0) if net.num_context_maps else None,
     )

@@ -266,6 +266,7 @@ def moved_most(
     most: int,
     grid: Grid,
     temperature: float,
+    window: int = 0,
 ) -> list[tuple[str, list[tuple[str, np.ndarray]]]]:
     """Draw the joints that the context maps moved the furthest.
 
@@ -279,6 +280,7 @@ def moved_most(
       most: number of joints to draw.
       grid: grid of the network's soft-argmax.
       temperature: temperature of the network's soft-argmax.
+      window: the network's ``window``.
 
     Returns:
       One tuple (name in words, images from ``context_images``) per joint; an empty list if the
@@ -288,7 +290,11 @@ def moved_most(
     if not num_context_maps:
         return []
     decoded = decode_maps(
-        jnp.asarray(heatmaps), num_joints=num_joints, grid=grid, temperature=temperature
+        jnp.asarray(heatmaps),
+        num_joints=num_joints,
+        grid=grid,
+        temperature=temperature,
+        window=window,
     )
     part, context = np.asarray(decoded.part), np.asarray(decoded.context)
     probabilities = np.asarray(jax.nn.sigmoid(decoded.context_logits))

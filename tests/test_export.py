@@ -28,7 +28,7 @@ from jaxpose.skeleton import LSP, MPII
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE = 64
-NETWORK = {"num_joints": 16, "num_blocks": 1, "width": 18, "kernel_size": 5}
+NETWORK = {"num_joints": 16, "num_blocks": 1, "width": 18, "kernel_size": 5, "window": 3}
 METADATA = CheckpointMetadata(
     network=NETWORK,
     joints=MPII.joints,

@@ -14,6 +14,7 @@ from jaxpose.network import (
     BatchNorm,
     PoseNet,
     decode_maps,
+    decode_output,
     initial_variables,
     make_net,
     normalize,
@@ -175,6 +176,45 @@ def test_decoding_is_the_papers(context_maps):
         np.testing.assert_allclose(decoded.part_logits[k, b], expected[1], rtol=1e-6)
 
 
+def window_in_numpy(heatmaps, window):
+    """The maps [..., H, W, M], with -1e9 outside of a window around each one's highest cell."""
+    found = np.full(heatmaps.shape, -1e9, np.float32)
+    for *lead, m in np.ndindex(*heatmaps.shape[:-3], heatmaps.shape[-1]):
+        at = (*lead, slice(None), slice(None), m)
+        row, column = np.unravel_index(heatmaps[at].argmax(), heatmaps[at].shape)
+        near = tuple(slice(max(i - window // 2, 0), i + window // 2 + 1) for i in (row, column))
+        found[at][near] = heatmaps[at][near]
+    return found
+
+
+@pytest.mark.parametrize("context_maps", [0, 2])
+def test_a_window_leaves_out_the_cells_far_from_the_maximum(context_maps):
+    net = TINY.clone(num_context_maps=context_maps, window=3)
+    maps = net.num_joints * (1 + context_maps)
+    heatmaps = 3 * np.random.default_rng(4).normal(size=(2, 2, 6, 7, maps)).astype(np.float32)
+    found = decode_output(net, heatmaps, window=3)
+    expected = decode_output(net, window_in_numpy(heatmaps, 3), window=0)
+    np.testing.assert_allclose(found.keypoints, expected.keypoints, atol=1e-6)
+    if context_maps:
+        near = (found.context_keypoints, expected.context_keypoints)
+        np.testing.assert_allclose(*near, atol=1e-6)
+    np.testing.assert_array_equal(found.presence_logits, expected.presence_logits)
+    whole = decode_output(net, heatmaps, window=0)
+    assert np.abs(found.keypoints - whole.keypoints).max() > 0.05
+
+
+def test_the_window_is_for_predictions_and_not_for_training(images):
+    variables = initial_variables(SMALL, 0)
+    windowed = SMALL.clone(window=1)
+    maps = SMALL.apply(variables, images, heatmaps=True).heatmaps
+    expected = decode_output(SMALL, maps, window=1).keypoints
+    assert np.abs(expected - decode_output(SMALL, maps, window=0).keypoints).max() > 0.05
+    np.testing.assert_array_equal(windowed.apply(variables, images).keypoints, expected)
+    trained, _ = windowed.apply(variables, images, train=True, mutable=["batch_stats"])
+    plain, _ = SMALL.apply(variables, images, train=True, mutable=["batch_stats"])
+    np.testing.assert_array_equal(trained.keypoints, plain.keypoints)
+
+
 def test_initial_variables_are_what_init_draws():
     net = TINY.clone(num_blocks=1, num_context_maps=0)
     ours = by_name(initial_variables(net, 7))
@@ -317,6 +357,8 @@ def test_images_that_were_not_normalized_are_refused():
         ({"grid": "pixel"}, "'pixel'"),
         ({"temperature": 0.0}, "temperature is 0.0"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"window": 4}, "window is 4; it must be odd, or 0 for the whole heat map"),
+        ({"window": -1}, "window is -1; it must be from 0 to 999"),
         ({"depth": 3}, "no argument depth"),
     ],
 )

@@ -16,6 +16,13 @@ def add(commands) -> None:
     parser.add_argument(
         "file", metavar="FILE.npz", type=local_path, help="packed checkpoint to write"
     )
+    parser.add_argument(
+        "--window",
+        metavar="CELLS",
+        type=int,
+        help="decode the heat maps within a window of this side around their highest cell; odd, "
+        "or 0 for the whole map (default: as in CHECKPOINT)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -24,5 +31,7 @@ def run(arguments) -> None:
     from jaxpose.checkpoints import packed, store
 
     variables, metadata, folder = store.load(arguments.checkpoint)
+    if arguments.window is not None:
+        metadata = metadata._replace(network={**metadata.network, "window": arguments.window})
     file = packed.pack(variables, metadata, arguments.file)
     print(f"{folder} (step {metadata.step}) is packed in {file}, {file.stat().st_size:,} bytes")

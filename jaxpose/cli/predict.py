@@ -89,7 +89,7 @@ def add(commands) -> None:
         type=_probability,
         metavar="P",
         help="omit persons whose score, the mean confidence of their joints, is lower than P "
-        "(default: 0.42 if jaxpose finds the persons; with --detector, 0.3 for videos and no "
+        "(default: 0.48 if jaxpose finds the persons; with --detector, 0.3 for videos and no "
         "limit for photos)",
     )
     parser.add_argument(

@@ -14,8 +14,7 @@ from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
 from jaxpose.errors import JaxposeError
-from jaxpose.heatmaps import soft_argmax
-from jaxpose.network import PoseNet, normalize
+from jaxpose.network import PoseNet, decode_output, map_decoder, normalize
 from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
@@ -24,7 +23,8 @@ from jaxpose.skeleton import flip_permutation
 MAX_CROPS = 9  # their sides are 0.6 to 1.4 times the plain crop's
 CROP_STEP = 0.1  # difference between their sides, as a fraction of the plain crop's
 # Other ways to decode a network's maps. They show the effect of the context maps (the paper's
-# Fig. 6), and of taking the expectation instead of the maximum.
+# Fig. 6), and of taking the expectation, over a window or the whole map, instead of the maximum.
+WHOLE_MAPS = "expectation over the whole maps"
 PARTS_ALONE = "part maps alone"
 WITHOUT_OFFSET = "part maps alone, corrected for their mean offset from the prediction"
 MAXIMUM = "maximum of the part maps"
@@ -119,7 +119,9 @@ def mirror_predictions(
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
     """Return the names of the other ways to decode this network's maps."""
-    return (PARTS_ALONE, MAXIMUM) if net.num_context_maps else (MAXIMUM,)
+    whole = (WHOLE_MAPS,) if net.window else ()
+    parts = (PARTS_ALONE,) if net.num_context_maps else ()
+    return (*whole, *parts, MAXIMUM)
 
 
 def decode_crops(
@@ -131,17 +133,20 @@ def decode_crops(
       Keypoints [1 + R, K, B, J, 2], first those of the network and then those of the R
       ``decoding_names``, and presence [K, B, J].
     """
-    decoders = {
-        PARTS_ALONE: functools.partial(soft_argmax, temperature=net.temperature, grid=net.grid),
+    over_parts = {
+        PARTS_ALONE: map_decoder(grid=net.grid, temperature=net.temperature, window=net.window),
         MAXIMUM: functools.partial(hard_argmax, refinement="none", grid=net.grid),
     }
 
     def predict(images):
         output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
         parts = output.heatmaps[..., : net.num_joints]
-        others = [
-            jax.vmap(decoders[name], in_axes=-1, out_axes=-2)(parts) for name in decoding_names(net)
-        ]
+        found = {
+            name: jax.vmap(decode, in_axes=-1, out_axes=-2)(parts)
+            for name, decode in over_parts.items()
+        }
+        found[WHOLE_MAPS] = decode_output(net, output.heatmaps, window=0).keypoints
+        others = [found[name] for name in decoding_names(net)]
         return jnp.stack([output.keypoints, *others]), output.presence_logits
 
     keypoints, logits = average_with_mirror(predict, images, flipped)

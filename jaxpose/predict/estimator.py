@@ -188,7 +188,7 @@ class PoseEstimator:
             list if there are no persons.
           max_persons: maximum number of persons; those with the highest scores are kept. 1 selects
             the main subject.
-          min_score: omit persons with a lower score. The default is 0.42 if neither boxes nor a
+          min_score: omit persons with a lower score. The default is 0.48 if neither boxes nor a
             detector are given, otherwise no limit. If neither is given and ``min_score`` is 0, at
             least one person is returned.
           flip_test: average with the prediction for the mirrored crop.

@@ -96,6 +96,7 @@ def moved_by_context(
         most=JOINTS_OF_FIG_6,
         grid=net.grid,
         temperature=net.temperature,
+        window=net.window,
     )
 
 

@@ -130,7 +130,7 @@ def follow(
         no filter.
       max_persons: maximum number of persons tracked at once.
       min_score: minimum score of a person who is found; a tracked person needs two thirds of it.
-        The default is 0.42, or 0.3 with a detector.
+        The default is 0.48, or 0.3 with a detector.
       options: ``flip_test``, ``num_crops`` and ``detector``, as in ``PoseEstimator.predict``.
 
     Returns:

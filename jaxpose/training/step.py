@@ -130,6 +130,7 @@ def make_train_step(
       ``step(state, batch) -> state``. The batch must have ``index`` and ``crop_to_image`` set to
       None.
     """
+    net = net.clone(window=0)  # with frozen_norm, the network is called as in prediction
 
     def total(x):
         # A psum over a single device would copy every gradient and synchronize needlessly.

@@ -18,6 +18,7 @@ from jaxpose.training.lease import hold_lease
 # error. Remove in 1.0.
 _OLD_FIELDS = ("rematerialise",)  # old spelling
 _RENAMED_FIELDS = {"score": "metric"}  # old spelling, which is read
+_ADDED_FIELDS = {"network": {"window": 0}}  # with the values that runs of older versions had
 MAX_FIELDS = 6  # fields listed in an error
 # Config fields (or sections) that may change when a run is resumed.
 FREE_FIELDS = (
@@ -97,6 +98,9 @@ def _check_and_write(path: pathlib.Path, config: dict) -> None:
     if path.exists() and _has_checkpoint(path.parent):
         read = _read_config(path)
         stored = {_RENAMED_FIELDS.get(name, name): value for name, value in read.items()}
+        for section, added in _ADDED_FIELDS.items():
+            if isinstance(stored.get(section), dict):
+                stored[section] = {**added, **stored[section]}
         old = [name for name in _OLD_FIELDS if name in stored and name not in config]
         if old:
             raise JaxposeError(

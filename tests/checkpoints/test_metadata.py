@@ -73,6 +73,7 @@ NETWORKS = {  # values of the network's arguments that no network can have
     "kernel_size": [None, 5.0, 4, -1, 999_999],
     "grid": ["pixel", None, ["paper"], {}],
     "temperature": ["1", None, 0, -1.0, math.nan, math.inf, 10**400],
+    "window": ["7", None, 7.0, -1, 6, 10**6],
     "dtype": ["float32"],
     "remat": [True],
     "portable": [True],

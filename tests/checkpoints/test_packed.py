@@ -52,6 +52,15 @@ def test_the_command_packs_a_workdir(variables, tmp_path, capsys):
     assert cli.main(["pack", str(tmp_path / "run"), str(tmp_path / "out.npz")]) == 0
     assert "(step 7) is packed in" in capsys.readouterr().out
     assert store.load(tmp_path / "out.npz")[1] == METADATA
+    assert (
+        cli.main(["pack", "--window", "5", str(tmp_path / "out.npz"), str(tmp_path / "w.npz")]) == 0
+    )
+    network = {**METADATA.network, "window": 5}
+    assert store.load(tmp_path / "w.npz")[1] == METADATA._replace(network=network)
+    assert (
+        cli.main(["pack", "--window", "4", str(tmp_path / "out.npz"), str(tmp_path / "v.npz")]) == 1
+    )
+    assert "window is 4; it must be odd" in capsys.readouterr().err
     assert cli.main(["pack", str(tmp_path / "run"), str(tmp_path / "out.zip")]) == 1
     assert "must end in .npz, not out.zip" in capsys.readouterr().err
 

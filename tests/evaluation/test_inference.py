@@ -313,6 +313,19 @@ def test_without_context_maps_the_part_maps_are_the_prediction(crops):
     np.testing.assert_allclose(found, decoded_in_numpy(net, variables, crops), atol=1e-5)
 
 
+def test_with_a_window_the_expectation_over_the_whole_maps_is_another_decoding(crops):
+    variables = initial_variables(SMALL, 3)
+    net = SMALL.clone(window=1)
+    assert inference.decoding_names(net) == (
+        *(inference.WHOLE_MAPS, inference.PARTS_ALONE, inference.MAXIMUM),
+    )
+    found, _ = inference.decode_crops(net, variables, jnp.asarray(crops))
+    whole, _ = inference.predict_blocks(SMALL, variables, jnp.asarray(crops))
+    np.testing.assert_allclose(found[1], whole, atol=1e-5)
+    np.testing.assert_allclose(found[2], found[3], atol=1e-6)  # a window of one cell
+    assert np.abs(found[0] - whole).max() > 1e-3
+
+
 def test_a_split_is_decoded_in_every_way(decoded):
     _, found = decoded
     names = [inference.PARTS_ALONE, inference.MAXIMUM, inference.WITHOUT_OFFSET]

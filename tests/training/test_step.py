@@ -236,7 +236,7 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
     net = NET.clone(axis_name=None, grid=grid)
     batch = FIVE[1]
     step = make_train_step(
-        net,
+        net.clone(window=1),  # for predictions only
         sgd(),
         probability_weight=WEIGHT,
         context_weight=0.3,

@@ -72,6 +72,13 @@ def test_a_config_with_the_metric_under_its_old_name_is_the_same_config(tmp_path
     refused(tmp_path, "metric is 'pck' in the workdir but 'loss' in this command", metric="loss")
 
 
+def test_a_run_from_before_a_field_was_added_has_the_value_that_it_had_then(tmp_path):
+    started(tmp_path, network={"width": 18})
+    says = "network.window is 0 in the workdir but 7 in this command"
+    refused(tmp_path, says, network={"width": 18, "window": 7})
+    enter(tmp_path, network={"width": 18, "window": 0})
+
+
 @pytest.mark.parametrize("content", [None, "{", "[1]", ""])
 def test_a_start_that_failed_before_its_first_checkpoint_does_not_refuse_another_config(
     tmp_path, content

@@ -155,13 +155,8 @@ def test_the_keypoints_are_those_that_the_command_writes(address, checkpoint, ph
     assert cli.main(command) == 0
     expected = json.loads((tmp_path / "photo.json").read_text())
     expected["images"][0]["file_name"] = "photo.png"  # the command writes the path it was given
-    (ours,), (theirs,) = (file["annotations"] for file in (found, expected))
-    # Two programs may round differently.
-    for name in ("keypoints", "confidence", "presence", "score", "bbox", "area"):
-        if name in theirs:
-            np.testing.assert_allclose(ours.pop(name), theirs.pop(name), atol=0.002, rtol=1e-5)
     assert found == expected
-    assert "at least 0.9" in found["info"]["visibility"]
+    assert "at least 0.9" in found["info"]["visibility"] and len(found["annotations"]) == 1
 
 
 def test_the_file_has_the_chosen_found_persons_then_those_in_boxes(estimator, photo):

@@ -37,9 +37,10 @@ FIELDS = {
 def compiled_once(cache):
     """Runs of this process compile the same programs: kept in a folder, they are compiled once."""
     with kept_programs.kept_in(cache):
+        before = jax.config.read("jax_disable_most_optimizations")
         jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def prepare(data_dir) -> None:

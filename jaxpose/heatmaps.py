@@ -262,11 +262,10 @@ def _near_maximum(heatmap, where, radius, ndim):
     heatmap = lax.stop_gradient(heatmap)
     if where is not None:
         heatmap = jnp.where(where, heatmap, -jnp.inf)
-    highest = argmax_index(heatmap, ndim)
     mask = jnp.ones_like(heatmap, bool) if where is None else where
-    for axis in range(1, ndim + 1):
+    for axis, highest in enumerate(_maximum_index(heatmap, ndim), start=1):
         index = lax.broadcasted_iota(jnp.int32, heatmap.shape, heatmap.ndim - axis)
-        center = highest[..., axis - 1].reshape(heatmap.shape[:-ndim] + (1,) * ndim)
+        center = highest.reshape(highest.shape + (1,) * ndim)
         mask &= jnp.abs(index - _over_map(center, heatmap, ndim)) <= radius
     return mask
 
@@ -286,9 +285,22 @@ def argmax_index(heatmap: jax.Array, spatial_ndim: int = 2) -> jax.Array:
       >>> print(argmax_index(jnp.array([[0.0, 1.0, 7.0], [2.0, 3.0, 4.0]])))
       [2 0]
     """
-    sizes = heatmap.shape[-spatial_ndim:]
-    flat = jnp.argmax(heatmap.reshape(heatmap.shape[:-spatial_ndim] + (-1,)), axis=-1)
-    return jnp.stack(jnp.unravel_index(flat, sizes)[::-1], axis=-1).astype(jnp.int32)
+    return jnp.stack(_maximum_index(heatmap, spatial_ndim), axis=-1)
+
+
+def _maximum_index(heatmap, ndim):
+    """Column, row, ... of each map's first maximum: N arrays [...] of int32."""
+    sizes = heatmap.shape[-ndim:]
+    cells = heatmap.reshape(heatmap.shape[:-ndim] + (-1,))
+    # The ONNX converter rejects the remainder and the gather of jnp.unravel_index, and its
+    # jnp.argmax under vmap reduces the wrong axis.
+    flat = lax.argmax(cells, cells.ndim - 1, jnp.int32)
+    index = []
+    for size in sizes[::-1]:
+        line = lax.div(flat, jnp.int32(size))
+        index.append(flat - size * line)
+        flat = line
+    return index
 
 
 def spatial_softmax(

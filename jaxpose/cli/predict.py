@@ -66,14 +66,14 @@ def add(commands) -> None:
     parser.add_argument(
         "--flip_test",
         action="store_true",
-        help="average the predictions for the crop and for the mirrored crop",
+        help="average the heat maps of the crop and of the mirrored crop",
     )
     parser.add_argument(
         "--num_crops",
         type=int,
         default=1,
         metavar="N",
-        help="average the predictions for N crops per person, 1 to 9 (default: 1)",
+        help="predict N crops per person, 1 to 9, and average the positions that agree (default: 1)",
     )
     boxes.add_argument(
         "--detector",

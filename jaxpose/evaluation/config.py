@@ -7,7 +7,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints import KINDS
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import inference, metric_choice
+from jaxpose.evaluation import metric_choice, views
 
 if TYPE_CHECKING:
     import ml_collections
@@ -39,7 +39,7 @@ def check_evaluation(config: "ml_collections.ConfigDict") -> None:
         raise JaxposeError(
             f"eval.checkpoint is {config.eval.checkpoint!r}; choose one of {', '.join(KINDS)}"
         )
-    inference.crop_sizes(config.eval.num_crops)
+    views.crop_sizes(config.eval.num_crops)
     for *_, crop in config.test:
         geometry.crop_rule(crop)
 

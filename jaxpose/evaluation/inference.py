@@ -1,10 +1,9 @@
 """Predict a whole split with a network, on all devices of all processes."""
 
 import functools
-import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +12,13 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
-from jaxpose.errors import JaxposeError
-from jaxpose.network import PoseNet, decode_output, map_decoder, normalize
+from jaxpose.evaluation.views import AGREEMENT, agreed_positions, apply_network, crop_sizes
+from jaxpose.network import PoseNet, decode_output, map_decoder
 from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
 from jaxpose.runtime.devices import parallel, replicate, shard
 from jaxpose.skeleton import flip_permutation
 
-MAX_CROPS = 9  # their sides are 0.6 to 1.4 times the plain crop's
-CROP_STEP = 0.1  # difference between their sides, as a fraction of the plain crop's
 # Other ways to decode a network's maps. They show the effect of the context maps (the paper's
 # Fig. 6), and of taking the expectation, over a window or the whole map, instead of the maximum.
 WHOLE_MAPS = "expectation over the whole maps"
@@ -60,61 +57,13 @@ def predict_blocks(
       net: the network.
       variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
-      flipped: joint order of a horizontally flipped crop (``flip_permutation``); if given,
-        predictions are averaged with those for the flipped crops.
+      flipped: as in ``apply_network``.
 
     Returns:
       keypoints [K, B, J, 2] in [0, 1] and presence [K, B, J], both at least float32.
     """
-
-    def predict(images):
-        output = net.apply(variables, normalize(images, net.dtype), train=False)
-        return output.keypoints, output.presence_logits
-
-    keypoints, logits = average_with_mirror(predict, images, flipped)
-    return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
-
-
-def average_with_mirror(
-    predict: Callable[[jax.Array], tuple[jax.Array, ...]],
-    images: jax.Array,
-    flipped: Sequence[int] | None,
-) -> tuple[jax.Array, ...]:
-    """Average the predictions for crops with those for the flipped crops.
-
-    Args:
-      predict: function that takes images and returns keypoints [..., J, 2] in [0, 1] and any number
-        of arrays [..., J].
-      images: uint8 [B, S, S, 3].
-      flipped: joint order of a horizontally flipped crop (``flip_permutation``); None to predict
-        the crops only.
-
-    Returns:
-      The averages, in the shapes that ``predict`` returns.
-    """
-    found = predict(images)
-    if flipped is None:
-        return found
-    mirrored = mirror_predictions(*predict(images[:, :, ::-1]), flipped=flipped)
-    return tuple((a + b) / 2 for a, b in zip(found, mirrored, strict=True))
-
-
-def mirror_predictions(
-    keypoints: jax.Array, *values: jax.Array, flipped: Sequence[int]
-) -> tuple[jax.Array, ...]:
-    """Convert predictions for flipped crops to predictions for the crops, or the reverse.
-
-    Args:
-      keypoints: [..., J, 2] in [0, 1].
-      *values: further arrays [..., J], such as probabilities or logits.
-      flipped: joint order of a horizontally flipped crop (``flip_permutation``).
-
-    Returns:
-      The keypoints and the further arrays, in the same shapes.
-    """
-    order = np.asarray(flipped)
-    keypoints = keypoints[..., order, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-    return keypoints, *(value[..., order] for value in values)
+    output = apply_network(net, variables, images, flipped=flipped)
+    return output.keypoints, jax.nn.sigmoid(output.presence_logits.astype(jnp.float32))
 
 
 def decoding_names(net: PoseNet) -> tuple[str, ...]:
@@ -133,24 +82,20 @@ def decode_crops(
       Keypoints [1 + R, K, B, J, 2], first those of the network and then those of the R
       ``decoding_names``, and presence [K, B, J].
     """
-    over_parts = {
+    over_parts: dict[str, Callable] = {
         PARTS_ALONE: map_decoder(grid=net.grid, temperature=net.temperature, window=net.window),
         MAXIMUM: functools.partial(hard_argmax, refinement="none", grid=net.grid),
     }
 
-    def predict(images):
-        output = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
-        parts = output.heatmaps[..., : net.num_joints]
-        found = {
-            name: jax.vmap(decode, in_axes=-1, out_axes=-2)(parts)
-            for name, decode in over_parts.items()
-        }
-        found[WHOLE_MAPS] = decode_output(net, output.heatmaps, window=0).keypoints
-        others = [found[name] for name in decoding_names(net)]
-        return jnp.stack([output.keypoints, *others]), output.presence_logits
-
-    keypoints, logits = average_with_mirror(predict, images, flipped)
-    return keypoints, jax.nn.sigmoid(logits.astype(jnp.float32))
+    output: Any = apply_network(net, variables, images, flipped=flipped)
+    parts = output.heatmaps[..., : net.num_joints]
+    found = {
+        name: jax.vmap(decode, in_axes=-1, out_axes=-2)(parts)
+        for name, decode in over_parts.items()
+    }
+    found[WHOLE_MAPS] = decode_output(net, output.heatmaps, window=0).keypoints
+    keypoints = jnp.stack([output.keypoints, *(found[name] for name in decoding_names(net))])
+    return keypoints, jax.nn.sigmoid(output.presence_logits.astype(jnp.float32))
 
 
 @functools.lru_cache(maxsize=16)
@@ -189,9 +134,9 @@ def predict_split(
         does not change the predictions.
       rule: the crop rule.
       workers: number of processes that decode images; 0 decodes in threads.
-      flip_test: average with the predictions for the flipped crops.
-      num_crops: number of crops of different sizes. Their predictions are averaged in image
-        coordinates.
+      flip_test: average the heat maps with those of the flipped crops.
+      num_crops: number of crops of different sizes. Those of their predictions that agree
+        (``agreed_positions``) are averaged in image coordinates.
       decodings: also decode the maps in other ways (``decoding_names``).
       flip_pairs: pairs of names that a horizontal flip exchanges; by default every ``right_X`` and
         its ``left_X``.
@@ -202,12 +147,13 @@ def predict_split(
     variables = replicate(variables)
     batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
     persons = len(split.source)
-    presence = np.zeros((net.num_blocks, persons, len(joints)), np.float32)
-    keypoints = np.zeros((1 + len(others), *presence.shape, 2))
+    sizes = crop_sizes(num_crops)
+    presence = np.zeros((len(sizes), net.num_blocks, persons, len(joints)), np.float32)
+    keypoints = np.zeros((len(sizes), 1 + len(others), *presence.shape[1:], 2))
     linear = np.zeros((persons, 2, 2))  # linear part of the affine maps from crops to images
     in_crop = np.zeros((persons, len(joints)), np.int32)
     readable = np.zeros(persons, np.int32)
-    for number, size in enumerate(crop_sizes(num_crops)):
+    for number, size in enumerate(sizes):
         batches = evaluation_batches(
             split,
             joints=joints,
@@ -223,17 +169,22 @@ def predict_split(
             # [devices, K, B, J] -> [K, devices * B, J], and [devices, (R,) K, B, J, 2] likewise
             probability = np.concatenate(np.asarray(probability), axis=1)
             found = np.concatenate(np.asarray(found, np.float64), axis=-3)
-            found = found.reshape(len(keypoints), *probability.shape, 2)
+            found = found.reshape(1 + len(others), *probability.shape, 2)
             kept = batch.index >= 0
             index = batch.index[kept]
             found = found[:, :, kept]
             matrix = np.broadcast_to(batch.crop_to_image[kept], (*found.shape[:3], 2, 3))
-            keypoints[:, :, index] += geometry.apply_affine(matrix, found) / num_crops
-            presence[:, index] += probability[:, kept] / num_crops
-            linear[index] += batch.crop_to_image[kept, :, :2] / num_crops
+            keypoints[number][:, :, index] = geometry.apply_affine(matrix, found)
+            presence[number][:, index] = probability[:, kept]
             if number == 0:
+                linear[index] = batch.crop_to_image[kept, :, :2]
                 in_crop[index] = batch.labeled[kept]
                 readable[index] = batch.readable[kept]
+    if num_crops > 1:
+        side = np.linalg.norm(linear[..., 0], axis=-1)  # of the plain crop, in pixels
+        weights = np.broadcast_to(presence[:, None], keypoints.shape[:-1])
+        keypoints[0] = agreed_positions(keypoints, weights, distance=AGREEMENT * side[:, None])
+    keypoints, presence = keypoints[0], presence.mean(axis=0)
     keypoints, presence, linear, in_crop, readable = (
         processes.sum_over_processes(x) for x in (keypoints, presence, linear, in_crop, readable)
     )
@@ -269,13 +220,3 @@ def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndar
     offsets = ((keypoints - reference)[..., None, :] * back).sum(axis=-1)
     mean = offsets.mean(axis=1, keepdims=True)
     return keypoints - (mean[..., None, :] * linear[:, None]).sum(axis=-1)
-
-
-def crop_sizes(num_crops: int) -> list[float]:
-    """Return the sizes of the crops as fractions of the plain crop: 1, 0.9, 1.1, ..."""
-    if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MAX_CROPS:
-        raise JaxposeError(
-            f"num_crops is {num_crops!r}; it must be an integer from 1 to {MAX_CROPS}"
-        )
-    steps = [0] + [s for i in range(1, num_crops) for s in (-i, i)]
-    return [1.0 + CROP_STEP * step for step in steps[:num_crops]]

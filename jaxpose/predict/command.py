@@ -13,7 +13,7 @@ import numpy as np
 from jaxpose import coco
 from jaxpose.checkpoints import DEFAULT_NETWORK, packed
 from jaxpose.errors import JaxposeError, UsageError, first_line
-from jaxpose.evaluation.inference import crop_sizes
+from jaxpose.evaluation.views import crop_sizes
 from jaxpose.paths import names_a_file
 from jaxpose.predict import panels
 from jaxpose.predict.box_file import BoxFile

@@ -16,14 +16,14 @@ from jaxpose import geometry
 from jaxpose.checkpoints import DEFAULT_NETWORK, packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.inference import average_with_mirror, crop_sizes
+from jaxpose.evaluation.views import AGREEMENT, agreed_positions, apply_network, crop_sizes
 from jaxpose.heatmaps import (
     convert_grid,
     soft_argmax_with_covariance,
     spatial_expectation,
     spatial_softmax,
 )
-from jaxpose.network import PoseNet, make_net, normalize
+from jaxpose.network import PoseNet, make_net
 from jaxpose.predict import finder, search
 from jaxpose.predict.boxes import box_around, check_boxes
 from jaxpose.predict.images import as_image
@@ -191,8 +191,9 @@ class PoseEstimator:
           min_score: omit persons with a lower score. The default is 0.48 if neither boxes nor a
             detector are given, otherwise no limit. If neither is given and ``min_score`` is 0, at
             least one person is returned.
-          flip_test: average with the prediction for the mirrored crop.
-          num_crops: number of crops of different sizes to average, 1 to 9.
+          flip_test: average the heat maps with those of the mirrored crop.
+          num_crops: number of crops of different sizes, 1 to 9; those of a joint's positions that
+            agree are averaged (``evaluation.views.agreed_positions``).
 
         Raises:
           JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, a
@@ -229,8 +230,9 @@ class PoseEstimator:
         """Return the persons in the finder's boxes, best first.
 
         Each pose is the mean of two predictions: in the finder's box, and in the box around the
-        first predicted pose. Boxes whose first pose repeats another one, or scores far below
-        ``min_score``, get no second pass. If ``min_score`` is 0, at least one person is returned.
+        first predicted pose. Where the two are far apart, the more confident position is returned.
+        Boxes whose first pose repeats another one, or scores far below ``min_score``, get no second
+        pass. If ``min_score`` is 0, at least one person is returned.
         """
         boxes = self._find_boxes(image)
         if min_score <= 0 and not len(boxes):
@@ -239,7 +241,7 @@ class PoseEstimator:
         first = _distinct(first, threshold=search.SAME_POSE)
         promising = first.scores >= min_score - search.SECOND_PASS_MARGIN
         first = first.select(np.flatnonzero(promising))
-        return _distinct(_averaged(first, self._again(first, **options)))
+        return _distinct(self._averaged(first, self._again(first, **options)))
 
     def _search(self, image: np.ndarray, *, at_least: int, **options) -> Prediction:
         """The best distinct poses from crops all over the image; if possible, ``at_least`` many."""
@@ -264,6 +266,20 @@ class PoseEstimator:
         around = [box_around(*pose, size) for pose in poses]
         boxes = np.array([b if a is None else a for a, b in zip(around, found.boxes, strict=True)])
         return self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
+
+    def _averaged(self, first: Prediction, second: Prediction) -> Prediction:
+        """Average the persons of two passes, each joint's position where the passes agree."""
+        both = np.stack([first.confidence, second.confidence])
+        confidence = both.mean(axis=0)
+        crops = [self.crop_of(box) for box in second.boxes]
+        return second._replace(
+            keypoints=agreed_positions(
+                np.stack([first.keypoints, second.keypoints]), both, distance=_agreement(crops)
+            ),
+            confidence=confidence,
+            presence=np.stack([first.presence, second.presence]).mean(axis=0),
+            scores=confidence.mean(axis=1),
+        )
 
     def _refine(self, found: Prediction, **options) -> Prediction:
         """For each person, the pose from ``_again`` if its score is higher, else the given one."""
@@ -315,9 +331,12 @@ class PoseEstimator:
         matrices = np.array([geometry.crop_to_image(view) for view in views]).reshape(-1, 2, 3)
         pixels = geometry.apply_affine(matrices, poses.keypoints)
         shape = (len(crops), len(sizes), len(self.joints))
-        confidence = self._confidence(poses).reshape(shape).mean(axis=1)
+        each = self._confidence(poses).reshape(shape).swapaxes(0, 1)
+        confidence = each.mean(axis=0)
         return Prediction(
-            pixels.reshape(*shape, 2).mean(axis=1),
+            agreed_positions(
+                pixels.reshape(*shape, 2).swapaxes(0, 1), each, distance=_agreement(crops)
+            ),
             confidence,
             np.asarray(boxes, np.float64),
             self.joints,
@@ -335,7 +354,7 @@ class PoseEstimator:
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
-          flip_test: average with the prediction for the mirrored crop.
+          flip_test: average the heat maps with those of the mirrored crop.
 
         Returns:
           Keypoints float64 [N, J, 2] in [0, 1] and confidence float32 [N, J].
@@ -348,7 +367,7 @@ class PoseEstimator:
 
         Args:
           images: uint8 [N, S, S, 3], RGB.
-          flip_test: average with the prediction for the mirrored crop.
+          flip_test: average the heat maps with those of the mirrored crop.
 
         Returns:
           NumPy arrays: keypoints float64 [N, J, 2], logits and log_spread float32 [N, J].
@@ -413,18 +432,9 @@ def _distinct(found: Prediction, most: int | None = None, **options) -> Predicti
     return found.select(search.distinct(found.keypoints, found.confidence, **options)[:most])
 
 
-def _averaged(first: Prediction, second: Prediction) -> Prediction:
-    """Average the persons of two passes; each joint's positions are weighted by its confidence."""
-    confidence = np.stack([first.confidence, second.confidence])
-    weights = np.maximum(confidence, 1e-6)[..., None]
-    keypoints = np.stack([first.keypoints, second.keypoints])
-    confidence = confidence.mean(axis=0)
-    return second._replace(
-        keypoints=(weights * keypoints).sum(axis=0) / weights.sum(axis=0),
-        confidence=confidence,
-        presence=np.stack([first.presence, second.presence]).mean(axis=0),
-        scores=confidence.mean(axis=1),
-    )
+def _agreement(crops: Sequence[geometry.Crop]) -> np.ndarray:
+    """Largest distance [N, 1] of positions that agree, in pixels, for the persons in N crops."""
+    return AGREEMENT * np.array([crop.side for crop in crops]).reshape(-1, 1)
 
 
 def _compiled(function: Callable, variables: dict, rows: int, size: int) -> jax.stages.Compiled:
@@ -454,12 +464,9 @@ def predict_poses(
       net: the network.
       variables: its {"params", "batch_stats"}.
       images: uint8 [B, S, S, 3].
-      flipped: joint order of a horizontally flipped crop (``flip_permutation``); if given,
-        keypoints, logits and spreads are averaged with those of the flipped crops.
+      flipped: as in ``apply_network``.
     """
-    return CropPoses(
-        *average_with_mirror(lambda crops: _last_block(net, variables, crops)[0], images, flipped)
-    )
+    return _last_block(net, variables, images, flipped=flipped)[0]
 
 
 def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
@@ -478,9 +485,11 @@ def predict_maps(net: PoseNet, variables: dict, images: jax.Array) -> tuple[Crop
     return poses, heatmaps.astype(jnp.float32)
 
 
-def _last_block(net: PoseNet, variables: dict, images: jax.Array) -> tuple[CropPoses, jax.Array]:
+def _last_block(
+    net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
+) -> tuple[CropPoses, jax.Array]:
     """Compute the last block's poses and raw heat maps [B, H, W, M]."""
-    output: Any = net.apply(variables, normalize(images, net.dtype), train=False, heatmaps=True)
+    output: Any = apply_network(net, variables, images, flipped=flipped)
     heatmaps = output.heatmaps[-1]
     parts = jnp.moveaxis(heatmaps[..., : net.num_joints], -1, -3)
     log_spread = jnp.log(_variance(net, parts) + SPREAD_FLOOR**2) / 2

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jaxpose.data.prepared import annotations
-from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import baselines, evaluate, inference, protocols
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.geometry import CropRule
@@ -21,18 +20,22 @@ NETWORK = ("left_wrist", "neck", "right_wrist", "nose")
 CHANNELS = (1, 2, 0)  # green, blue and red dots; the nose is always said to be in the middle
 PEOPLE = split_of(11)
 RULE = CropRule("scale", 1.1)
+BATCH = 4
 
 
 class DotFinder:
     """Stands in for a `PoseNet`: the mean position of each color; block 0 is 0.1 to the right.
 
-    In a mirrored crop the red dot is the left wrist's, as a trained network would have it.
+    In a mirrored crop the red dot is the left wrist's, as a trained network would have it. The part
+    maps have one cell per pixel and are the logarithms of Gaussians, so that the mean of two maps
+    has its position at the mean of their positions.
     """
 
-    num_blocks, dtype = 2, jnp.float32
+    num_blocks, num_joints, num_context_maps, dtype = 2, 4, 0, jnp.float32
+    grid, temperature, window, alpha = "half_pixel", 1.0, 0, 0.8
 
-    def apply(self, variables, images, *, train):
-        assert not train
+    def apply(self, variables, images, *, train, heatmaps):
+        assert not train and heatmaps
         mass = (images + 1) / 2 * variables["gain"]
         size = images.shape[1]
         ramp = (jnp.arange(size) + 0.5) / size
@@ -44,9 +47,13 @@ class DotFinder:
         dots = jnp.take_along_axis(jnp.stack([x, y], -1), channels[..., None], axis=1)
         middle = jnp.full((len(images), 1, 2), 0.5)
         found = jnp.concatenate([dots, middle], axis=1)
-        shifted = found + jnp.array([0.1, 0.0])
-        confidence = jnp.broadcast_to(jnp.array([0.0, 50.0, -50.0, 0.0]), found.shape[:2])
-        return PoseOutput(jnp.stack([shifted, found]), jnp.stack([confidence] * 2), None)
+        found = jnp.stack([found + jnp.array([0.1, 0.0]), found])
+        confidence = jnp.broadcast_to(jnp.array([0.0, 50.0, -50.0, 0.0]), found.shape[:3])
+        columns, rows = (
+            jnp.square((ramp[:, None] - found[..., None, :, axis]) * size) for axis in (0, 1)
+        )
+        maps = -(rows[..., :, None, :] + columns[..., None, :, :]) / 2
+        return PoseOutput(found, confidence, maps)
 
 
 NET = DotFinder()
@@ -55,7 +62,7 @@ FLIPPED = tuple(flip_permutation(NETWORK).tolist())
 
 
 def predict(split=PEOPLE, **changes):
-    arguments = dict(joints=NETWORK, image_size=96, batch_size=4, rule=RULE)
+    arguments = dict(joints=NETWORK, image_size=96, batch_size=BATCH, rule=RULE)
     return inference.predict_split(NET, {"gain": np.float32(1)}, split, **arguments | changes)
 
 
@@ -144,7 +151,7 @@ def test_flip_test_leaves_the_answer_of_a_mirror_equivariant_network(crops):
 
         def apply(self, *arguments, **options):
             output = super().apply(*arguments, **options)
-            return PoseOutput(output.keypoints[1:], output.presence_logits[1:], None)
+            return PoseOutput(*(part[1:] for part in output[:3]))
 
     # Red left of green, as in every plain image of these people.
     crops[:, :, :16, 0], crops[:, :, 16:, 1] = 255, 255
@@ -173,6 +180,23 @@ def test_several_crops_are_averaged_in_pixels(plain):
     np.testing.assert_allclose(several.presence, plain.presence, atol=1e-6)
 
 
+def test_a_crop_that_disagrees_with_the_others_has_no_influence(plain, monkeypatch):
+    """The maps of the second crop are shifted to where no joint is."""
+    forward, calls = inference.make_forward(NET), []
+
+    def one_wrong(variables, images):
+        keypoints, probability = forward(variables, images)
+        calls.append(None)
+        batches = -(-len(PEOPLE.source) // BATCH)
+        wrong = batches <= len(calls) - 1 < 2 * batches
+        return keypoints + 0.4 * wrong, probability
+
+    monkeypatch.setattr(inference, "make_forward", lambda *_, **__: one_wrong)
+    found = predict(num_crops=3)
+    assert len(calls) == 3 * -(-len(PEOPLE.source) // BATCH)
+    np.testing.assert_allclose(found.keypoints[1], plain.keypoints[1], atol=0.3)
+
+
 def test_of_several_crops_the_first_decides_what_is_in_the_crop():
     rules = [RULE._replace(enlargement=enlargement) for enlargement in (0.45, 0.405, 0.495)]
     first, smaller, larger = (predict(rule=rule).in_crop for rule in rules)
@@ -180,16 +204,6 @@ def test_of_several_crops_the_first_decides_what_is_in_the_crop():
     for num_crops in (2, 3):
         found = predict(rule=rules[0], num_crops=num_crops)
         np.testing.assert_array_equal(found.in_crop, first)
-
-
-def test_crop_sizes():
-    np.testing.assert_allclose(inference.crop_sizes(5), [1, 0.9, 1.1, 0.8, 1.2])
-    assert inference.crop_sizes(np.int64(1)) == [1]
-    for number in (0, 10, 2.5, 3.0, "3", None, float("nan")):
-        with pytest.raises(
-            JaxposeError, match=f"num_crops is {number!r}; it must be an integer from 1 to 9"
-        ):
-            inference.crop_sizes(number)
 
 
 def test_an_image_that_does_not_decode_is_counted():

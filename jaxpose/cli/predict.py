@@ -73,7 +73,8 @@ def add(commands) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="predict N crops per person, 1 to 9, and average the positions that agree (default: 1)",
+        help="predict N crops per person, 1 to 9, and average the positions that agree (default: "
+        "1)",
     )
     boxes.add_argument(
         "--detector",

@@ -45,11 +45,13 @@ def get_config(preset: str = "small") -> ml_collections.ConfigDict:
     config.num_epochs = 60
     if size == "small":
         config.network.update(common.SMALL)
+        config.network.window = 5
         config.image_size = 128
         config.init_from = "small"
         config.optimizer.learning_rate = 7e-4
     elif size == "medium":
         config.network.update(common.MEDIUM)
+        config.network.window = 7
         config.image_size = 192
         config.dtype = "bfloat16"
         config.batch_size = 32

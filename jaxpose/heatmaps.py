@@ -292,8 +292,8 @@ def _maximum_index(heatmap, ndim):
     """Column, row, ... of each map's first maximum: N arrays [...] of int32."""
     sizes = heatmap.shape[-ndim:]
     cells = heatmap.reshape(heatmap.shape[:-ndim] + (-1,))
-    # The ONNX converter rejects the remainder and the gather of jnp.unravel_index, and its
-    # jnp.argmax under vmap reduces the wrong axis.
+    # jax2onnx 0.17.1 cannot convert jnp.unravel_index (a remainder and a gather) with a symbolic
+    # batch size, and its jnp.argmax reduces the wrong axis under vmap.
     flat = lax.argmax(cells, cells.ndim - 1, jnp.int32)
     index = []
     for size in sizes[::-1]:

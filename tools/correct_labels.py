@@ -30,6 +30,7 @@ from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
 from jaxpose.evaluation.inference import predict_blocks
+from jaxpose.evaluation.views import mirror_positions
 from jaxpose.geometry import (
     IMAGE_RULE,
     LSP_RULE,
@@ -120,8 +121,7 @@ class Teacher:
             keypoints, presence = predict_blocks(net, variables, both)
             straight, mirrored = jnp.split(keypoints[-1], 2)
             first, second = jnp.split(presence[-1], 2)
-            mirrored = mirrored[..., flipped, :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
-            second = second[..., flipped]
+            mirrored, second = mirror_positions(mirrored, flipped=flipped), second[..., flipped]
             return jnp.stack([straight, mirrored]), jnp.stack([first, second])
 
         self._predict = jax.jit(predict)

@@ -12,7 +12,12 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.data import prepared
 from jaxpose.data.batches import evaluation_batches
-from jaxpose.evaluation.views import AGREEMENT, agreed_positions, apply_network, crop_sizes
+from jaxpose.evaluation.views import (
+    agreeing_weights,
+    apply_network,
+    crop_sizes,
+    weighted_mean,
+)
 from jaxpose.network import PoseNet, decode_output, map_decoder
 from jaxpose.peaks import hard_argmax
 from jaxpose.runtime import processes
@@ -135,8 +140,9 @@ def predict_split(
       rule: the crop rule.
       workers: number of processes that decode images; 0 decodes in threads.
       flip_test: average the heat maps with those of the flipped crops.
-      num_crops: number of crops of different sizes. Those of their predictions that agree
-        (``agreed_positions``) are averaged in image coordinates.
+      num_crops: number of crops of different sizes. Those of a joint's positions that agree
+        (``agreeing_weights``) are averaged, weighted by presence; the presence is the mean over all
+        crops.
       decodings: also decode the maps in other ways (``decoding_names``).
       flip_pairs: pairs of names that a horizontal flip exchanges; by default every ``right_X`` and
         its ``left_X``.
@@ -180,11 +186,11 @@ def predict_split(
                 linear[index] = batch.crop_to_image[kept, :, :2]
                 in_crop[index] = batch.labeled[kept]
                 readable[index] = batch.readable[kept]
-    if num_crops > 1:
-        side = np.linalg.norm(linear[..., 0], axis=-1)  # of the plain crop, in pixels
-        weights = np.broadcast_to(presence[:, None], keypoints.shape[:-1])
-        keypoints[0] = agreed_positions(keypoints, weights, distance=AGREEMENT * side[:, None])
-    keypoints, presence = keypoints[0], presence.mean(axis=0)
+    side = np.linalg.norm(linear[..., 0], axis=-1)[:, None]  # of the plain crops, in pixels
+    weights = agreeing_weights(keypoints[:, 0], presence, side=side)
+    # All decodings of the maps are averaged over the same crops.
+    keypoints = np.stack([weighted_mean(each, weights) for each in keypoints.swapaxes(0, 1)])
+    presence = presence.mean(axis=0)
     keypoints, presence, linear, in_crop, readable = (
         processes.sum_over_processes(x) for x in (keypoints, presence, linear, in_crop, readable)
     )

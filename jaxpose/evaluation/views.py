@@ -6,18 +6,25 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from jaxpose.errors import JaxposeError
 from jaxpose.network import PoseNet, PoseOutput, decode_output, normalize
 
 MAX_CROPS = 9  # their sides are 0.6 to 1.4 times the plain crop's
 CROP_STEP = 0.1  # difference between their sides, as a fraction of the plain crop's
-AGREEMENT = 0.1  # largest distance between positions that agree, as a fraction of the crop's side
+AGREEMENT = 0.1  # largest distance of positions that agree, as a fraction of the crop's side
+SMALLEST_WEIGHT = 1e-6  # of a view, so that a joint whose probability is 0 in all views has a mean
 
 
 def crop_sizes(num_crops: int) -> list[float]:
-    """Return the sizes of the crops as fractions of the plain crop: 1, 0.9, 1.1, ..."""
+    """Return the sizes of the crops as fractions of the plain crop: 1, 0.9, 1.1, ...
+
+    Args:
+      num_crops: number of crops.
+
+    Raises:
+      JaxposeError: ``num_crops`` is not an integer from 1 to ``MAX_CROPS``.
+    """
     if not isinstance(num_crops, numbers.Integral) or not 1 <= num_crops <= MAX_CROPS:
         raise JaxposeError(
             f"num_crops is {num_crops!r}; it must be an integer from 1 to {MAX_CROPS}"
@@ -29,10 +36,11 @@ def crop_sizes(num_crops: int) -> list[float]:
 def apply_network(
     net: PoseNet, variables: dict, images: jax.Array, *, flipped: Sequence[int] | None = None
 ) -> PoseOutput:
-    """Apply a network to crops, or average its maps for crops and for flipped crops.
+    """Apply a network to crops, or average its heat maps for crops and for flipped crops.
 
-    The mean is that of the maps and not of the positions: where the two passes have a joint at
-    different places, such as both wrists, the mean map still has its maximum at one of them.
+    If the two passes have a joint at different places, for example at different wrists, the mean of
+    the positions lies between them. A network with a ``window`` decodes the higher peak of the mean
+    map instead.
 
     Args:
       net: the network.
@@ -43,7 +51,8 @@ def apply_network(
 
     Returns:
       The output of all K blocks, with heat maps [K, B, H, W, M]. With ``flipped``, the presence
-      logits are the mean of the two passes'; everything else is decoded from the mean of the maps.
+      logits are the means of the two passes' logits, and everything else is decoded from the mean
+      maps, at least float32.
     """
 
     def apply(images):
@@ -53,49 +62,76 @@ def apply_network(
     if flipped is None:
         return output
     mirrored = apply(images[:, :, ::-1])
-    heatmaps = (output.heatmaps + mirror_maps(net, mirrored.heatmaps, flipped)) / 2
+    heatmaps = average_maps(net, output.heatmaps, mirrored.heatmaps, flipped=flipped)
     logits = (output.presence_logits + mirrored.presence_logits[..., np.asarray(flipped)]) / 2
     decoded = decode_output(net, heatmaps, window=net.window)
     return decoded._replace(presence_logits=logits)
 
 
-def mirror_maps(net: PoseNet, heatmaps: jax.Array, flipped: Sequence[int]) -> jax.Array:
-    """Convert the raw maps of flipped crops to maps of the crops, or the reverse.
+def average_maps(
+    net: PoseNet, heatmaps: jax.Array, mirrored: jax.Array, *, flipped: Sequence[int]
+) -> jax.Array:
+    """Average the raw heat maps of crops with those of the flipped crops.
 
     Args:
       net: the network.
-      heatmaps: [..., H, W, M], part maps, then context maps grouped by joint.
+      heatmaps: [..., H, W, M] of the crops: part maps, then context maps grouped by joint.
+      mirrored: [..., H, W, M] of the flipped crops.
       flipped: joint order of a horizontally flipped crop (``flip_permutation``).
 
     Returns:
-      [..., H, W, M].
+      [..., H, W, M] for the crops, at least float32.
     """
     joints, num_context_maps = np.asarray(flipped), net.num_context_maps
     context = len(joints) + joints[:, None] * num_context_maps + np.arange(num_context_maps)
-    maps = heatmaps[..., ::-1, :][..., np.concatenate([joints, context.ravel()])]
-    if net.grid == "paper":  # the mirror image of its cell i, at (i + 1) / W, is cell W - 2 - i
-        maps = jnp.concatenate([maps[..., 1:, :], maps[..., -1:, :]], axis=-2)
-    return maps
+    order = np.concatenate([joints, context.ravel()])
+    dtype = jnp.promote_types(heatmaps.dtype, jnp.float32)
+    heatmaps, mirrored = heatmaps.astype(dtype), mirrored[..., ::-1, order].astype(dtype)
+    if net.grid != "paper":
+        return (heatmaps + mirrored) / 2
+    # Its cell i is at (i + 1) / W, which is at the other side of the crop's center from cell
+    # W - 2 - i. The last cell has no counterpart.
+    mean = (heatmaps[..., :-1, :] + mirrored[..., 1:, :]) / 2
+    return jnp.concatenate([mean, heatmaps[..., -1:, :]], axis=-2)
 
 
-def agreed_positions(
-    positions: np.ndarray, weights: np.ndarray, *, distance: ArrayLike
-) -> np.ndarray:
-    """Average the positions that agree with each other.
-
-    The positions that agree are those near the weighted medoid, which is the position with the
-    smallest weighted sum of distances to all positions; of two, it is the one with more weight.
-    Unlike a mean of all positions, the result is not between two places where a joint may be.
+def mirror_positions(keypoints: jax.Array, *, flipped: Sequence[int]) -> jax.Array:
+    """Convert positions in flipped crops to positions in the crops, or the reverse.
 
     Args:
-      positions: [V, ..., 2], from V views.
-      weights: [V, ...], not negative, such as probabilities.
-      distance: largest distance [...] from the medoid, in the unit of the positions.
+      keypoints: [..., J, 2] (x, y) as a fraction of the crop.
+      flipped: joint order of a horizontally flipped crop (``flip_permutation``).
 
     Returns:
-      [..., 2], the weighted mean of the positions that agree.
+      [..., J, 2].
     """
-    weights = np.maximum(weights, 1e-6)
+    return keypoints[..., np.asarray(flipped), :] * jnp.array([-1.0, 1.0]) + jnp.array([1.0, 0.0])
+
+
+def agreeing_weights(
+    positions: np.ndarray, weights: np.ndarray, *, side: np.ndarray | float
+) -> np.ndarray:
+    """Set the weights of those views to 0 whose positions disagree with the others'.
+
+    Positions agree if they are within ``AGREEMENT`` of the crop's side from the weighted medoid,
+    that is, the position with the smallest weighted sum of distances to all positions. Of two
+    distant positions, only the one with more weight is therefore left. The first view wins a tie.
+
+    Args:
+      positions: [V, ..., 2] from V views, in pixels of the image.
+      weights: [V, ...], not negative, such as probabilities.
+      side: sides of the plain crops in pixels; broadcasts to [...].
+
+    Returns:
+      [V, ...]; at least one weight of each position is above 0.
+
+    Example:
+      >>> import numpy as np
+      >>> positions = np.array([[10.0, 50.0], [12.0, 50.0], [90.0, 50.0]])
+      >>> print(agreeing_weights(positions, np.array([0.5, 0.4, 0.8]), side=100.0))
+      [0.5 0.4 0. ]
+    """
+    weights = np.maximum(weights, SMALLEST_WEIGHT)
     costs = [
         sum(
             weight * np.linalg.norm(other - position, axis=-1)
@@ -105,6 +141,27 @@ def agreed_positions(
     ]
     medoid = np.argmin(costs, axis=0)
     center = np.take_along_axis(positions, medoid[None, ..., None], axis=0)
-    near = np.linalg.norm(positions - center, axis=-1) <= np.asarray(distance)
-    weights = np.where(near, weights, 0)[..., None]
-    return (weights * positions).sum(axis=0) / weights.sum(axis=0)
+    distances = np.linalg.norm(positions - center, axis=-1)
+    return np.where(distances > AGREEMENT * np.asarray(side), 0, weights)
+
+
+def agreed_positions(
+    positions: np.ndarray, weights: np.ndarray, *, side: np.ndarray | float
+) -> np.ndarray:
+    """Average the positions that agree: the mean with ``agreeing_weights``.
+
+    Args:
+      positions: [V, ..., 2], as in ``agreeing_weights``.
+      weights: [V, ...], as in ``agreeing_weights``.
+      side: as in ``agreeing_weights``.
+
+    Returns:
+      [..., 2], in pixels of the image.
+    """
+    return weighted_mean(positions, agreeing_weights(positions, weights, side=side))
+
+
+def weighted_mean(positions: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average positions [V, ..., 2] over V views with weights [V, ...]; returns [..., 2]."""
+    shares = weights / weights.sum(axis=0)
+    return (shares[..., None] * positions).sum(axis=0)

@@ -16,7 +16,7 @@ from jaxpose import geometry
 from jaxpose.checkpoints import DEFAULT_NETWORK, packed, store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.views import AGREEMENT, agreed_positions, apply_network, crop_sizes
+from jaxpose.evaluation.views import agreed_positions, apply_network, crop_sizes
 from jaxpose.heatmaps import (
     convert_grid,
     soft_argmax_with_covariance,
@@ -174,10 +174,11 @@ class PoseEstimator:
 
         Without ``boxes`` and ``detector``, a second network that comes with the package finds the
         persons. They are sorted by score, the highest first; there may be none. The pose of each
-        person is the mean of two predictions: the first in the box that was found, the second in
-        the box around the first pose. For checkpoints of a category other than ``"person"``, about
-        twenty crops of the image are searched instead, and at most five poses are kept, or
-        ``max_persons`` if that is larger.
+        person is predicted twice: in the box that was found, and in the box around that first pose.
+        Each joint's two positions are averaged, weighted by confidence; if they are further apart
+        than a tenth of the crop's side, the more confident one is returned. For checkpoints of a
+        category other than ``"person"``, about twenty crops of the image are searched instead, and
+        at most five poses are kept, or ``max_persons`` if that is larger.
 
         Args:
           image: a path, a PIL image (its EXIF orientation is applied), or RGB uint8 [H, W, 3]: a
@@ -192,8 +193,9 @@ class PoseEstimator:
             detector are given, otherwise no limit. If neither is given and ``min_score`` is 0, at
             least one person is returned.
           flip_test: average the heat maps with those of the mirrored crop.
-          num_crops: number of crops of different sizes, 1 to 9; those of a joint's positions that
-            agree are averaged (``evaluation.views.agreed_positions``).
+          num_crops: number of crops of different sizes, 1 to 9. Those of a joint's positions that
+            agree (``evaluation.views.agreeing_weights``) are averaged, weighted by confidence; the
+            confidence is the mean over all crops.
 
         Raises:
           JaxposeError: the photo cannot be read, a box has no area or lies outside the photo, a
@@ -229,8 +231,8 @@ class PoseEstimator:
     def _find_persons(self, image: np.ndarray, *, min_score: float, **options) -> Prediction:
         """Return the persons in the finder's boxes, best first.
 
-        Each pose is the mean of two predictions: in the finder's box, and in the box around the
-        first predicted pose. Where the two are far apart, the more confident position is returned.
+        Each person is predicted twice, in the finder's box and in the box around the first
+        predicted pose, and the positions that agree are averaged (``agreed_positions``).
         Boxes whose first pose repeats another one, or scores far below ``min_score``, get no second
         pass. If ``min_score`` is 0, at least one person is returned.
         """
@@ -268,13 +270,13 @@ class PoseEstimator:
         return self._predict_boxes(found.image, boxes.reshape(-1, 4), **options)
 
     def _averaged(self, first: Prediction, second: Prediction) -> Prediction:
-        """Average the persons of two passes, each joint's position where the passes agree."""
+        """Average the persons of two passes; of distant positions, only the more confident one."""
         both = np.stack([first.confidence, second.confidence])
         confidence = both.mean(axis=0)
         crops = [self.crop_of(box) for box in second.boxes]
         return second._replace(
             keypoints=agreed_positions(
-                np.stack([first.keypoints, second.keypoints]), both, distance=_agreement(crops)
+                np.stack([first.keypoints, second.keypoints]), both, side=_sides(crops)
             ),
             confidence=confidence,
             presence=np.stack([first.presence, second.presence]).mean(axis=0),
@@ -334,9 +336,7 @@ class PoseEstimator:
         each = self._confidence(poses).reshape(shape).swapaxes(0, 1)
         confidence = each.mean(axis=0)
         return Prediction(
-            agreed_positions(
-                pixels.reshape(*shape, 2).swapaxes(0, 1), each, distance=_agreement(crops)
-            ),
+            agreed_positions(pixels.reshape(*shape, 2).swapaxes(0, 1), each, side=_sides(crops)),
             confidence,
             np.asarray(boxes, np.float64),
             self.joints,
@@ -432,9 +432,9 @@ def _distinct(found: Prediction, most: int | None = None, **options) -> Predicti
     return found.select(search.distinct(found.keypoints, found.confidence, **options)[:most])
 
 
-def _agreement(crops: Sequence[geometry.Crop]) -> np.ndarray:
-    """Largest distance [N, 1] of positions that agree, in pixels, for the persons in N crops."""
-    return AGREEMENT * np.array([crop.side for crop in crops]).reshape(-1, 1)
+def _sides(crops: Sequence[geometry.Crop]) -> np.ndarray:
+    """The sides [N, 1] of N crops, in pixels."""
+    return np.array([crop.side for crop in crops]).reshape(-1, 1)
 
 
 def _compiled(function: Callable, variables: dict, rows: int, size: int) -> jax.stages.Compiled:

@@ -181,20 +181,38 @@ def test_several_crops_are_averaged_in_pixels(plain):
 
 
 def test_a_crop_that_disagrees_with_the_others_has_no_influence(plain, monkeypatch):
-    """The maps of the second crop are shifted to where no joint is."""
-    forward, calls = inference.make_forward(NET), []
+    """The positions of the second of three crops are moved by 0.4 of its side."""
+    batches = inference.evaluation_batches
 
-    def one_wrong(variables, images):
-        keypoints, probability = forward(variables, images)
-        calls.append(None)
-        batches = -(-len(PEOPLE.source) // BATCH)
-        wrong = batches <= len(calls) - 1 < 2 * batches
-        return keypoints + 0.4 * wrong, probability
+    def with_a_wrong_crop(*arguments, rule, **options):
+        for batch in batches(*arguments, rule=rule, **options):
+            if rule.enlargement < RULE.enlargement:
+                moved = batch.crop_to_image.copy()
+                moved[..., 2] += 0.4 * moved[..., 0]
+                batch = batch._replace(crop_to_image=moved)
+            yield batch
 
-    monkeypatch.setattr(inference, "make_forward", lambda *_, **__: one_wrong)
-    found = predict(num_crops=3)
-    assert len(calls) == 3 * -(-len(PEOPLE.source) // BATCH)
-    np.testing.assert_allclose(found.keypoints[1], plain.keypoints[1], atol=0.3)
+    monkeypatch.setattr(inference, "evaluation_batches", with_a_wrong_crop)
+    two, three = predict(num_crops=2), predict(num_crops=3)
+    # The presence is the same in both crops, so the first one wins.
+    np.testing.assert_allclose(two.keypoints[1], plain.keypoints[1], atol=1e-6)
+    np.testing.assert_allclose(three.keypoints[1], plain.keypoints[1], atol=0.3)
+
+
+def test_decodings_of_several_and_flipped_crops_are_averaged_over_the_same_crops():
+    options = dict(joints=NETWORK, image_size=32, batch_size=8, rule=RULE, decodings=True)
+    net = SMALL.clone(window=3)
+    found = inference.predict_split(
+        net, initial_variables(net, 3), PEOPLE, **options, num_crops=3, flip_test=True
+    )
+    names = [inference.WHOLE_MAPS, inference.PARTS_ALONE, inference.MAXIMUM]
+    assert list(found.decodings) == [*names, inference.WITHOUT_OFFSET]
+    side = annotations(PEOPLE).scale * RULE.enlargement
+    for name, keypoints in found.decodings.items():
+        assert keypoints.shape == found.keypoints.shape and np.isfinite(keypoints).all()
+        assert np.abs(keypoints - found.keypoints).max() > 0.1, name
+    offset = found.decodings[inference.WITHOUT_OFFSET] - found.keypoints
+    np.testing.assert_allclose((offset / side[:, None, None]).mean(axis=1), 0, atol=1e-6)
 
 
 def test_of_several_crops_the_first_decides_what_is_in_the_crop():

@@ -158,7 +158,12 @@ class Scripted(PoseEstimator):
         )  # fmt: skip
 
 
-def test_a_found_pose_is_the_mean_of_two_passes_weighted_by_confidence():
+def sides_of(estimator, boxes):
+    return np.array([estimator.crop_of(box).side for box in boxes])
+
+
+def test_a_found_pose_is_the_mean_of_two_passes_where_they_agree():
+    """Weighted by confidence; of two distant positions, it is the more confident one."""
     rng = np.random.default_rng(0)
     estimator = Scripted(small_estimator.variables(), small_estimator.METADATA)
     boxes = np.array([[300.0, 50.0, 60.0, 60.0], [100.0, 100.0, 100.0, 150.0]])
@@ -167,12 +172,17 @@ def test_a_found_pose_is_the_mean_of_two_passes_weighted_by_confidence():
     low, high = first.min(axis=1), first.max(axis=1)
     around = np.concatenate([low, high - low], axis=1)
     second, surer = first + rng.normal(0, 3, (2, 16, 2)), rng.uniform(0.5, 0.9, (2, 16))
+    second[:, ::4] = low[:, None] + (high - low)[:, None] * rng.random((2, 4, 2))
+    far = np.linalg.norm(second - first, axis=-1) > 0.1 * sides_of(estimator, around)[:, None]
+    assert 2 < far[:, ::4].sum() and not far[:, 1::4].any()
     estimator.passes = [(boxes, first, sure), (around, second, surer)]
     found = estimator.predict(np.zeros((400, 400, 3), np.uint8))
     for row, person in enumerate(np.argsort(-(sure + surer).mean(axis=1))):
         a, b = sure[person], surer[person]
         for axis in range(2):
-            expected = (a * first[person, :, axis] + b * second[person, :, axis]) / (a + b)
+            two = first[person, :, axis], second[person, :, axis]
+            mean, surest = (a * two[0] + b * two[1]) / (a + b), np.where(a >= b, *two)
+            expected = np.where(far[person], surest, mean)
             np.testing.assert_allclose(found.keypoints[row, :, axis], expected)
         np.testing.assert_allclose(found.confidence[row], (a + b) / 2)
         np.testing.assert_allclose(found.presence[row], (a + b) / 4)

@@ -232,9 +232,9 @@ class PoseEstimator:
         """Return the persons in the finder's boxes, best first.
 
         Each person is predicted twice, in the finder's box and in the box around the first
-        predicted pose, and the positions that agree are averaged (``agreed_positions``).
-        Boxes whose first pose repeats another one, or scores far below ``min_score``, get no second
-        pass. If ``min_score`` is 0, at least one person is returned.
+        predicted pose, and the positions that agree are averaged (``agreed_positions``). There is
+        no second pass for boxes whose first pose repeats another one, or scores far below
+        ``min_score``. If ``min_score`` is 0, at least one person is returned.
         """
         boxes = self._find_boxes(image)
         if min_score <= 0 and not len(boxes):

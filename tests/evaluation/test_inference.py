@@ -20,7 +20,6 @@ NETWORK = ("left_wrist", "neck", "right_wrist", "nose")
 CHANNELS = (1, 2, 0)  # green, blue and red dots; the nose is always said to be in the middle
 PEOPLE = split_of(11)
 RULE = CropRule("scale", 1.1)
-BATCH = 4
 
 
 class DotFinder:
@@ -62,7 +61,7 @@ FLIPPED = tuple(flip_permutation(NETWORK).tolist())
 
 
 def predict(split=PEOPLE, **changes):
-    arguments = dict(joints=NETWORK, image_size=96, batch_size=BATCH, rule=RULE)
+    arguments = dict(joints=NETWORK, image_size=96, batch_size=4, rule=RULE)
     return inference.predict_split(NET, {"gain": np.float32(1)}, split, **arguments | changes)
 
 

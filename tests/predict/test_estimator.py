@@ -183,7 +183,6 @@ def test_several_crops_are_the_mean_of_the_enlarged_boxes_that_agree(estimator, 
     several = estimator.predict(photo, boxes[:1], num_crops=3)
     each = estimator.predict(photo, boxes)
     assert np.ptp(each.keypoints, axis=0).max() > 1  # the sizes do differ in their predictions
-    # Three positions, of which one may be further than a tenth of the side from the other two.
     side = estimator.crop_of(boxes[0]).side
     agreed = agreed_positions(each.keypoints, each.confidence, side=side)
     np.testing.assert_allclose(several.keypoints[0], agreed, atol=0.02)

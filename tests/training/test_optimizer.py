@@ -33,7 +33,7 @@ def test_plateau_gives_the_rates_of_keras(shared):
             min_delta=arguments["min_delta"],
             min_scale=arguments["min_lr"] / rate,
         )
-        update = jax.jit(plateau)  # many short series: compiled, they take a third of the time
+        update = jax.jit(plateau)  # for many short series
         state, rates = initial_plateau(), []
         for value in case["values"]:
             state = update(state, float("nan") if value is None else value)

@@ -124,6 +124,7 @@ def test_the_reference_of_soft_argmax_has_the_gradient_of_its_values():
     assert difference == pytest.approx((slope * step).sum(), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_network_runs_without_pytorch_and_says_so(run):
     small = ["--blocks", "1", "--width", "18", "--image_size", "32"]
     report = run(network, "--rows", "forward 1", "step 2", *small)
@@ -154,6 +155,7 @@ def test_launch_is_timed_to_its_first_step(tmp_path):
         startup.first_step("configs/nothing.py", data_dir, tmp_path, environment)
 
 
+@pytest.mark.slow
 def test_training_reports_whole_steps_and_steps_in_parts(run):
     small = ["--width", "18", "--image_size", "32", "--batch_size", "2", "--rounds", "1"]
     rows = run(training, *small, "--parts", "2")["rows"]

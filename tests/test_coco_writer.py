@@ -222,3 +222,25 @@ def test_a_file_with_the_longest_name_is_written(make, tmp_path):
     with make(path):
         pass
     assert json.loads(path.read_text()) is not None
+
+
+@pytest.mark.parametrize("writer", ["container", "results"])
+def test_joints_that_are_not_finite_are_written_as_absent(tmp_path, writer):
+    path = tmp_path / "keypoints.json"
+    options = {"joints": JOINTS, "limbs": [], "checkpoint": ""} if writer == "container" else {}
+    make = {"container": coco.CocoWriter, "results": coco.ResultWriter}[writer]
+    points = np.array([[[10.5, 11.5], [np.nan, 32.0], [7.25, np.inf]]])
+    with make(path, threshold=0.5, **options) as written:
+        sure = np.array([[0.9, 0.8, 0.7]])
+        written.add(coco.WrittenImage("a.jpg", (100, 80)), points, sure, np.array([BOX]))
+        sure = np.array([[np.nan, 0.8, 0.7]])
+        written.add(coco.WrittenImage("b.jpg", (100, 80)), points, sure, np.array([BOX]))
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    content = json.loads(path.read_text(), parse_constant=refuse)
+    first, second = content["annotations"] if writer == "container" else content
+    assert first["keypoints"] == [10, 11, 2, 0, 0, 0, 0, 0, 0]
+    assert second["keypoints"] == [0] * 9
+    assert (first["score"], second["score"]) == (pytest.approx(0.3), 0)

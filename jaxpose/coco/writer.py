@@ -104,7 +104,8 @@ def result_entry(
       image_id: id of the image in the annotation file.
       category_id: id of the category in the annotation file.
       threshold: minimum confidence for v = 2. Below it, v is 0. The position is kept even then,
-        because OKS uses positions regardless of v.
+        because OKS uses positions regardless of v. JSON cannot express NaN and infinity, so a joint
+        with such a position or confidence is written as 0, 0, 0, with confidence 0.
 
     Example:
       >>> result_entry(
@@ -113,6 +114,7 @@ def result_entry(
       ... )
       {'image_id': 7, 'category_id': 1, 'keypoints': [10, 20, 2], 'score': 0.75}
     """
+    keypoints, confidence = _finite(keypoints, confidence)
     triples = np.column_stack(
         [(keypoints - HALF_PIXEL).round(3), np.where(confidence >= threshold, 2.0, 0.0)]
     )
@@ -122,6 +124,12 @@ def result_entry(
         "keypoints": _short(triples),
         "score": round(float(confidence.mean()), 6),
     }
+
+
+def _finite(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Move the joints with non-finite values to the first pixel's center, with confidence 0."""
+    finite = np.isfinite(keypoints).all(axis=-1) & np.isfinite(confidence)
+    return np.where(finite[:, None], keypoints, HALF_PIXEL), np.where(finite, confidence, 0)
 
 
 def _short(triples: np.ndarray) -> list[int | float]:
@@ -322,6 +330,7 @@ class CocoWriter(_Writer):
         self._images.write(separator + json.dumps(entry))
         ids = [None] * len(boxes) if track_ids is None else track_ids.tolist()
         for points, values, box, track_id in zip(keypoints, confidence, boxes, ids, strict=True):
+            points, values = _finite(points, values)
             present = values >= self._threshold
             indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
             triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)

@@ -244,7 +244,7 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """Format the predictions as COCO results, joints in the truth's order.
 
-    Joints that the network does not predict get coordinates 0.
+    Joints that the network does not predict, and positions that are not finite, get coordinates 0.
 
     Args:
       predictions: predictions for all persons of the set.
@@ -266,7 +266,8 @@ def coco_results(
             category_id=category_id,
             threshold=PRESENCE_THRESHOLD,
         )
-        entry["score"] = round(float(presence[person, known].mean()), 6) if known.any() else 0.0
+        scores = np.nan_to_num(presence[person, known])
+        entry["score"] = round(float(scores.mean()), 6) if known.any() else 0.0
         entries.append(entry)
     return entries
 

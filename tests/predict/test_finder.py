@@ -119,6 +119,7 @@ def whole_persons(shared):
     return [as_image(folder / f"{name}.jpg") for name in names]
 
 
+@pytest.mark.slow
 def test_several_persons_of_one_image_are_found(estimator, whole_persons):
     canvas = np.zeros((400, 1000, 3), np.uint8)
     places = [(0, 0, 260), (340, 20, 300), (680, 60, 320)]

@@ -59,6 +59,7 @@ print("arenas:", text.value.count(b"<heap nr="))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc is Linux's")
 def test_all_threads_of_a_run_share_one_arena(tmp_path, people):
     command = tiny_run.command(tmp_path / "run", people, num_epochs=1)

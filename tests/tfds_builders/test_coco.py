@@ -473,6 +473,10 @@ def test_pycocotools_reads_the_results_for_ids_of_any_kind(tmp_path):
     assert [entry["image_id"] for entry in results] == ids
     with contextlib.redirect_stdout(io.StringIO()):
         pycocotools.coco.COCO(str(tmp_path / "dogs.json")).loadRes(results)
+    nothing = predictions._replace(keypoints=predictions.keypoints * np.nan)
+    nothing = nothing._replace(presence=predictions.presence * np.nan)
+    results = evaluate.coco_results(nothing, truth, category_id=1)
+    assert json.dumps(results, allow_nan=False) and results[0]["score"] == 0
     entries = oks.coco_entries(predictions.keypoints[0], predictions.presence[0], truth)
     assert len(entries.data_set["images"]) == 4 and len(entries.data_set["annotations"]) == 5
 
@@ -599,6 +603,7 @@ def test_exports_of_labeling_tools_are_read_as_they_are(
     assert (first["area"], second["area"]) in ((300, 300), (168, 405))
 
 
+@pytest.mark.slow
 def test_shared_persons_are_2368_and_202(shared, tmp_path, capsys):
     for name, options, count in (
         ("coco_persons", ["--holdout", "0.1"], 2368),

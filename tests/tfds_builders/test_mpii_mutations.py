@@ -349,6 +349,7 @@ KINDS = (
 CHANGES_THE_TRUTH = (lose_points, shuffle_people, double_a_person, shuffle_images)
 
 
+@pytest.mark.slow
 def test_mutated_structures_are_read_rightly_or_refused():
     outcomes = collections.defaultdict(collections.Counter)
     for number in range(MUTATIONS):

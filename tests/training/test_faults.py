@@ -94,6 +94,7 @@ def test_a_corrupt_image_is_named_and_counted_and_training_goes_on(
     assert counts[-1] == 2  # once an epoch
 
 
+@pytest.mark.slow
 def test_too_many_corrupt_images_stop_it(tmp_path, people, monkeypatch):
     spoil(monkeypatch, *range(0, 48, 4))
     with pytest.raises(JaxposeError, match=r"of \d+ images could not be decoded; check .* prepare"):
@@ -118,6 +119,7 @@ def delete(files):
         file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [cut_off, delete])
 def test_files_lost_while_it_trains(whole, moved, tmp_path, monkeypatch, way):
     """What the system still holds open goes on; else one line, and what was saved stays."""
@@ -199,6 +201,7 @@ def test_a_folder_of_another_user(tmp_path, people, capsys):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hours", [-26.0, 26.0])
 def test_a_clock_that_jumps_changes_nothing(tmp_path, longer, people, monkeypatch, hours):
     now, jump = time.time, []

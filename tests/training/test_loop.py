@@ -237,6 +237,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, mon
     assert_same_end(tmp_path, whole)
 
 
+@pytest.mark.slow
 def test_waiting_for_images_is_written_and_said(tmp_path, people, monkeypatch, capfd):
     train_batches = loop.train_batches
 
@@ -298,11 +299,13 @@ def test_the_epoch_that_passes_max_minutes_is_validated(tmp_path, people):
     assert store.checkpoint_steps(tmp_path / "checkpoints" / "best") == [6]
 
 
+@pytest.mark.slow
 def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
     assert (result.step, result.stopped) == (6, None)
 
 
+@pytest.mark.slow
 def test_without_a_validation_score_the_plateau_rests(tmp_path, people):
     run(tmp_path, people, validation="()", plateau__patience=1)
     state = start_of(open_run(tiny_run.config(tmp_path, people, validation="()")), tmp_path).state

@@ -101,6 +101,7 @@ def test_every_validation_has_a_loss_and_a_score_of_each_joint(trained):
         assert found["loss"] == pytest.approx(weighted)
 
 
+@pytest.mark.slow
 def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
     workdir, settings = trained
     run = open_run(settings)

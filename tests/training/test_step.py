@@ -96,7 +96,7 @@ def one_device():
     return states
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_number_of_devices_changes_nothing(one_device, devices):
     several = program(devices, ema=True)
     end = several.run(several.start, FIVE)
@@ -248,7 +248,8 @@ def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
     start = program(1, frozen_norm=True).start
     sums = jax.jit(step)(start, batch).sums
     variables = {"params": start.params, "batch_stats": start.batch_stats}
-    output = net.apply(variables, normalize(batch.image), heatmaps=True)
+    apply = jax.jit(functools.partial(net.apply, heatmaps=True))
+    output = apply(variables, normalize(batch.image))
     parts = output.heatmaps[-1][..., : net.num_joints]
     expected = {
         "coordinate_loss": equation_7(output.keypoints[-1], batch),

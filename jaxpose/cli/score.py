@@ -37,8 +37,7 @@ def run(arguments) -> None:
     predictions = labeled_predictions.read_predictions(
         arguments.file, default_joints=protocol.joints
     )
-    counts = metrics.count(protocol, predictions, separated_only=arguments.separated)
-    found = metrics.result(protocol, counts)
+    found = metrics.evaluate(protocol, predictions, separated_only=arguments.separated)
     subset = ["separated persons"] if arguments.separated else []
     description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:

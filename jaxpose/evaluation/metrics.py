@@ -23,7 +23,7 @@ from jaxpose.evaluation.labeled_predictions import (
     select_persons,
 )
 from jaxpose.evaluation.protocols import STICKS, TORSO_ENDS, Protocol
-from jaxpose.skeleton import joint_index
+from jaxpose.skeleton import flip_permutation, joint_index
 
 
 class Counts(NamedTuple):
@@ -94,6 +94,8 @@ class ProtocolResult(NamedTuple):
       extras: further pooled rates, by the protocol's keys.
       errors: NME of each part in percent of the normalizer, if the protocol reports the NME.
       mean_error: NME of all counted entries, if the protocol reports the NME.
+      inversions: number of wrong entries of each part of a flip pair that are at the position of
+        the other one (``metrics.inversions``); None if the protocol has no flip pairs.
     """
 
     protocol: Protocol
@@ -111,6 +113,7 @@ class ProtocolResult(NamedTuple):
     extras: dict[str, float | None]
     errors: dict[str, float | None] | None = None
     mean_error: float | None = None
+    inversions: dict[str, int] | None = None
 
     @property
     def parts_left_out(self) -> list[str]:
@@ -139,27 +142,39 @@ class ProtocolResult(NamedTuple):
             record["area_under_curve"] = self.area_under_curve
         if self.errors is not None:
             record |= {"mean_error": self.mean_error, "errors": dict(self.errors)}
+        if self.inversions is not None:
+            record["inversions"] = dict(self.inversions)
         return record | self.extras
 
 
-def evaluate(protocol: Protocol, predictions: LabeledPredictions) -> ProtocolResult:
-    """Evaluate predictions by a protocol: ``count`` and ``result``, plus the NME if reported.
+def evaluate(
+    protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
+) -> ProtocolResult:
+    """Evaluate predictions by a protocol: ``count``, ``result``, NME and inversions if reported.
 
     Args:
       protocol: one of ``PROTOCOLS``, or your own.
       predictions: predictions and ground truth of N persons.
+      separated_only: as in ``count``.
 
     Raises:
       JaxposeError: for the same reasons as ``count``.
     """
-    found = result(protocol, count(protocol, predictions))
+    found = result(protocol, count(protocol, predictions, separated_only=separated_only))
+    if not protocol.has_error and not protocol.flip_pairs:
+        return found
+    predictions = _checked(predictions, separated_only=separated_only)
+    prediction, truth, labeled, predicted = _matched(protocol, predictions)
+    arrays = prediction, truth, labeled & predicted, normalizers(protocol, predictions)
+    if protocol.flip_pairs:
+        flipped = flip_permutation(protocol.joints, protocol.flip_pairs)
+        numbers = inversions(*arrays, flipped=flipped, threshold=protocol.threshold)
+        paired = flipped != np.arange(len(flipped))
+        of_parts = zip(protocol.parts, numbers.tolist(), paired, strict=True)
+        found = found._replace(inversions={part: n for part, n, other in of_parts if other})
     if not protocol.has_error:
         return found
-    predictions = check_predictions(predictions)
-    prediction, truth, labeled, predicted = _matched(protocol, predictions)
-    errors = normalized_mean_error(
-        prediction, truth, labeled & predicted, normalizers(protocol, predictions)
-    )
+    errors = normalized_mean_error(*arrays)
     counted = np.array([part.counted for part in found.parts.values()])
     total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
     return found._replace(
@@ -186,11 +201,7 @@ def count(
       JaxposeError: the shapes of the arrays do not match, or the protocol's normalizer or
         ``separated`` is missing.
     """
-    predictions = check_predictions(predictions)
-    if separated_only:
-        if predictions.separated is None:
-            raise JaxposeError("the array 'separated' (bool, one per person) is missing; add it")
-        predictions = select_persons(predictions, predictions.separated)
+    predictions = _checked(predictions, separated_only=separated_only)
     prediction, truth, labeled, predicted = _matched(protocol, predictions)
     if protocol.normalizer == "stick":
         return strict_pcp(
@@ -209,6 +220,16 @@ def count(
         thresholds=protocol.thresholds,
         predicted=predicted,
     )
+
+
+def _checked(predictions: LabeledPredictions, *, separated_only: bool) -> LabeledPredictions:
+    """Check the predictions, and select the persons as in ``count``."""
+    predictions = check_predictions(predictions)
+    if not separated_only:
+        return predictions
+    if predictions.separated is None:
+        raise JaxposeError("the array 'separated' (bool, one per person) is missing; add it")
+    return select_persons(predictions, predictions.separated)
 
 
 def _matched(
@@ -377,6 +398,46 @@ def normalized_mean_error(
     counted = np.asarray(labeled, bool) & measured[:, None]
     total = np.where(counted, np.where(np.isnan(errors), np.inf, errors), 0.0).sum(axis=0)
     return _percent(total, counted.sum(axis=0))
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def inversions(
+    prediction: np.ndarray,
+    ground_truth: np.ndarray,
+    labeled: np.ndarray,
+    normalizer: np.ndarray,
+    *,
+    flipped: np.ndarray,
+    threshold: float,
+) -> np.ndarray:
+    """Count the wrong joints that are correct positions of the joint on the other side.
+
+    One of the types of errors of Ronchi and Perona, "Benchmarking and Error Diagnosis in
+    Multi-Instance Pose Estimation" (2017), who count any other joint of the same person.
+
+    Args:
+      prediction: [N, J, 2] positions (x, y) in any unit.
+      ground_truth: [N, J, 2] in the same unit.
+      labeled: bool [N, J]; joints of which one of the two sides has no label are ignored.
+      normalizer: [N] in the same unit; persons whose normalizer is not positive are ignored.
+      flipped: [J], from ``skeleton.flip_permutation``.
+      threshold: as a fraction of the normalizer.
+
+    Returns:
+      int64 [J]; 0 for a joint without another side.
+
+    Example:
+      >>> truth = np.array([[[0.0, 0.0], [8.0, 6.0]]])
+      >>> guess = np.array([[[8.0, 5.0], [8.0, 6.0]]])
+      >>> arrays = guess, truth, np.ones((1, 2), bool), np.array([10.0])
+      >>> inversions(*arrays, flipped=np.array([1, 0]), threshold=0.2).tolist()
+      [1, 0]
+    """
+    labeled, truth = np.asarray(labeled, bool), np.asarray(ground_truth)
+    own, measured = _relative_errors(prediction, truth, normalizer)
+    other, _ = _relative_errors(prediction, truth[:, flipped], normalizer)
+    both = labeled & labeled[:, flipped] & measured[:, None]
+    return (both & ~(own <= threshold) & (other <= threshold)).sum(axis=0, dtype=np.int64)
 
 
 def box_diagonal(boxes: np.ndarray) -> np.ndarray:

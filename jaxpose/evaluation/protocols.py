@@ -40,6 +40,7 @@ class Protocol(NamedTuple):
         every person has a normalizer.
       required_joints: joints that the truth must have.
       has_error: whether the normalized mean error (NME) is reported.
+      flip_pairs: pairs of joints of which inversions (``metrics.inversions``) are counted.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Protocol(NamedTuple):
     lacking: str = ""
     required_joints: tuple[str, ...] = ()
     has_error: bool = False
+    flip_pairs: tuple[tuple[str, str], ...] = ()
 
     @property
     def label(self) -> str:
@@ -117,6 +119,7 @@ MPII_PCKH = Protocol(
     reported=(0.1, 0.2, 0.3, 0.4, 0.5),
     has_curve=True,
     lacking="head size",
+    flip_pairs=MPII.flip_pairs,
     extras=(("upper_body", _sides("wrist") + _sides("elbow") + _sides("shoulder")),),
 )
 
@@ -142,6 +145,7 @@ LSP_PCK = Protocol(
     reported=(0.05, 0.1, 0.15, 0.2),
     lacking="left shoulder or right hip",
     required_joints=TORSO_ENDS,
+    flip_pairs=LSP.flip_pairs,
 )
 
 LSP_PCP = Protocol(

@@ -136,10 +136,14 @@ def columns_text(
 
 
 def parts_text(found: ProtocolResult) -> str:
-    """Format rate, correct, counted, unlabeled and unpredicted entries per joint or stick."""
+    """Format the rate and the numbers of entries of each joint or stick."""
     rows = [["", "rate", "correct", "counted", "not labeled", "not predicted"]]
     for name, part in found.parts.items():
         rows.append([name, _rate(part.rate), *(str(number) for number in part[1:])])
+    if found.inversions is not None:
+        rows[0].append("inversions")
+        for row in rows[1:]:
+            row.append(str(found.inversions.get(row[0], "-")))
     if found.errors is not None:
         rows[0].append("mean error")
         for row in rows[1:]:
@@ -167,6 +171,8 @@ def beside_text(found: ProtocolResult) -> str:
     if found.errors is not None:
         averages[f"mean error (NME), percent of {protocol.unit}"] = found.mean_error
     rows = [[name, _rate(rate)] for name, rate in averages.items()]
+    if found.inversions is not None:
+        rows.append(["wrong joints at the position of the other side", inversions_text(found)])
     lines = [*_aligned(rows), ""] if rows else []
     left_out = [_plural(found.not_labeled, kind) + " without a label"]
     if found.not_predicted:
@@ -178,6 +184,18 @@ def beside_text(found: ProtocolResult) -> str:
     if found.parts_left_out:
         lines.append(f"not in any average: {', '.join(found.parts_left_out)}")
     return "\n".join(lines)
+
+
+def inversions_text(found: ProtocolResult) -> str:
+    """Format the number of inversions, and their percentage of the wrong entries of flip pairs.
+
+    The result must have ``inversions``.
+    """
+    assert found.inversions is not None
+    pairs = [found.parts[part] for part in found.inversions]
+    wrong = sum(part.counted - part.correct for part in pairs)
+    number = sum(found.inversions.values())
+    return f"{number} of {wrong}" + (f" ({100 * number / wrong:.0f} %)" if wrong else "")
 
 
 def text(

@@ -15,6 +15,7 @@ import numpy as np
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.metric_choice import LOSS
 from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.tables import inversions_text
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart
 from jaxpose.storage import open_path, replace_file
@@ -230,16 +231,21 @@ def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
             ]
         )
     headers = ["", "", "percent correct", *map(_text, list(others)[:1]), "correct of counted"]
-    note = ""
+    notes = []
+    if result.inversions is not None:
+        notes.append(
+            "Wrong joints of pairs that are at the position of the joint on the other side: "
+            f"{inversions_text(result)}."
+        )
     if result.errors is not None:
         headers.append("mean error")
         for row, part in zip(body, parts, strict=True):
             row.append(_rate(result.errors[part]))
-        note = (
+        notes.append(
             f"Mean error (NME) over all joints: {_rate(result.mean_error)} % of "
             f"{result.protocol.unit}."
         )
-    return _table(result.protocol.label, headers, body, kind="each", note=note)
+    return _table(result.protocol.label, headers, body, kind="each", note=" ".join(notes))
 
 
 def _list(values) -> str:

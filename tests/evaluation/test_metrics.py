@@ -9,7 +9,7 @@ import pytest
 
 from jaxpose.evaluation import metrics, protocols
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.skeleton import AUTHORS, LSP, MPII, joint_index
+from jaxpose.skeleton import AUTHORS, LSP, MPII, flip_permutation, joint_index
 
 THRESHOLDS = (0.1, 0.3, 0.5)
 
@@ -62,6 +62,50 @@ def test_pck_is_the_definition_person_by_person():
         assert (counts.correct[t, j], counts.counted[j]) == (right, counted)
         assert counts.not_labeled[j] == missing
     assert (counts.persons, counts.persons_left_out) == (40, 1)
+
+
+def test_inversions_are_the_definition_person_by_person():
+    data, threshold = people(persons=200), 0.8
+    data.head_size[3] = 0.0
+    data.prediction[5, 2] = np.nan
+    pairs = {"right_wrist": "left_wrist", "left_wrist": "right_wrist"}
+    joints = [LSP.joints.index(name) for name in pairs]
+    data.prediction[:120, joints] = data.prediction[:120, joints[::-1]]
+    flipped = flip_permutation(LSP.joints, [("right_wrist", "left_wrist")])
+    found = metrics.inversions(*data[:3], data.head_size, flipped=flipped, threshold=threshold)
+    expected = np.zeros(14)
+    for (name, other), person in itertools.product(pairs.items(), range(200)):
+        a, b = LSP.joints.index(name), LSP.joints.index(other)
+        size = data.head_size[person]
+        if size == 0 or not (data.labeled[person, a] and data.labeled[person, b]):
+            continue
+        point, truth = data.prediction[person, a], data.ground_truth[person]
+        wrong = not math.dist(point, truth[a]) <= threshold * size
+        expected[a] += wrong and math.dist(point, truth[b]) <= threshold * size
+    np.testing.assert_array_equal(found, expected)
+    assert 20 < found[joints].min() and found.max() < 120
+
+
+def test_exchanged_sides_are_inversions_of_every_pair():
+    data = people()
+    exchanged = data.ground_truth[:, flip_permutation(LSP.joints)]
+    data = data._replace(prediction=exchanged, labeled=np.ones((40, 14), bool))
+    result = metrics.evaluate(protocols.LSP_PCK, data)
+    assert set(result.inversions) == set(LSP.joints) - {"neck", "head_top"}
+    for name, number in result.inversions.items():
+        part = result.parts[name]
+        assert number == part.counted - part.correct
+    assert metrics.evaluate(protocols.LSP_PCP, data).inversions is None
+
+
+def test_joints_without_a_prediction_are_no_inversions():
+    data = people()
+    names = tuple(name for name in LSP.joints if name != "left_wrist")
+    kept = joint_index(LSP.joints, names)
+    exchanged = data.ground_truth[:, flip_permutation(LSP.joints)][:, kept]
+    data = data._replace(prediction=exchanged, prediction_joints=names)
+    result = metrics.evaluate(protocols.LSP_PCK, data)
+    assert result.inversions["left_wrist"] == 0 < result.inversions["left_knee"]
 
 
 def test_torso_diagonal_runs_from_left_shoulder_to_right_hip():

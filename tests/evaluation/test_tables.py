@@ -65,7 +65,22 @@ def test_parts_give_rate_and_counts(found):
         assert line.split() == [
             name, rate, str(part.correct), str(part.counted), str(part.not_labeled),
             str(part.not_predicted),
+            *([str(found.inversions.get(name, "-"))] if found.inversions is not None else []),
         ]  # fmt: skip
+
+
+def test_inversions_are_a_percentage_of_the_wrong_joints_of_pairs(found):
+    if found.inversions is None:
+        assert "other side" not in tables.beside_text(found)
+        return
+    wrong = {part: metrics.PartResult(75.0, 3, 4, 0, 0) for part in found.parts}
+    found = found._replace(parts=wrong, inversions={"right_wrist": 1, "left_wrist": 0})
+    expected = "wrong joints at the position of the other side"
+    (line,) = [x for x in tables.beside_text(found).splitlines() if x.startswith(expected)]
+    assert line.removeprefix(expected).strip() == "1 of 2 (50 %)"
+    right = {part: metrics.PartResult(100.0, 4, 4, 0, 0) for part in found.parts}
+    found = found._replace(parts=right, inversions={"right_wrist": 0, "left_wrist": 0})
+    assert tables.inversions_text(found) == "0 of 0"
 
 
 def test_what_was_left_out_is_said(found):

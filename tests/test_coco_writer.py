@@ -224,13 +224,14 @@ def test_a_file_with_the_longest_name_is_written(make, tmp_path):
     assert json.loads(path.read_text()) is not None
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
 @pytest.mark.parametrize("writer", ["container", "results"])
-def test_joints_that_are_not_finite_are_written_as_absent(tmp_path, writer):
+def test_joints_that_are_not_finite_are_written_as_absent(tmp_path, writer, threshold):
     path = tmp_path / "keypoints.json"
     options = {"joints": JOINTS, "limbs": [], "checkpoint": ""} if writer == "container" else {}
     make = {"container": coco.CocoWriter, "results": coco.ResultWriter}[writer]
     points = np.array([[[10.5, 11.5], [np.nan, 32.0], [7.25, np.inf]]])
-    with make(path, threshold=0.5, **options) as written:
+    with make(path, threshold=threshold, **options) as written:
         sure = np.array([[0.9, 0.8, 0.7]])
         written.add(coco.WrittenImage("a.jpg", (100, 80)), points, sure, np.array([BOX]))
         sure = np.array([[np.nan, 0.8, 0.7]])

@@ -377,8 +377,9 @@ def test_normalize_maps_bytes_to_plus_minus_one():
 SMALL = TINY.clone(num_blocks=1, num_context_maps=1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
+@pytest.mark.parametrize(
+    "flag", ["numpy_rank_promotion", pytest.param("numpy_dtype_promotion", marks=pytest.mark.slow)]
+)
 def test_strict_promotion_gives_the_same_numbers(images, flag):
     variables = initial_variables(SMALL, 0)
     expected = jax.jit(SMALL.apply)(variables, images), outputs(SMALL, variables, images)
@@ -394,9 +395,15 @@ def test_strict_promotion_gives_the_same_numbers(images, flag):
         np.testing.assert_array_equal(ours.presence_logits, theirs.presence_logits)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize(
+    ("axis_type", "portable"),
+    [
+        (AxisType.Explicit, False),
+        pytest.param(AxisType.Explicit, True, marks=pytest.mark.slow),
+        pytest.param(AxisType.Auto, False, marks=pytest.mark.slow),
+        pytest.param(AxisType.Auto, True, marks=pytest.mark.slow),
+    ],
+)
 def test_sharded_images_keep_their_shards(axis_type, portable):
     mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(axis_type, axis_type))
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 32, 64, 3)), jnp.float32)

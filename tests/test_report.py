@@ -52,7 +52,7 @@ def scored(seed):
     guess = truth + rng.normal(0, 12, truth.shape)
     predictions = LabeledPredictions(guess, truth, labeled, LSP.joints, LSP.joints)
     return {
-        name: metrics.result(protocol, metrics.count(protocol, predictions))
+        name: metrics.evaluate(protocol, predictions)
         for name, protocol in protocols.PROTOCOLS.items()
         if name != "mpii-pckh"
     }
@@ -202,6 +202,13 @@ def test_every_joint_has_its_rate_its_counts_and_the_mean_poses_rate(root, proto
         for part, found in result.parts.items()
     ]
     assert body == expected
+
+
+def test_the_inversions_of_all_joints_are_below_their_table(root):
+    inverted, wrong = ROWS[ROW]["lsp-pck"].all_inversions
+    expected = f"their counterpart): {inverted} of {wrong} ({100 * inverted / wrong:.0f} %)."
+    notes = [p.text for p in root.iter("p") if p.text and p.text.startswith("Inversions")]
+    assert len(notes) == 1 and notes[0].endswith(expected)  # none below the table of sticks
 
 
 def own(seed):

@@ -87,7 +87,7 @@ def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredict
 def evaluated(name: str, predictions: LabeledPredictions) -> ProtocolResult:
     """The result of one protocol."""
     protocol = protocols.named(name)
-    return metrics.result(protocol, metrics.count(protocol, predictions))
+    return metrics.evaluate(protocol, predictions)
 
 
 def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:

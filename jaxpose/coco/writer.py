@@ -104,8 +104,9 @@ def result_entry(
       image_id: id of the image in the annotation file.
       category_id: id of the category in the annotation file.
       threshold: minimum confidence for v = 2. Below it, v is 0. The position is kept even then,
-        because OKS uses positions regardless of v. JSON cannot express NaN and infinity, so a joint
-        with such a position or confidence is written as 0, 0, 0, with confidence 0.
+        because OKS uses positions regardless of v.
+
+    A joint whose position or confidence is not finite is written as 0, 0, 0, with confidence 0.
 
     Example:
       >>> result_entry(
@@ -114,10 +115,9 @@ def result_entry(
       ... )
       {'image_id': 7, 'category_id': 1, 'keypoints': [10, 20, 2], 'score': 0.75}
     """
-    keypoints, confidence = _finite(keypoints, confidence)
-    triples = np.column_stack(
-        [(keypoints - HALF_PIXEL).round(3), np.where(confidence >= threshold, 2.0, 0.0)]
-    )
+    keypoints, confidence, finite = _replace_non_finite(keypoints, confidence)
+    present = finite & (confidence >= threshold)
+    triples = np.column_stack([(keypoints - HALF_PIXEL).round(3), np.where(present, 2.0, 0.0)])
     return {
         "image_id": image_id,
         "category_id": category_id,
@@ -126,10 +126,16 @@ def result_entry(
     }
 
 
-def _finite(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Move the joints with non-finite values to the first pixel's center, with confidence 0."""
+def _replace_non_finite(
+    keypoints: np.ndarray, confidence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Move joints with non-finite values to the center of the first pixel, with confidence 0.
+
+    Returns the positions, the confidences, and which joints are finite.
+    """
     finite = np.isfinite(keypoints).all(axis=-1) & np.isfinite(confidence)
-    return np.where(finite[:, None], keypoints, HALF_PIXEL), np.where(finite, confidence, 0)
+    keypoints = np.where(finite[:, None], keypoints, HALF_PIXEL)
+    return keypoints, np.where(finite, confidence, 0), finite
 
 
 def _short(triples: np.ndarray) -> list[int | float]:
@@ -234,7 +240,7 @@ class ResultWriter(_Writer):
         ):
             separator = ",\n " if self._num_persons else "[\n "
             self._num_persons += 1
-            self._file.write(separator + json.dumps(entry))
+            self._file.write(separator + json.dumps(entry, allow_nan=False))
 
 
 class CocoWriter(_Writer):
@@ -330,8 +336,8 @@ class CocoWriter(_Writer):
         self._images.write(separator + json.dumps(entry))
         ids = [None] * len(boxes) if track_ids is None else track_ids.tolist()
         for points, values, box, track_id in zip(keypoints, confidence, boxes, ids, strict=True):
-            points, values = _finite(points, values)
-            present = values >= self._threshold
+            points, values, finite = _replace_non_finite(points, values)
+            present = finite & (values >= self._threshold)
             indices = np.where(present[:, None], points - HALF_PIXEL, 0.0).round(3)
             triples = np.concatenate([indices, 2.0 * present[:, None]], axis=1)
             self._num_persons += 1
@@ -349,4 +355,4 @@ class CocoWriter(_Writer):
                 **({} if track_id is None else {"track_id": track_id}),
             }
             separator = ",\n  " if self._num_persons > 1 else "\n  "
-            self._file.write(separator + json.dumps(annotation))
+            self._file.write(separator + json.dumps(annotation, allow_nan=False))

@@ -135,7 +135,7 @@ def pck_protocol(
 
     Args:
       joints: joint names of the truth.
-      flip_pairs: pairs of these names that share a column, and of which inversions are counted;
+      flip_pairs: pairs of these names that share a column, and for which inversions are reported;
         every other joint has its own column.
       unit: result of ``available_unit``.
 
@@ -160,7 +160,7 @@ def pck_protocol(
         unit=unit.words,
         lacking=unit.lacking,
         has_error=True,
-        flip_pairs=tuple((a, b) for a, b in flip_pairs),
+        flip_pairs=tuple((first, second) for first, second in flip_pairs),
     )
 
 

@@ -223,7 +223,7 @@ def _evaluate_row(
         if truth.image_id is not None:
             files.append(files[0].with_suffix(".json"))
             entries = coco_results(predictions, evaluation_set, category_id=split.category[0])
-            replace_file(files[-1], json.dumps(entries) + "\n")
+            replace_file(files[-1], json.dumps(entries, allow_nan=False) + "\n")
     unreadable = list(dict.fromkeys(truth.image_name[~predictions.readable].tolist()))
     return RowEvaluation(
         split,
@@ -244,7 +244,9 @@ def coco_results(
 ) -> list[dict[str, Any]]:
     """Format the predictions as COCO results, joints in the truth's order.
 
-    Joints that the network does not predict, and positions that are not finite, get coordinates 0.
+    Joints that the network does not predict, and those whose position or presence is not finite,
+    get coordinates 0. The score of a person is the mean presence of the joints that the network
+    predicts, with 0 for a presence that is not finite.
 
     Args:
       predictions: predictions for all persons of the set.
@@ -257,6 +259,7 @@ def coco_results(
     known = joint_index(trained, truth_joints) >= 0
     keypoints = predictions.keypoints[-1][:, order]
     presence = predictions.presence[-1][:, order]
+    scores = np.where(np.isfinite(presence), presence, 0)
     entries = []
     for person, image_id in enumerate(truth.image_id.tolist()):
         entry = coco.result_entry(
@@ -266,8 +269,7 @@ def coco_results(
             category_id=category_id,
             threshold=PRESENCE_THRESHOLD,
         )
-        scores = np.nan_to_num(presence[person, known])
-        entry["score"] = round(float(scores.mean()), 6) if known.any() else 0.0
+        entry["score"] = round(float(scores[person, known].mean()), 6) if known.any() else 0.0
         entries.append(entry)
     return entries
 

@@ -69,6 +69,18 @@ class PartResult(NamedTuple):
     not_predicted: int
 
 
+class Inversions(NamedTuple):
+    """Numbers of wrong joints of flip pairs, of people with labels for both joints of the pair.
+
+    Attributes:
+      inverted: wrong joints at the position of their counterpart, the other joint of the pair.
+      wrong: all wrong joints.
+    """
+
+    inverted: Any
+    wrong: Any
+
+
 class ProtocolResult(NamedTuple):
     """Results of one protocol for a set of persons.
 
@@ -94,8 +106,8 @@ class ProtocolResult(NamedTuple):
       extras: further pooled rates, by the protocol's keys.
       errors: NME of each part in percent of the normalizer, if the protocol reports the NME.
       mean_error: NME of all counted entries, if the protocol reports the NME.
-      inversions: number of wrong entries of each part of a flip pair that are at the position of
-        the other one (``metrics.inversions``); None if the protocol has no flip pairs.
+      inversions: inversions of each joint that is part of a flip pair, as ints (``inversions``);
+        None if the protocol has no flip pairs.
     """
 
     protocol: Protocol
@@ -113,7 +125,17 @@ class ProtocolResult(NamedTuple):
     extras: dict[str, float | None]
     errors: dict[str, float | None] | None = None
     mean_error: float | None = None
-    inversions: dict[str, int] | None = None
+    inversions: dict[str, Inversions] | None = None
+
+    @property
+    def all_inversions(self) -> Inversions | None:
+        """Sum of the inversions of all joints; None if the protocol has no flip pairs."""
+        if self.inversions is None:
+            return None
+        return Inversions(
+            sum(joint.inverted for joint in self.inversions.values()),
+            sum(joint.wrong for joint in self.inversions.values()),
+        )
 
     @property
     def parts_left_out(self) -> list[str]:
@@ -143,44 +165,56 @@ class ProtocolResult(NamedTuple):
         if self.errors is not None:
             record |= {"mean_error": self.mean_error, "errors": dict(self.errors)}
         if self.inversions is not None:
-            record["inversions"] = dict(self.inversions)
+            record["inversions"] = {n: joint._asdict() for n, joint in self.inversions.items()}
         return record | self.extras
 
 
 def evaluate(
     protocol: Protocol, predictions: LabeledPredictions, *, separated_only: bool = False
 ) -> ProtocolResult:
-    """Evaluate predictions by a protocol: ``count``, ``result``, NME and inversions if reported.
+    """Evaluate predictions by a protocol.
 
     Args:
       protocol: one of ``PROTOCOLS``, or your own.
       predictions: predictions and ground truth of N persons.
       separated_only: as in ``count``.
 
+    Returns:
+      The result of the protocol's ``count``, with NME and inversions if the protocol reports them.
+
     Raises:
       JaxposeError: for the same reasons as ``count``.
     """
-    found = result(protocol, count(protocol, predictions, separated_only=separated_only))
+    predictions = _checked(predictions, separated_only=separated_only)
+    found = result(protocol, count(protocol, predictions))
     if not protocol.has_error and not protocol.flip_pairs:
         return found
-    predictions = _checked(predictions, separated_only=separated_only)
     prediction, truth, labeled, predicted = _matched(protocol, predictions)
-    arrays = prediction, truth, labeled & predicted, normalizers(protocol, predictions)
+    unit = normalizers(protocol, predictions)
     if protocol.flip_pairs:
-        flipped = flip_permutation(protocol.joints, protocol.flip_pairs)
-        numbers = inversions(*arrays, flipped=flipped, threshold=protocol.threshold)
-        paired = flipped != np.arange(len(flipped))
-        of_parts = zip(protocol.parts, numbers.tolist(), paired, strict=True)
-        found = found._replace(inversions={part: n for part, n, other in of_parts if other})
-    if not protocol.has_error:
-        return found
-    errors = normalized_mean_error(*arrays)
-    counted = np.array([part.counted for part in found.parts.values()])
-    total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
-    return found._replace(
-        errors={part: _number(error) for part, error in zip(found.parts, errors, strict=True)},
-        mean_error=_number(total) if counted.any() else None,
-    )
+        counts = inversions(
+            prediction,
+            truth,
+            labeled,
+            unit,
+            flipped=flip_permutation(protocol.joints, protocol.flip_pairs),
+            threshold=protocol.threshold,
+            predicted=predicted,
+        )
+        paired = {name for pair in protocol.flip_pairs for name in pair}
+        of_parts = zip(protocol.parts, counts.inverted.tolist(), counts.wrong.tolist(), strict=True)
+        found = found._replace(
+            inversions={part: Inversions(*numbers) for part, *numbers in of_parts if part in paired}
+        )
+    if protocol.has_error:
+        errors = normalized_mean_error(prediction, truth, labeled & predicted, unit)
+        counted = np.array([part.counted for part in found.parts.values()])
+        total = np.where(counted > 0, errors * counted, 0.0).sum() / max(counted.sum(), 1)
+        found = found._replace(
+            errors={part: _number(error) for part, error in zip(found.parts, errors, strict=True)},
+            mean_error=_number(total) if counted.any() else None,
+        )
+    return found
 
 
 def count(
@@ -409,35 +443,44 @@ def inversions(
     *,
     flipped: np.ndarray,
     threshold: float,
-) -> np.ndarray:
-    """Count the wrong joints that are correct positions of the joint on the other side.
+    predicted: np.ndarray | None = None,
+) -> Inversions:
+    """Count inversions: wrong joints within the threshold of their counterpart's true position.
 
-    One of the types of errors of Ronchi and Perona, "Benchmarking and Error Diagnosis in
-    Multi-Instance Pose Estimation" (2017), who count any other joint of the same person.
+    The counterpart is the other joint of a flip pair, such as the left wrist of the right wrist.
+    Inversions are one of the types of errors in Ronchi and Perona, "Benchmarking and Error
+    Diagnosis in Multi-Instance Pose Estimation", 2017, arXiv:1707.05388.
 
     Args:
-      prediction: [N, J, 2] positions (x, y) in any unit.
+      prediction: [N, J, 2] positions (x, y) in any unit; non-finite predictions count as wrong.
       ground_truth: [N, J, 2] in the same unit.
-      labeled: bool [N, J]; joints of which one of the two sides has no label are ignored.
+      labeled: bool [N, J]; joints are ignored unless they and their counterparts are labeled.
       normalizer: [N] in the same unit; persons whose normalizer is not positive are ignored.
       flipped: [J], from ``skeleton.flip_permutation``.
       threshold: as a fraction of the normalizer.
+      predicted: bool [J]; joints without a prediction are ignored. By default, all have one.
 
     Returns:
-      int64 [J]; 0 for a joint without another side.
+      ``Inversions`` of int64 [J]; 0 for joints without a counterpart.
 
     Example:
       >>> truth = np.array([[[0.0, 0.0], [8.0, 6.0]]])
-      >>> guess = np.array([[[8.0, 5.0], [8.0, 6.0]]])
+      >>> guess = np.array([[[8.0, 5.0], [4.0, 3.0]]])
       >>> arrays = guess, truth, np.ones((1, 2), bool), np.array([10.0])
-      >>> inversions(*arrays, flipped=np.array([1, 0]), threshold=0.2).tolist()
-      [1, 0]
+      >>> found = inversions(*arrays, flipped=np.array([1, 0]), threshold=0.2)
+      >>> found.inverted.tolist(), found.wrong.tolist()
+      ([1, 0], [1, 1])
     """
     labeled, truth = np.asarray(labeled, bool), np.asarray(ground_truth)
     own, measured = _relative_errors(prediction, truth, normalizer)
     other, _ = _relative_errors(prediction, truth[:, flipped], normalizer)
-    both = labeled & labeled[:, flipped] & measured[:, None]
-    return (both & ~(own <= threshold) & (other <= threshold)).sum(axis=0, dtype=np.int64)
+    counted = labeled & labeled[:, flipped] & measured[:, None]
+    counted &= flipped != np.arange(len(flipped))
+    if predicted is not None:
+        counted &= predicted
+    wrong = counted & ~(own <= threshold)  # NaN is wrong
+    inverted = wrong & (other <= threshold)
+    return Inversions(*(x.sum(axis=0, dtype=np.int64) for x in (inverted, wrong)))
 
 
 def box_diagonal(boxes: np.ndarray) -> np.ndarray:

@@ -85,7 +85,8 @@ def oks_ap(
     Args:
       keypoints: [N, J, 2] (x, y) of the network's joints, in pixels of the stored images;
         non-finite predictions count as wrong.
-      presence: [N, J]; a prediction's score is the mean over the trained joints.
+      presence: [N, J]; a prediction's score is the mean over the trained joints, with 0 for a
+        presence that is not finite.
       evaluation_set: the N persons, with ``area`` and ``image_id``, and the sigmas of their joints.
 
     Returns:
@@ -138,6 +139,7 @@ def coco_entries(
     in_network = joint_index(evaluation_set.joints, evaluation_set.truth_joints)[kept]
     names = [*truth.image_id.tolist(), *(entry["image_id"] for entry in evaluation_set.ignored)]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names), 1)}
+    scores = np.where(np.isfinite(presence), presence, 0)
     annotations, results = [], []
     for person in range(len(keypoints)):
         image = {"image_id": numbers[truth.image_id[person]], "category_id": 1}
@@ -149,7 +151,7 @@ def coco_entries(
         points = keypoints[person, in_network] - HALF_PIXEL
         points = np.where(np.isfinite(points), points, FAR)
         found = np.column_stack([points, np.full(len(in_network), 2)])
-        score = float(presence[person, in_network].mean())
+        score = float(scores[person, in_network].mean())
         results.append({**image, "keypoints": found.ravel().tolist(), "score": score})
     for entry in evaluation_set.ignored:
         without = [0.0] * (3 * len(evaluation_set.truth_joints))

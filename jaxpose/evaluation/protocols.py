@@ -40,7 +40,8 @@ class Protocol(NamedTuple):
         every person has a normalizer.
       required_joints: joints that the truth must have.
       has_error: whether the normalized mean error (NME) is reported.
-      flip_pairs: pairs of joints of which inversions (``metrics.inversions``) are counted.
+      flip_pairs: pairs of joints for which inversions are reported (``metrics.inversions``); only
+        for protocols that count joints.
     """
 
     name: str

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.metrics import Inversions, ProtocolResult
 from jaxpose.evaluation.protocols import Protocol
 
 
@@ -143,7 +143,8 @@ def parts_text(found: ProtocolResult) -> str:
     if found.inversions is not None:
         rows[0].append("inversions")
         for row in rows[1:]:
-            row.append(str(found.inversions.get(row[0], "-")))
+            joint = found.inversions.get(row[0])
+            row.append("-" if joint is None else str(joint.inverted))
     if found.errors is not None:
         rows[0].append("mean error")
         for row in rows[1:]:
@@ -171,8 +172,9 @@ def beside_text(found: ProtocolResult) -> str:
     if found.errors is not None:
         averages[f"mean error (NME), percent of {protocol.unit}"] = found.mean_error
     rows = [[name, _rate(rate)] for name, rate in averages.items()]
-    if found.inversions is not None:
-        rows.append(["wrong joints at the position of the other side", inversions_text(found)])
+    if found.all_inversions is not None:
+        name = "inversions (wrong joints at their counterpart's position)"
+        rows.append([name, inversions_text(found.all_inversions)])
     lines = [*_aligned(rows), ""] if rows else []
     left_out = [_plural(found.not_labeled, kind) + " without a label"]
     if found.not_predicted:
@@ -186,16 +188,10 @@ def beside_text(found: ProtocolResult) -> str:
     return "\n".join(lines)
 
 
-def inversions_text(found: ProtocolResult) -> str:
-    """Format the number of inversions, and their percentage of the wrong entries of flip pairs.
-
-    The result must have ``inversions``.
-    """
-    assert found.inversions is not None
-    pairs = [found.parts[part] for part in found.inversions]
-    wrong = sum(part.counted - part.correct for part in pairs)
-    number = sum(found.inversions.values())
-    return f"{number} of {wrong}" + (f" ({100 * number / wrong:.0f} %)" if wrong else "")
+def inversions_text(found: Inversions) -> str:
+    """Format the number of inversions with that of the wrong joints, such as ``1 of 4 (25 %)``."""
+    percent = f" ({100 * found.inverted / found.wrong:.0f} %)" if found.wrong else ""
+    return f"{found.inverted} of {found.wrong}{percent}"
 
 
 def text(

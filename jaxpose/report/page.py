@@ -232,10 +232,10 @@ def _parts(result: ProtocolResult, others: dict[str, ProtocolResult]) -> str:
         )
     headers = ["", "", "percent correct", *map(_text, list(others)[:1]), "correct of counted"]
     notes = []
-    if result.inversions is not None:
+    if result.all_inversions is not None:
         notes.append(
-            "Wrong joints of pairs that are at the position of the joint on the other side: "
-            f"{inversions_text(result)}."
+            "Inversions (wrong joints at the position of their counterpart): "
+            f"{inversions_text(result.all_inversions)}."
         )
     if result.errors is not None:
         headers.append("mean error")

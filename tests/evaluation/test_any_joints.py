@@ -82,6 +82,18 @@ def test_a_pair_shares_a_column_and_any_other_joint_has_its_own():
     )
 
 
+def test_inversions_of_the_data_sets_own_pairs_are_counted():
+    data = dogs()
+    pair = [JOINTS.index(name) for name in PAIRS[0]]
+    data.prediction[:, pair] = data.ground_truth[:, pair[::-1]]
+    protocol = any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"])
+    found = metrics.evaluate(protocol, data)
+    assert set(found.inversions) == set(PAIRS[0])
+    assert all(inverted == wrong > 0 for inverted, wrong in found.inversions.values())
+    without = any_joints.pck_protocol(JOINTS, unit=any_joints.UNITS["box"])
+    assert metrics.evaluate(without, data).inversions is None
+
+
 @pytest.mark.parametrize(
     ("pair", "header"),
     [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxpose.evaluation import metrics, protocols
-from jaxpose.evaluation.labeled_predictions import LabeledPredictions
+from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.skeleton import AUTHORS, LSP, MPII, flip_permutation, joint_index
 
 THRESHOLDS = (0.1, 0.3, 0.5)
@@ -64,48 +64,76 @@ def test_pck_is_the_definition_person_by_person():
     assert (counts.persons, counts.persons_left_out) == (40, 1)
 
 
-def test_inversions_are_the_definition_person_by_person():
-    data, threshold = people(persons=200), 0.8
-    data.head_size[3] = 0.0
-    data.prediction[5, 2] = np.nan
-    pairs = {"right_wrist": "left_wrist", "left_wrist": "right_wrist"}
-    joints = [LSP.joints.index(name) for name in pairs]
-    data.prediction[:120, joints] = data.prediction[:120, joints[::-1]]
-    flipped = flip_permutation(LSP.joints, [("right_wrist", "left_wrist")])
-    found = metrics.inversions(*data[:3], data.head_size, flipped=flipped, threshold=threshold)
-    expected = np.zeros(14)
-    for (name, other), person in itertools.product(pairs.items(), range(200)):
+def inversions_in_python(data, pair, threshold):
+    """(inverted, wrong) of each joint of a flip pair."""
+    found = []
+    for name, other in (pair, pair[::-1]):
         a, b = LSP.joints.index(name), LSP.joints.index(other)
-        size = data.head_size[person]
-        if size == 0 or not (data.labeled[person, a] and data.labeled[person, b]):
-            continue
-        point, truth = data.prediction[person, a], data.ground_truth[person]
-        wrong = not math.dist(point, truth[a]) <= threshold * size
-        expected[a] += wrong and math.dist(point, truth[b]) <= threshold * size
-    np.testing.assert_array_equal(found, expected)
-    assert 20 < found[joints].min() and found.max() < 120
+        inverted = wrong = 0
+        for point, truth, labeled, size in zip(*data[:3], data.head_size, strict=True):
+            if size == 0 or not (labeled[a] and labeled[b]):
+                continue
+            if not math.dist(point[a], truth[a]) <= threshold * size:
+                wrong += 1
+                inverted += math.dist(point[a], truth[b]) <= threshold * size
+        found.append((inverted, wrong))
+    return found
+
+
+def test_inversions_are_the_definition_person_by_person():
+    data, threshold, pair = people(persons=200), 0.8, ("right_wrist", "left_wrist")
+    joints = list(joint_index(LSP.joints, pair))
+    data.prediction[:120, joints] = data.prediction[:120, joints[::-1]]
+    data.head_size[3] = 0.0
+    data.prediction[5, joints[0]] = np.nan
+    data.labeled[5] = True
+    flipped = flip_permutation(LSP.joints, [pair])
+    arrays = *data[:3], data.head_size
+    found = metrics.inversions(*arrays, flipped=flipped, threshold=threshold)
+    expected = inversions_in_python(data, pair, threshold)
+    assert list(zip(found.inverted[joints], found.wrong[joints], strict=True)) == expected
+    assert all(20 < inverted < wrong - 10 for inverted, wrong in expected)
+    others = np.delete(np.arange(14), joints)
+    assert not found.inverted[others].any() and not found.wrong[others].any()
+
+
+def exchanged(data):
+    """Predictions with left and right exchanged, and otherwise perfect."""
+    return data._replace(prediction=data.ground_truth[:, flip_permutation(LSP.joints)])
 
 
 def test_exchanged_sides_are_inversions_of_every_pair():
-    data = people()
-    exchanged = data.ground_truth[:, flip_permutation(LSP.joints)]
-    data = data._replace(prediction=exchanged, labeled=np.ones((40, 14), bool))
-    result = metrics.evaluate(protocols.LSP_PCK, data)
+    result = metrics.evaluate(protocols.LSP_PCK, exchanged(people()))
     assert set(result.inversions) == set(LSP.joints) - {"neck", "head_top"}
-    for name, number in result.inversions.items():
-        part = result.parts[name]
-        assert number == part.counted - part.correct
-    assert metrics.evaluate(protocols.LSP_PCP, data).inversions is None
+    for inverted, wrong in result.inversions.values():
+        assert inverted == wrong > 10
+    assert result.all_inversions == tuple(map(sum, zip(*result.inversions.values(), strict=True)))
+    assert metrics.evaluate(protocols.LSP_PCP, exchanged(people())).inversions is None
 
 
-def test_joints_without_a_prediction_are_no_inversions():
-    data = people()
+def test_the_counterpart_of_an_inversion_needs_no_prediction():
+    whole = exchanged(people())
     names = tuple(name for name in LSP.joints if name != "left_wrist")
     kept = joint_index(LSP.joints, names)
-    exchanged = data.ground_truth[:, flip_permutation(LSP.joints)][:, kept]
-    data = data._replace(prediction=exchanged, prediction_joints=names)
-    result = metrics.evaluate(protocols.LSP_PCK, data)
-    assert result.inversions["left_wrist"] == 0 < result.inversions["left_knee"]
+    data = whole._replace(prediction=whole.prediction[:, kept], prediction_joints=names)
+    expected = metrics.evaluate(protocols.LSP_PCK, whole).inversions
+    found = metrics.evaluate(protocols.LSP_PCK, data).inversions
+    assert found == {**expected, "left_wrist": (0, 0)}
+
+
+def test_inversions_of_separated_persons_are_counted_alone():
+    data = exchanged(people())
+    separated = np.arange(40) < 10
+    few = select_persons(data, separated)
+    found = metrics.evaluate(
+        protocols.LSP_PCK, data._replace(separated=separated), separated_only=True
+    )
+    assert found.inversions == metrics.evaluate(protocols.LSP_PCK, few).inversions
+    assert (
+        0
+        < found.all_inversions.wrong
+        < metrics.evaluate(protocols.LSP_PCK, data).all_inversions.wrong
+    )
 
 
 def test_torso_diagonal_runs_from_left_shoulder_to_right_hip():

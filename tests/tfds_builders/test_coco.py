@@ -473,12 +473,20 @@ def test_pycocotools_reads_the_results_for_ids_of_any_kind(tmp_path):
     assert [entry["image_id"] for entry in results] == ids
     with contextlib.redirect_stdout(io.StringIO()):
         pycocotools.coco.COCO(str(tmp_path / "dogs.json")).loadRes(results)
-    nothing = predictions._replace(keypoints=predictions.keypoints * np.nan)
-    nothing = nothing._replace(presence=predictions.presence * np.nan)
-    results = evaluate.coco_results(nothing, truth, category_id=1)
-    assert json.dumps(results, allow_nan=False) and results[0]["score"] == 0
     entries = oks.coco_entries(predictions.keypoints[0], predictions.presence[0], truth)
     assert len(entries.data_set["images"]) == 4 and len(entries.data_set["annotations"]) == 5
+
+
+def test_a_presence_that_is_not_finite_counts_as_0_in_the_score(tmp_path):
+    assert prepare(tmp_path, [annotation(1, 1)], ["a.png"]) == 0
+    _, truth, predictions = predicted_truth(tmp_path / "data")
+    predictions.keypoints[0, 0, 0] = np.nan
+    predictions.presence[0, 0, 1] = np.nan
+    (entry,) = evaluate.coco_results(predictions, truth, category_id=1)
+    assert entry["keypoints"][:6] == [0] * 6 and entry["keypoints"][8] == 2
+    assert entry["score"] == pytest.approx(0.6)
+    entries = oks.coco_entries(predictions.keypoints[0], predictions.presence[0], truth)
+    assert entries.results[0]["score"] == pytest.approx(0.6)
 
 
 def test_result_files_are_replaced_as_a_whole(tmp_path):

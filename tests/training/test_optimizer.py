@@ -123,8 +123,9 @@ def test_muon_equalizes_the_singular_values_of_convolutions_and_leaves_the_rest_
     assert len(jax.tree.leaves(muon)) == 4
 
 
+@pytest.mark.slow
 def test_muon_updates_the_full_and_1x1_convolutions_of_the_network():
-    net = PoseNet(num_joints=2, num_blocks=1, num_context_maps=1, width=72)
+    net = PoseNet(num_joints=2, num_blocks=2, num_context_maps=1, width=72)
     params = initial_variables(net, 0)["params"]
     gradients = jax.tree.map(jnp.ones_like, params)
     optimizer = make_optimizer("muon", lambda step: 1.0)

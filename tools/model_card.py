@@ -101,6 +101,17 @@ def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:
     return "\n".join(lines)
 
 
+def inversions_text(found: ProtocolResult) -> str:
+    """The number of inversions."""
+    inverted, wrong = found.all_inversions
+    sentence = (
+        f"Of the {wrong:,} wrong joints other than neck and head top, {inverted:,} "
+        f"({100 * inverted / wrong:.0f} %) are [inversions](conventions.md#metrics), at the "
+        "position of the same joint on the other side."
+    )
+    return textwrap.fill(sentence, TEXT_WIDTH, break_on_hyphens=False, break_long_words=False)
+
+
 def presence_text(predictions: inference.Predictions) -> str:
     """ROC area and reliability table of the presence, as a predictor of "labeled in the crop"."""
     probability, present = predictions.presence[-1], predictions.in_crop
@@ -184,6 +195,7 @@ def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) ->
         evaluated_rows("lsp-pck", rows),
         "By prediction block, whole image, one crop, one pass:",
         evaluated_rows("lsp-pck", blocks),
+        inversions_text(evaluated("lsp-pck", person_centric)),
         "LSP test, person-centric and observer-centric, whole image, one crop, one pass, "
         "PCK@0.2 and strict PCP:",
         evaluated_rows("lsp-pck", centric),

@@ -28,7 +28,7 @@ from jaxpose.data import prepared
 from jaxpose.data.batches import BatchMaker, readers_of
 from jaxpose.data.images import decode
 from jaxpose.data.sampling import train_plan
-from jaxpose.evaluation import labeled_predictions, metrics, protocols
+from jaxpose.evaluation import labeled_predictions, protocol_results, protocols
 from jaxpose.predict import as_image
 from jaxpose.predict.box_file import BoxFile
 from jaxpose.predict.boxes import check_boxes
@@ -284,7 +284,7 @@ def test_damaged_predictions(tmp_path):
 
     def score():
         found = labeled_predictions.read_predictions(path, default_joints=protocol.joints)
-        metrics.result(protocol, metrics.count(protocol, found))
+        protocol_results.result(protocol, protocol_results.count(protocol, found))
 
     for data in cases("predictions", [stored, path.read_bytes()], 700):
         path.write_bytes(data)

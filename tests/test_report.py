@@ -17,7 +17,7 @@ from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data.prepared import PreparedSplit
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import any_joints, metrics, oks, protocols
+from jaxpose.evaluation import any_joints, oks, protocol_results, protocols
 from jaxpose.evaluation.baselines import constant_poses
 from jaxpose.evaluation.evaluate import Evaluation, evaluate_checkpoint
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
@@ -52,7 +52,7 @@ def scored(seed):
     guess = truth + rng.normal(0, 12, truth.shape)
     predictions = LabeledPredictions(guess, truth, labeled, LSP.joints, LSP.joints)
     return {
-        name: metrics.evaluate(protocol, predictions)
+        name: protocol_results.evaluate(protocol, predictions)
         for name, protocol in protocols.PROTOCOLS.items()
         if name != "mpii-pckh"
     }
@@ -221,7 +221,7 @@ def own(seed):
         box=np.tile([0.0, 0.0, 60.0, 80.0], (9, 1)),
     )  # fmt: skip
     protocol = any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"])
-    pck = metrics.evaluate(protocol, predictions)
+    pck = protocol_results.evaluate(protocol, predictions)
     columns = {key: 10.0 for key, *_ in oks.COLUMNS}
     ap = pck._replace(protocol=oks.OKS_AP, total=12.5, columns=columns, parts={}, errors=None)
     return {"pck": pck, "oks-ap": ap}
@@ -255,7 +255,7 @@ def test_ignored_joints_have_their_reasons_and_an_average_precision_is_no_percen
 
 def test_without_counted_joints_there_is_no_table_of_each_joint(tmp_path):
     found = own(0)["pck"]
-    nothing = {name: metrics.PartResult(None, 0, 0, 9, 0) for name in found.parts}
+    nothing = {name: protocol_results.PartResult(None, 0, 0, 9, 0) for name in found.parts}
     rows = {ROW: {"pck": found._replace(parts=nothing), "oks-ap": own(0)["oks-ap"]}}
     assert "Each joint" not in write(tmp_path, rows=rows, beside=None).read_text()
     assert "Each joint" in write(tmp_path, rows={ROW: own(0)}, beside=None).read_text()
@@ -460,7 +460,7 @@ def test_persons_are_counted_as_the_protocol_counts_all_of_them():
     for name in ("lsp-pck", "lsp-pcp"):
         protocol = protocols.PROTOCOLS[name]
         found = persons.correctness(predictions, protocol)
-        parts = metrics.evaluate(protocol, predictions).parts.values()
+        parts = protocol_results.evaluate(protocol, predictions).parts.values()
         assert found.correct.sum() == sum(part.correct for part in parts)
         assert found.counted.sum() == sum(part.counted for part in parts)
     i = int(np.flatnonzero(labeled.any(axis=1))[0])

@@ -20,10 +20,10 @@ from jaxpose.checkpoints.store import Network
 from jaxpose.data import prepared
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, read_example
-from jaxpose.evaluation import evaluate, inference, metrics, probabilities, protocols
+from jaxpose.evaluation import evaluate, inference, probabilities, protocol_results, protocols
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.geometry import IMAGE_RULE, crop_image, example_crop
 from jaxpose.optional import import_optional
 from jaxpose.predict import panels
@@ -87,7 +87,7 @@ def best_found(path: str | pathlib.Path, split: PreparedSplit) -> LabeledPredict
 def evaluated(name: str, predictions: LabeledPredictions) -> ProtocolResult:
     """The result of one protocol."""
     protocol = protocols.named(name)
-    return metrics.evaluate(protocol, predictions)
+    return protocol_results.evaluate(protocol, predictions)
 
 
 def table(name: str, rows: list[tuple[str, ProtocolResult]]) -> str:

@@ -31,13 +31,13 @@ def add(commands) -> None:
 
 def run(arguments) -> None:
     """Print the metrics of a file of predictions."""
-    from jaxpose.evaluation import labeled_predictions, metrics, protocols, tables
+    from jaxpose.evaluation import labeled_predictions, protocol_results, protocols, tables
 
     protocol = protocols.named(arguments.protocol)
     predictions = labeled_predictions.read_predictions(
         arguments.file, default_joints=protocol.joints
     )
-    found = metrics.evaluate(protocol, predictions, separated_only=arguments.separated)
+    found = protocol_results.evaluate(protocol, predictions, separated_only=arguments.separated)
     subset = ["separated persons"] if arguments.separated else []
     description = ", ".join(filter(None, [predictions.description, *subset]))
     if arguments.json:

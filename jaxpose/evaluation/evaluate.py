@@ -15,16 +15,16 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import (
     inference,
     metric_choice,
-    metrics,
     mpii_submission,
     oks,
+    protocol_results,
     tables,
 )
 from jaxpose.evaluation.config import check_evaluation, open_tests
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, write_predictions
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.evaluation.protocols import Protocol
 from jaxpose.skeleton import joint_index
 from jaxpose.storage import absolute, open_path, replace_file, written_file
@@ -335,7 +335,7 @@ def evaluate_predictions(
             keypoints, presence = predictions.keypoints[block], predictions.presence[block]
             results[protocol.name] = oks.oks_ap(keypoints, presence, evaluation_set)
         else:
-            results[protocol.name] = metrics.evaluate(protocol, labeled)
+            results[protocol.name] = protocol_results.evaluate(protocol, labeled)
     return results
 
 

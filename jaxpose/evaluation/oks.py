@@ -17,7 +17,7 @@ import numpy as np
 from jaxpose.coco import HALF_PIXEL
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.evaluation_set import EvaluationSet
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.evaluation.protocols import Protocol
 from jaxpose.optional import import_optional
 from jaxpose.skeleton import joint_index

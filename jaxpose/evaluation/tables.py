@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxpose.evaluation.metrics import Inversions, ProtocolResult
+from jaxpose.evaluation.metrics import Inversions
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.evaluation.protocols import Protocol
 
 

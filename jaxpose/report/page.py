@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.metric_choice import LOSS
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.evaluation.tables import inversions_text
 from jaxpose.optional import import_optional
 from jaxpose.report.curves import Curve, line_chart

@@ -7,7 +7,7 @@ import numpy as np
 from jaxpose import geometry
 from jaxpose.checkpoints.store import Network
 from jaxpose.data.images import decode as decode_image
-from jaxpose.evaluation import evaluate, metrics
+from jaxpose.evaluation import evaluate, protocol_results
 from jaxpose.evaluation.evaluation_set import joints_in_crops
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, select_persons
 from jaxpose.evaluation.protocols import Protocol
@@ -129,7 +129,7 @@ def correctness(predictions: LabeledPredictions, protocol: Protocol | None) -> C
     if protocol is not None:
         at = protocol.thresholds.index(protocol.threshold)
         for i in range(persons):
-            counts = metrics.count(protocol, select_persons(predictions, slice(i, i + 1)))
+            counts = protocol_results.count(protocol, select_persons(predictions, slice(i, i + 1)))
             correct[i], counted[i] = counts.correct[at].sum(), counts.counted.sum()
     order = joint_index(predictions.prediction_joints, predictions.joints)
     used = predictions.labeled & (order >= 0)
@@ -221,7 +221,7 @@ def _radii(
     """Return the largest distance at which a joint is correct, per person [N], in stored pixels."""
     if protocol is None or protocol.part_kind == "stick":
         return None
-    radii = protocol.threshold * metrics.normalizers(protocol, labeled)
+    radii = protocol.threshold * protocol_results.normalizers(protocol, labeled)
     return radii if zoom is None else radii * zoom
 
 

@@ -17,7 +17,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import baselines, evaluate
 from jaxpose.evaluation.evaluate import Evaluation, RowEvaluation
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.report.page import write_report
 from jaxpose.report.persons import person_sections
 from jaxpose.storage import absolute, open_path

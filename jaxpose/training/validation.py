@@ -11,7 +11,7 @@ from jaxpose import geometry, losses
 from jaxpose.evaluation import evaluate, inference, metric_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of, joints_in_crops
 from jaxpose.evaluation.inference import Predictions
-from jaxpose.evaluation.metrics import ProtocolResult
+from jaxpose.evaluation.protocol_results import ProtocolResult
 from jaxpose.skeleton import joint_index
 from jaxpose.training.run import Run
 

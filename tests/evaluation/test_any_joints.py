@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import any_joints, metrics, tables
+from jaxpose.evaluation import any_joints, protocol_results, tables
 from jaxpose.evaluation.labeled_predictions import (
     LabeledPredictions,
     read_predictions,
@@ -54,7 +54,7 @@ def units_by_definition(data, name):
 def test_pck_and_nme_are_their_definitions_dog_by_dog(name):
     data = dogs()
     unit = any_joints.unit_named(name)
-    found = metrics.evaluate(any_joints.pck_protocol(JOINTS, PAIRS, unit=unit), data)
+    found = protocol_results.evaluate(any_joints.pck_protocol(JOINTS, PAIRS, unit=unit), data)
     everything = []
     for j, joint in enumerate(JOINTS):
         errors = [
@@ -87,11 +87,11 @@ def test_inversions_of_the_data_sets_own_pairs_are_counted():
     pair = [JOINTS.index(name) for name in PAIRS[0]]
     data.prediction[:, pair] = data.ground_truth[:, pair[::-1]]
     protocol = any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"])
-    found = metrics.evaluate(protocol, data)
+    found = protocol_results.evaluate(protocol, data)
     assert set(found.inversions) == set(PAIRS[0])
     assert all(inverted == wrong > 0 for inverted, wrong in found.inversions.values())
     without = any_joints.pck_protocol(JOINTS, unit=any_joints.UNITS["box"])
-    assert metrics.evaluate(without, data).inversions is None
+    assert protocol_results.evaluate(without, data).inversions is None
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,9 @@ def test_joints_too_many_for_a_table_are_all_in_the_total():
     data = LabeledPredictions(
         prediction, truth, np.ones((1, 40), bool), joints, joints, box=np.array([[0, 0, 9, 9]])
     )
-    found = metrics.evaluate(any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"]), data)
+    found = protocol_results.evaluate(
+        any_joints.pck_protocol(joints, unit=any_joints.UNITS["box"]), data
+    )
     assert found.columns == {} and found.total == 75.0
     text = tables.text(found)
     assert "point_39" in text and "rate over all labels of 40 joints (pooled)" in text
@@ -153,7 +155,7 @@ def test_another_unit_is_one_line(unit):
 
 
 def test_tables_give_the_unit_the_error_and_who_was_left_out():
-    found = metrics.evaluate(
+    found = protocol_results.evaluate(
         any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"]), dogs()
     )
     text = tables.text(found)
@@ -173,4 +175,4 @@ def test_boxes_are_kept_in_the_file(tmp_path):
 def test_pck_by_the_box_needs_boxes():
     protocol = any_joints.pck_protocol(JOINTS, PAIRS, unit=any_joints.UNITS["box"])
     with pytest.raises(JaxposeError, match="pck needs the array 'box'"):
-        metrics.evaluate(protocol, dogs()._replace(box=None))
+        protocol_results.evaluate(protocol, dogs()._replace(box=None))

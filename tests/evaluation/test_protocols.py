@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import metrics, protocols
+from jaxpose.evaluation import protocol_results, protocols
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions, read_predictions
 from jaxpose.skeleton import LSP, MPII
 
@@ -19,7 +19,7 @@ def perfect(joints=MPII.joints, persons=10):
 
 def found(name, predictions):
     protocol = protocols.named(name)
-    return metrics.evaluate(protocol, predictions)
+    return protocol_results.evaluate(protocol, predictions)
 
 
 def spoil(predictions, *joints, persons=slice(None)):
@@ -133,7 +133,7 @@ def test_the_single_person_subset_counts_separated_persons_alone(name):
     separated = np.arange(10) >= 4
     protocol = protocols.named(name)
     marked = predictions._replace(separated=separated)
-    table = metrics.evaluate(protocol, marked, separated_only=True)
+    table = protocol_results.evaluate(protocol, marked, separated_only=True)
     assert (table.persons, table.total) == (6, 100.0)
     assert found(name, marked) == found(name, predictions)
     assert found(name, predictions).persons == 10 and found(name, predictions).total < 100.0
@@ -141,7 +141,7 @@ def test_the_single_person_subset_counts_separated_persons_alone(name):
 
 def test_the_single_person_subset_needs_to_know_who_is_separated():
     with pytest.raises(JaxposeError, match="the array 'separated'"):
-        metrics.count(protocols.MPII_PCKH, perfect(), separated_only=True)
+        protocol_results.count(protocols.MPII_PCKH, perfect(), separated_only=True)
 
 
 def test_pck_without_its_normalizers_joints_is_refused():

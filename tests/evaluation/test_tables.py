@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxpose.evaluation import metrics, protocols, tables
+from jaxpose.evaluation import metrics, protocol_results, protocols, tables
 from jaxpose.evaluation.labeled_predictions import LabeledPredictions
 from jaxpose.skeleton import MPII
 
@@ -21,7 +21,7 @@ def found(request):
         np.full(50, 20.0),
     )
     protocol = protocols.named(request.param)
-    return metrics.evaluate(protocol, data)
+    return protocol_results.evaluate(protocol, data)
 
 
 HEADERS = {
@@ -94,7 +94,7 @@ def test_inversions_are_a_percentage_of_the_wrong_joints(found):
 
 def test_what_was_left_out_is_said(found):
     uncounted = list(found.parts)[0]
-    parts = {**found.parts, uncounted: metrics.PartResult(None, 0, 0, 50, 0)}
+    parts = {**found.parts, uncounted: protocol_results.PartResult(None, 0, 0, 50, 0)}
     found = found._replace(persons_left_out=7, parts=parts)
     said = tables.beside_text(found)
     assert f"{found.not_labeled} " in said and f"not in any average: {uncounted}" in said
@@ -113,7 +113,7 @@ def test_the_averages_are_of_the_parts_that_were_counted(found):
     columns = found.protocol.averaged
     text = tables.beside_text(found)
     assert f"rate over all labels of {len(columns)} {found.protocol.part_kind}s (pooled)" in text
-    nothing = metrics.PartResult(None, 0, 0, 0, 50)
+    nothing = protocol_results.PartResult(None, 0, 0, 0, 50)
     text = tables.beside_text(found._replace(parts={**found.parts, columns[0]: nothing}))
     assert f"mean of the rates of {len(columns) - 1} {found.protocol.part_kind}s" in text
 

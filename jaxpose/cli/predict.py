@@ -91,7 +91,7 @@ def add(commands) -> None:
         metavar="P",
         help="omit persons whose score, the mean confidence of their joints, is lower than P "
         "(default: 0.48 if jaxpose finds the persons; with --detector, 0.3 for videos and no "
-        "limit for photos)",
+        "limit for photos; no limit with --box and --boxes)",
     )
     parser.add_argument(
         "--min_confidence",

@@ -185,7 +185,7 @@ class BoxFile:
     def _of(self, path: str | os.PathLike) -> list[_Entry]:
         names = self._match(path).names
         if not names and self._by_id:
-            stem = _number(os.path.splitext(os.path.basename(path))[0])
+            stem = _without_zeros(os.path.splitext(os.path.basename(path))[0])
             names = [self._by_id[stem]] if stem in self._by_id else []
         return [self._entries[name] for name in names]
 
@@ -204,19 +204,19 @@ class BoxFile:
         for image in file.images:
             name = image.file_name
             if not name:  # a result that gives only the id of its image
-                key = _number(coco.id_key(image.id))
+                key = _without_zeros(coco.id_key(image.id))
                 name = self._by_id[key] = f"image_id {key}"
             entry = entries.setdefault(name, _Entry({}, {}))
             entry.boxes.setdefault(image.frame, [])
             entry.images.setdefault(image.frame, image)
         for annotation in chosen.annotations:
             image = annotation.image
-            name = image.file_name or self._by_id[_number(coco.id_key(image.id))]
+            name = image.file_name or self._by_id[_without_zeros(coco.id_key(image.id))]
             entries[name].boxes[image.frame].append(_Listed(annotation.box, image.size))
         return entries
 
 
-def _number(text: str) -> str:
+def _without_zeros(text: str) -> str:
     """Remove leading zeros from a number: COCO's own file names are zero-padded image ids."""
     return (text.lstrip("0") or "0") if text.isdecimal() else unicodedata.normalize("NFC", text)
 
@@ -248,7 +248,7 @@ def _from_lines(text: str, path: str | os.PathLike) -> dict[str, dict[int, list]
                 continue
             if len(row) != 5:
                 raise ValueError(f"line {number} has {len(row)} fields, not 5")
-            box = [_number(text) for text in row[1:]]
+            box = [_float(text) for text in row[1:]]
             if number == 1 and box == [None] * 4:  # a header
                 continue
             if None in box:
@@ -261,7 +261,7 @@ def _from_lines(text: str, path: str | os.PathLike) -> dict[str, dict[int, list]
     return found
 
 
-def _number(text: str) -> float | None:
+def _float(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:

@@ -386,7 +386,7 @@ def _video(
         )
         try:
             for frame in reader.frames(writer):
-                if by_frame is not None and number in by_frame:
+                if by_frame is not None and len(by_frame.get(number, ())):
                     call.boxes.check_frame(job.path, number, frame.image.shape[1::-1])
                     tracks = tracks_of(by_frame[number], last_id=tracks.last_id)
                 tracks, found = follow(
@@ -409,8 +409,9 @@ def _video(
                 raise JaxposeError(
                     "interrupted before the first frame; nothing was recorded"
                 ) from None
-    parts = "part" if reader.damaged == 1 else "parts"
-    lost = [f"{reader.damaged} corrupt {parts} skipped"] if reader.damaged else []
+    damaged = reader.damaged + (writer.damaged if writer is not None else 0)
+    parts = "part" if damaged == 1 else "parts"
+    lost = [f"{damaged} corrupt {parts} skipped"] if damaged else []
     if writer is not None and reader.lost_sound:
         lost.append(f"no sound: {reader.lost_sound}")
     remark = f" ({'; '.join(lost)})" if lost else ""

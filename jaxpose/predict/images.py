@@ -5,6 +5,7 @@ import os
 import pathlib
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def as_image(image: Any) -> np.ndarray:
     try:
         with (
             warnings_of_pillow_ignored,
-            pil.open(image) if is_path else contextlib.nullcontext(image) as opened,
+            _opened(image) if is_path else contextlib.nullcontext(image) as opened,
         ):
             if opened.width * opened.height > MAX_PIXELS:  # before it is decoded
                 raise JaxposeError(
@@ -86,6 +87,18 @@ def as_image(image: Any) -> np.ndarray:
         raise JaxposeError(f"no file {name}; give an image") from None
     except Exception as error:  # Pillow's decoders raise many kinds for a corrupt file
         raise JaxposeError(f"{name} cannot be read as an image ({first_line(error)})") from error
+
+
+@contextlib.contextmanager
+def _opened(path: Any) -> Iterator[Any]:
+    """Open an image file with Pillow.
+
+    By its name, Pillow would map an uncompressed TIFF into memory with the width and height after
+    the EXIF orientation, which scrambles the pixels.
+    """
+    pil = import_optional("PIL.Image", extra="predict")
+    with open(path, "rb") as file, pil.open(file) as image:
+        yield image
 
 
 def upright_image(image: Any) -> Any:

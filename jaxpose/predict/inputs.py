@@ -89,7 +89,7 @@ def _paths(text: str) -> list[pathlib.Path]:
     """Find the photos and videos of a path or glob pattern."""
     names = [text]
     if glob.has_magic(text) and not os.path.exists(text):
-        names = sorted(glob.glob(text))
+        names = sorted(glob.glob(text, recursive=True))
         if not names:
             raise JaxposeError(f"no file matches {text}; give a photo, a video or a folder of them")
     return find_inputs(names)[0]

@@ -130,19 +130,20 @@ def follow(
         no filter.
       max_persons: maximum number of persons tracked at once.
       min_score: minimum score of a person who is found; a tracked person needs two thirds of it.
-        The default is 0.48, or 0.3 with a detector.
+        The default is 0.48, or 0.3 with a detector. If boxes were given, persons with a lower score
+        are tracked but not returned; the default is no limit.
       options: ``flip_test``, ``num_crops`` and ``detector``, as in ``PoseEstimator.predict``.
 
     Returns:
       (tracks for the next frame, persons of this frame with their ``ids``). If boxes were given,
-      these are the persons of all boxes, in the order of the boxes. Otherwise, these are the
+      these are the persons of the boxes, in the order of the boxes. Otherwise, these are the
       persons who are visible in this frame and have an id, in the order of their ids.
     """
     detector = options.pop("detector", None)
     boxes = np.array([track.box for track in tracks.persons]).reshape(-1, 4)
     found = estimator.predict(frame, boxes, **options)
     if tracks.given:
-        return _follow_given(estimator, found, tracks, time, smooth, options)
+        return _follow_given(estimator, found, tracks, time, smooth, min_score, options)
     persons = list(tracks.persons)
     if min_score is None:
         min_score = search.MIN_SCORE if detector is None else DETECTED_SCORE
@@ -258,6 +259,7 @@ def _follow_given(
     tracks: Tracks,
     time: float,
     smooth: float | None,
+    min_score: float | None,
     options: dict[str, Any],
 ) -> tuple[Tracks, Prediction]:
     """Track the persons of given boxes in the next frame."""
@@ -278,6 +280,8 @@ def _follow_given(
             kept.append(track)
     ids = np.array([track.id for track in tracks.persons], int)
     prediction = found._replace(keypoints=points, ids=ids)
+    if min_score is not None:
+        prediction = prediction.select(np.flatnonzero(found.scores >= min_score))
     return tracks._replace(persons=tuple(kept), age=tracks.age + 1), prediction
 
 

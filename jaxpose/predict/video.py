@@ -152,7 +152,7 @@ class VideoReader:
     def _decode(self, packet: Any) -> list[Any]:
         try:
             return packet.decode()
-        except self._av.error.InvalidDataError:
+        except self._av.FFmpegError:  # which one depends on the codec
             self.damaged += 1
             return []
 
@@ -257,6 +257,9 @@ class VideoWriter:
 
     The file is created when the context exits. After an error it is discarded; after Ctrl-C the
     frames so far are kept.
+
+    Attributes:
+      damaged: number of corrupt parts of the sound that were skipped so far.
     """
 
     def __init__(
@@ -291,6 +294,7 @@ class VideoWriter:
         elif sound is not None:
             self._encoder = _SoundEncoder(self._av, self._container, sound.codec_context)
         self._stream: Any = None
+        self.damaged = 0
         self._waiting: list[Any] = []  # sound received before the first frame
         self._last = -1
         self._last_sound = -math.inf  # in units of the sound's packets
@@ -346,8 +350,7 @@ class VideoWriter:
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         self._stream = stream
-        for packet in self._waiting:
-            self._container.mux(packet)
+        self._mux_sound(self._waiting)
         self._waiting.clear()
 
     def add_sound(self, packet: Any, start: fractions.Fraction) -> None:
@@ -355,6 +358,9 @@ class VideoWriter:
         with _as_ours(self._av, f"{self._path} cannot be written"):
             if self._encoder is not None:
                 packets = self._encoder.encode(packet, start)
+                if packets is None:
+                    self.damaged += 1
+                    return
             elif self._sound is not None and packet.dts is not None:
                 shift = round(start / packet.time_base)
                 if packet.dts - shift <= self._last_sound:  # sound that overlaps, after a restart
@@ -370,7 +376,15 @@ class VideoWriter:
             if self._stream is None:
                 self._waiting += packets
             else:
-                self._container.mux(packets)
+                self._mux_sound(packets)
+
+    def _mux_sound(self, packets: list[Any]) -> None:
+        """Write packets; corrupt ones are skipped."""
+        for packet in packets:
+            try:
+                self._container.mux(packet)
+            except self._av.error.InvalidDataError:  # the header of AAC in an MPEG-TS
+                self.damaged += 1
 
 
 class _SoundEncoder:
@@ -393,12 +407,12 @@ class _SoundEncoder:
         self._heard: Any = None
         self._end: fractions.Fraction | None = None  # of the sound so far, in seconds
 
-    def encode(self, packet: Any, start: fractions.Fraction) -> list[Any]:
-        """Convert a packet to AAC packets; corrupt parts are skipped."""
+    def encode(self, packet: Any, start: fractions.Fraction) -> list[Any] | None:
+        """Convert a packet to AAC packets; returns None if it is corrupt."""
         try:
             frames = packet.decode()
-        except self._av.error.InvalidDataError:
-            return []
+        except self._av.FFmpegError:
+            return None
         packets = []
         for frame in frames:
             if not self._place(frame, start):

@@ -142,6 +142,19 @@ def test_results_name_images_by_their_ids(tmp_path):
     assert "139 is 139.jpg or 000000000139.jpg" in found.unmatched(["5.jpg"])
 
 
+@pytest.mark.parametrize("ids", [("beach", "street"), (2**60, 2**60 + 1), ("007", "08")])
+def test_each_image_id_has_its_own_boxes(tmp_path, ids):
+    boxes = [[1.0, 2.0, 30.0, 40.0], [100.0, 200.0, 50.0, 60.0]]
+    entries = [
+        {"image_id": name, "category_id": 1, "bbox": box}
+        for name, box in zip(ids, boxes, strict=True)
+    ]
+    found = boxes_of(tmp_path, json.dumps(entries))
+    assert [found.of(f"{name}.jpg")[0].tolist() for name in ids] == [[box] for box in boxes]
+    assert [found.image(f"{name}.jpg").id for name in ids] == list(ids)
+    assert found.of("other.jpg") is None and "other.jpg" in found.unmatched(["other.jpg"])
+
+
 def test_inputs_that_no_entry_matches_are_named(tmp_path):
     found = boxes_of(tmp_path, "/x/one/a.jpg,1,2,3,4\n/x/two/a.jpg,1,2,3,4\nb.jpg,1,2,3,4\n")
     assert found.unmatched(["b.jpg"]) == ""

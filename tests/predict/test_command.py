@@ -239,6 +239,29 @@ def test_boxes_of_a_video_count_from_their_frame(photo, network):
     assert not os.path.exists("predictions")
 
 
+def test_frames_that_are_listed_without_boxes_do_not_end_tracking(photo, network):
+    make("clip.mp4", frames=4)
+    images = [{"id": n, "file_name": "clip.mp4", "frame": n} for n in range(4)]
+    annotations = [{"image_id": 0, "bbox": [10, 5, 40, 50]}]
+    with open("boxes.json", "w") as file:
+        json.dump({"images": images, "annotations": annotations}, file)
+    assert predict("clip.mp4", "--boxes", "boxes.json", "-o", "out.json", network=network) == 0
+    with open("out.json") as file:
+        found = json.load(file)["annotations"]
+    assert [(a["image_id"], a["track_id"]) for a in found] == [(n, 1) for n in range(4)]
+
+
+def test_persons_of_a_low_score_in_given_boxes_of_a_video_are_omitted(photo, network):
+    make("clip.mp4", frames=2)
+    found = {}
+    for score in ("0", "1"):
+        options = ["--box", "10,5,40,50", "--min_score", score, "-o", f"{score}.json"]
+        assert predict("clip.mp4", *options, network=network) == 0
+        with open(f"{score}.json") as file:
+            found[score] = len(json.load(file)["annotations"])
+    assert found == {"0": 2, "1": 0}
+
+
 def test_photos_that_a_file_of_boxes_leaves_out_have_nobody(photo, network, capsys):
     Image.open(photo).save("other.png")
     with open("boxes.csv", "w") as file:

@@ -74,6 +74,23 @@ def test_the_orientation_counts_in_other_formats(suffix, tmp_path):
     np.testing.assert_array_equal(as_image(path), UPRIGHT)
 
 
+@pytest.mark.parametrize("orientation", [3, SIDEWAYS, 8])
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "I;16"])
+def test_the_orientation_counts_in_an_uncompressed_tiff_of_every_mode(mode, orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turns = {3: 2, SIDEWAYS: 3, 8: 1}[orientation]  # counterclockwise, for a viewer
+    pixels = np.arange(24 * 40).reshape(24, 40) % 250
+    if mode == "I;16":
+        stored, expected = Image.fromarray((pixels * 257).astype(np.uint16)), pixels
+    else:
+        stored = Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+        expected = np.asarray(stored.convert("L"))
+    stored.save(tmp_path / "photo.tif", exif=exif)
+    expected = np.repeat(np.rot90(expected, turns)[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(as_image(tmp_path / "photo.tif"), expected)
+
+
 GRAY = np.tile(np.linspace(0, 255, 64), (48, 1))
 DEPTHS = {
     "8 bits.png": GRAY.astype(np.uint8),

@@ -46,6 +46,7 @@ def folder(tmp_path, monkeypatch):
     [
         ("in", ["in/a.jpg", "in/b.png", "in/c.png"]),
         ("in/*.png", ["in/b.png", "in/c.png"]),
+        ("**/*.png", ["in/b.png", "in/c.png", "in/deep/er/d.png"]),
         (["in/c.png", "in/a.jpg"], ["in/c.png", "in/a.jpg"]),
         (["in/c.png", np.zeros((200, 120, 3), np.uint8)], ["in/c.png", None]),
         (np.zeros((200, 120, 3), np.uint8), [None]),
@@ -58,6 +59,7 @@ def folder(tmp_path, monkeypatch):
     ids=[
         "folder",
         "wildcard",
+        "wildcard of folders",
         "list",
         "mixed",
         "array",
@@ -69,6 +71,8 @@ def folder(tmp_path, monkeypatch):
     ],  # fmt: skip
 )
 def test_photos_are_predicted_in_order(seer, folder, given, names):
+    (folder / "deep" / "er").mkdir(parents=True)
+    Image.new("RGB", (120, 200)).save(folder / "deep" / "er" / "d.png")
     found = list(predict_each(seer, given))
     assert [each.source for each in found] == names
     assert all(each.ids is None and len(each.scores) == 1 for each in found)

@@ -59,7 +59,14 @@ def test_a_person_of_a_lower_score_than_asked_is_not_seen():
             tracks, found = follow(seer, FRAME, tracks, i / 30, min_score=min_score)
             assert len(found.ids) == seen
         _, given = follow(seer, FRAME, tracks_of([[60, 120, 80, 160]]), 0.0, min_score=min_score)
-        assert given.ids.tolist() == [1]
+        assert given.ids.tolist() == [1] * seen
+
+
+def test_a_given_person_of_a_lower_score_than_asked_keeps_the_id():
+    seer, tracks = Seer(person(100, 200)), tracks_of([[300, 120, 80, 160], [60, 120, 80, 160]])
+    for i in range(3):
+        tracks, found = follow(seer, FRAME, tracks, i / 30, min_score=0.9)
+        assert found.ids.tolist() == [2] and len(tracks.persons) == 2
 
 
 def test_a_given_box_waits_for_a_person_who_was_lost():

@@ -19,6 +19,8 @@ from tests.support.videos import (
     RED,
     changing,
     damaged,
+    damaged_png,
+    damaged_sound,
     draw_image,
     make,
     with_sound,
@@ -136,11 +138,25 @@ def test_ctrl_c_leaves_what_was_written(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["in.mp4", "out.mp4"]
 
 
-def test_a_damaged_part_is_left_out_and_counted(tmp_path):
-    path = damaged(tmp_path / "in.avi")
+@pytest.mark.parametrize(("make_damaged", "name"), [(damaged, "in.avi"), (damaged_png, "in.mov")])
+def test_a_damaged_part_is_left_out_and_counted(make_damaged, name, tmp_path):
+    path = make_damaged(tmp_path / name)
     with VideoReader(path) as reader:
         frames = list(reader.frames())
         assert (len(frames), reader.damaged) == (11, 1)
+
+
+def test_a_damaged_part_of_the_sound_is_left_out_and_counted(tmp_path):
+    path = damaged_sound(tmp_path / "in.ts")
+    with VideoReader(path) as reader:
+        options = {"rate": reader.rate, "time_base": reader.time_base, "sound": reader.sound}
+        with VideoWriter(tmp_path / "out.mp4", **options) as writer:
+            for frame in reader.frames(writer):
+                writer.write(frame.image, frame.time)
+    assert writer.damaged == 1
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound = [p for p in container.demux(audio=0) if p.dts is not None]
+    assert len(sound) > 10 and len(read(tmp_path / "out.mp4")) == 12
 
 
 def test_a_title_in_another_encoding_does_no_harm(tmp_path):

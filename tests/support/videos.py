@@ -69,6 +69,26 @@ def damaged(path):
     return path
 
 
+def damaged_png(path):
+    """A video of PNGs one frame of which does not decode."""
+    make(path, codec="png", pixels="rgb24")
+    data = bytearray(path.read_bytes())
+    start = data.index(b"IDAT", len(data) // 2) + 100
+    data[start : start + 60] = bytes(range(60))
+    path.write_bytes(data)
+    return path
+
+
+def damaged_sound(path):
+    """An MPEG-TS in which the header of one packet of AAC is corrupt."""
+    make(path, sound=True)
+    data = bytearray(path.read_bytes())
+    header = data.index(b"\xff\xf1", len(data) // 2)  # ADTS
+    data[header] = 0
+    path.write_bytes(data)
+    return path
+
+
 def changing(path, sizes):
     """A WebM each half of which has another size, as calls are recorded: white, a red middle."""
     rate = fractions.Fraction(1, 5)

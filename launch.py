@@ -51,9 +51,9 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
 
     from jaxpose import report
     from jaxpose.evaluation import evaluate
-    from jaxpose.training.config import check_ranges, data_rows
+    from jaxpose.training.config import check_fields, data_rows
 
-    check_ranges(config)
+    check_fields(config)
     first = jax.process_index() == 0
     with phase("evaluating the test data") if first else contextlib.nullcontext():
         evaluation = evaluate.evaluate_checkpoint(config, workdir, path=checkpoint)

@@ -2,7 +2,7 @@
 
 The other configs start from these values and override some of them. A value given on the command
 line, such as `--config.batch_size=32`, takes precedence over the config files. Unknown fields are
-rejected.
+rejected, also in a config file.
 """
 
 import ml_collections
@@ -79,7 +79,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.report = True  # evaluate the test rows at the end and write report.html
 
     config.eval = dict(batch_size=32, flip_test=False, num_crops=1, checkpoint="best")
-    return config
+    return config.lock()
 
 
 def use_adam(config: ml_collections.ConfigDict, *, warmup_epochs: float) -> None:

@@ -138,6 +138,27 @@ def unknown_config_field(error: AttributeError) -> tuple[str, str | None]:
     return re.findall(r"\w+", message)[0], close and close[1]
 
 
+def misspelled_config_field(error: BaseException) -> tuple[str, str | None] | None:
+    """Return a field that a config file sets but the config does not have, and its suggestion.
+
+    None for other errors. In ml_collections 1.1, the message contains all fields of the config.
+    Remove when the error has both as attributes.
+    """
+    found = re.search(r'Key "(\w+)" does not exist and cannot be added', str(error))
+    close = re.search(r'Did you mean "(\w+)"', str(error))
+    return (found[1], close and close[1]) if found else None
+
+
+def assigned_config_section(error: Exception) -> str | None:
+    """Return the flag of a config's section that was assigned a value, None for other errors.
+
+    ml_collections 1.1 raises the same type for all values that it cannot parse. Remove when it
+    raises a specific error.
+    """
+    found = re.search(r"--(config\.[\w.]+)=.* as a ConfigDict", str(error), re.DOTALL)
+    return found and found[1]
+
+
 def config_error_reason(error: Exception) -> str:
     """Extract the reason from an error of absl or ml_collections about a flag.
 

@@ -52,6 +52,11 @@ def test_help_names_the_flags(capsys):
             "no field 'optimizer.learning_rte'; did you mean optimizer.learning_rate?",
         ),
         ({"batch_size": "many"}, "--config.batch_size=many"),
+        (
+            {"optimizer": "adam"},
+            "config.optimizer has several fields; set one, as --config.optimizer.FIELD=VALUE",
+        ),
+        ({"plateau": "{'factor': 0.5}"}, "the config lacks the field plateau.patience; set single"),
         ({"batch_size": 6}, "batch_size 6 is not divisible by the number of devices (4); use 8"),
         ({"image_size": 40}, "image_size 40 is not divisible by 32"),
         (
@@ -66,7 +71,7 @@ def test_help_names_the_flags(capsys):
     ],
 )
 def test_fields(capsys, tmp_path, people, fields, says):
-    wrong_usage = "no field" in says or "many" in says
+    wrong_usage = any(part in says for part in ("no field", "many", "several fields"))
     fails(capsys, tiny_run.command(tmp_path, people, **fields), says, 2 if wrong_usage else 1)
 
 
@@ -129,6 +134,30 @@ def test_an_exception_in_a_config_file_shows_its_own_traceback(
     assert lines[1].startswith(f'  File "{tmp_path}/mine.py", line 2')  # no frame of a library
     assert lines[-1].endswith(last)
     assert "error: " not in said and "ml_collections" not in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("num_epoch = 50", "'num_epoch'; did you mean num_epochs?"),
+        ("optimizer.learningrate = 1.0", "'learningrate'; did you mean learning_rate?"),
+        ("augmentation.update(rotaton=3.0)", "'rotaton'; did you mean rotation?"),
+        ("of_my_own = True", "'of_my_own'; the fields are in configs/common.py"),
+    ],
+)
+def test_a_field_that_a_config_file_misspells_is_named_with_its_line(
+    capsys, tmp_path, statement, says
+):
+    text = (
+        "from configs import synthetic\n"
+        "def get_config():\n"
+        "    config = synthetic.get_config('tiny')\n"
+        f"    config.{statement}\n"
+        "    return config\n"
+    )
+    status, _, said = launch_file(tmp_path, capsys, text)
+    assert status == 2 and len(said.splitlines()) == 1
+    assert f"error: {tmp_path}/mine.py, line 4: the config has no field {says}" in said
 
 
 def test_a_config_file_that_does_not_compile_shows_the_line(capsys, tmp_path):

@@ -174,6 +174,12 @@ def test_whatever_a_text_holds_is_shown_not_run(tmp_path):
     assert next(root.iter("svg")).get("aria-label") == wicked
 
 
+def test_whatever_the_name_of_a_joint_holds_is_shown_not_run():
+    name = 'R&D <img src="x">'
+    drawn = overlay.skeleton(np.zeros((1, 2)), joints=[name], limbs=[], drawn=np.array([True]))
+    assert next(ElementTree.fromstring(f"<svg>{drawn}</svg>").iter("title")).text == name
+
+
 # Numbers
 
 

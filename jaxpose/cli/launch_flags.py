@@ -2,6 +2,7 @@
 
 import os
 import re
+import traceback
 from typing import Any
 
 from absl import flags
@@ -81,6 +82,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
     except Exception as error:
         inside = _raised_by_config(error, _config_files(argv))
         if inside is not None:
+            misspelled = _compat.misspelled_config_field(inside)
+            if misspelled:
+                raise UsageError(_misspelled(inside, *misspelled)) from error
             raise ConfigFileError from inside
         raise _translated(error, argv) from error
     if rest:
@@ -128,6 +132,16 @@ def _raised_by_config(error: BaseException | None, files: set[str]) -> BaseExcep
     return found
 
 
+def _misspelled(error: BaseException, field: str, close: str | None) -> str:
+    """Return the message for a field that does not exist, with the line that sets it."""
+    place = traceback.extract_tb(error.__traceback__)[0]  # starts in the config file
+    advice = f"; did you mean {close}?" if close else ""
+    return (
+        f"{place.filename}, line {place.lineno}: the config has no field '{field}'{advice}; the "
+        "fields are in configs/common.py"
+    )
+
+
 def _translated(error: Exception, argv: list[str]) -> Exception:
     """Translate an exception of absl or ml_collections into a user-facing error.
 
@@ -137,6 +151,9 @@ def _translated(error: Exception, argv: list[str]) -> Exception:
         if _compat.lacks_get_config(error):
             return UsageError(f"the --config file does not define get_config(); {HELP}")
         return UsageError(_unknown_field(error, argv))
+    section = _compat.assigned_config_section(error)
+    if section:
+        return UsageError(f"{section} has several fields; set one, as --{section}.FIELD=VALUE")
     if not isinstance(error, flags.Error | OSError | ValueError | TypeError | KeyError):
         return error
     kind = JaxposeError if isinstance(error, OSError) else UsageError

@@ -7,6 +7,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import any_joints, oks
 from jaxpose.evaluation.evaluation_set import EvaluationSet
 from jaxpose.evaluation.protocols import PROTOCOLS, Protocol, allowed_protocols
+from jaxpose.optional import import_optional
 from jaxpose.skeleton import MPII, joint_index
 
 AUTO = "auto"  # PCK if the data support it, otherwise the loss
@@ -32,12 +33,14 @@ class Choice(NamedTuple):
 
 
 def check_metric(metric: str) -> None:
-    """Raise a JaxposeError for a metric or a unit that does not exist."""
+    """Raise a JaxposeError for a metric or a unit that does not exist, or lacks its library."""
     name, unit = _parse(metric)
     if name not in METRICS or (unit != any_joints.AUTO and name != any_joints.NAME):
         raise JaxposeError(f"metric is {metric!r}; choose one of {', '.join(METRICS)}")
     if unit != any_joints.AUTO:
         any_joints.unit_named(unit)
+    if name == oks.OKS_AP.name:
+        import_optional("pycocotools.coco", extra="coco")
 
 
 def _parse(metric: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """SVG overlays for photos: skeletons, and distances to the true positions."""
 
+import html
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,7 +39,7 @@ def skeleton(
         x, y = points[index]
         lines.append(
             f'<circle class="joint" cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{_rgb(colors[index])}">'
-            f"<title>{name.replace('_', ' ')}</title></circle>"
+            f"<title>{html.escape(name.replace('_', ' '))}</title></circle>"
         )
     return "".join(lines)
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxpose import __version__, geometry
 from jaxpose.checkpoints import KINDS
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.data import prepared
+from jaxpose.data.batches import annotated_joints
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import baselines, evaluate
 from jaxpose.evaluation.evaluate import Evaluation, RowEvaluation
@@ -214,7 +214,7 @@ def _people(row: RowEvaluation) -> str:
     labeled, hidden = truth.labeled, truth.labeled & ~truth.visible
     if not labeled.any():
         return f"{split.name}:{split.split}: {len(labeled):,} examples without labels"
-    lacking = (~labeled[:, np.asarray(split.annotated)]).any(axis=1)
+    lacking = (~labeled[:, annotated_joints(split)]).any(axis=1)
     return (
         f"{split.name}:{split.split}: {len(labeled):,} persons, {labeled.sum():,} labeled "
         f"joints, {100 * hidden.sum() / labeled.sum():.1f} % of them marked as occluded; "

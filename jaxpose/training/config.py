@@ -59,13 +59,36 @@ RANGES: dict[str, tuple[float, float]] = {
     "ema": (0, 1),
     "eval.batch_size": (1, 65_536),
 }
+# Fields without a range.
+OTHER_FIELDS = (
+    *("data", "validation", "test", "data_dir", "joints", "crop", "dtype", "remat", "init_from"),
+    *("augmentation.scale", "augmentation.flip", "network.grid", "optimizer.name"),
+    *("optimizer.schedule", "frozen_norm", "metric", "report"),
+    *("eval.flip_test", "eval.num_crops", "eval.checkpoint"),
+)
 MAX_SCALE = 100.0  # of augmentation.scale
 
 
-def check_ranges(config: "ml_collections.ConfigDict") -> None:
-    """Raise a JaxposeError for a numeric field whose value is outside of ``RANGES``."""
+def check_fields(config: "ml_collections.ConfigDict") -> None:
+    """Raise a JaxposeError for a missing field, or a number that is outside of ``RANGES``."""
+    for name in (*OTHER_FIELDS, *RANGES):
+        _field(config, name)
     for name, (low, high) in RANGES.items():
-        check_range(name, functools.reduce(operator.getitem, name.split("."), config), low, high)
+        check_range(name, _field(config, name), low, high)
+
+
+def _field(config: "ml_collections.ConfigDict", name: str) -> Any:
+    try:
+        return functools.reduce(operator.getitem, name.split("."), config)
+    except (KeyError, TypeError):
+        section, _, field = name.rpartition(".")
+        advice = f"start from configs/common.py, and set single fields (config.{name} = ...)"
+        if section:
+            advice = (
+                f"set single fields (config.{name} = ...), because config.{section} = ... removes "
+                "all others"
+            )
+        raise JaxposeError(f"the config lacks the field {name}; {advice}") from None
 
 
 def check_range(name: str, value: Any, low: float, high: float) -> None:
@@ -77,7 +100,7 @@ def check_range(name: str, value: Any, low: float, high: float) -> None:
 
 def check_config(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values that are invalid on their own or in combination."""
-    check_ranges(config)
+    check_fields(config)
     check_evaluation(config)
     check_rows(config, "data", DATA_ROW)
     check_rows(config, "validation", VALIDATION_ROW)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 MAX_UNREADABLE_FRACTION = 0.01  # fraction of the images drawn so far that may be unreadable
 MIN_UNREADABLE = 3  # so that one bad image among the first hundred does not stop a run
+# The time since the last checkpoint is checked at log lines, and at least this often.
+MAX_STEPS_BETWEEN_CHECKS = 10
 REPORT_WAIT_FRACTION = 0.05  # waiting is reported if it takes more than this fraction of the time
 
 
@@ -197,6 +199,9 @@ class Loop:
     def run_steps(self, preemption: processes.Preemption, profiler: StepProfiler) -> str | None:
         """Run the remaining steps. Returns why training stopped early, or None."""
         run, config = self.run, self.run.config
+        if self.step and self.step % run.steps_per_epoch == 0:
+            if self.passed(config.max_minutes, since=self.started):  # in an earlier start
+                return "max_minutes"
         batches = train_batches(
             run.training,
             joints=run.joints,
@@ -265,9 +270,9 @@ class Loop:
         self.step += 1
 
     def time_to_save(self) -> bool:
-        """Whether to save now. True only at logging steps, since all processes have to agree."""
+        """Whether to save now. Not asked at every step, since all processes have to agree."""
         config = self.run.config
-        if self.step % config.log_every_steps:
+        if self.step % min(config.log_every_steps, MAX_STEPS_BETWEEN_CHECKS):
             return False
         return self.passed(config.checkpoint_every_minutes, since=self.saved_at)
 
@@ -334,19 +339,22 @@ class Loop:
         epoch = self.step // self.run.steps_per_epoch
         due = epoch % self.run.config.validate_every_epochs == 0
         if due or last:
-            self.validate(epoch)
+            self.validate(epoch, due=due)
         self.save()
 
-    def validate(self, epoch: int) -> None:
+    def validate(self, epoch: int, *, due: bool) -> None:
         """Evaluate on the data sets of ``config.validation`` and update the plateau.
 
-        The best variables are saved; without a metric, the newest count as the best.
+        The best variables are saved; without a metric, the newest count as the best. A validation
+        that is not due leaves the plateau as it is, so that a run that is resumed after it trains
+        as if it had not been stopped.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)
         metric = validation.metric
         best = float(unreplicate(self.state.best_metric))
-        if not math.isnan(metric):  # NaN: no metric; the plateau would reduce the learning rate
+        # NaN: no metric; the plateau would reduce the learning rate
+        if due and not math.isnan(metric):
             plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
         metadata = self.metadata()

@@ -1,13 +1,14 @@
 """Metrics and losses on the data sets of ``config.validation``."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxpose import geometry, losses
+from jaxpose.data.batches import annotated_joints
 from jaxpose.evaluation import evaluate, inference, metric_choice
 from jaxpose.evaluation.evaluation_set import EvaluationSet, evaluation_set_of, joints_in_crops
 from jaxpose.evaluation.inference import Predictions
@@ -108,7 +109,7 @@ def make_validator(run: Run, *, trained: tuple[str, ...]) -> Validator:
                 predictions,
                 evaluation_set,
                 rule,
-                annotated=split.annotated,
+                annotated=annotated_joints(split),
                 probability_weight=config.probability_weight,
             )
             chosen = rows[name].get(choice.metric)
@@ -125,7 +126,7 @@ def prediction_losses(
     evaluation_set: EvaluationSet,
     rule: geometry.CropRule,
     *,
-    annotated: Sequence[bool],
+    annotated: np.ndarray,
     probability_weight: float,
 ) -> dict[str, float]:
     """Compute the losses of eqs. 7 and 8 of predictions, as in training, over all persons.
@@ -134,7 +135,7 @@ def prediction_losses(
       predictions: predictions for all persons of the set, in crops by ``rule``.
       evaluation_set: the ground truth.
       rule: crop rule of the predictions.
-      annotated: for each joint of the ground truth, whether the data set annotates it.
+      annotated: bool [joints of the ground truth], whether the data set annotates the joint.
       probability_weight: weight of eq. 8 in "loss".
 
     Returns:
@@ -146,7 +147,7 @@ def prediction_losses(
     if not labeled.any():
         return {}
     order = joint_index(evaluation_set.truth_joints, evaluation_set.joints)
-    known = (order >= 0) & np.asarray(annotated)[order] & readable
+    known = (order >= 0) & annotated[order] & readable
     found = geometry.apply_affine(geometry.invert_affine(places.to_image), predictions.keypoints)
     distance = losses.coordinate_loss(
         jnp.asarray(found, jnp.float32), jnp.where(labeled[..., None], places.points, 0.0)

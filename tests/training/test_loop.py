@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 
 import chex
@@ -13,6 +14,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxpose.checkpoints import store
+from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
 from jaxpose.evaluation import evaluate, inference
 from jaxpose.evaluation.labeled_predictions import read_predictions
@@ -299,6 +301,39 @@ def test_the_epoch_that_passes_max_minutes_is_validated(tmp_path, people):
     assert store.checkpoint_steps(tmp_path / "checkpoints" / "best") == [6]
 
 
+def test_a_run_whose_max_minutes_have_passed_trains_no_further_epoch(tmp_path, people):
+    for _ in range(2):
+        result = run(tmp_path, people, max_minutes=1e-9)
+        assert (result.step, result.stopped) == (6, "max_minutes")
+
+
+@pytest.mark.slow
+def test_a_run_that_max_minutes_stopped_resumes_exactly(tmp_path, people):
+    fields = {"validate_every_epochs": 2, "plateau__patience": 1, "num_epochs": 4}
+    run(tmp_path / "whole", people, **fields)
+    run(tmp_path / "parts", people, max_minutes=1e-9, **fields)
+    run(tmp_path / "parts", people, **fields)
+    ours, theirs = (store.load(tmp_path / name, which="latest")[0] for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def test_checkpoints_do_not_wait_for_log_lines(tmp_path, people, monkeypatch):
+    monkeypatch.setattr(loop, "MAX_STEPS_BETWEEN_CHECKS", 4)
+    saved = []
+    save = store.save
+    monkeypatch.setattr(store, "save", lambda *a, **k: saved.append(a[1]) or save(*a, **k))
+    run(tmp_path, people, log_every_steps=1000, validation="()")
+    assert sorted(set(saved)) == [4, 6, 8, 12]
+
+
+def test_data_sets_without_the_metadata_annotated_are_validated(tmp_path, people, monkeypatch):
+    open_split = prepared.open_split
+    monkeypatch.setattr(
+        prepared, "open_split", lambda *a, **k: open_split(*a, **k)._replace(annotated=())
+    )
+    assert run(tmp_path, people, num_epochs=1).metric is not None
+
+
 @pytest.mark.slow
 def test_max_minutes_that_pass_in_the_last_epoch_stop_nothing(tmp_path, people):
     result = run(tmp_path, people, max_minutes=1e-9, num_epochs=1)
@@ -310,6 +345,14 @@ def test_without_a_validation_score_the_plateau_rests(tmp_path, people):
     run(tmp_path, people, validation="()", plateau__patience=1)
     state = start_of(open_run(tiny_run.config(tmp_path, people, validation="()")), tmp_path).state
     assert float(state.plateau.scale) == 1.0
+
+
+def test_oks_ap_without_pycocotools_is_said_at_the_start(tmp_path, people, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(JaxposeError, match=r"pycocotools.* is not installed; .*jaxpose\[coco\]"):
+        run(tmp_path, people, metric="oks-ap")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from jaxpose.errors import JaxposeError
 from jaxpose.geometry import BOX_RULE
 from jaxpose.network import PoseNet
 from jaxpose.skeleton import skeleton_of
-from jaxpose.training.config import RANGES, check_config
+from jaxpose.training.config import OTHER_FIELDS, RANGES, check_config
 from jaxpose.training.run import first_joints, metadata_of, shared_category, skeleton_of_run
 
 DOG = PreparedSplit(
@@ -129,7 +129,15 @@ def test_each_number_has_a_range(name):
         refused({name: math.nan}, f"^{name} is nan; it must be ")
 
 
-def test_every_number_of_a_config_has_a_range():
+def test_a_section_that_was_replaced_is_named():
+    config = synthetic.get_config("tiny")
+    config.network = {"width": 36, "num_blocks": 1}
+    says = "^the config lacks the field network.grid; .* because config.network = ... removes all"
+    with pytest.raises(JaxposeError, match=says):
+        check_config(config)
+
+
+def test_every_field_of_a_config_is_checked():
     fields = common.get_config().to_dict()
     flat = {
         f"{name}.{inner}" if isinstance(value, dict) else name: number
@@ -138,3 +146,4 @@ def test_every_number_of_a_config_has_a_range():
     }
     numbers = {name for name, value in flat.items() if type(value) in (int, float)}
     assert numbers - {"eval.num_crops"} == RANGES.keys()  # which the evaluation checks
+    assert flat.keys() == RANGES.keys() | set(OTHER_FIELDS)

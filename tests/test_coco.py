@@ -255,6 +255,69 @@ def test_unusable_boxes_are_those_of_the_keypoints_or_named(tmp_path, bbox):
     assert [a.name for a in chosen.annotations] == ["annotations[0]", "annotations[2]"]
 
 
+@pytest.mark.parametrize("bbox", [..., [50, 10, 0, 80], [0, 0, 0, 0]])
+@pytest.mark.parametrize(
+    ("keypoints", "box"),
+    [
+        ([50, 10, 2, 50, 90, 2, 0, 0, 0], [50, 10.5, 1, 80]),
+        ([50, 10, 2, 90, 10, 1, 70, 10, 2], [50.5, 10, 40, 1]),
+        ([50, 10, 2, 50.25, 90, 2, 0, 0, 0], [50.125, 10.5, 1, 80]),
+        ([50, 10, 2, 51.5, 90, 2, 0, 0, 0], [50.5, 10.5, 1.5, 80]),
+        ([50, 10, 2, 0, 0, 0, 0, 0, 0], None),
+        ([50, 10, 2, 50, 10, 2, 50, 10, 2], None),
+    ],
+)
+def test_joints_on_a_vertical_or_horizontal_line_have_a_box(tmp_path, keypoints, box, bbox):
+    file = coco.read_coco(write(tmp_path, annotation(bbox=bbox, keypoints=keypoints)))
+    chosen = coco.select(file, needs=("box", "keypoints"))
+    if box is None:  # a single position has no extent
+        assert chosen.dropped == {"no usable box": ALL[1:2]} and not chosen.changed
+    else:
+        assert chosen.annotations[1].box.tolist() == box and not chosen.dropped
+        assert chosen.changed == {coco.KEYPOINT_BOX: ALL[1:2]}
+
+
+@pytest.mark.parametrize("field", ["bbox", "keypoints"])
+def test_changes_are_those_of_the_selected_annotations(tmp_path, field):
+    content = copy.deepcopy(FILE)
+    value = {"bbox": ..., "keypoints": [None, 11, 2, 20, 31.5, 1, 0, 0, 0]}[field]
+    for entry in content["annotations"]:
+        if value is ...:
+            del entry[field]
+        else:
+            entry[field] = value
+    content["annotations"][1]["iscrowd"] = 1
+    content["annotations"][2]["category_id"] = 3
+    content["categories"][1]["keypoints"] = JOINTS
+    file = coco.read_coco(write(tmp_path, content))
+    (reason,) = file.changed
+    assert len(file.changed[reason]) == 3
+    assert coco.select(file).changed == {reason: file.changed[reason][:1]}
+    assert coco.select(file, category="car").changed == {reason: file.changed[reason][2:]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "intact"),
+    [
+        ({"keypoints": []}, "no labeled keypoints", True),
+        ({"keypoints": ...}, "no labeled keypoints", True),
+        ({"keypoints": [0] * 9, "bbox": [0, 0, 0, 0]}, "no labeled keypoints", True),
+        ({"keypoints": [9, 9, 2] + [0] * 6, "bbox": [9, 9, 0, 0]}, "no usable box", False),
+        ({"keypoints": [9, 9]}, "no usable keypoints", False),
+        ({"iscrowd": 1, "bbox": ..., "keypoints": ...}, "marked iscrowd", True),
+        ({"ignore": 1}, "marked ignore", True),
+        ({"category_id": 3}, "of another category", True),
+        ({"image_id": 9}, "image_id that is not in images", False),
+    ],
+)
+def test_reasons_of_intact_annotations_are_told_from_those_of_damaged_ones(
+    tmp_path, changes, reason, intact
+):
+    file = coco.read_coco(write(tmp_path, annotation(**changes)))
+    assert [*coco.select(file, needs=("box", "keypoints")).dropped] == [reason]
+    assert (reason in coco.INTACT_REASONS) == intact
+
+
 @pytest.mark.parametrize(("content", "says"), REFUSED.values(), ids=REFUSED)
 def test_an_unusable_file_gets_one_line(tmp_path, content, says):
     with pytest.raises(JaxposeError, match=says) as raised:

@@ -23,9 +23,9 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return the (right, left) pairs of names that differ only in the side.
 
     A side is the word ``right`` or ``left``, or the separate letter ``r`` or ``l``: ``left_ear``,
-    ``ear-left``, ``LeftEar``, ``l_ear``. If a name has several sides, all of them are exchanged:
-    ``right_eye_left_corner`` and ``left_eye_right_corner`` are a pair, in this order, because the
-    first side decides.
+    ``ear-left``, ``LeftEar``, ``leftear``, ``l_ear``, ``LEar``. If a name has several sides, all of
+    them are exchanged: ``right_eye_left_corner`` and ``left_eye_right_corner`` are a pair, in this
+    order, because the first side decides.
     """
     by_words = {_words(name): name for name in names}
     pairs = []
@@ -34,15 +34,57 @@ def flip_pairs(names: Sequence[str]) -> tuple[tuple[str, str], ...]:
         mirrored = tuple(_OTHER_SIDE.get(word, word) for word in words)
         if sides and sides[0] in ("right", "r") and mirrored in by_words:
             pairs.append((name, by_words[mirrored]))
+    # Names such as "righteye" and "RIGHTEye", which capitals do not split at the side.
+    by_text = _by_text(names, pairs)
+    for text, name in by_text.items():
+        sides = re.findall("right|left", text)
+        mirrored_text = re.sub("right|left", lambda side: _OTHER_SIDE[side[0]], text)
+        if sides and sides[0] == "right" and mirrored_text in by_text:
+            pairs.append((name, by_text[mirrored_text]))
     return tuple(pairs)
 
 
+def unpaired_sides(names: Sequence[str], pairs: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names that are in no flip pair although they seem to have a side.
+
+    They have one of the sides of ``flip_pairs``, or another name differs from them only by ``l``
+    instead of ``r``: ``LKNEE`` and ``RKNEE``, ``lf_paw`` and ``rf_paw``.
+
+    Args:
+      names: all names.
+      pairs: pairs of these names.
+    """
+
+    def has_side(name: str) -> bool:
+        words = _words(name)
+        return any(word in _OTHER_SIDE or word.startswith(("left", "right")) for word in words)
+
+    def exchanged(text: str) -> set[str]:
+        letters = [(place, letter) for place, letter in enumerate(text) if letter in "lr"]
+        return {text[:place] + _OTHER_SIDE[letter] + text[place + 1 :] for place, letter in letters}
+
+    by_text = _by_text(names, pairs)
+    return [
+        name for text, name in by_text.items() if has_side(name) or exchanged(text) & by_text.keys()
+    ]
+
+
 _OTHER_SIDE = {"right": "left", "left": "right", "r": "l", "l": "r"}
+_WORD = re.compile(
+    r"[LR](?=[A-Z][^\W\d_A-Z])"  # the side of "RShoulder"
+    r"|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+"
+)
 
 
 def _words(name: str) -> tuple[str, ...]:
     """Split a name at capitals and non-letters into its words, in lower case."""
-    return tuple(word.lower() for word in re.findall(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+", name))
+    return tuple(word.lower() for word in _WORD.findall(name))
+
+
+def _by_text(names: Sequence[str], pairs: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return the names that are in no pair, by their text in lower case."""
+    paired = {name for pair in pairs for name in pair}
+    return {name.casefold(): name for name in names if name not in paired}
 
 
 _LEGS = ("ankle", "knee", "hip")

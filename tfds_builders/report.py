@@ -1,4 +1,4 @@
-"""The report of a build: persons, labeled joints, and skipped files, images and persons."""
+"""The report of a build: persons, labeled joints, changed labels, and what was skipped."""
 
 import collections
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ class Report:
         self.missing: list[str] = []
         self.unreadable: list[str] = []
         self.left_out = collections.defaultdict(list)  # names by (kind, reason)
+        self.changed = collections.defaultdict(list)  # names by reason
         self.remarks = collections.Counter()
         self.notes: list[str] = []
 
@@ -33,6 +34,10 @@ class Report:
     def leave_out(self, reason: str, name: str, *, kind: str = "person") -> None:
         """Count a person, or another kind of entry such as an image, that goes into no split."""
         self.left_out[kind, reason].append(name)
+
+    def change(self, reason: str, name: str) -> None:
+        """Count a label that is used, but not as it is in the source."""
+        self.changed[reason].append(name)
 
     def remark(self, text: str, count: int = 1) -> None:
         """Count something that was tolerated without dropping any person."""
@@ -63,6 +68,8 @@ class Report:
             lines.append(f"{_count(self.unreadable, 'file')} unreadable: {some(self.unreadable)}")
         for (kind, reason), names in self.left_out.items():
             lines.append(f"{_count(names, kind)} skipped ({reason}): {some(names)}")
+        for reason, names in self.changed.items():
+            lines.append(f"{_count(names, 'label')} changed, {reason}: {some(names)}")
         lines += [f"{text}: {count:,}" for text, count in self.remarks.items()]
         return lines + self.notes
 

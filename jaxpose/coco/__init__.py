@@ -23,6 +23,11 @@ from jaxpose.coco.reader import is_coco as is_coco
 from jaxpose.coco.reader import parse_coco as parse_coco
 from jaxpose.coco.reader import read_coco as read_coco
 from jaxpose.coco.reader import read_text as read_text
+from jaxpose.coco.selection import INTACT_REASONS as INTACT_REASONS
+from jaxpose.coco.selection import MARKED_CROWD as MARKED_CROWD
+from jaxpose.coco.selection import MARKED_IGNORE as MARKED_IGNORE
+from jaxpose.coco.selection import NO_LABELS as NO_LABELS
+from jaxpose.coco.selection import OTHER_CATEGORY as OTHER_CATEGORY
 from jaxpose.coco.selection import Selection as Selection
 from jaxpose.coco.selection import select as select
 from jaxpose.coco.writer import CocoWriter as CocoWriter

@@ -54,7 +54,7 @@ class Annotation(NamedTuple):
       category: category of the object, None if the file lists no categories.
       category_id: category id in the file.
       box: float64 [4] (x, y, width, height) in pixels, or None. If the entry has no usable
-        ``bbox``, the box is the extent of the labeled keypoints.
+        ``bbox``, the box is the extent of the labeled keypoints, at least 1 pixel wide and high.
       keypoints: float64 [J, 2] in pixels, continuous, 0 where not labeled; or None.
       visibility: int8 [J]: 0 not labeled, 1 labeled but hidden, 2 visible; or None.
       problem: why the entry's keypoints cannot be used; "" if there is no problem.

@@ -349,11 +349,19 @@ def as_box(value: Any) -> np.ndarray | None:
 
 
 def _extent(points: np.ndarray) -> np.ndarray | None:
+    """Return the box of the points; None if all are at one position.
+
+    A joint occupies its pixel, so joints on a vertical or horizontal line have a box, too.
+    """
     if len(points) == 0:
         return None
     low, high = points.min(axis=0), points.max(axis=0)
-    box = np.concatenate([low, high - low])
-    return box if np.isfinite(box).all() and box[2:].min() > 0 else None
+    with np.errstate(over="ignore"):
+        extent = high - low
+    if not 0 < extent.max() < np.inf:
+        return None
+    size = np.maximum(extent, 1.0)
+    return np.concatenate([low - (size - extent) / 2, size])
 
 
 def _number(value: Any) -> float | None:

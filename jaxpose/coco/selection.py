@@ -7,6 +7,11 @@ from jaxpose.coco.entries import Annotation, Category, CocoFile, Dropped, id_key
 from jaxpose.errors import JaxposeError
 
 OTHER_CATEGORY = "of another category"
+MARKED_CROWD = "marked iscrowd"
+MARKED_IGNORE = "marked ignore"
+NO_LABELS = "no labeled keypoints"
+INTACT_REASONS = frozenset({OTHER_CATEGORY, MARKED_CROWD, MARKED_IGNORE, NO_LABELS})
+"""Reasons for which ``select`` drops annotations without an error in the file."""
 
 
 class Selection(NamedTuple):
@@ -16,6 +21,8 @@ class Selection(NamedTuple):
       annotations: annotations of the category, in the file's order.
       category: the category, or None if the file lists no categories.
       dropped: all other entries of the file, as ``{reason: entries}``.
+      changed: entries of ``annotations`` that were modified when read, as ``{reason: entries}``
+        (``CocoFile.changed``).
       ignored: the category's dropped entries with a box: crowds, objects marked as ignored, and, if
         ``needs`` includes keypoints, objects without usable ones. Predictions for them are ignored
         in the evaluation.
@@ -24,6 +31,7 @@ class Selection(NamedTuple):
     annotations: tuple[Annotation, ...]
     category: Category | None
     dropped: Dropped
+    changed: Dropped
     ignored: tuple[Annotation, ...] = ()
 
 
@@ -51,9 +59,11 @@ def select(
         if id_key(annotation.category_id) != category_id:
             reason = OTHER_CATEGORY
         elif annotation.crowd:
-            reason = "marked iscrowd"
+            reason = MARKED_CROWD
         elif annotation.ignore:
-            reason = "marked ignore"
+            reason = MARKED_IGNORE
+        elif "keypoints" in needs and _has_no_labels(annotation, needs):
+            reason = NO_LABELS
         elif "box" in needs and annotation.box is None:
             reason = "no usable box"
         elif "keypoints" in needs and annotation.keypoints is None:
@@ -65,7 +75,20 @@ def select(
         dropped.setdefault(reason, []).append(entry)
         if reason != OTHER_CATEGORY and annotation.box is not None:
             ignored.append(annotation)
-    return Selection(tuple(kept), chosen, dropped, tuple(ignored))
+    names = {annotation.name for annotation in kept}
+    changed = {}
+    for reason, entries in file.changed.items():
+        of_kept = [entry for entry in entries if entry.partition(".")[0] in names]
+        if of_kept:
+            changed[reason] = of_kept
+    return Selection(tuple(kept), chosen, dropped, changed, tuple(ignored))
+
+
+def _has_no_labels(annotation: Annotation, needs: Collection[str]) -> bool:
+    """Whether the keypoints are missing, or none is labeled and a required box is missing, too."""
+    if annotation.keypoints is None or annotation.visibility is None:
+        return not annotation.problem
+    return "box" in needs and annotation.box is None and not annotation.visibility.any()
 
 
 def _category(file: CocoFile, name: str | None) -> Category | None:

@@ -3,7 +3,8 @@
 The object keypoint similarity of a prediction is the mean of exp(-d^2 / (2 s^2 k^2)) over the
 labeled joints: d is the distance in pixels, s^2 the area of the person, and k twice the joint's
 sigma. AP is the mean average precision at the similarities 0.5, 0.55, ..., 0.95. The predictions
-here are for given boxes, one per person, so no person is missed by a detector.
+here are for given boxes, one per person, so no person is missed by a detector, and all predictions
+of an image count. (By default, pycocotools leaves out all but the 20 with the highest scores.)
 """
 
 import contextlib
@@ -30,6 +31,10 @@ COLUMNS = (
     ("large", "AP L", 4),
     ("recall", "AR", 5),
 )
+
+# Similarity (None: mean over all) and area range of each statistic of pycocotools: first average
+# precisions, then average recalls.
+_SUMMARIES = ((None, "all"), (0.5, "all"), (0.75, "all"), (None, "medium"), (None, "large"))
 
 # Coordinate that replaces NaN, with which pycocotools matches every person, and infinity. It is far
 # from every image, but boxes that contain it are still within pycocotools' largest area (1e10).
@@ -190,7 +195,11 @@ def _trained(evaluation_set: EvaluationSet) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stats(entries: Entries, sigmas: np.ndarray) -> np.ndarray:
-    """Return the ten statistics of pycocotools, -1 where undefined."""
+    """Return the ten statistics of pycocotools, -1 where undefined.
+
+    They are defined as in ``COCOeval.summarize``, which only supports a maximum of 20 predictions
+    per image.
+    """
     pycocotools = import_optional("pycocotools.coco", extra="coco")
     cocoeval = import_optional("pycocotools.cocoeval", extra="coco")
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
@@ -199,7 +208,15 @@ def _stats(entries: Entries, sigmas: np.ndarray) -> np.ndarray:
         truth.createIndex()
         evaluation = cocoeval.COCOeval(truth, truth.loadRes(entries.results), "keypoints")
         evaluation.params.kpt_oks_sigmas = sigmas
+        evaluation.params.maxDets = [len(entries.results)]  # per image
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    return np.asarray(evaluation.stats)
+    stats = []
+    for values in (evaluation.eval["precision"], evaluation.eval["recall"]):
+        for threshold, area in _SUMMARIES:
+            chosen = values[..., evaluation.params.areaRngLbl.index(area), 0]
+            if threshold is not None:
+                chosen = chosen[evaluation.params.iouThrs == threshold]
+            defined = chosen[chosen > -1]
+            stats.append(defined.mean() if defined.size else -1.0)
+    return np.asarray(stats)

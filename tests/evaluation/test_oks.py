@@ -1,5 +1,8 @@
 """OKS-AP against a statement of it in NumPy, and what the truth itself scores."""
 
+import contextlib
+import io
+
 import numpy as np
 import pytest
 
@@ -109,6 +112,49 @@ def test_the_truth_itself_scores_100_whoever_is_ignored(ignored):
     score = oks.oks_ap(truth, np.ones(truth.shape[:2]), evaluation_set)
     assert score.total == pytest.approx(100)
     assert score.columns == pytest.approx(dict.fromkeys(score.columns, 100.0))
+
+
+def summary_of_pycocotools(entries):
+    """The ten statistics that pycocotools itself returns for its own parameters."""
+    coco, cocoeval = (pytest.importorskip(f"pycocotools.{name}") for name in ("coco", "cocoeval"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = coco.COCO()
+        truth.dataset = entries.data_set
+        truth.createIndex()
+        evaluation = cocoeval.COCOeval(truth, truth.loadRes(entries.results), "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.asarray(SIGMAS)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("count", "images", "ignored"), [(60, 25, 0), (60, 25, 30), (20, 1, 5)])
+@pytest.mark.parametrize("side", [1, 0.1, 10])  # not 1: some statistics are undefined
+def test_statistics_are_those_of_pycocotools_up_to_20_persons_per_image(
+    seed, count, images, ignored, side
+):
+    evaluation_set = persons(seed, count, images, ignored)
+    assert np.unique(evaluation_set.truth.image_id, return_counts=True)[1].max() <= 20
+    evaluation_set.truth.area[:] *= side**2
+    found = oks.coco_entries(*predictions(evaluation_set, seed, noise=0.05), evaluation_set)
+    stats = oks._stats(found, np.asarray(SIGMAS))
+    np.testing.assert_array_equal(stats, summary_of_pycocotools(found))
+    assert (stats == -1).any() == (side != 1) and (0 < stats[0] < 1 or side != 1)
+
+
+@pytest.mark.parametrize("count", [20, 21, 25, 40])
+def test_all_predictions_of_an_image_count(count):
+    evaluation_set = persons(count=2 * count, images=2)
+    evaluation_set.truth.image_id[:] = np.repeat(["image 0", "image 1"], count)
+    truth = evaluation_set.truth.keypoints
+    score = oks.oks_ap(truth, np.ones(truth.shape[:2]), evaluation_set)
+    assert score.total == pytest.approx(100)
+    assert score.columns == pytest.approx(dict.fromkeys(score.columns, 100.0))
+    found = predictions(evaluation_set, noise=0.05)
+    score = oks.oks_ap(*found, evaluation_set)
+    assert score.total == pytest.approx(statement(*found, evaluation_set), abs=1e-4)
 
 
 def test_a_prediction_that_lands_on_an_ignored_person_is_not_wrong():

@@ -64,6 +64,11 @@ def write_annotations(folder, annotations, names, **image_fields):
     return path
 
 
+def line_with(text, lines):
+    (line,) = [line for line in lines.splitlines() if text in line]
+    return line.strip()
+
+
 def prepare(tmp_path, annotations, names, *arguments, **image_fields):
     images = write_images(tmp_path / "images", names)
     path = write_annotations(tmp_path, annotations, names, **image_fields)
@@ -115,7 +120,7 @@ def test_what_makes_no_example_is_counted(tmp_path, capsys):
         ("marked iscrowd", 1),
         ("marked ignore", 2),
         ("fewer than 2 labeled joints", 3),
-        ("no usable keypoints", 4),
+        ("no labeled keypoints", 4),
         ("box smaller than 10 pixels", 6),
     ):
         (line,) = [x for x in out.splitlines() if f"skipped ({reason}): " in x]
@@ -162,6 +167,30 @@ def test_splits_categories_and_flip_pairs_by_option(tmp_path):
         (("LeftPaw", "RightPaw", "tail"), [("RightPaw", "LeftPaw")]),
         (("l_eye", "r_eye", "rear"), [("r_eye", "l_eye")]),
         (("hoof 1 right", "hoof 2 right", "hoof 2 left"), [("hoof 2 right", "hoof 2 left")]),
+        (("Neck", "RShoulder", "LShoulder"), [("RShoulder", "LShoulder")]),  # OpenPose
+        (
+            ("REye", "REar", "LEye", "LEar", "RBigToe", "LBigToe"),
+            [("REye", "LEye"), ("REar", "LEar"), ("RBigToe", "LBigToe")],
+        ),
+        (
+            ("LFrontPaw", "RFrontPaw", "LHip", "RHip"),
+            [("RFrontPaw", "LFrontPaw"), ("RHip", "LHip")],
+        ),
+        (("Lumbar", "RUMP", "Rib", "LHip", "LUMBAR_R"), []),
+        (("RLeg", "LLeg", "Leg"), [("RLeg", "LLeg")]),
+        (("upperRLeg", "upperLLeg"), [("upperRLeg", "upperLLeg")]),
+        (("kneeR", "kneeL", "R_Hip", "L_Hip"), [("kneeR", "kneeL"), ("R_Hip", "L_Hip")]),
+        (("rKnee", "lKnee", "R.Eye", "L.Eye"), [("rKnee", "lKnee"), ("R.Eye", "L.Eye")]),
+        (
+            ("KneeRight", "KneeLeft", "Eye (R)", "Eye (L)"),
+            [("KneeRight", "KneeLeft"), ("Eye (R)", "Eye (L)")],
+        ),
+        (("LEFT_EYE", "RIGHT_EYE", "eyeL", "eyeR"), [("RIGHT_EYE", "LEFT_EYE"), ("eyeR", "eyeL")]),
+        (("RIGHTknee", "LEFTknee"), [("RIGHTknee", "LEFTknee")]),
+        (("LEFTKnee", "RIGHTKnee"), [("RIGHTKnee", "LEFTKnee")]),
+        (("leftear", "rightear", "right"), [("rightear", "leftear")]),
+        (("eyeleft", "eyeright", "bright"), [("eyeright", "eyeleft")]),
+        (("bright_left", "bright_right", "bright"), [("bright_right", "bright_left")]),
         (
             ("l_eye_left", "l_eye_right", "r_eye_left", "r_eye_right", "left_right", "right_right"),
             [("r_eye_left", "l_eye_right"), ("r_eye_right", "l_eye_left")],
@@ -173,6 +202,157 @@ def test_flip_pairs_follow_from_the_names(names, pairs):
     assert flip_permutation(names, pairs)[flip_permutation(names, pairs)].tolist() == [
         *range(len(names))
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "unpaired"),
+    [
+        (("nose", "left_eye", "right_eye"), []),
+        (("left_eye", "rigth_eye", "tail"), ["left_eye"]),
+        (("LKNEE", "RKNEE", "RHip", "LHip"), ["LKNEE", "RKNEE"]),
+        (("lf_paw", "rf_paw", "Reye", "Leye"), ["lf_paw", "rf_paw", "Reye", "Leye"]),
+        (("upperL", "kneeR", "leftpaw"), ["upperL", "kneeR", "leftpaw"]),
+        (("Lumbar", "RUMP", "collar", "bright", "rear"), []),
+    ],
+)
+def test_names_with_a_side_but_without_a_flip_pair_are_found(names, unpaired):
+    assert joints.unpaired_sides(names, joints.flip_pairs(names)) == unpaired
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "pairs", "warning"),
+    [
+        (["Neck", "RHip", "LHip"], [], "flip pairs: RHip - LHip", ""),
+        (
+            ["head", "gauche", "droite"],
+            [],
+            "flip pairs: none; if there are left and right joints, rebuild with --overwrite and "
+            "--flip_pair RIGHT LEFT for each pair",
+            "",
+        ),
+        (["head", "LKNE", "RKNE"], [], "flip pairs: none", "no flip pair contains LKNE, RKNE; if"),
+        (
+            ["head", "left_eye", "right_eye"],
+            ["--flip_pair", "head", "left_eye"],
+            "flip pairs: head - left_eye",
+            "no flip pair contains right_eye; if",
+        ),
+    ],
+)
+def test_the_report_warns_of_sides_without_a_flip_pair(
+    tmp_path, capsys, monkeypatch, names, options, pairs, warning
+):
+    monkeypatch.setitem(CATEGORY, "keypoints", names)
+    assert prepare(tmp_path, [annotation(1, 1)], ["a.png"], *options) == 0
+    out = capsys.readouterr().out
+    assert line_with("flip pairs: ", out) == pairs
+    if warning:
+        line = line_with("warning: ", out)
+        assert warning in line and "rebuild with --overwrite and --flip_pair RIGHT LEFT" in line
+    else:
+        assert "warning" not in out
+
+
+def test_joints_of_openpose_change_sides_in_mirrored_crops(tmp_path, monkeypatch):
+    monkeypatch.setitem(CATEGORY, "keypoints", ["Nose", "LEar", "REar"])
+    assert prepare(tmp_path, [annotation(1, 1)], ["a.png"]) == 0
+    split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
+    assert flip_permutation(split.joints, split.flip_pairs).tolist() == [0, 2, 1]
+
+
+def test_changed_labels_are_counted_and_listed(tmp_path, capsys):
+    nowhere = [None, None, 2, 20, 20, 2, 30, 11, 2]
+    persons = [
+        annotation(1, 1),
+        annotation(2, 1, keypoints=nowhere),
+        annotation(3, 1, bbox=[0, 0, 0, 0]),
+        annotation(4, 1, keypoints=[9, 19, 0, 0, 30, 11]),
+        annotation(5, 1, bbox=None),
+        annotation(6, 1, bbox=None, iscrowd=1),
+        annotation(7, 1, keypoints=nowhere, category_id=2),
+    ]
+    assert prepare(tmp_path, persons, ["a.png"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 5 persons in 1 images, 10 of 15 joints" in out
+    report = next(tmp_path.rglob("build_report.txt")).read_text()
+    for lines in (out, report):
+        assert [line.strip() for line in lines.splitlines() if " changed, " in line] == [
+            "1 label changed, keypoint without a position (not labeled): "
+            "annotations[1].keypoints[0]",
+            "2 labels changed, no usable box (the box of the keypoints is used): "
+            "annotations[2], annotations[4]",
+            "1 label changed, keypoints without v (labeled unless at (0, 0)): annotations[3]",
+        ]
+    path = write_annotations(tmp_path, persons[:6], ["a.png"])  # without the unknown category
+    where = ["--images", str(tmp_path / "images"), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where, "--strict", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("bbox", [None, [20, 5, 0, 20]])
+def test_an_upright_pole_has_a_box(tmp_path, bbox):
+    """Its joints are exactly on a vertical line, and Label Studio writes a box without a width."""
+    pole = annotation(1, 1, keypoints=[20, 5, 2, 0, 0, 0, 20, 25, 2], bbox=bbox)
+    assert prepare(tmp_path, [pole], ["a.png"]) == 0
+    (example,) = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data")).source
+    np.testing.assert_array_equal(example["box"], [20, 5.5, 1, 20])
+    np.testing.assert_array_equal(example["center"], [20.5, 15.5])
+    assert example["scale"] == 20
+
+
+def with_a_second_category(path, **category):
+    content = json.loads(path.read_text())
+    content["categories"].append({"id": 2, "name": "cat", **category})
+    path.write_text(json.dumps(content))
+
+
+INTACT = {
+    "of another category": annotation(2, 1, category_id=2),
+    "marked iscrowd": annotation(2, 1, iscrowd=1),
+    "marked ignore": annotation(2, 1, ignore=1),
+    "no labeled keypoints": annotation(2, 1, keypoints=[]),
+    "nothing labeled and no box": annotation(2, 1, keypoints=[0] * 9, bbox=[0, 0, 0, 0]),
+    "box and unlabeled joints": annotation(2, 1, keypoints=[0] * 9),
+}
+DAMAGED = {
+    "no usable box": annotation(2, 1, keypoints=[9, 19, 2] + [0] * 6, bbox=None),
+    "2 keypoint values, not 3 x 3": annotation(2, 1, keypoints=[9, 19]),
+    "image_id that is not in images": annotation(2, 77),
+}
+
+
+@pytest.mark.parametrize(
+    ("second", "refused"),
+    [(x, "") for x in INTACT.values()] + [(x, says) for says, x in DAMAGED.items()],
+    ids=[*INTACT, *DAMAGED],
+)
+def test_strict_refuses_damaged_annotations_only(tmp_path, capsys, second, refused):
+    images = write_images(tmp_path / "images", ["a.png"])
+    path = write_annotations(tmp_path, [annotation(1, 1), second], ["a.png"])
+    with_a_second_category(path)
+    where = ["--images", str(images), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where, "--strict"]) == bool(refused)
+    if refused:
+        line = error_line(capsys)
+        assert "annotations[1]" in line and refused in line
+    else:
+        assert "1 person skipped" in capsys.readouterr().out
+
+
+def test_several_categories_with_keypoints_are_told_about_the_option(tmp_path, capsys):
+    persons = [annotation(1, 1), annotation(2, 1, category_id=2)]
+    path = write_annotations(tmp_path, persons, ["a.png"])
+    with_a_second_category(path, keypoints=["top", "middle", "bottom"])
+    images = write_images(tmp_path / "images", ["a.png"])
+    command = ["coco", "--source", str(path), "--images", str(images)]
+    command += ["--data_dir", str(tmp_path / "data")]
+    assert main(command) == 1
+    line = error_line(capsys)
+    assert line.endswith("or keep only one, or choose one with --category NAME")
+    assert main([*command, "--category", "bird"]) == 1  # the option was given
+    assert "choose one with" not in error_line(capsys)
+    path.write_text("nonsense")
+    assert main(command) == 1
+    assert "--category" not in error_line(capsys)
 
 
 @pytest.mark.parametrize(
@@ -402,8 +582,7 @@ def test_labels_of_the_stored_frame_move_to_the_upright_image(tmp_path, orientat
     ]
     path = write_annotations(tmp_path, persons, ["a.jpg"], width=[40], height=[30])
     where = ["--images", str(tmp_path / "images"), "--data_dir", str(tmp_path / "data")]
-    assert main(["coco", "--source", str(path), *where, "--strict"]) == 1  # for the crowd
-    assert main(["coco", "--source", str(path), *where]) == 0
+    assert main(["coco", "--source", str(path), *where, "--strict"]) == 0
     split = open_split("coco/dogs", "train", data_dir=str(tmp_path / "data"))
     (example,), (crowd,) = split.source, split.ignored
     image = np.asarray(Image.open(io.BytesIO(example["image"])))
@@ -586,7 +765,7 @@ def exported_by_label_studio(folder):
             exported_by_label_studio,
             ["--limb", "nose", "left_ear", "--limb", "nose", "right_ear"],
             (1, "default"),
-            {"no usable box": 3, "of another category": 0},
+            {"no labeled keypoints": 3, "of another category": 0},
         ),
     ],
 )

@@ -142,10 +142,9 @@ class Builder(pose_builder.PoseBuilder):
         # Filled while the images are read. OKS-AP treats the ignored persons as crowds.
         self.info.metadata["ignored"] = {split: [] for split in splits}
         self.info.metadata["annotated"] = [False] * len(config.joint_set.joints)
-        pairs = ", ".join(f"{a} - {b}" for a, b in config.joint_set.flip_pairs) or "none"
         self.report.notes = [
             f"joints: {', '.join(config.joint_set.joints)}",
-            f"flip pairs: {pairs}",
+            *_flip_notes(config.joint_set),
         ]
         return {
             split: self.counted(
@@ -165,8 +164,9 @@ class Builder(pose_builder.PoseBuilder):
     ) -> tuple[list[tuple[coco.Annotation, str]], list[coco.Annotation]]:
         """Return the usable annotations of a file, each with the name of its image.
 
-        The report lists the others by reason. Predictions may match some of them, and the
-        evaluation must ignore these predictions: such annotations are the second list.
+        The report lists the others by reason, and the labels that were changed. Predictions may
+        match some of the others, and the evaluation must ignore these predictions: such annotations
+        are the second list.
         """
         config = self.builder_config
         selected = select(path, config.category[1])
@@ -177,8 +177,12 @@ class Builder(pose_builder.PoseBuilder):
             )
         for reason, entries in selected.dropped.items():
             for entry in entries:
-                self.refuse_if_strict(f"{path}: {entry}: {reason}")
+                if reason not in coco.INTACT_REASONS:
+                    self.refuse_if_strict(f"{path}: {entry}: {reason}")
                 self.report.leave_out(reason, entry)
+        for reason, entries in selected.changed.items():
+            for entry in entries:
+                self.report.change(reason, entry)
         names = [annotation.image.file_name for annotation in selected.annotations]
         found, lacking = coco.find_files(names, folder)
         for name, reason in lacking.items():
@@ -352,6 +356,23 @@ def _flip_pairs(
     return pairs
 
 
+def _flip_notes(joint_set: joints.JointSet) -> list[str]:
+    """Return the flip pairs for the report, and a warning if some seem to be missing."""
+    pairs = ", ".join(f"{a} - {b}" for a, b in joint_set.flip_pairs)
+    remedy = "rebuild with --overwrite and --flip_pair RIGHT LEFT for each pair"
+    notes = [f"flip pairs: {pairs or 'none'}"]
+    unpaired = joints.unpaired_sides(joint_set.joints, joint_set.flip_pairs)
+    if unpaired:
+        remedy += ", including the pairs above" * bool(pairs)
+        notes.append(
+            f"warning: no flip pair contains {', '.join(unpaired)}; if these are left or right "
+            f"joints, their labels in mirrored images are wrong: {remedy}"
+        )
+    elif not pairs:
+        notes[0] += f"; if there are left and right joints, {remedy}"
+    return notes
+
+
 def _sigmas(given: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
     """Return the OKS sigmas, one per joint: the given ones, otherwise COCO's, or () if unknown."""
     if given:
@@ -392,9 +413,15 @@ def select(path: str, category: str | None) -> coco.Selection:
       BuildError: the file cannot be read, is not in COCO's format, or lacks the category.
     """
     try:
-        return coco.select(coco.read_coco(path), category=category, needs=("box", "keypoints"))
+        file = coco.read_coco(path)
     except JaxposeError as error:
         raise BuildError(str(error)) from error
+    try:
+        return coco.select(file, category=category, needs=("box", "keypoints"))
+    except JaxposeError as error:
+        several = category is None and file.categories
+        advice = ", or choose one with --category NAME" if several else ""
+        raise BuildError(f"{error}{advice}") from error
 
 
 def source_of(image: coco.Image) -> str:

@@ -12,6 +12,8 @@ from jax.typing import ArrayLike
 
 from jaxpose.heatmaps import Grid, common_dtype, convert_grid
 
+FARTHEST = 1e9  # cells; the square of a larger distance overflows in float32
+
 
 def gaussian_heatmap(
     keypoints: ArrayLike,
@@ -135,8 +137,9 @@ def simcc_targets(
 def _exponents(keypoints, shape, sigma, grid):
     """-(i - cell)^2 / (2 sigma^2) along x [..., W], along y [..., H] and so on."""
     cell = convert_grid(keypoints, tuple(shape), source=grid, target="index")
-    cell, sigma = common_dtype(cell, sigma)
-    sigma = jnp.broadcast_to(sigma, cell.shape)
+    (cell,) = common_dtype(cell)
+    cell = jnp.clip(cell, -FARTHEST, FARTHEST)
+    sigma = jnp.broadcast_to(jnp.asarray(sigma).astype(cell.dtype), cell.shape)
     exponents = []
     for axis, size in enumerate(shape[::-1]):
         index = jnp.arange(size, dtype=cell.dtype).reshape((1,) * (cell.ndim - 1) + (size,))

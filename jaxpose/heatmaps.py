@@ -27,6 +27,7 @@ Heat maps are logits, any real numbers; positions are (x, y) in [0, 1], x to the
     (0, 1)                        (1, 1)
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Literal
@@ -291,7 +292,7 @@ def argmax_index(heatmap: jax.Array, spatial_ndim: int = 2) -> jax.Array:
 def _maximum_index(heatmap, ndim):
     """Column, row, ... of each map's first maximum: N arrays [...] of int32."""
     sizes = heatmap.shape[-ndim:]
-    cells = heatmap.reshape(heatmap.shape[:-ndim] + (-1,))
+    cells = heatmap.reshape(heatmap.shape[:-ndim] + (math.prod(sizes),))
     # jax2onnx 0.17.1 cannot convert jnp.unravel_index (a remainder and a gather) with a symbolic
     # batch size, and its jnp.argmax reduces the wrong axis under vmap.
     flat = lax.argmax(cells, cells.ndim - 1, jnp.int32)

@@ -253,7 +253,8 @@ def variance_loss(
       >>> print(variance_loss(two_cells, sigma=0.5).round(4))
       0.0625
     """
-    heatmap, sigma = common_dtype(heatmap, sigma)
+    (heatmap,) = common_dtype(heatmap)
+    sigma = jnp.asarray(sigma).astype(heatmap.dtype)
     _, covariance = soft_argmax_with_covariance(
         heatmap,
         size=heatmap.shape[: -spatial_ndim - 1 : -1],
@@ -314,7 +315,7 @@ def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
       >>> int(masked_count(jnp.array([True, False, True])))
       2
     """
-    count = jnp.sum(mask)
+    count = jnp.sum(mask, dtype=jnp.int32)
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
     return jnp.maximum(count, 1)
@@ -324,6 +325,7 @@ def _difference(prediction, target):
     """Prediction minus target, at least float32, in the prediction's shape."""
     prediction, target = common_dtype(prediction, target)
     difference = prediction - jnp.broadcast_to(target, prediction.shape)
-    # A masked NaN has the gradient 0, and 0 times the NaN slope of a loss would be NaN.
-    finite = jnp.isfinite(difference).all(axis=-1, keepdims=True)
+    # A masked NaN has the gradient 0, and 0 times the NaN slope of a loss would be NaN. The same
+    # applies to a finite difference whose square overflows.
+    finite = jnp.isfinite(jnp.square(difference)).all(axis=-1, keepdims=True)
     return jnp.where(finite, difference, jax.lax.stop_gradient(difference))

@@ -90,7 +90,8 @@ def _uniform(key: jax.Array, shape: tuple[int, ...], dtype: Any, limit: float) -
 
     words = jax.random.key_data(key)
     if isinstance(words, jax.core.Tracer):  # under jit
-        return jax.pure_callback(draw, jax.ShapeDtypeStruct(shape, dtype), words)
+        drawn = jax.ShapeDtypeStruct(shape, dtype)
+        return jax.pure_callback(draw, drawn, words, vmap_method="sequential")
     return draw(words)
 
 

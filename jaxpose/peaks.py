@@ -6,6 +6,7 @@ from ``jaxpose``. Coordinates as in ``jaxpose.heatmaps``: (x, y) or (x, y, z) in
 """
 
 import itertools
+import math
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -146,12 +147,18 @@ def _find_peaks(heatmap, threshold, count, window, refinement, grid, ndim):
     if threshold.ndim:
         raise ValueError(f"threshold of shape {threshold.shape} is not a scalar; give one number")
     chosen = _is_peak(lax.stop_gradient(heatmap), window // 2, ndim) & (heatmap > threshold)
-    flat = jnp.where(chosen, heatmap, -jnp.inf).reshape(heatmap.shape[:-ndim] + (-1,))
+    flat = _flat(jnp.where(chosen, heatmap, -jnp.inf), ndim)
     value, index = lax.top_k(flat, count)
     valid = value > -jnp.inf
     cell = jnp.stack(jnp.unravel_index(index, heatmap.shape[-ndim:])[::-1], axis=-1)
     position = _positions(heatmap, cell, refinement, grid, ndim)
     return Peaks(jnp.where(valid[..., None], position, 0), value, valid)
+
+
+def _flat(array, ndim):
+    """Merge the last axes into one; -1 cannot be inferred beside an empty axis."""
+    lead = array.shape[: array.ndim - ndim]
+    return array.reshape((*lead, math.prod(array.shape[array.ndim - ndim :])))
 
 
 def _is_peak(heatmap, radius, ndim):
@@ -202,9 +209,7 @@ def _neighborhood(heatmap, cell, ndim):
         )
         flat += jnp.clip(shifted, 0, size - 1) * int(np.prod(sizes[:k]))
     values = jnp.take_along_axis(
-        heatmap.reshape(heatmap.shape[:-ndim] + (-1,)),
-        flat.reshape(heatmap.shape[:-ndim] + (-1,)),
-        axis=-1,
+        _flat(heatmap, ndim), _flat(flat, flat.ndim - heatmap.ndim + ndim), axis=-1
     ).reshape(flat.shape)
     middle = values[..., len(steps) // 2]
     present = jnp.isfinite(values)

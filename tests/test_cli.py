@@ -137,6 +137,19 @@ def test_every_path_of_every_command_refuses_an_address(command, tmp_path, monke
     assert not os.listdir()
 
 
+def test_options_may_stand_between_positional_arguments(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["visualize", "small", "-o", "out", "absent.jpg"],
+        ["visualize", "-o", "out", "small", "absent.jpg"],
+        ["predict", "absent.jpg", "--json", "absent.jpg"],
+    ):
+        assert cli.main(arguments) == 1
+        assert "absent.jpg" in capsys.readouterr().err
+    assert cli.main(["visualize", "-o", "out"]) == 2
+    assert "PHOTO" in capsys.readouterr().err
+
+
 def test_every_option_may_be_spelled_with_dashes(capsys):
     for command in TAKE_PATHS:
         with pytest.raises(SystemExit):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import http.client
 import io
 import json
 import os
@@ -12,12 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
 from jaxpose import cli
@@ -205,6 +208,72 @@ def test_an_upload_that_is_not_the_file_itself_is_named(kind, named, address, ph
     assert f"the body is {named}; send the photo's file itself" in found["error"]
 
 
+@pytest.mark.parametrize("relation", ["cross-site", "same-site"])
+def test_requests_of_other_sites_pages_are_refused(relation, address, photo):
+    headers = {"Sec-Fetch-Site": relation, "Content-Type": "text/plain"}
+    for name in ("predict", "keypoints"):
+        status, found = said(f"{address}{name}", photo.read_bytes(), **headers)
+        assert status == 403 and "another site's page" in found["error"]
+    headers["Sec-Fetch-Site"] = "same-origin"
+    assert said(f"{address}predict?{BOX_QUERY}", photo.read_bytes(), **headers)[0] == 200
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "5", "-1"])
+def test_a_min_confidence_that_is_no_probability_is_refused(value, address, photo):
+    status, found = said(f"{address}keypoints?min_confidence={value}", photo.read_bytes())
+    assert status == 400 and f"min_confidence is {value}; give a number" in found["error"]
+
+
+@contextlib.contextmanager
+def served(app):
+    """The address (host, port) of a server of the application, in a thread of this process."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    running = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield listening.getsockname()
+    finally:
+        running.should_exit = True
+        thread.join(60)
+        listening.close()
+
+
+def test_requests_that_are_aborted_while_they_wait_are_not_computed(monkeypatch):
+    computed, release = [], threading.Event()
+
+    def predict_photo(estimator, data, **options):
+        computed.append(data[:1])
+        assert release.wait(60)
+        return {}
+
+    def request(place, mark):
+        """Send a photo of a size at which the server pauses reading."""
+        connection = socket.create_connection(place, timeout=60)
+        body = mark + bytes(200_000)
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        return connection
+
+    monkeypatch.setattr(server, "predict_photo", predict_photo)
+    app = server.make_app(None, threading.Lock(), hosts=["*"], life=None)
+    with served(app) as place:
+        first = request(place, b"a")
+        while not computed:
+            time.sleep(0.01)
+        aborted = [request(place, b"b") for _ in range(3)]
+        time.sleep(0.5)  # they wait for their turn
+        for connection in aborted:
+            connection.close()
+        last = request(place, b"c")
+        time.sleep(0.5)
+        release.set()
+        for connection in (first, last):
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+            connection.close()
+    assert computed == [b"a", b"c"]
+
+
 def status_of(host, allowed):
     """The status with which the application answers a request for its page under a host's name."""
 
@@ -312,6 +381,25 @@ def test_ctrl_c_while_it_compiles_ends_it_in_order(checkpoint):
         time.sleep(0.5)  # the warm-up has only begun
         process.send_signal(signal.SIGINT)
         assert ended(process) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_ctrl_c_during_a_prediction_prints_no_traceback(checkpoint, photo):
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": "off"}
+    with started(checkpoint, env=environment) as (process, address):
+        data = photo.read_bytes()
+        for _ in range(3):  # they wait for the warm-up, which compiles
+            threading.Thread(target=said_or_not, args=(f"{address}predict", data)).start()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        status, out, error = ended(process)
+        assert (status, out) == (0, "") and "Traceback" not in error
+
+
+def said_or_not(address, data):
+    """Ask a server that may stop."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        ask(address, data)
 
 
 @pytest.mark.parametrize("library", ["uvicorn", "starlette.applications"])

@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpose import gaussian_heatmap, hard_argmax, simcc_targets, soft_argmax
+from jaxpose import (
+    gaussian_heatmap,
+    hard_argmax,
+    heatmap_divergence,
+    simcc_targets,
+    soft_argmax,
+    variance_loss,
+)
 from jaxpose.heatmap_targets import gaussian_log_density
 
 RNG = np.random.default_rng(3)
@@ -23,12 +30,23 @@ def test_equals_the_formula_at_every_cell_center():
         )
 
 
+def test_a_sigma_of_numpy_does_not_widen_float32():
+    sigma, keypoints, maps = np.array([1.0, 2.0]), jnp.zeros((3, 2)), jnp.zeros((3, 4, 5))
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        for found in (
+            gaussian_heatmap(keypoints, (4, 5), sigma),
+            heatmap_divergence(maps, keypoints, sigma=sigma),
+            variance_loss(maps, sigma=sigma),
+        ):
+            assert found.dtype == jnp.float32
+
+
 def test_a_keypoint_at_a_cell_center_has_its_peak_there():
     heatmap = gaussian_heatmap(jnp.array([3.5 / 8, 1.5 / 4]), (4, 8), 0.7)
     assert heatmap[1, 3] == 1 == heatmap.max()
 
 
-@pytest.mark.parametrize("position", [0.3, -40.0, 1e6])
+@pytest.mark.parametrize("position", [0.3, -40.0, 1e6, -1e20, np.finfo(np.float32).max])
 def test_the_sum_is_one_wherever_the_keypoint_lies(position):
     keypoint = jnp.array([position, 0.2, 0.9])
     total = lambda k: gaussian_heatmap(k, (4, 5, 6), 0.5, norm="sum").sum()  # noqa: E731

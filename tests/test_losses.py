@@ -111,7 +111,7 @@ def test_what_the_mask_hides_changes_neither_value_nor_gradient():
     ],
     ids=["coordinate", "euclidean", "wing", "oks", "jensen_shannon", "kl"],
 )
-@pytest.mark.parametrize("unknown", [np.nan, np.inf])
+@pytest.mark.parametrize("unknown", [np.nan, np.inf, 1e20, np.finfo(np.float32).max])
 def test_masked_labels_that_are_not_finite_have_no_gradient(loss, unknown):
     """Behind a network the weights of which all joints share."""
     labeled = jnp.array([True, False, True])

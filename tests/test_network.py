@@ -15,6 +15,8 @@ from jaxpose.network import (
     PoseNet,
     decode_maps,
     decode_output,
+    depthwise_glorot,
+    glorot,
     initial_variables,
     make_net,
     normalize,
@@ -258,6 +260,14 @@ def test_initial_variables_do_not_depend_on_device_or_options():
     )
     half = net.clone(dtype=jnp.bfloat16, remat=True, axis_name="devices")
     jax.tree.map(np.testing.assert_array_equal, initial_variables(half, 7), expected)
+
+
+def test_kernels_of_several_networks_are_drawn_under_vmap():
+    keys = jax.random.split(jax.random.key(5), 3)
+    for draw, shape in ((glorot, (1, 1, 3, 4)), (depthwise_glorot, (5, 5, 3))):
+        found = jax.vmap(lambda key: draw(key, shape, jnp.float32))(keys)  # noqa: B023
+        expected = jnp.stack([draw(key, shape, jnp.float32) for key in keys])
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_initial_variables_follow_the_seed():

@@ -1,13 +1,16 @@
 """Refined maxima against closed forms, and peaks against a search through all cells."""
 
+import functools
 import itertools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxpose import find_peaks, gaussian_heatmap, hard_argmax
+from jaxpose import find_peaks, gaussian_heatmap, hard_argmax, local_soft_argmax
+from jaxpose.peaks import Refinement
 
 RNG = np.random.default_rng(5)
 
@@ -31,6 +34,17 @@ def test_dark_is_exact_for_a_gaussian_of_any_orientation():
         np.testing.assert_allclose(found, center, atol=1e-4)
         quadratic = cell(hard_argmax(np.log(heatmap)), 16, 14)
         assert abs(quadratic - center).max() > 1e-4 or abs(center - center.round()).max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5), (3, 0, 4, 5)])
+def test_no_maps_give_no_positions(shape):
+    maps, lead = jnp.zeros(shape), shape[:-2]
+    decoders = [local_soft_argmax, lambda x: find_peaks(x, 3).position[..., 0, :]]
+    decoders += [functools.partial(hard_argmax, refinement=r) for r in get_args(Refinement)]
+    for decode in decoders:
+        assert decode(maps).shape == (*lead, 2)
+        slope = jax.grad(lambda x: decode(x).sum())(maps)  # noqa: B023
+        assert slope.shape == shape
 
 
 def test_the_parabola_is_exact_for_a_parabola():

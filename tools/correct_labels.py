@@ -115,6 +115,11 @@ class Teacher:
         names = metadata.joints
         self.size = metadata.image_size
         self.order = joint_index(names, split.joints)
+        # Whether the network was trained on each of the data set's joints; -1 in `order` selects an
+        # arbitrary one.
+        self.known = joint_index(metadata.trained_joints, split.joints) >= 0
+        if not self.known.any():
+            raise SystemExit(f"error: {path} was trained on none of the joints of {split.name}")
         flipped = flip_permutation(names, metadata.flip_pairs)
 
         def predict(images):
@@ -163,6 +168,8 @@ def corrections(
                 name = example["image_name"]
                 name = name.decode() if isinstance(name, bytes) else str(name)
                 for joint, reason, new in decide(keypoints, labeled, views, side):
+                    if not teacher.known[joint]:
+                        continue
                     old = keypoints[joint] if labeled[joint] else None
                     yield name, joint, old, new, reason
 

@@ -24,7 +24,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.image_size = 64
     config.augmentation.rotation = 20.0
     config.augmentation.scale = (0.9, 1.2)
-    config.augmentation.color = 0.0  # red is right, blue is left
+    # Red is right and blue is left.
+    config.augmentation.color = 0.0
+    config.augmentation.flip = False
     config.network.width = 36
     config.network.num_blocks = 1
     config.num_epochs = 6

@@ -119,14 +119,21 @@ def load(
       NumPy arrays. Joints are in the authors' order, ``skeleton.AUTHORS`` if there are 16.
 
     Raises:
-      JaxposeError: there is no such file, h5py is missing, or the file is not a complete weights
-        file of the authors' network; the message names the first group that does not match.
+      JaxposeError: there is no such file, h5py is missing, a number is out of range, or the file is
+        not a complete weights file of the authors' network; the message names the first group that
+        does not match.
 
     Example::
 
         arguments, variables = load("reception.h5")
         output = PoseNet(**arguments).apply(variables, normalize(images))
     """
+    for name, value, low in (
+        ("num_joints", num_joints, 1),
+        ("num_context_maps", num_context_maps, 0),
+    ):
+        if value is not None and value < low:
+            raise JaxposeError(f"{name} is {value}; it must be {low} or more")
     h5py = import_optional("h5py", extra="convert")
     with _opened(h5py, path) as file:
         try:

@@ -14,7 +14,19 @@ from jaxpose.errors import UsageError
 
 
 class _Parser(argparse.ArgumentParser):
-    """Report wrong arguments in one line, like every other error."""
+    """Report wrong arguments in one line, and allow options between positional arguments."""
+
+    _mixing = False
+
+    def parse_known_args(self, args=None, namespace=None, **options):
+        # The parser of COMMAND itself cannot mix; those of the subcommands can.
+        if self._mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace, **options)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")

@@ -1,5 +1,7 @@
 """``jaxpose convert FILE.h5 OUTDIR``: the authors' Keras weights as a checkpoint."""
 
+import argparse
+
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path, names_a_file
 
@@ -23,6 +25,7 @@ def add(commands) -> None:
     )
     parser.add_argument(
         "--joints",
+        type=_names,
         metavar="NAME,NAME,...",
         help="joint names in the file's channel order (default: the authors' 16)",
     )
@@ -37,6 +40,13 @@ def add(commands) -> None:
     parser.set_defaults(run=run)
 
 
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} has an empty name; give NAME,NAME,...")
+    return names
+
+
 def run(arguments) -> None:
     """Convert a file and print what was found in it."""
     from jaxpose.checkpoints import keras_import
@@ -48,7 +58,7 @@ def run(arguments) -> None:
     metadata, folder = keras_import.convert(
         arguments.file,
         arguments.folder,
-        joints=arguments.joints and arguments.joints.split(","),
+        joints=arguments.joints,
         num_joints=arguments.num_joints,
         num_context_maps=arguments.num_context_maps,
     )

@@ -1,5 +1,6 @@
 """The demo's server: a page and two endpoints for photos. No data leave the computer."""
 
+import asyncio
 import contextlib
 import functools
 import importlib.resources
@@ -116,9 +117,9 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     ``box=x,y,width,height`` (any number of them) or ``max_persons``; ``/keypoints`` also has
     ``found`` (such as ``0,2``), ``min_confidence`` and ``file_name``. They return the results of
     ``predict_photo`` and ``keypoints_file``, or a message ``{"error": ...}`` with status 400 (not
-    an image, an invalid box or number), 413 (too large) or 415 (a form or JSON instead of the
-    file). The lock ``turn`` serializes predictions, which limits memory use. ``life`` is
-    Starlette's lifespan.
+    an image, an invalid box or number), 403 (from another site's page), 413 (too large) or 415 (a
+    form or JSON instead of the file). The lock ``turn`` serializes predictions, which limits memory
+    use. ``life`` is Starlette's lifespan.
     """
     applications = import_optional("starlette.applications", extra="demo")
     middleware = import_optional("starlette.middleware", extra="demo")
@@ -127,6 +128,8 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     routing = import_optional("starlette.routing", extra="demo")
     concurrency = import_optional("starlette.concurrency", extra="demo")
     requests = import_optional("starlette.requests", extra="demo")
+
+    queue = asyncio.Lock()  # requests wait here, not in threads, so that they can be dropped
 
     def in_turn(function, data, options):
         with turn:
@@ -141,10 +144,20 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
 
     async def respond(request, function, response):
         try:
+            _check_site(request.headers.get("sec-fetch-site", "none"))
             data = await _body(request.stream())
             _check_type(request.headers.get("content-type", ""))
             options = _options(request.query_params, file=function is keypoints_file)
-            return response(await concurrency.run_in_threadpool(in_turn, function, data, options))
+            await request.is_disconnected()  # resumes reading after a long body, to notice its end
+            async with queue:
+                if await request.is_disconnected():
+                    return responses.Response(status_code=400)
+                work = concurrency.run_in_threadpool(in_turn, function, data, options)
+                return response(await work)
+        except asyncio.CancelledError:  # the server shuts down
+            return responses.JSONResponse({"error": "jaxpose demo was stopped"}, 503)
+        except OtherSite as error:
+            return responses.JSONResponse({"error": str(error)}, 403)
         except TooLarge as error:
             return responses.JSONResponse({"error": str(error)}, 413)
         except WrongType as error:
@@ -179,12 +192,22 @@ def make_app(estimator: PoseEstimator, turn: threading.Lock, *, hosts: list[str]
     )
 
 
+class OtherSite(JaxposeError):
+    """The request comes from a page of another site."""
+
+
 class TooLarge(JaxposeError):
     """The file has more than ``MAX_BYTES``."""
 
 
 class WrongType(JaxposeError):
     """The request body is not the photo's file itself."""
+
+
+def _check_site(relation: str) -> None:
+    """Reject requests that browsers send for pages of other sites."""
+    if relation in ("cross-site", "same-site"):
+        raise OtherSite("the request comes from another site's page; open the demo's own page")
 
 
 def _check_type(content_type: str) -> None:
@@ -225,7 +248,9 @@ def _options(query, *, file: bool) -> dict[str, Any]:
     }
     if file:
         options["found"] = _indices(query.get("found"))
-        options["min_confidence"] = _number(query, "min_confidence", float, MIN_CONFIDENCE)
+        least = options["min_confidence"] = _number(query, "min_confidence", float, MIN_CONFIDENCE)
+        if not 0 <= least <= 1:
+            raise JaxposeError(f"min_confidence is {least:g}; give a number from 0 to 1")
         options["file_name"] = query.get("file_name", "photo")
     return options
 

@@ -178,6 +178,24 @@ def test_numbers_that_the_file_contradicts_are_refused(tmp_path, given):
         keras_import.load(tmp_path / "a.h5", **given)
 
 
+@pytest.mark.parametrize("given", [dict(num_joints=0), dict(num_context_maps=-1)])
+def test_numbers_out_of_range_are_refused(tmp_path, given):
+    write(tmp_path / "a.h5", frozen=False)
+    with pytest.raises(JaxposeError, match="it must be"):
+        keras_import.load(tmp_path / "a.h5", **given)
+
+
+def test_the_command_takes_names_with_spaces_and_no_empty_ones(tmp_path, capsys):
+    write(tmp_path / "a.h5", joints=3, contexts=1)
+    command = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "out")]
+    assert cli.main([*command, "--joints", "head,,right_wrist"]) == 2
+    assert "'head,,right_wrist' has an empty name" in capsys.readouterr().err
+    assert cli.main([*command, "--joints", "head, left_wrist, right_wrist"]) == 0
+    metadata = store.load(tmp_path / "out")[1]
+    assert metadata.joints == ("head", "left_wrist", "right_wrist")
+    assert metadata.flip_pairs == (("right_wrist", "left_wrist"),)
+
+
 def test_a_converted_network_of_another_size_fits_the_network(tmp_path):
     write(tmp_path / "a.h5", blocks=1, joints=3, contexts=1, width=18)
     names = ["right_wrist", "left_wrist", "head_top"]

@@ -94,6 +94,26 @@ def test_crops_and_full_agree_after_the_same_augmentation(seed):
     assert np.abs(views["full"][1] - views["crops"][1]).mean() < 3
 
 
+def test_labels_stay_on_the_image_where_the_zoom_is_just_below_a_power_of_two():
+    """There, the zoom of the stored image, whose side is rounded, may be just above it."""
+    limit = crops.INPUT_SIDE / (crops.SHARPEST * crops.ENLARGEMENT)  # the scale of zoom 1
+    checked = 0
+    for scale in np.arange(2 * limit, 2 * limit + 3, 0.04):
+        center = np.array([1500.3, 1200.7])
+        square = crops.square_around(center, scale, np.zeros((1, 2)), np.array([False]))
+        assert square.x % square.unit == square.y % square.unit == square.side % square.unit == 0
+        if checked < 3 and square.unit == 2 and square.x % 4:
+            whole = np.zeros((2400, 3000, 3), np.uint8)
+            cv2.circle(whole, (1500, 1200), 60, (255, 255, 255), -1)
+            stored = crops.decode(crops.crop_image(whole, square))[..., 0].astype(float)
+            rows, columns = np.indices(stored.shape)
+            dot = np.array([(columns * stored).sum(), (rows * stored).sum()]) / stored.sum() + 0.5
+            expected = (np.array([1500.5, 1200.5]) - (square.x, square.y)) * square.zoom
+            assert np.allclose(dot, expected, atol=0.1)
+            checked += 1
+    assert checked == 3
+
+
 def test_outside_the_image_is_black():
     square = crops.Square(-100, -50, 64, 64)
     stored = crops.decode(crops.crop_image(np.full((40, 30, 3), 255, np.uint8), square))
@@ -106,7 +126,7 @@ def test_a_dot_is_found_where_the_square_says(zoom):
     cv2.circle(whole, (1200, 800), 60, (255, 255, 255), -1)
     unit = 2 ** max(0, int(np.floor(np.log2(1 / zoom))))
     side = 1600 // unit * unit
-    square = crops.Square(400 // unit * unit, 96 // unit * unit, side, round(side * zoom))
+    square = crops.Square(400 // unit * unit, 96 // unit * unit, side, round(side * zoom), unit)
     stored = crops.decode(crops.crop_image(whole, square))[..., 0].astype(float)
     rows, columns = np.indices(stored.shape)
     dot = np.array([(columns * stored).sum(), (rows * stored).sum()]) / stored.sum() + 0.5

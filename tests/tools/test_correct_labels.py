@@ -72,6 +72,16 @@ def test_the_second_view_of_a_crop_is_the_first_of_its_mirror_image(tmp_path):
     assert np.abs(views.keypoints[1] - views.keypoints[0]).max() > 0.1
 
 
+def test_joints_that_the_network_does_not_know_are_left_alone(tmp_path):
+    metadata = small_estimator.METADATA._replace(trained_joints=("head_top", "thorax"))
+    path = pack(small_estimator.variables(), metadata, tmp_path / "small.npz")
+    split = split_of(1)._replace(joints=("nose", "right_wrist", "head_top"))
+    teacher = Teacher(str(path), split, which="best", dtype="float32")
+    assert teacher.known.tolist() == [False, False, True]
+    with pytest.raises(SystemExit, match="trained on none of the joints"):
+        Teacher(str(path), split._replace(joints=("nose",)), which="best", dtype="float32")
+
+
 def test_a_written_file_is_read_as_it_was_meant(tmp_path):
     rows = [
         ("im00003.jpg", 0, np.array([1.0, 2.0]), np.array([3.04, 4.0]), "moved"),

@@ -26,12 +26,15 @@ class Square(NamedTuple):
       x, y: its upper left corner.
       side: length of its side.
       stored: length of its side in the stored image, in pixels of that image.
+      unit: power of two by which the image is reduced before cropping; divides ``x``, ``y`` and
+        ``side``.
     """
 
     x: int
     y: int
     side: int
     stored: int
+    unit: int = 1
 
     @property
     def zoom(self) -> float:
@@ -74,7 +77,7 @@ def square_around(
     corner = np.floor(((low + high - side) / 2) / unit).astype(int) * unit
     side = math.ceil(side / unit + 1) * unit
     stored = side if zoom == 1 else max(1, round(side * zoom))
-    return Square(int(corner[0]), int(corner[1]), side, stored)
+    return Square(int(corner[0]), int(corner[1]), side, stored, unit)
 
 
 def crop_image(image: np.ndarray, square: Square) -> bytes:
@@ -84,7 +87,7 @@ def crop_image(image: np.ndarray, square: Square) -> bytes:
       image: uint8 [H, W, 3], BGR as in OpenCV.
       square: the square, in pixels of the image.
     """
-    unit = _halvings(square.zoom)
+    unit = square.unit
     for _ in range(unit.bit_length() - 1):
         image = _half(image)
     x, y, side = square.x // unit, square.y // unit, square.side // unit

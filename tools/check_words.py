@@ -54,7 +54,11 @@ TERMS = (
     Term(r"(?:behavi|neighb|fav|hon|rum|vap|harb)our\w*", "behavior, neighbor, favor, ..."),
     Term(r"licences?", "license"),
     Term(r"learnt|burnt|spelt|spoilt", "learned, burned, spelled, spoiled"),
-    Term(r"(?:mod|trav|canc|sign|lev)ell(?:ed|ing)", "modeled, traveled, canceled, ..."),
+    # "Cancelled" is part of the name of an exception of asyncio.
+    Term(
+        r"(?:mod|trav|sign|lev)ell(?:ed|ing)|cancell(?:ed|ing)(?!Error)",
+        "modeled, traveled, canceled, ...",
+    ),
     Term(r"analys(?:e[ds]?|ing)(?<!analyses)", "analyze"),
     Term(r"artefacts?", "artifact"),
     Term(r"catalogues?", "catalog"),

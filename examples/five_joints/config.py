@@ -29,6 +29,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.augmentation.flip = False
     config.network.width = 36
     config.network.num_blocks = 1
-    config.num_epochs = 6
+    config.num_epochs = 8
     config.eval.batch_size = 100
     return config

@@ -358,7 +358,7 @@ def context_images(
     _line(drawing, pixels[0], end, width, final)
     _line(drawing, end, end, 2.4 * width, final)
     moved = np.hypot(*(end - pixels[0])) / max(image.shape[:2])
-    return [*found, (f"prediction, moved by {100 * moved:.1f} % of the crop's side", drawing)]
+    return [*found, (f"moved by {100 * moved:.1f} % of the crop's side", drawing)]
 
 
 def tile(

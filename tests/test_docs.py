@@ -218,6 +218,7 @@ def test_the_image_of_the_network_is_up_to_date():
     )
 
 
+@pytest.mark.slow
 def test_the_figures_of_the_soft_argmax_are_up_to_date():
     drawn = {f"{name}.svg": draw().svg() for name, draw in soft_argmax_figures.FIGURES.items()}
     stored = {path.name: path.read_text() for path in soft_argmax_figures.FOLDER.iterdir()}

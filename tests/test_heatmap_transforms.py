@@ -473,7 +473,6 @@ def test_values_and_gradients_in_float64(name):
 def test_values_and_gradients_in_float32_under_strict_promotion(name):
     case = CASES[name]
     inputs = case.inputs.astype(np.float32)
-    jax.clear_caches()  # nothing traced without the flags
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         found = jax.jit(values(case))(inputs)
         slopes = jax.jit(over_batch(jax.grad(scalar(case))))(inputs)

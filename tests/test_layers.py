@@ -183,11 +183,9 @@ def test_sharded_batches_stay_sharded(layer, axis_type):
     assert_alike(loss(sharded), loss(x))
 
 
-@pytest.mark.parametrize("flag", ["numpy_rank_promotion", "numpy_dtype_promotion"])
 @pytest.mark.parametrize("layer", LAYERS)
-def test_strict_promotion_gives_the_same_numbers(layer, flag):
+def test_strict_promotion_gives_the_same_numbers(layer):
     function, shape = LAYERS[layer]
     expected = pulled(function, normal(shape))
-    jax.clear_caches()  # nothing traced without the flag
-    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         assert_alike(pulled(function, normal(shape)), expected, 1e-6)

@@ -205,6 +205,7 @@ def test_a_window_leaves_out_the_cells_far_from_the_maximum(context_maps):
     assert np.abs(found.keypoints - whole.keypoints).max() > 0.05
 
 
+@pytest.mark.slow
 def test_the_window_is_for_predictions_and_not_for_training(images):
     variables = initial_variables(SMALL, 0)
     windowed = SMALL.clone(window=1)
@@ -387,15 +388,11 @@ def test_normalize_maps_bytes_to_plus_minus_one():
 SMALL = TINY.clone(num_blocks=1, num_context_maps=1)
 
 
-@pytest.mark.parametrize(
-    "flag", ["numpy_rank_promotion", pytest.param("numpy_dtype_promotion", marks=pytest.mark.slow)]
-)
-def test_strict_promotion_gives_the_same_numbers(images, flag):
+def test_strict_promotion_gives_the_same_numbers(images):
     variables = initial_variables(SMALL, 0)
     expected = jax.jit(SMALL.apply)(variables, images), outputs(SMALL, variables, images)
     half = SMALL.clone(dtype=jnp.bfloat16)
-    jax.clear_caches()  # nothing traced without the flag
-    with getattr(jax, flag)({"numpy_rank_promotion": "raise"}.get(flag, "strict")):
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
         found = jax.jit(SMALL.apply)(variables, images), outputs(SMALL, variables, images)
         jax.eval_shape(half.apply, variables, images)
         jax.eval_shape(functools.partial(outputs, half), variables, images)

@@ -441,12 +441,14 @@ def test_visualize_writes_three_images(photo, network, capsys):
             assert min(image.size) > 200
 
 
+@pytest.mark.slow
 def test_visualize_needs_no_checkpoint(photo, capsys):
     assert cli.main(["visualize", photo]) == 0
     first, *written = capsys.readouterr().out.splitlines()
     assert first == f"checkpoint: {packed.path('base')}" and len(written) == 3
 
 
+@pytest.mark.slow
 def test_a_network_without_context_has_two(photo, tmp_path, capsys):
     from jaxpose.network import PoseNet, initial_variables
 

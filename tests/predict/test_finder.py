@@ -97,6 +97,7 @@ def test_overlap_is_intersection_over_union():
     assert overlap(a, np.array([9.0, 9.0, 4.0, 2.0])) == 0.0
 
 
+@pytest.mark.slow
 def test_the_network_that_ships_is_small_and_has_the_variables_of_its_module():
     network = finder.load()
     assert finder.FILE.stat().st_size <= 4e6

@@ -51,6 +51,7 @@ def test_data_and_texts_of_others_are_left_out(tmp_path):
     assert [place.path for place in found] == ["a.py"]
 
 
+@pytest.mark.slow
 def test_this_project_has_none():
     try:
         paths = tracked()

@@ -79,6 +79,7 @@ def spoil(monkeypatch, *broken):
     monkeypatch.setattr(train_run.prepared, "open_split", opened)
 
 
+@pytest.mark.slow
 def test_a_corrupt_image_is_named_and_counted_and_training_goes_on(
     tmp_path, people, monkeypatch, capsys
 ):

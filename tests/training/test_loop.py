@@ -92,6 +92,7 @@ def test_a_run_leaves_its_checkpoints(whole):
     assert not [f for f in (whole / "checkpoints").rglob("*") if "tmp" in f.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [True, False], ids=["compiler options", "plain pmap"])
 def test_a_run_traces_its_step_once_and_keeps_the_state_on_the_devices(
     tmp_path, people, monkeypatch, options
@@ -221,6 +222,7 @@ def test_data_with_other_persons_do_not_resume_a_run(copy, whole, people, monkey
     assert_same_end(copy, whole)
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path, whole, people, monkeypatch):
     write_losses = loop.Loop.write_losses
 
@@ -301,6 +303,7 @@ def test_the_epoch_that_passes_max_minutes_is_validated(tmp_path, people):
     assert store.checkpoint_steps(tmp_path / "checkpoints" / "best") == [6]
 
 
+@pytest.mark.slow
 def test_a_run_whose_max_minutes_have_passed_trains_no_further_epoch(tmp_path, people):
     for _ in range(2):
         result = run(tmp_path, people, max_minutes=1e-9)
@@ -326,6 +329,7 @@ def test_checkpoints_do_not_wait_for_log_lines(tmp_path, people, monkeypatch):
     assert sorted(set(saved)) == [4, 6, 8, 12]
 
 
+@pytest.mark.slow
 def test_data_sets_without_the_metadata_annotated_are_validated(tmp_path, people, monkeypatch):
     open_split = prepared.open_split
     monkeypatch.setattr(

@@ -10,7 +10,7 @@ from examples.dogs.__main__ import JOINTS, LIMBS, write
 from jaxpose import geometry, losses
 from jaxpose.checkpoints import KINDS, store
 from jaxpose.cli.launch_flags import parse
-from jaxpose.data.batches import evaluation_batches
+from jaxpose.data.batches import annotated_joints, evaluation_batches
 from jaxpose.evaluation import evaluate, inference
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.network import normalize
@@ -21,7 +21,10 @@ from tests.support import tiny_run
 from tfds_builders.__main__ import main as build
 
 # ml_collections loads a config file in a way that importlib wants to drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+]
 FIELDS = {
     "network.width": "18",
     "network.num_blocks": "1",
@@ -101,7 +104,6 @@ def test_every_validation_has_a_loss_and_a_score_of_each_joint(trained):
         assert found["loss"] == pytest.approx(weighted)
 
 
-@pytest.mark.slow
 def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
     workdir, settings = trained
     run = open_run(settings)
@@ -121,7 +123,7 @@ def test_the_validation_loss_is_that_of_training_on_the_same_crops(trained):
         predictions,
         evaluation_set_of(split, run.joints),
         rule,
-        annotated=split.annotated,
+        annotated=annotated_joints(split),
         probability_weight=0.5,
     )
     coordinate = float(losses.masked_mean(distance, jnp.asarray(batch.labeled)))

@@ -96,7 +96,8 @@ def one_device():
     return states
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 4])
 def test_the_number_of_devices_changes_nothing(one_device, devices):
     several = program(devices, ema=True)
     end = several.run(several.start, FIVE)
@@ -130,6 +131,7 @@ def after_one(frozen):
     return frozen.run(frozen.start, FIVE[:1])
 
 
+@pytest.mark.slow
 def test_accumulated_parts_are_one_large_batch(frozen):
     """4 x 4 = 16, where batch norm is frozen."""
     parts = program(1, accumulation_steps=4, frozen_norm=True)
@@ -232,7 +234,9 @@ def divergence(heatmaps, batch, grid):
     return np.mean(found)
 
 
-@pytest.mark.parametrize("grid", ["half_pixel", "align_corners"])
+@pytest.mark.parametrize(
+    "grid", ["half_pixel", pytest.param("align_corners", marks=pytest.mark.slow)]
+)
 def test_losses_of_contexts_and_maps_are_added_with_their_weights(grid):
     net = NET.clone(axis_name=None, grid=grid)
     batch = FIVE[1]

@@ -133,6 +133,7 @@ TOLERATED = {
         mutated("images", 1, id=...),
         {"image without an id": ["images[1]"], "image_id that is not in images": ALL[2:]},
     ),
+    "image with a frame of null": (mutated("images", 1, frame=None), {}),
     "image with a bad frame": (
         mutated("images", 1, frame="last"),
         {

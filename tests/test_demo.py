@@ -375,11 +375,13 @@ def test_a_port_that_is_taken_is_said_in_one_line(checkpoint, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_it_compiles_ends_it_in_order(checkpoint):
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_while_it_compiles_ends_it_in_order(checkpoint, times):
     environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": "off"}
     with started(checkpoint, env=environment) as (process, _):
-        time.sleep(0.5)  # the warm-up has only begun
-        process.send_signal(signal.SIGINT)
+        for _ in range(times):
+            time.sleep(0.5 / times)  # the warm-up has only begun
+            process.send_signal(signal.SIGINT)
         assert ended(process) == (0, "", "")
 
 

@@ -221,7 +221,7 @@ class _Parser:
         found: dict[str, tuple[str, Image]] = {}
         for where, entry in self._objects(entries, "images"):
             key, name = id_key(entry.get("id")), entry.get("file_name")
-            frame = _number(entry.get("frame", 0))
+            frame = 0 if entry.get("frame") is None else _number(entry["frame"])
             if key is None:
                 self.drop("image without an id", where)
             elif not isinstance(name, str) or not name.strip():

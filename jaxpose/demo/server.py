@@ -69,8 +69,16 @@ def serve(
     with listening:
         app = make_app(estimator, turn, hosts=_hosts(host), life=life)
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        stop = server.handle_exit
+
+        def stop_once(number, frame):  # a second Ctrl-C would stop it in the middle of stopping
+            if not server.should_exit:
+                stop(number, frame)
+
+        server.handle_exit = stop_once
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
         finally:
             turn.acquire()  # Python must not end while a thread is inside XLA: it would abort
 

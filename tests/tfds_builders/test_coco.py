@@ -522,6 +522,19 @@ def test_a_file_of_another_form_is_one_line(tmp_path, capsys, content, says):
     assert line.startswith("error: ") and says in line
 
 
+def test_only_annotations_are_counted_as_persons(tmp_path, capsys):
+    images = write_images(tmp_path / "images", ["a.png"])
+    path = write_annotations(tmp_path, [annotation(1, 1), annotation(2, 9)], ["a.png"])
+    content = json.loads(path.read_text())
+    content["images"] += content["images"][:1]
+    path.write_text(json.dumps(content))
+    where = ["--images", str(images), "--data_dir", str(tmp_path / "data")]
+    assert main(["coco", "--source", str(path), *where]) == 0
+    out = capsys.readouterr().out
+    assert "1 item skipped (duplicate image): images[1]" in out
+    assert "1 person skipped (image_id that is not in images): annotations[1]" in out
+
+
 def test_cocos_own_layout_is_read_as_downloaded(tmp_path, capsys):
     """On dummy data that `python -m tfds_builders.draw_dummy_data` drew: dots at every joint."""
     parts = [

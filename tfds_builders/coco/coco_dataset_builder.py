@@ -179,7 +179,8 @@ class Builder(pose_builder.PoseBuilder):
             for entry in entries:
                 if reason not in coco.INTACT_REASONS:
                     self.refuse_if_strict(f"{path}: {entry}: {reason}")
-                self.report.leave_out(reason, entry)
+                kind = "person" if entry.startswith("annotations") else "item"
+                self.report.leave_out(reason, entry, kind=kind)
         for reason, entries in selected.changed.items():
             for entry in entries:
                 self.report.change(reason, entry)

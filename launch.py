@@ -70,7 +70,7 @@ def evaluate_and_report(config, workdir: str, checkpoint: str = "") -> None:
 
 def main(argv: list[str]) -> int:
     """Run the command and return the exit status."""
-    interrupted = "interrupted; re-run the command to resume from the last checkpoint"
+    interrupted = "interrupted; re-run the command (training resumes from its last checkpoint)"
     return run_command(lambda: run(parse(argv)), interrupted=interrupted)
 
 

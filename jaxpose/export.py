@@ -24,7 +24,7 @@ from jaxpose.network import make_net
 from jaxpose.optional import import_optional
 from jaxpose.predict.estimator import predict_poses
 from jaxpose.skeleton import joint_index
-from jaxpose.storage import replace_file, write_errors
+from jaxpose.storage import replace_file, write_errors, written_file
 
 PLATFORMS = ("cpu", "cuda", "tpu")  # targets of the jax.export artifact
 OPSET = 18  # ONNX operator set; supported by runtimes of recent years
@@ -102,9 +102,10 @@ def export_network(
             f"the extra jaxpose[{EXTRAS[format]}]"
         )
     recorded = {"format": format, "program": out.name, **description(metadata)}
-    for file, content in ((beside, json.dumps(recorded, indent=1) + "\n"), (out, data)):
-        with write_errors(file):
-            replace_file(file, content)
+    with write_errors(beside), written_file(beside) as local:
+        local.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
+        with write_errors(out):  # inside: the description never describes another program
+            replace_file(out, data)
     return Exported(out, beside, source, difference)
 
 

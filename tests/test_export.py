@@ -1,6 +1,7 @@
 """Exported programs: they answer as `PoseEstimator` does, and need nothing of this package."""
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -247,6 +248,22 @@ def test_the_command_says_what_it_wrote(packed, exported):
     folder, printed = exported
     assert printed.startswith(f"checkpoint: {packed}\nprogram: {folder / 'pose.jax'} (jax, ")
     assert sorted(path.name for path in folder.iterdir()) == ["pose.jax", "pose.jax.json"]
+
+
+def test_a_program_that_cannot_be_written_keeps_the_old_description(packed, tmp_path, monkeypatch):
+    """A description beside another network's program would name the wrong joints."""
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    out, beside = tmp_path / "pose.jax", tmp_path / "pose.jax.json"
+    out.write_bytes(b"old program")
+    beside.write_text("old description")
+    monkeypatch.setattr(export, "replace_file", full)
+    with pytest.raises(JaxposeError, match=r"pose.jax cannot be written \(No space"):
+        export.export_network(packed, out)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [out.name, beside.name]
+    assert (out.read_bytes(), beside.read_text()) == (b"old program", "old description")
 
 
 def test_a_program_that_answers_otherwise_is_not_written(packed, tmp_path, monkeypatch):

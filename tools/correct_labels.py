@@ -29,6 +29,7 @@ import tools
 from jaxpose.checkpoints import store
 from jaxpose.data.images import decode
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
+from jaxpose.errors import JaxposeError
 from jaxpose.evaluation.inference import predict_blocks
 from jaxpose.evaluation.views import mirror_positions
 from jaxpose.geometry import (
@@ -43,6 +44,7 @@ from jaxpose.geometry import (
 from jaxpose.network import make_net
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.skeleton import flip_permutation, joint_index
+from jaxpose.storage import check_folder, written_file
 
 # The first two are distances, as fractions of the crop's side.
 RADIUS = 0.05  # a view closer than this to the median of all views agrees with it
@@ -119,7 +121,10 @@ class Teacher:
         # arbitrary one.
         self.known = joint_index(metadata.trained_joints, split.joints) >= 0
         if not self.known.any():
-            raise SystemExit(f"error: {path} was trained on none of the joints of {split.name}")
+            raise JaxposeError(
+                f"{path} was trained on none of the joints of {split.name}; give another "
+                "checkpoint or data set"
+            )
         flipped = flip_permutation(names, metadata.flip_pairs)
 
         def predict(images):
@@ -216,7 +221,7 @@ def write(
 ) -> dict[str, int]:
     """Write the corrections whose reason is in ``reasons``; returns their number by reason."""
     counts: dict[str, int] = {}
-    with path.open("w", encoding="utf-8") as file:
+    with written_file(path) as local, local.open("w", encoding="utf-8") as file:
         file.write("image\tjoint\told_x\told_y\tnew_x\tnew_y\treason\n")
         for name, joint, old, new, reason in rows:
             if reason not in reasons:
@@ -264,6 +269,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     reasons = REASONS if options.drop else tuple(r for r in REASONS if r != "dropped")
+    check_folder(options.output)
     split = open_split(options.dataset, "train", data_dir=options.data_dir)
     teacher = Teacher(options.checkpoint, split, which=options.which, dtype=options.dtype)
     counts = write(options.output, split.joints, corrections(teacher, split), reasons=reasons)
@@ -272,4 +278,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

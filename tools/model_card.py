@@ -140,11 +140,11 @@ def presence_text(predictions: inference.Predictions) -> str:
     return "\n".join(lines)
 
 
-def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
+def empty_text(path: str | pathlib.Path, files: list[pathlib.Path]) -> str:
     """Presence in images without people, the whole image as the crop."""
     estimator = PoseEstimator.from_checkpoint(path)
     presence = []
-    for file in sorted(folder.glob("*.jpg")):
+    for file in files:
         image = as_image(file)
         crop = example_crop({"stored_size": image.shape[1::-1]}, IMAGE_RULE)
         pixels = crop_image(image, crop, estimator.image_size)
@@ -158,8 +158,10 @@ def empty_text(path: str | pathlib.Path, folder: pathlib.Path) -> str:
     return textwrap.fill(sentence, TEXT_WIDTH, break_on_hyphens=False)
 
 
-def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) -> str:
-    """Compute all tables as Markdown, and write the images."""
+def figures(
+    path: str | pathlib.Path, data_dir: str, no_person: list[pathlib.Path], *, draw: bool
+) -> str:
+    """Compute all tables as Markdown, and draw the images if ``draw``."""
     network = store.load_network(path)
     open_split = functools.partial(prepared.open_split, data_dir=data_dir)
     test = open_split("lsp/person_centric", "test")
@@ -184,8 +186,9 @@ def figures(path: str | pathlib.Path, data_dir: str, no_person: pathlib.Path) ->
         for k in range(network.net.num_blocks)
     ]
     mpii = predict(network, people, "joints")
-    draw_images(network, test, plain, person_centric)
-    draw_part_maps(path, test)
+    if draw:
+        draw_images(network, test, plain, person_centric)
+        draw_part_maps(path, test)
 
     def evaluated_rows(protocol, named):
         return table(protocol, [(label, evaluated(protocol, found)) for label, found in named])
@@ -322,19 +325,23 @@ def main(arguments: list[str] | None = None) -> None:
         "--photo", default="", help="also draw the README's image, from this photo of a person"
     )
     parser.add_argument(
-        "--print", action="store_true", help="print the tables and leave the page unchanged"
+        "--print",
+        action="store_true",
+        help="print the tables and leave the page and its images unchanged",
     )
     options = parser.parse_args(arguments)
+    if options.print and options.photo:
+        parser.error("--print leaves the images unchanged; leave out --photo")
+    no_person = tools.jpegs(options.no_person)
     use_compilation_cache()
-    (FOLDER / "images").mkdir(exist_ok=True)
     path = options.checkpoint or packed.path(DEFAULT_NETWORK)
     if options.photo:
         draw_first_image(path, options.photo)
-    text = figures(path, options.data_dir, options.no_person)
+    text = figures(path, options.data_dir, no_person, draw=not options.print)
     print(text)
     if not options.print:
         write(PAGE, text)
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

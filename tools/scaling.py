@@ -189,14 +189,14 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=int,
+        type=tools.count,
         nargs="+",
         default=[2, 16, 64],
         help="images per device (default: 2 16 64)",
     )
     parser.add_argument(
         "--devices",
-        type=int,
+        type=tools.count,
         nargs="+",
         default=[1, 8, 64, 512],
         help="numbers of devices (default: 1 8 64 512)",
@@ -216,4 +216,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

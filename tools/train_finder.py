@@ -185,7 +185,7 @@ def single_scenes(name: str, data_dir: str, *, joints: int) -> Iterator[tuple[st
 
 def empty_scenes(folder: pathlib.Path) -> Iterator[tuple[str, Scene | None]]:
     """Yield split and scene of the images without people in a folder."""
-    for file in sorted(folder.glob("*.jpg")):
+    for file in tools.jpegs(folder):
         yield split_of(file.name), stored(file.read_bytes(), np.zeros(0), np.zeros(0), "empty")
 
 
@@ -530,6 +530,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--rate", type=float, default=1e-3, help="peak learning rate (default: %(default)s)"
     )
     options = parser.parse_args(arguments)
+    tools.jpegs(options.no_person)  # before anything takes long
     scenes = all_scenes(options)
     for split, kinds in scenes.items():
         print(split, {kind: len(group) for kind, group in kinds.items()}, flush=True)
@@ -542,4 +543,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

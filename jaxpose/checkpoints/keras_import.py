@@ -12,6 +12,7 @@ import itertools
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -170,7 +171,8 @@ def convert(
         of names and joints differ.
     """
     folder = pathlib.Path(folder).expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    existed = folder.exists()
+    if existed and (not folder.is_dir() or any(folder.iterdir())):
         raise JaxposeError(f"{folder} exists and is not empty; give a new folder")
     if joints is not None and num_joints is None:
         num_joints = len(joints)
@@ -195,9 +197,14 @@ def convert(
         step=0,
         source=os.path.basename(path),
     )
-    manager = store.open_manager(folder, keep=1)
-    store.save(manager, 0, variables, metadata)
-    store.finish(manager)
+    try:
+        manager = store.open_manager(folder, keep=1)
+        store.save(manager, 0, variables, metadata)
+        store.finish(manager)
+    except BaseException:  # a second attempt needs an empty folder, after an interrupt too
+        for path in folder.iterdir() if existed else [folder]:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
     return metadata, store.find(folder)
 
 

@@ -207,8 +207,8 @@ def finish(manager) -> None:
 
 def _save_error(folder, error: Exception) -> JaxposeError:
     return JaxposeError(
-        f"cannot save a checkpoint in {folder}: {_reason(error)}; previous checkpoints are intact. "
-        "Free disk space or fix the permissions, then re-run the command"
+        f"cannot save a checkpoint in {folder}: {_reason(error)}; free disk space or fix the "
+        "permissions, then re-run the command (earlier checkpoints are intact)"
     )
 
 

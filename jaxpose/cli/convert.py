@@ -2,6 +2,7 @@
 
 import argparse
 
+from jaxpose.cli.exits import silence_library_logs
 from jaxpose.errors import JaxposeError
 from jaxpose.paths import local_path, names_a_file
 
@@ -51,6 +52,8 @@ def run(arguments) -> None:
     """Convert a file and print what was found in it."""
     from jaxpose.checkpoints import keras_import
     from jaxpose.network import make_net
+
+    silence_library_logs()
 
     if names_a_file(arguments.folder):
         raise JaxposeError(f"{arguments.folder} is the name of a file; give a folder")

@@ -80,8 +80,8 @@ def train_batches(
     """Make endless batches of augmented crops.
 
     An epoch draws each person of a split ``floor(weight)`` times, and a random subset of its
-    persons once more, so that the mean is ``weight``; all draws of an epoch are shuffled together.
-    The incomplete batch at the end of an epoch is dropped.
+    persons once more, so that the mean is ``weight``, up to the rounding to whole persons. All
+    draws of an epoch are shuffled together. The incomplete batch at the end of an epoch is dropped.
 
     Args:
       splits: (split, weight) pairs.

@@ -27,7 +27,8 @@ def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
     """Return the number of full batches in an epoch of ``train_batches``, over all processes.
 
     Raises:
-      JaxposeError: a weight is not positive and finite, or an epoch has no full batch.
+      JaxposeError: a weight is not positive and finite or too small for its data set, or an epoch
+        has no full batch.
     """
     for split, weight in splits:
         if not (math.isfinite(weight) and weight > 0):
@@ -37,8 +38,14 @@ def steps_per_epoch(splits: WeightedSplits, batch_size: int) -> int:
             )
     draws = 0
     for split, weight in splits:
-        whole, more = _copies(len(split.source), weight)
-        draws += whole * len(split.source) + more
+        size = len(split.source)
+        whole, more = _copies(size, weight)
+        if size and not whole and not more:
+            raise JaxposeError(
+                f"weight {weight} of {split.name} {split.split} draws none of its {size} persons; "
+                f"raise it to at least {1 / size:.2g}, or remove its row"
+            )
+        draws += whole * size + more
     if draws < batch_size:
         raise JaxposeError(
             f"batch_size is {batch_size}, more than the {draws} persons of an epoch; lower "

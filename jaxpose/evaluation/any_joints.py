@@ -113,17 +113,24 @@ def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUT
     return chosen if (length[persons] > 0).any() else None
 
 
-def missing_unit(unit: str) -> str:
+def missing_unit(unit: str, joints: Sequence[str] | None = None) -> str:
     """Describe what is missing if ``available_unit`` returns None, to follow "the data set has".
 
+    Args:
+      unit: the unit.
+      joints: joint names of the truth, to tell an unknown joint from an unlabeled one.
+
     Example:
-      >>> missing_unit("box"), missing_unit("nose,tail")
-      ('no boxes', 'no person with both nose and tail labeled')
+      >>> missing_unit("box"), missing_unit("nose,tail"), missing_unit("nose,tail", ["nose", "ear"])
+      ('no boxes', 'no person with both nose and tail labeled', 'no joint tail; it has nose, ear')
     """
     if unit == AUTO:
         return "neither boxes nor a head size for every person"
     normalizer = unit_named(unit).normalizer
     if isinstance(normalizer, tuple):
+        for joint in normalizer:
+            if joints is not None and joint not in joints:
+                return f"no joint {joint}; it has {', '.join(joints)}"
         return f"no person with both {normalizer[0]} and {normalizer[1]} labeled"
     return "no head sizes" if unit == "head" else "no boxes"
 

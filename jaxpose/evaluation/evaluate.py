@@ -416,6 +416,8 @@ def report_text(evaluation: Evaluation) -> str:
     for name, row in evaluation.rows.items():
         for result in row.results.values():
             parts.append(tables.columns_text([("", result)], description=row.description))
+            if result.parts and not result.protocol.columns:  # too many joints for columns
+                parts.append(tables.parts_text(result))
             parts.append(tables.beside_text(result))
         if row.results:
             decodings = list(row.decodings.items())

@@ -220,9 +220,11 @@ def remove_offsets(keypoints: np.ndarray, reference: np.ndarray, linear: np.ndar
         are constant in crop coordinates.
 
     Returns:
-      [K, N, J, 2], pixels.
+      [K, N, J, 2], pixels. Positions that are not finite are left out of the mean.
     """
     back = np.linalg.inv(linear)[:, None]  # one matrix for all joints of a person
     offsets = ((keypoints - reference)[..., None, :] * back).sum(axis=-1)
-    mean = offsets.mean(axis=1, keepdims=True)
+    finite = np.isfinite(offsets)
+    total = np.where(finite, offsets, 0).sum(axis=1, keepdims=True)
+    mean = total / np.maximum(finite.sum(axis=1, keepdims=True), 1)
     return keypoints - (mean[..., None, :] * linear[:, None]).sum(axis=-1)

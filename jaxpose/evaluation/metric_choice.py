@@ -158,12 +158,16 @@ def _cannot_score(
     name: str, evaluation_set: EvaluationSet, allowed: Mapping[str, Protocol]
 ) -> JaxposeError:
     metric, unit = _parse(evaluation_set.metric)
+    supported = list(allowed)
     why = ""
     if metric == oks.OKS_AP.name:
         why = f" (the data set has no {oks.lacks(evaluation_set)})"
     if metric == any_joints.NAME:
-        why = f" (the data set has {any_joints.missing_unit(unit)})"
+        joints = evaluation_set.truth_joints
+        why = f" (the data set has {any_joints.missing_unit(unit, joints)})"
+        if any_joints.available_unit(evaluation_set.truth, joints) is not None:
+            supported.append(any_joints.NAME)  # with another unit
     return JaxposeError(
-        f"{name} cannot be evaluated by {metric}{why}; the row supports "
-        f"{', '.join(allowed) or 'no metric'}; change config.metric, or remove the row"
+        f"{name} cannot be evaluated by {evaluation_set.metric}{why}; the row supports "
+        f"{', '.join(supported) or 'no metric'}; change config.metric, or remove the row"
     )

@@ -101,6 +101,7 @@ def write_report(
       JaxposeError: the file cannot be written.
     """
     beside, blocks = beside or {}, blocks or {}
+    several = len(rows) > 1
     rows = {name: results for name, results in rows.items() if results}
     first, last = _sections(images, maps)
     style = importlib.resources.files("jaxpose.report").joinpath("style.css")
@@ -110,7 +111,7 @@ def write_report(
         f"<title>{_text(title)}</title>",
         f"<style>\n{style.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n<main>",
         f"<h1>{_text(title)}</h1>\n<p>{_text(description)}</p>",
-        _headline(rows, beside),
+        _headline(rows, beside, named=several),
         first,
         _curves(history),
         *(_row(name, results, beside, blocks.get(name, {})) for name, results in rows.items()),
@@ -137,20 +138,23 @@ def _rate(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.2f}"
 
 
-def _headline(rows, beside) -> str:
-    """Make the headline: the totals of the first row."""
+def _headline(rows, beside, *, named: bool) -> str:
+    """Make the headline: the totals of the first evaluated row, and its name if ``named``."""
+    if not rows:
+        return ""
+    row, results = next(iter(rows.items()))
     items = []
-    for row, results in list(rows.items())[:1]:
-        for protocol, result in results.items():
-            others = "".join(
-                f'<span class="quiet">{_text(label)} {_rate(found.total)}</span>'
-                for label, found in _beside(beside, row, protocol).items()
-            )
-            items.append(
-                f"<li><span>{_text(result.protocol.label)}</span><b>{_rate(result.total)}</b>"
-                f"{others}</li>"
-            )
-    return "\n".join(['<ul class="results">', *items, "</ul>"]) if items else ""
+    for protocol, result in results.items():
+        others = "".join(
+            f'<span class="quiet">{_text(label)} {_rate(found.total)}</span>'
+            for label, found in _beside(beside, row, protocol).items()
+        )
+        items.append(
+            f"<li><span>{_text(result.protocol.label)}</span><b>{_rate(result.total)}</b>"
+            f"{others}</li>"
+        )
+    name = [f'<p class="quiet">{_text(row)}</p>'] if named else []
+    return "\n".join([*name, '<ul class="results">', *items, "</ul>"])
 
 
 def _beside(beside, row: str, protocol: str) -> dict[str, ProtocolResult]:
@@ -338,7 +342,9 @@ def _validation_curves(history) -> list[Curve]:
     protocols = [p for r in records[-1:] for found in r.get("rows", {}).values() for p in found]
     if len(names) < 2 or not protocols:
         return curves
-    protocol = protocols[0]
+    protocol = records[-1].get("steered_by")
+    if protocol not in protocols:
+        protocol = protocols[0]
     for name in names:
         totals = [r.get("rows", {}).get(name, {}).get(protocol, {}).get("total") for r in records]
         curves.append(Curve(f"{name}, {protocol}", [r["step"] for r in records], totals))

@@ -97,7 +97,8 @@ def report_run(
     except JaxposeError as error:  # the data may not be available
         beside = {}
         notes.append(("mean pose", f"not evaluated: {error}"))
-    first = next(iter(rows.values()), None)
+    evaluated = [row for row in rows.values() if row.results]
+    first = next(iter([*evaluated, *rows.values()]), None)
     persons, maps = person_sections(network, first) if first else ([], [])
     return write_report(
         workdir / "report.html",

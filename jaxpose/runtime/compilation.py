@@ -4,32 +4,40 @@ import contextlib
 import functools
 import os
 import pathlib
+import tempfile
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
+
+from jaxpose.paths import is_remote
 
 _FUSIONS, _SUMS_ALONE = "xla_cpu_experimental_ynn_fusion_type", "LIBRARY_FUSION_TYPE_REDUCE"
 _TESTED = (0, 10)  # first JAX version tested with these options
 
 
-def use_compilation_cache() -> pathlib.Path | None:
+def use_compilation_cache() -> str | None:
     """Enable JAX's persistent compilation cache.
 
-    The environment variable JAX_COMPILATION_CACHE_DIR sets its folder; "off" disables the cache.
+    The environment variable JAX_COMPILATION_CACHE_DIR sets its folder, local or in a bucket; "off"
+    disables the cache.
 
     Returns:
-      The folder, or None if it cannot be written or the cache is disabled.
+      The folder, or None if it cannot be written or the cache is disabled. A folder in a bucket is
+      not tested.
     """
     named = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     wanted = pathlib.Path(named or pathlib.Path(base) / "jaxpose" / "compilation")
     folder = None
-    if named.lower() != "off":
+    if is_remote(named):
+        folder = named
+    elif named.lower() != "off":
         with contextlib.suppress(OSError):
             wanted.mkdir(parents=True, exist_ok=True)
-            folder = wanted
+            with tempfile.TemporaryFile(dir=wanted):
+                folder = os.fspath(wanted)
     # Set it even to None: otherwise JAX reads the variable itself and creates a folder named "off".
-    jax.config.update("jax_compilation_cache_dir", folder and str(folder))
+    jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     compilation_cache.reset_cache()  # JAX reads the setting only once otherwise
     return folder

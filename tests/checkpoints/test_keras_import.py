@@ -354,6 +354,25 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_is_left_as_it_was_if_writing_fails(tmp_path, monkeypatch, existed):
+    """Otherwise the same command would find it in use."""
+
+    def full(manager):
+        manager.close()
+        raise JaxposeError("disk full")
+
+    write(tmp_path / "a.h5")
+    if existed:
+        (tmp_path / "out").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(keras_import.store, "finish", full)
+        with pytest.raises(JaxposeError, match="disk full"):
+            keras_import.convert(tmp_path / "a.h5", tmp_path / "out")
+    assert (tmp_path / "out").exists() == existed
+    keras_import.convert(tmp_path / "a.h5", tmp_path / "out")
+
+
 def test_a_wrong_number_of_joint_names_is_refused(tmp_path):
     write(tmp_path / "a.h5")
     with pytest.raises(JaxposeError, match="the file has 16 joints, not 2"):

@@ -5,14 +5,14 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from jaxpose.data.prepared import PreparedSplit
-from jaxpose.data.sampling import evaluation_plan, train_plan
+from jaxpose.data.sampling import evaluation_plan, steps_per_epoch, train_plan
 from jaxpose.errors import JaxposeError
 
 COUNTS = st.sampled_from([1, 2, 3, 4, 8])
 WEIGHTS = st.one_of(st.sampled_from([0.5, 1.0, 2.0]), st.floats(0.05, 3.0))
 SPLITS = st.lists(st.tuples(st.integers(1, 60), WEIGHTS), min_size=1, max_size=3).map(
     lambda drawn: [
-        (PreparedSplit(f"people{i}", "train", range(size), ()), weight)
+        (PreparedSplit(f"people{i}", "train", range(size), ()), max(weight, 1 / size))
         for i, (size, weight) in enumerate(drawn)
     ]
 )
@@ -95,3 +95,11 @@ def test_evaluation_has_everyone_once(size, rows, count):
     ]
     assert [index for index in found if index >= 0] == list(range(size))
     assert found[size:] == [-1] * (len(found) - size) and len(found) - size < batch_size
+
+
+def test_a_weight_that_draws_nobody_is_refused():
+    few = PreparedSplit("few", "train", range(10), ())
+    many = PreparedSplit("many", "train", range(100), ())
+    with pytest.raises(JaxposeError, match="weight 0.04 of few train draws none of its 10 persons"):
+        steps_per_epoch([(many, 1.0), (few, 0.04)], 10)
+    assert steps_per_epoch([(many, 1.0), (few, 0.1)], 1) == 101

@@ -8,7 +8,7 @@ import pytest
 from configs import common
 from jaxpose.data import prepared
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import evaluate, inference
+from jaxpose.evaluation import any_joints, evaluate, inference
 from jaxpose.evaluation.evaluation_set import evaluation_set_of
 from jaxpose.evaluation.inference import Predictions
 from tests.support.drawn_people import JOINTS, split_of
@@ -64,6 +64,15 @@ def test_without_a_joint_in_common_every_metric_is_empty(tmp_path, monkeypatch):
         assert (found["total"], found["not_labeled"], found["not_predicted"]) == (None, 6, labels)
     ignored = f"ignored: 6 joints without a label, {labels} labeled joints without a prediction"
     assert evaluate.report_text(evaluation).count(ignored) == 2
+
+
+def test_more_joints_than_columns_are_listed(tmp_path, monkeypatch):
+    evaluation = evaluation_of(PEOPLE, tmp_path, monkeypatch)
+    assert "not labeled" not in evaluate.report_text(evaluation)
+    monkeypatch.setattr(any_joints, "MAX_COLUMNS", 2)
+    evaluation = evaluation_of(PEOPLE, tmp_path, monkeypatch)
+    lines = evaluate.report_text(evaluation).splitlines()
+    assert {line.split("  ")[0].strip() for line in lines} >= {"left_wrist", "neck", "right_ankle"}
 
 
 @pytest.mark.parametrize(

@@ -366,6 +366,15 @@ def test_a_split_is_decoded_in_every_way(decoded):
         assert np.abs(keypoints - found.keypoints).max() > 1e-3  # pixels; its maps are flat
 
 
+def test_positions_that_are_not_finite_have_no_part_in_the_mean_offset():
+    reference = 100 * np.random.default_rng(5).random((1, 3, 2, 2))
+    keypoints = reference + 4.0
+    keypoints[0, 1, 0] = np.nan
+    found = inference.remove_offsets(keypoints, reference, np.array([np.eye(2)] * 3))
+    expected = np.where(np.isnan(keypoints), np.nan, reference)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_removed_offsets_are_constant_in_the_crops():
     """Part maps that are off by a constant of their crop, and by noise of zero mean."""
     rng = np.random.default_rng(5)

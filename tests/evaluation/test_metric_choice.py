@@ -130,7 +130,18 @@ def test_a_wanted_score_steers():
         (
             "pck:nose,tail",
             {},
-            "pck (the data set has no person with both nose and tail labeled); the row supports ",
+            "pck:nose,tail (the data set has no joint tail; it has nose, left_ear, right_ear); the "
+            "row supports pck; ",
+        ),
+        (
+            "pck:head",
+            {},
+            "pck:head (the data set has no head sizes); the row supports pck; change",
+        ),
+        (
+            "pck:head",
+            {"box": False},
+            "pck:head (the data set has no head sizes); the row supports no metric; change",
         ),
         (
             "pck",

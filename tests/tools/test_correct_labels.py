@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxpose.checkpoints.packed import pack
+from jaxpose.errors import JaxposeError
 from jaxpose.geometry import Crop
 from tests.support import small_estimator
 from tests.support.drawn_people import split_of
@@ -78,7 +79,7 @@ def test_joints_that_the_network_does_not_know_are_left_alone(tmp_path):
     split = split_of(1)._replace(joints=("nose", "right_wrist", "head_top"))
     teacher = Teacher(str(path), split, which="best", dtype="float32")
     assert teacher.known.tolist() == [False, False, True]
-    with pytest.raises(SystemExit, match="trained on none of the joints"):
+    with pytest.raises(JaxposeError, match="trained on none of the joints"):
         Teacher(str(path), split._replace(joints=("nose",)), which="best", dtype="float32")
 
 
@@ -109,3 +110,15 @@ def test_only_corrections_with_the_chosen_reasons_are_written(tmp_path):
     counts = write(tmp_path / "corrections.tsv", ("head_top", "neck"), rows, reasons=("filled",))
     assert counts == {"filled": 1}
     assert len(read_corrections(tmp_path / "corrections.tsv")) == 1
+
+
+def test_an_interrupted_run_leaves_the_previous_file(tmp_path):
+    def interrupted():
+        yield ("im00003.jpg", 0, None, np.zeros(2), "filled")
+        raise KeyboardInterrupt
+
+    path = tmp_path / "corrections.tsv"
+    path.write_text("as before")
+    with pytest.raises(KeyboardInterrupt):
+        write(path, ("head_top", "neck"), interrupted())
+    assert path.read_text() == "as before" and list(tmp_path.iterdir()) == [path]

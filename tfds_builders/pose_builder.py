@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 import tqdm
 
-from tfds_builders import image_files, report
+from tfds_builders import image_files, prepared_folder, report
 from tfds_builders.errors import BuildError
 from tfds_builders.sources import Files, ReadError, open_sources
 
@@ -22,7 +22,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       **kwargs: TFDS's own arguments (``data_dir``, ``config``, ``version``).
 
     Attributes:
-      NEEDS_SOURCE: whether the command must be given ``--source``.
+      NEEDS_SOURCE: whether the command needs ``--source``; if not, it refuses that option.
       NAMED_CONFIGS: configurations that are built only if they are named. Unlike TFDS's
         ``BUILDER_CONFIGS``, none of them is the default.
       report: report of the build so far.
@@ -52,7 +52,8 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Choose what the command builds.
 
         A builder with its own options overrides this method. It defines the options with
-        ``add_options(parser)`` in an ``options.py`` in its folder.
+        ``add_options(parser)`` in an ``options.py`` in its folder, each under its own name. The
+        command refuses them for other data sets.
 
         Args:
           name: name of the configuration, "" for the default.
@@ -62,7 +63,7 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           The configuration (None for TFDS's default), and further arguments of this builder.
 
         Raises:
-          BuildError: the configuration does not exist, or the source is missing.
+          BuildError: the configuration does not exist, or the source is missing or not used.
         """
         configs = {config.name: config for config in (*cls.BUILDER_CONFIGS, *cls.NAMED_CONFIGS)}
         if name and name not in configs:
@@ -71,12 +72,29 @@ class PoseBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
         if cls.NEEDS_SOURCE and not options.source:
             raise cls.missing_source()
+        if options.source and not cls.NEEDS_SOURCE:
+            raise BuildError(f"{cls.name} does not use --source; remove this option")
         return configs.get(name), {}
 
     @classmethod
     def missing_source(cls) -> BuildError:
         """Return the error for a command without ``--source``."""
         return BuildError(f"{cls.name} needs its files; add --source PATH (a folder, zip or tar)")
+
+    def download_and_prepare(self, **kwargs: Any) -> None:
+        """Build the data set, as in TFDS, unless another process is building it.
+
+        Args:
+          **kwargs: TFDS's arguments.
+
+        Raises:
+          BuildError: another process is building it, or the sources cannot be read.
+        """
+        if self.data_path.exists():
+            super().download_and_prepare(**kwargs)
+            return
+        with prepared_folder.lock(self.data_path.parent):
+            super().download_and_prepare(**kwargs)
 
     def files(self, dl_manager: tfds.download.DownloadManager, archive_name: str) -> list[Files]:
         """Open the sources (``sources.open_sources``), or ``manual_dir`` if none were given.

@@ -1,9 +1,13 @@
 """`python -m tfds_builders`: what it says, what it refuses, and what it leaves on the disk."""
 
+import fcntl
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 
 import pytest
@@ -12,6 +16,7 @@ import tensorflow_datasets as tfds
 import tfds_builders
 from tfds_builders import __main__ as command
 from tfds_builders import draw_dummy_data, image_files
+from tfds_builders.lsp import lsp_dataset_builder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DRAW = {
@@ -135,6 +140,134 @@ def test_a_build_that_ends_early_leaves_what_was_there(tmp_path, monkeypatch, er
     assert not list((tmp_path / "lsp").rglob("dataset_info.json"))
 
 
+def test_sigterm_ends_a_rebuild_like_ctrl_c(tmp_path, monkeypatch, capsys):
+    source = release(tmp_path, "lsp")
+    arguments = ("lsp", "--overwrite", "--source", source, "--data_dir", tmp_path / "data")
+    run(*arguments)
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(image_files, "prepare", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert run(*arguments) == 143
+    assert "error: terminated; nothing was prepared" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+    folder = tmp_path / "data/lsp/person_centric"
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+    assert len(prepared(tmp_path / "data", "lsp/person_centric")["train"]) == 2
+
+
+@pytest.mark.slow
+def test_sigterm_from_outside_leaves_the_data_set_in_place(tmp_path):
+    arguments = ["synthetic_people/tiny", "--data_dir", str(tmp_path), "--overwrite"]
+    assert run(*arguments) == 0
+    folder = tmp_path / "synthetic_people" / "tiny"
+    program = [sys.executable, "-m", "tfds_builders", *arguments]
+    with subprocess.Popen(program, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        while not list(folder.glob("incomplete.*")):
+            time.sleep(0.01)
+        assert not (folder / "1.0.0").exists()
+        process.terminate()
+        _, error = process.communicate()
+    assert process.returncode == 143
+    assert error.endswith("error: terminated; nothing was prepared\n")
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+    assert len(prepared(tmp_path, "synthetic_people/tiny")["train"]) == 48
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """The command for LSP and its folder after `--overwrite` was killed."""
+    arguments = ("lsp", "--source", release(tmp_path, "lsp"), "--data_dir", tmp_path / "data")
+    run(*arguments)
+    folder = tmp_path / "data/lsp/person_centric"
+    (folder / "1.0.0").rename(folder / "replaced_1.0.0")
+    (folder / "incomplete.G9FI8Z_1.0.0").mkdir()
+    return arguments, folder
+
+
+def test_a_data_set_is_restored_after_its_rebuild_was_killed(killed, capsys):
+    arguments, folder = killed
+    capsys.readouterr()
+    assert run(*arguments) == 0
+    out = capsys.readouterr().out
+    assert f"{folder / '1.0.0'} is restored (an earlier --overwrite was interrupted)" in out
+    assert "already prepared" in out
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+    assert len(prepared(folder.parents[1], "lsp/person_centric")["train"]) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_rebuild_after_a_killed_one_keeps_the_data_set_if_it_fails(killed, fails, tmp_path):
+    arguments, folder = killed
+    (tmp_path / "release" / ("joints.mat" if fails else "images/im0002.jpg")).unlink()
+    assert run(*arguments, "--overwrite") == int(fails)
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+    assert len(prepared(folder.parents[1], "lsp/person_centric")["train"]) == 1 + fails
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_two_commands_do_not_build_the_same_data_set(killed, capsys, more):
+    arguments, folder = killed
+    found = sorted(folder.iterdir())
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert run(*arguments, *more) == 1
+    assert "another process is preparing a data set in" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == found
+    os.close(other)
+    assert run(*arguments, *more) == 0
+
+
+def test_a_build_in_python_keeps_the_command_away(tmp_path, monkeypatch):
+    source = release(tmp_path, "lsp")
+    prepare, errors = image_files.prepare, []
+
+    def build_again(data):
+        monkeypatch.setattr(image_files, "prepare", prepare)
+        program = [sys.executable, "-m", "tfds_builders", "lsp", "--source", str(source)]
+        program += ["--data_dir", str(tmp_path)]
+        done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+        errors.append(done.stderr)
+        return prepare(data)
+
+    monkeypatch.setattr(image_files, "prepare", build_again)
+    builder = lsp_dataset_builder.Builder(data_dir=tmp_path, sources=[source])
+    builder.download_and_prepare(file_format="array_record")
+    assert errors[0].startswith("error: another process is preparing a data set in ")
+    assert len(prepared(tmp_path, "lsp/person_centric")["train"]) == 2
+
+
+SHARD = "lsp-train.array_record-00000-of-00001"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content", "says"),
+    [
+        (None, None, "dataset_info.json, features.json, metadata.json are missing or empty"),
+        (SHARD, None, f"{SHARD} is missing or empty"),
+        (SHARD, b"", f"{SHARD} is missing or empty"),
+        ("dataset_info.json", None, "dataset_info.json is missing or empty"),
+        ("dataset_info.json", b"{", "its metadata cannot be read (ParseError)"),
+        ("dataset_info.json", b"{}", "its metadata cannot be read"),
+    ],
+)
+def test_an_incomplete_data_set_is_not_prepared(tmp_path, capsys, damaged, content, says):
+    arguments = ("lsp", "--source", release(tmp_path, "lsp"), "--data_dir", tmp_path / "data")
+    folder = tmp_path / "data/lsp/person_centric/1.0.0"
+    if damaged is None:
+        folder.mkdir(parents=True)
+    else:
+        run(*arguments)
+        (folder / damaged).unlink()
+        if content is not None:
+            (folder / damaged).write_bytes(content)
+    capsys.readouterr()
+    assert run(*arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {folder} is incomplete: {says}")
+    assert error.endswith("; add --overwrite to rebuild it\n") and error.count("\n") == 1
+    assert run(*arguments, "--overwrite") == 0
+    assert len(prepared(tmp_path / "data", "lsp/person_centric")["train"]) == 2
+
+
 def test_a_killed_build_is_not_taken_for_a_whole_one(tmp_path):
     source = release(tmp_path, "lsp")
     program = (
@@ -193,6 +326,31 @@ def test_a_data_set_brings_its_own_options(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(command, "NAMES", (*command.NAMES, "toy"))
     assert run("toy/car", "--color", "red") == 1
     assert capsys.readouterr().err == "error: car is not painted red; paint it\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["lsp", "--source", "x", "--holdout", "0.2", "--images", "y", "--corrections", "z"],
+            "lsp does not use --corrections, --holdout, --images; remove these options",
+        ),
+        (["lsp", "--source=x", "--name=n"], "lsp does not use --name; remove this option"),
+        (["lspet", "--holdout=0"], "lspet does not use --holdout; remove this option"),
+        (["mpii", "--limb", "a", "b"], "mpii does not use --limb; remove this option"),
+        (["coco", "--corrections", "z"], "coco does not use --corrections; remove this option"),
+        (["backgrounds", "--split", "train=x"], "backgrounds does not use --split; remove this"),
+        (
+            ["synthetic_people/tiny", "--source", "x"],
+            "synthetic_people does not use --source; remove this option",
+        ),
+    ],
+)
+def test_options_of_another_data_set_are_refused(tmp_path, capsys, arguments, says):
+    assert run(*arguments, "--data_dir", tmp_path / "data") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {says}") and error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
 
 
 def test_lspet_is_not_taken_for_lsp(tmp_path, capsys):

@@ -1,5 +1,8 @@
 """MPII's crops hold every augmented crop of the paper, and agree with the whole image."""
 
+import pathlib
+import re
+
 import cv2
 import numpy as np
 import pytest
@@ -53,6 +56,26 @@ def test_a_joint_wrong_by_far_does_not_blow_the_square_up():
     labeled[3] = True
     side = crops.square_around(center, scale, keypoints, labeled).side
     assert side < 3 * scale + 2
+
+
+def test_the_readme_says_which_crops_extend_beyond_the_square():
+    """Those of the joints' box, where it would more than double the side."""
+    text = pathlib.Path(crops.__file__).with_name("README.md").read_text()
+    sentence = (
+        "If a distant joint would more than double the square, the joints' box does not count"
+    )
+    assert sentence in re.sub(r"\s+", " ", text)
+    center, scale, keypoints, labeled = random_person(np.random.default_rng(1))
+    labeled[:] = True
+    outside = []
+    for wide in np.arange(1.0, 4.0, 0.05):
+        keypoints[:2] = center - scale * wide / 2, center + scale * wide / 2
+        square = crops.square_around(center, scale, keypoints, labeled)
+        crop = geometry.example_crop(example(center, scale, keypoints, labeled), geometry.LSP_RULE)
+        largest = crop._replace(side=crop.side * 1.3 * crops.TURNED)
+        found = corners(largest) - (square.x, square.y)
+        outside.append(found.min() < -1e-6 or found.max() > square.side + 1e-6)
+    assert not outside[0] and outside[-1] and sorted(outside) == outside
 
 
 def test_a_crop_of_085_has_a_stored_pixel_for_each_of_the_input():

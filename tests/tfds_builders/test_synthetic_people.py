@@ -1,5 +1,11 @@
 """Synthetic people: the prepared data set, the drawing and the labels that come out of it."""
 
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -20,6 +26,9 @@ from tfds_builders.synthetic_people import (
 SPLITS = {"train": 48, "validation": 16, "test": 16}
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 NOON = canvas.Light(np.array([0.0, -0.6, -0.8]), 0.4)
+
+
+README = pathlib.Path(scene.__file__).with_name("README.md").read_text()
 
 
 def joint(name):
@@ -160,6 +169,39 @@ def test_the_box_holds_the_visible_joints(held_out):
         low, high = example.box[:2], example.box[:2] + example.box[2:]
         seen = example.keypoints[example.visible]
         assert (seen >= low).all() and (seen <= high).all()
+
+
+def test_the_center_has_the_offset_and_the_noise_of_the_readme(held_out):
+    words = r"(\d+) / (\d+) of `scale` above .*standard deviation of ([\d.]+) of `scale`"
+    numerator, denominator, noise = re.search(words, re.sub(r"\s+", " ", README)).groups()
+    middles = np.array([example.box[:2] + example.box[2:] / 2 for example in held_out])
+    centers = np.array([example.center for example in held_out])
+    scales = np.array([example.scale for example in held_out])
+    offsets = (middles - centers) / scales[:, None]
+    expected = (0, int(numerator) / int(denominator))
+    assert offsets.mean(0) == pytest.approx(expected, abs=0.005)
+    assert offsets.std(0) == pytest.approx((float(noise), float(noise)), rel=0.2)
+
+
+def test_the_example_of_the_readme_runs_as_a_script(tmp_path):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    few = example.replace("train=500", "train=3, validation=0, test=1, size=32")
+    assert few != example and 500 > records.MIN_PARALLEL_IMAGES
+    as_with_many = (
+        "from tfds_builders.synthetic_people import records\nrecords.MIN_PARALLEL_IMAGES = 2\n"
+    )
+    (tmp_path / "script.py").write_text(as_with_many + few)
+    root = pathlib.Path(scene.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    builder = tfds.builder_from_directory(tmp_path / "data/synthetic_people/calm/1.0.0")
+    assert builder.info.splits["train"].num_examples == 3
 
 
 def test_people_are_seen_from_in_front_and_from_behind(held_out):

@@ -287,7 +287,7 @@ def configure(options: argparse.Namespace, config: str = "") -> CocoConfig:
     """
     files = _files(options.source, options.split)
     first = next(iter(files.values()))
-    name = options.config_name or config or pathlib.Path(first).stem
+    name = options.name or config or pathlib.Path(first).stem
     if not _NAME.fullmatch(name):
         raise BuildError(
             f"--name {name!r} is invalid; use letters, digits, _ and - (a letter or digit first)"

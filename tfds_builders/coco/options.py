@@ -10,7 +10,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("coco")
     group.add_argument(
         "--name",
-        dest="config_name",
         default="",
         help="the data set is called coco/NAME (default: the annotation file's name without .json)",
     )

@@ -39,7 +39,9 @@ def records(count: int, *, workers: int | None = None, **drawing: Any) -> Iterat
     Args:
         count: number of images.
         workers: number of processes that draw; 0 draws in this process. None means one per
-            processor, at most 16, or 0 for MIN_PARALLEL_IMAGES images or fewer.
+            processor, at most 16, or 0 for MIN_PARALLEL_IMAGES images or fewer. With any number
+            above 0, or None, a script needs ``if __name__ == "__main__":``, because each process
+            imports it.
         **drawing: the keyword arguments of ``record``.
     """
     if workers is None:

@@ -2,7 +2,7 @@
 
 Nothing is read or downloaded. Example, from Python:
 
-    builder = Builder(config="demo", data_dir="data")
+    builder = Builder(config="demo", data_dir="data", workers=0)
     builder.download_and_prepare(file_format="array_record")
 """
 
@@ -55,7 +55,9 @@ class Builder(pose_builder.PoseBuilder):
     """Build the data set.
 
     Args:
-      workers: number of processes that draw; None means one per processor.
+      workers: number of processes that draw, see ``records.records``. With 0, this process draws.
+        With any other number, or None, a script needs ``if __name__ == "__main__":``, because each
+        process imports it.
       **kwargs: arguments of PoseBuilder; ``config`` may be your own PeopleConfig.
     """
 

@@ -47,8 +47,9 @@ print(config.network.width, config.image_size, config.batch_size)
 The workdir of a run records its config, and re-running the command resumes the run. After the first
 checkpoint, only these fields may change:
 {free}.
-The joints of the data sets and the number of people in each training set must stay the same, too;
-`data.json` in the workdir records the numbers.
+With another `num_epochs`, a cosine schedule continues at a different learning rate. The joints of
+the data sets and the number of people in each training set must stay the same, too; `data.json` in
+the workdir records the numbers.
 
 ## Fields
 

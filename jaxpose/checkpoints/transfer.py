@@ -64,6 +64,13 @@ def transfer_variables(
             f"the checkpoint's soft-argmax grid is {theirs.grid}, this network's is {net.grid}: "
             "predictions are off by up to half a cell of the heat map until training corrects them"
         )
+    for name in ("alpha", "temperature"):
+        old_value, value = getattr(theirs, name), getattr(net, name)
+        if old_value != value:
+            notes.append(
+                f"the checkpoint's {name} is {old_value}, this network's is {value}: predictions "
+                "differ until training corrects them"
+            )
     flat = flax.traverse_util.flatten_dict(variables, sep="/")
     old = flax.traverse_util.flatten_dict(source, sep="/")
     taken, fresh = [], {}

@@ -30,6 +30,7 @@ def open_tests(
 def check_evaluation(config: "ml_collections.ConfigDict") -> None:
     """Raise a JaxposeError for values that evaluation cannot use."""
     check_rows(config, "test", TEST_ROW)
+    check_distinct(config, "test")
     if config.dtype not in ("float32", "bfloat16"):
         raise JaxposeError(f"dtype is {config.dtype!r}; choose 'float32' or 'bfloat16'")
     metric_choice.check_metric(config.metric)
@@ -52,3 +53,11 @@ def check_rows(config: "ml_collections.ConfigDict", field: str, form: RowForm) -
         found = tuple(float if type(value) is int else type(value) for value in columns)
         if found not in kinds:
             raise JaxposeError(f"config.{field} has the invalid row {row!r}; write rows as {text}")
+
+
+def check_distinct(config: "ml_collections.ConfigDict", field: str) -> None:
+    """Raise a JaxposeError if two rows of the field evaluate the same split in the same crops."""
+    rows = [tuple(row[:3]) for row in config[field]]
+    for row in rows:
+        if rows.count(row) > 1:
+            raise JaxposeError(f"config.{field} has the row {row!r} twice; remove one of them")

@@ -10,7 +10,7 @@ import jax
 from jaxpose import network
 from jaxpose.data.augment import Augmentation
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation.config import RowForm, check_evaluation, check_rows
+from jaxpose.evaluation.config import RowForm, check_distinct, check_evaluation, check_rows
 from jaxpose.network import SIZE_MULTIPLE
 from jaxpose.skeleton import skeleton_of
 
@@ -104,6 +104,7 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
     check_evaluation(config)
     check_rows(config, "data", DATA_ROW)
     check_rows(config, "validation", VALIDATION_ROW)
+    check_distinct(config, "validation")
     for name, split, _, weight in config.validation:
         check_range(f"the weight of {name} {split} in config.validation", weight, 0, math.inf)
     unnamed = [name for name in config.joints if not isinstance(name, str)]

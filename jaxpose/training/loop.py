@@ -109,7 +109,7 @@ def _train_in(run: Run, folder: pathlib.Path, profile_steps: int) -> TrainResult
         for name, keep in (("latest", 2), ("best", 1)):
             managers[name] = store.open_manager(folder / "checkpoints" / name, keep=keep)
             stack.callback(store.finish, managers[name])
-        for note in (*start.notes, f"metric: {validator.choice.description}"):
+        for note in (*start.notes, *run.notes, f"metric: {validator.choice.description}"):
             run_log.info(note)
         loop = Loop(run, run_log, managers, start, validator)
         profiler = StepProfiler(folder / "profile", steps=profile_steps if first else 0)
@@ -288,9 +288,9 @@ class Loop:
         bad_step = int(unreplicate(self.state.bad_step))
         if bad_step >= 0:
             raise JaxposeError(
-                f"the loss, its gradient or the update is not finite at step {bad_step}; the "
-                "previous checkpoint is intact. Lower optimizer.learning_rate or set "
-                "optimizer.clip_norm"
+                f"the loss, its gradient or the update is not finite at step {bad_step}; saved "
+                "checkpoints are intact. Lower optimizer.learning_rate or set optimizer.clip_norm, "
+                "in another --workdir (--config.init_from continues from saved weights)"
             )
         unreadable = int(unreplicate(self.state.unreadable))
         drawn = self.step * self.run.config.batch_size
@@ -345,9 +345,8 @@ class Loop:
     def validate(self, epoch: int, *, due: bool) -> None:
         """Evaluate on the data sets of ``config.validation`` and update the plateau.
 
-        The best variables are saved; without a metric, the newest count as the best. A validation
-        that is not due leaves the plateau as it is, so that a run that is resumed after it trains
-        as if it had not been stopped.
+        The best variables are saved. A validation that is not due leaves the plateau as it is, so
+        that a run that is resumed after it trains as if it had not been stopped.
         """
         variables = unreplicate(evaluation_variables(self.state))
         validation = self.validator.validate(variables)
@@ -357,16 +356,10 @@ class Loop:
         if due and not math.isnan(metric):
             plateau = self.run.plateau_update(unreplicate(self.state.plateau), metric)
             self.state = self.state._replace(plateau=replicate(plateau))
-        metadata = self.metadata()
         if np.float32(metric) > best:  # float32, as in the state; False for NaN
             best = metric
             self.state = self.state._replace(best_metric=replicate(jnp.float32(metric)))
-            metadata = metadata._replace(metric=metric)
-        if metadata.metric is not None or not self.validator.choice.metric:
-            # The best checkpoint must be complete before the latest one is saved, which records the
-            # best metric. Otherwise, a run killed in between would refer to a best checkpoint that
-            # does not exist.
-            store.save(self.managers["best"], self.step, variables, metadata, wait=True)
+            self.save_best(variables, self.metadata()._replace(metric=metric))
         self.log.write(
             "validation",
             self.step,
@@ -393,12 +386,26 @@ class Loop:
         """Return the metadata of this step's checkpoint."""
         return metadata_of(self.run, trained=self.trained, step=self.step, seconds=self.seconds())
 
+    def save_best(self, variables: dict, metadata: CheckpointMetadata) -> None:
+        """Save the best variables.
+
+        The best checkpoint must be complete before the latest one is saved, which records the best
+        metric. Otherwise, a run killed in between would refer to a best checkpoint that does not
+        exist.
+        """
+        store.save(self.managers["best"], self.step, variables, metadata, wait=True)
+
     def save(self) -> None:
-        """Save the whole state as the latest checkpoint, unless this step is already saved."""
+        """Save the whole state as the latest checkpoint, unless this step is already saved.
+
+        Without a metric, the newest checkpoint counts as the best.
+        """
         if self.step == self.saved_step:
             return
         self.check()
         self.log.upload()
+        if not self.validator.choice.metric:
+            self.save_best(unreplicate(evaluation_variables(self.state)), self.metadata())
         store.save(
             self.managers["latest"],
             self.step,

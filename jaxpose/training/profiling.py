@@ -7,6 +7,7 @@ import tempfile
 import jax
 
 from jaxpose.paths import is_remote
+from jaxpose.runtime.phases import to_stderr
 from jaxpose.storage import replace_file
 
 STEPS_BEFORE = 5  # steps skipped before tracing: the first ones compile and fill the input queue
@@ -30,6 +31,8 @@ class StepProfiler:
 
     def __exit__(self, *_) -> None:
         self._trace.close()
+        if self._steps and self._done <= STEPS_BEFORE:
+            to_stderr(f"no step was traced: tracing begins after {STEPS_BEFORE} steps")
 
     def before_step(self, step: int, state: jax.Array) -> contextlib.AbstractContextManager:
         """Start or stop the trace when due.

@@ -48,6 +48,7 @@ class Run(NamedTuple):
       training: (split, weight) pairs.
       validation: (split, name of the crop rule, weight in the metric) triples.
       steps_per_epoch, num_steps: numbers of global batches.
+      notes: lines about the config that a user should know, to be logged.
       schedule: learning rate as a function of the step, without the plateau's scale.
       optimizer: Optax optimizer.
       plateau_update: from ``make_plateau``.
@@ -64,6 +65,7 @@ class Run(NamedTuple):
     validation: list[tuple[prepared.PreparedSplit, str, float]]
     steps_per_epoch: int
     num_steps: int
+    notes: list[str]
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     plateau_update: Callable[[optax.OptState, float], optax.OptState]
@@ -95,6 +97,12 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
                 f"{name} is too large: {steps} steps, more than {MAX_STEPS}; lower it, or the "
                 "weights of config.data"
             )
+    notes = []
+    if warmup_steps >= num_steps:
+        notes.append(
+            f"the warm-up takes {warmup_steps} steps, but the run has {num_steps}: the learning "
+            "rate never reaches optimizer.learning_rate; lower optimizer.warmup_epochs"
+        )
     schedule = optimizer.make_schedule(
         config.optimizer.schedule,
         config.optimizer.learning_rate,
@@ -119,6 +127,7 @@ def open_run(config: "ml_collections.ConfigDict") -> Run:
         validation=validation,
         steps_per_epoch=steps_per_epoch,
         num_steps=num_steps,
+        notes=notes,
         schedule=schedule,
         optimizer=optimizer.make_optimizer(
             config.optimizer.name,

@@ -129,7 +129,9 @@ def prediction_losses(
     annotated: np.ndarray,
     probability_weight: float,
 ) -> dict[str, float]:
-    """Compute the losses of eqs. 7 and 8 of predictions, as in training, over all persons.
+    """Compute the losses of eqs. 7 and 8 of predictions over all persons.
+
+    They are the training step's, except that a network with a window predicts within it.
 
     Args:
       predictions: predictions for all persons of the set, in crops by ``rule``.

@@ -4,6 +4,7 @@ import functools
 
 import flax
 import numpy as np
+import pytest
 
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.transfer import channel_rows, transfer_variables
@@ -13,7 +14,7 @@ from jaxpose.network import PoseNet, initial_variables
 JOINTS = ("pelvis", "right_wrist", "left_wrist")
 
 
-def network(joints=JOINTS, *, blocks=2, context_maps=2, width=18, grid="half_pixel"):
+def network(joints=JOINTS, *, blocks=2, context_maps=2, width=18, grid="half_pixel", **more):
     return {
         "num_joints": len(joints),
         "num_blocks": blocks,
@@ -21,6 +22,7 @@ def network(joints=JOINTS, *, blocks=2, context_maps=2, width=18, grid="half_pix
         "width": width,
         "kernel_size": 3,
         "grid": grid,
+        **more,
     }
 
 
@@ -142,6 +144,13 @@ def test_another_grid_is_reported():
     _, _, _, report = carried(network(), network(grid="align_corners"))
     (note,) = report.notes
     assert "grid is align_corners, this network's is half_pixel" in note
+
+
+@pytest.mark.parametrize("name", ["alpha", "temperature"])
+def test_another_decoding_is_reported(name):
+    _, _, _, report = carried(network(), network(**{name: 0.5}))
+    (note,) = report.notes
+    assert f"the checkpoint's {name} is 0.5, this network's is " in note
 
 
 def test_channel_rows():

@@ -202,6 +202,7 @@ def test_data_with_other_flip_pairs_do_not_resume_a_run(whole, people, monkeypat
 
 def test_another_crop_rule_does_not_resume_a_run(whole, people):
     opened = open_run(tiny_run.config(whole, people))
+    assert opened.notes == []
     with pytest.raises(JaxposeError, match="crop rule of the run in .* were? scale, 1.25, 0.075,"):
         start_of(opened._replace(rule=opened.rule._replace(enlargement=1.5)), whole)
 
@@ -325,8 +326,10 @@ def test_checkpoints_do_not_wait_for_log_lines(tmp_path, people, monkeypatch):
     saved = []
     save = store.save
     monkeypatch.setattr(store, "save", lambda *a, **k: saved.append(a[1]) or save(*a, **k))
-    run(tmp_path, people, log_every_steps=1000, validation="()")
-    assert sorted(set(saved)) == [4, 6, 8, 12]
+    fields = {"log_every_steps": 1000, "validate_every_epochs": 3, "validation": "()"}
+    run(tmp_path, people, **fields)
+    # Without a metric, the newest checkpoint is the best one too, validated or not.
+    assert saved == [4, 4, 6, 6, 8, 8, 12, 12]
 
 
 @pytest.mark.slow
@@ -440,6 +443,14 @@ def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
         fresh_start(open_run(config))
 
 
+def test_a_warmup_as_long_as_the_run_is_noted(tmp_path, people):
+    config = tiny_run.config(tmp_path, people, num_epochs=2, optimizer__warmup_epochs=2.0)
+    (note,) = open_run(config).notes
+    assert note.startswith(
+        "the warm-up takes 12 steps, but the run has 12: the learning rate never"
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
@@ -457,6 +468,14 @@ def test_nothing_that_fits_is_an_error(whole, people, tmp_path):
         ),
         ({"data": "1"}, "config.data has the invalid row 1"),
         ({"validation": "(('lsp', 'test'),)"}, "config.validation has"),
+        (
+            {"validation": "(('lsp', 'test', 'box', 1.0), ('lsp', 'test', 'box', 0.0))"},
+            r"config.validation has the row \('lsp', 'test', 'box'\) twice; remove one of them",
+        ),
+        (
+            {"test": "(('lsp', 'test', 'box'), ('lsp', 'test', 'box'))"},
+            "config.test has the row .* twice",
+        ),
         ({"augmentation__scale": "(1.0,)"}, r"augmentation.scale is \(1.0,\)"),
     ],
 )

@@ -24,7 +24,7 @@ def traced_steps(folder) -> list[int]:
 
 
 @pytest.mark.parametrize(("asked", "done"), [(3, 20), (4, STEPS_BEFORE + 2), (0, 20), (3, 2)])
-def test_these_steps_and_no_others(tmp_path, asked, done):
+def test_these_steps_and_no_others(tmp_path, asked, done, capsys):
     """Where the run ends first, those that it still did."""
     add = jax.jit(lambda x: x + 1)
     x, start = jnp.zeros(()), 100
@@ -34,6 +34,7 @@ def test_these_steps_and_no_others(tmp_path, asked, done):
                 x = add(x)
     first = start + STEPS_BEFORE
     assert traced_steps(tmp_path) == list(range(first, min(first + asked, start + done)))
+    assert ("no step was traced" in capsys.readouterr().err) == (asked and done <= STEPS_BEFORE)
 
 
 def test_a_negative_number_of_steps_is_refused(tmp_path):

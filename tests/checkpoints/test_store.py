@@ -357,6 +357,6 @@ def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=150)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    assert line.startswith("error: cannot save a checkpoint in") and "Free disk space" in line
+    assert line.startswith("error: cannot save a checkpoint in") and "free disk space" in line
     assert "File too large" in line
     assert_same(store.restore_newest(tmp_path, variables())[0], variables(1))

@@ -283,8 +283,7 @@ def test_a_run_that_its_loss_steers_has_a_chart_of_that_loss(tmp_path):
 def test_the_curves_of_several_rows_are_those_of_the_runs_metric(tmp_path):
     history = [
         {"kind": "validation", "step": step, "metric": total, "steered_by": "pck"}
-        | {"rows": {"a": {"mpii-pckh": {"total": 90.0}, "pck": {"total": total}}}}
-        | ({"rows": {n: {"mpii-pckh": {"total": 90.0}, "pck": {"total": total}} for n in "ab"}})
+        | {"rows": {n: {"mpii-pckh": {"total": 90.0}, "pck": {"total": total}} for n in "ab"}}
         for step, total in ((10, 25.0), (20, 50.0))
     ]
     text = write(tmp_path, history=history).read_text()
@@ -292,7 +291,7 @@ def test_the_curves_of_several_rows_are_those_of_the_runs_metric(tmp_path):
 
 
 def test_the_headline_is_of_the_first_row_with_results_and_names_it(tmp_path):
-    text = write(tmp_path, rows={"nobody": {}, **ROWS}).read_text()
+    text = write(tmp_path, rows={"unlabeled": {}, **ROWS}).read_text()
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
     items = [words(item) for item in root.find(".//ul[@class='results']")]
     assert len(items) == len(ROWS[ROW])

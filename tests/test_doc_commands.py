@@ -111,7 +111,7 @@ REPLACED = [
     # Two hosts become one.
     (r"HOST_OF_PROCESS_0:8476 --num_processes=2", f"127.0.0.1:{free_port()} --num_processes=1"),
     # Hours and minutes become seconds.
-    (r"(examples\.dogs .*--images) 200", r"\1 24"),
+    (r"(examples\.dogs .*--images) 200", r"\1 120"),
     (r"(launch\.py (?!.*configs/own\.py).*?)(\s*#.*)?$", rf"\1{SMALL_NETWORK}\2"),
     (r"(launch\.py .*?)(\s*#.*)?$", rf"\1{SMALL_RUN}\2"),
     (r"(launch\.py .*five_joints.*)--config\.batch_size=2", r"\1--config.batch_size=400"),

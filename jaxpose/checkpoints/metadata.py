@@ -25,8 +25,8 @@ class Calibration(NamedTuple):
     """Parameters that map a joint's presence and the spread of its part map to its confidence.
 
     The confidence is the estimated probability that the position lies within half a head size of
-    the ground truth. It is a logistic regression with one bias per joint, and two weights that all
-    joints share.
+    the ground truth, or within another distance chosen with ``jaxpose calibrate --unit``. It is a
+    logistic regression with one bias per joint, and two weights that all joints share.
 
     Attributes:
       bias: one number for each of the J trained joints.

@@ -8,10 +8,11 @@ def add(commands) -> None:
     """Register the command."""
     parser = commands.add_parser(
         "calibrate",
-        help="calibrate the confidence of a checkpoint on labeled people",
+        help="calibrate the confidence of a checkpoint on labeled people or other objects",
         description="Calibrates the confidence, which is the probability that a predicted joint is "
-        "within half a head size of its true position. Prints how well the confidence separates "
-        "correct from incorrect joints, and writes the calibrated checkpoint as a packed file.",
+        "close to its true position: within half a head size, or as set by --unit. Prints how well "
+        "the confidence separates correct from incorrect joints, and writes the calibrated "
+        "checkpoint as a packed file.",
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=stored_path, help=CHECKPOINT)
     parser.add_argument(
@@ -21,8 +22,15 @@ def add(commands) -> None:
         "--data",
         metavar="NAME:SPLIT",
         default="mpii/crops:validation",
-        help="split of a prepared data set with head sizes; the network must not have been trained "
-        "on it (default: %(default)s)",
+        help="split of a prepared data set; the network must not have been trained on it (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--unit",
+        default="auto",
+        help="a joint is correct within 0.5 of the head size (head), 0.1 of the box's diagonal "
+        "(box), or 0.2 of the true distance between two joints (for example nose,tail_tip); auto, "
+        "the default, is head if all objects have a head size, otherwise box",
     )
     parser.add_argument(
         "--data_dir",
@@ -38,5 +46,9 @@ def run(arguments) -> None:
     from jaxpose.predict import calibrate
 
     calibrate.run(
-        arguments.checkpoint, arguments.file, data=arguments.data, data_dir=arguments.data_dir
+        arguments.checkpoint,
+        arguments.file,
+        data=arguments.data,
+        data_dir=arguments.data_dir,
+        unit=arguments.unit,
     )

@@ -100,17 +100,34 @@ def available_unit(truth: Annotations, joints: Sequence[str], *, unit: str = AUT
             return UNITS["head"]
         unit = "box"
     chosen = unit_named(unit)
-    if isinstance(chosen.normalizer, tuple):
-        if not set(chosen.normalizer) <= set(joints):
-            return None
-        length = metrics.joint_distance(
-            truth.keypoints, truth.labeled, joints=joints, ends=chosen.normalizer
+    if isinstance(chosen.normalizer, tuple) and not set(chosen.normalizer) <= set(joints):
+        return None
+    return chosen if (unit_length(truth, joints, unit=chosen)[persons] > 0).any() else None
+
+
+def unit_length(truth: Annotations, joints: Sequence[str], *, unit: Unit) -> np.ndarray:
+    """Return the length of the unit for each person.
+
+    Args:
+      truth: as in ``available_unit``.
+      joints: names of the J joints.
+      unit: result of ``available_unit``.
+
+    Returns:
+      [N] in pixels; 0 for persons without the unit.
+
+    Example:
+      >>> truth = Annotations(*[np.zeros(1)] * 11)._replace(box=np.array([[5, 5, 30.0, 40.0]]))
+      >>> unit_length(truth, ["nose"], unit=UNITS["box"]).tolist()
+      [50.0]
+    """
+    if isinstance(unit.normalizer, tuple):
+        return metrics.joint_distance(
+            truth.keypoints, truth.labeled, joints=joints, ends=unit.normalizer
         )
-    elif chosen.normalizer == "head_size":
-        length = truth.head_size
-    else:
-        length = metrics.box_diagonal(truth.box)
-    return chosen if (length[persons] > 0).any() else None
+    if unit.normalizer == "head_size":
+        return truth.head_size
+    return metrics.box_diagonal(truth.box)
 
 
 def missing_unit(unit: str, joints: Sequence[str] | None = None) -> str:

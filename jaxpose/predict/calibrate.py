@@ -12,13 +12,12 @@ from jaxpose.checkpoints import packed, store
 from jaxpose.data import prepared
 from jaxpose.data.images import decode as decode_image
 from jaxpose.errors import JaxposeError
-from jaxpose.evaluation import calibration, probabilities
+from jaxpose.evaluation import any_joints, calibration, probabilities
 from jaxpose.evaluation.calibration import JointEvidence
 from jaxpose.predict.estimator import PoseEstimator
 from jaxpose.runtime.compilation import use_compilation_cache
 from jaxpose.skeleton import joint_index
 
-CORRECT_WITHIN = 0.5  # largest error of a correct joint, in head sizes
 CHUNK = 64  # crops held at once
 TIGHT_RULE = geometry.CropRule("joints", 1.0)  # the square around the joints
 MIN_IMAGES = 20  # minimum for a meaningful fit
@@ -32,21 +31,45 @@ class Rate(NamedTuple):
     high: float
 
 
-def joints_crop(estimator: PoseEstimator, example: Mapping[str, Any]) -> geometry.Crop:
-    """Apply the checkpoint's crop rule to the box around a person's true joints."""
+def true_crop(estimator: PoseEstimator, example: Mapping[str, Any]) -> geometry.Crop:
+    """Apply the checkpoint's crop rule to the true box, if it uses boxes, or else to the joints."""
+    if estimator.crop_rule.source == "box":
+        return geometry.example_crop(example, estimator.crop_rule)
     tight = geometry.example_crop(example, TIGHT_RULE)
     corner = np.subtract(tight.center, tight.side / 2)
     return estimator.crop_of(np.array([*corner, tight.side, tight.side]))
 
 
-def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvidence:
-    """Predict every person of a split in the crop around its true joints (``joints_crop``).
+def unit_of(split: prepared.PreparedSplit, name: str = any_joints.AUTO) -> any_joints.Unit:
+    """Return the unit of a split's distances; a joint within its threshold is correct.
+
+    Args:
+      split: the prepared split.
+      name: as in ``any_joints.available_unit``.
+
+    Raises:
+      JaxposeError: there is no such unit, or the split's persons lack it.
+    """
+    unit = any_joints.available_unit(prepared.annotations(split), split.joints, unit=name)
+    if unit is None:
+        raise JaxposeError(
+            f"{split.name}:{split.split} has {any_joints.missing_unit(name, split.joints)}; choose "
+            "another --unit: head, box or two joints"
+        )
+    return unit
+
+
+def gather(
+    estimator: PoseEstimator, split: prepared.PreparedSplit, unit: any_joints.Unit
+) -> JointEvidence:
+    """Predict every person of a split in its true crop (``true_crop``).
 
     Raises:
       JaxposeError: the data set and the network have no joint in common, or too few images show a
-        person with a head size and a labeled joint of the network.
+        person with the unit and a labeled joint of the network.
     """
     truth = prepared.annotations(split)
+    length = any_joints.unit_length(truth, split.joints, unit=unit)
     places = joint_index(split.joints, estimator.joints)
     if (places < 0).all():
         raise JaxposeError(
@@ -66,11 +89,11 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
         matrices.clear()
 
     known = truth.labeled[:, places] & (places >= 0)
-    for index in np.flatnonzero((truth.head_size > 0) & known.any(axis=1)).tolist():
+    for index in np.flatnonzero((length > 0) & known.any(axis=1)).tolist():
         decoded = decode_image(prepared.read_example(split, index)["image"])
         if decoded is None:
             continue
-        crop = joints_crop(estimator, truth.example(index))
+        crop = true_crop(estimator, truth.example(index))
         crops.append(geometry.crop_image(decoded[0], crop, estimator.image_size))
         matrices.append(geometry.crop_to_image(crop))
         rows.append(index)
@@ -78,19 +101,20 @@ def gather(estimator: PoseEstimator, split: prepared.PreparedSplit) -> JointEvid
             flush()
     flush()
     groups = truth.image_name[rows]
-    if len(np.unique(groups)) < MIN_IMAGES:
+    images = len(np.unique(groups))
+    if images < MIN_IMAGES:
         raise JaxposeError(
-            f"{split.name}:{split.split} has {len(np.unique(groups))} images with a head size; a "
-            f"calibration needs {MIN_IMAGES} or more, such as those of mpii/crops:validation"
+            f"{split.name}:{split.split} has {images} images of objects with labels and "
+            f"{unit.words}; a calibration needs {MIN_IMAGES} or more"
         )
     points, logits, log_spread = (np.concatenate(values) for values in zip(*found, strict=True))
     known = known[rows]
     distance = np.linalg.norm(points - truth.keypoints[rows][:, places], axis=-1)
-    correct = known & (distance <= CORRECT_WITHIN * truth.head_size[rows][:, None])
+    correct = known & (distance <= unit.threshold * length[rows][:, None])
     return JointEvidence(logits, log_spread, correct, known, groups)
 
 
-def report(evidence: JointEvidence) -> str:
+def report(evidence: JointEvidence, unit: any_joints.Unit) -> str:
     """Compare the cross-validated confidence with presence, one line per statistic."""
     known, correct, groups = evidence.known, evidence.correct, evidence.groups
     columns = {
@@ -116,8 +140,8 @@ def report(evidence: JointEvidence) -> str:
     }
     lines = [
         f"{len(correct)} persons in {len(np.unique(groups))} images, {int(known.sum())} joints, "
-        f"{100 * correct[known].mean():.1f} % within {CORRECT_WITHIN} head sizes of the true "
-        f"position; confidence by {calibration.FOLDS}-fold cross-validation over images; "
+        f"{100 * correct[known].mean():.1f} % within {unit.threshold:g} of {unit.words} of the "
+        f"true position; confidence by {calibration.FOLDS}-fold cross-validation over images; "
         f"calibration error with {probabilities.EQUAL_BINS} bins of equal count; in parentheses: "
         f"{100 * probabilities.LEVEL:.0f} % bootstrap intervals over images"
     ]
@@ -132,7 +156,7 @@ def _rate(statistic, groups: np.ndarray) -> Rate:
     return Rate(statistic(np.arange(len(groups))), *probabilities.interval(statistic, groups))
 
 
-def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
+def run(checkpoint: str, file: str, *, data: str, data_dir: str, unit: str) -> None:
     """Fit the confidence of a checkpoint, print how good it is, and write the packed checkpoint.
 
     Args:
@@ -140,6 +164,8 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
       file: the packed checkpoint to write; may be the one that is read.
       data: prepared data set and split, ``NAME:SPLIT``.
       data_dir: the folder of prepared data sets; "" for the default one.
+      unit: name of the unit in which a joint's error is measured, as in
+        ``any_joints.available_unit``.
 
     Raises:
       JaxposeError: the checkpoint or the data cannot be read, or the file cannot be written.
@@ -148,11 +174,14 @@ def run(checkpoint: str, file: str, *, data: str, data_dir: str) -> None:
     if not colon:
         raise JaxposeError(f"data {data!r} has no split; give NAME:SPLIT")
     target = packed.checked_path(file)  # fail early, before anything is loaded
+    if unit != any_joints.AUTO:
+        any_joints.unit_named(unit)
     use_compilation_cache()
     _, variables, metadata, source = store.load_network(checkpoint)
     split = prepared.open_split(name, part, data_dir=data_dir)
-    evidence = gather(PoseEstimator(variables, metadata), split)
-    print(report(evidence))
+    chosen = unit_of(split, unit)
+    evidence = gather(PoseEstimator(variables, metadata), split, chosen)
+    print(report(evidence, chosen))
     fitted = calibration.fit_calibration(evidence)
     written = packed.pack(variables, metadata._replace(calibration=fitted), target)
     print(f"wrote {written}: {source} calibrated on {data}")

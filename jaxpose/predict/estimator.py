@@ -88,6 +88,7 @@ class PoseEstimator:
       channels: int [J], the network's channel of each joint.
       source: path of the checkpoint, or None if the estimator was not loaded from one.
       calibration: calibration of the joints' confidence, or None.
+      crop_rule: the rule of the crops that the network was trained on.
 
     Example:
       >>> estimator = PoseEstimator.from_pretrained("small")
@@ -105,7 +106,7 @@ class PoseEstimator:
         self.net: PoseNet = make_net(metadata.network, dtype=dtype)
         self.source: pathlib.Path | None = None
         self.calibration = metadata.calibration
-        self._rule = metadata.crop
+        self.crop_rule = metadata.crop
         _check_process()
         self._variables = jax.tree.map(jnp.asarray, variables)
         self._mirror = flip_permutation(metadata.joints, metadata.flip_pairs).tolist()
@@ -313,11 +314,11 @@ class PoseEstimator:
 
     def crop_of(self, box: np.ndarray) -> geometry.Crop:
         """Apply the checkpoint's crop rule to a box [4] (x, y, width, height) in pixels."""
-        return geometry.box_crop(box, self._rule)
+        return geometry.box_crop(box, self.crop_rule)
 
     def _box_of(self, crop: geometry.Crop) -> list[float]:
         """Return the square box [4] for which the crop rule gives this crop."""
-        rule = geometry.rule_for_boxes(self._rule)
+        rule = geometry.rule_for_boxes(self.crop_rule)
         side = crop.side / rule.enlargement
         x, y = crop.center
         return [x - side / 2, y - (rule.shift + 0.5) * side, side, side]

@@ -12,14 +12,16 @@ from jaxpose import cli
 from jaxpose.checkpoints import packed, store
 from jaxpose.data.images import decode
 from jaxpose.errors import JaxposeError
+from jaxpose.evaluation.any_joints import UNITS, unit_named
 from jaxpose.evaluation.calibration import JointEvidence
 from jaxpose.evaluation.probabilities import interval
-from jaxpose.geometry import IMAGE_RULE, LSP_RULE, MPII_RULE, Crop, example_crop
+from jaxpose.geometry import BOX_RULE, IMAGE_RULE, LSP_RULE, MPII_RULE, Crop, example_crop
 from jaxpose.predict import PoseEstimator, calibrate
 from tests.support import small_estimator
 from tests.support.drawn_people import split_of
 
 JOINTS = ("right_wrist", "upper_neck", "left_wrist", "right_ankle")
+HEAD = UNITS["head"]
 
 
 def people(count):
@@ -51,7 +53,7 @@ def log_spread(maps):
 
 def test_a_joint_is_correct_within_half_a_head_size_of_the_truth():
     split, estimator = people(24), small_estimator.estimator()
-    found = calibrate.gather(estimator, split)
+    found = calibrate.gather(estimator, split, HEAD)
     assert (
         found.known.sum() == 3 * 24 and not found.known[:, estimator.joints.index("pelvis")].any()
     )
@@ -82,7 +84,7 @@ def test_a_person_is_cropped_by_the_rule_of_the_checkpoint(rule, enlargement, sh
     estimator = PoseEstimator(small_estimator.variables(), metadata)
     for example in people(3).source:
         corner, extent = box_of(example)
-        crop = calibrate.joints_crop(estimator, example)
+        crop = calibrate.true_crop(estimator, example)
         expected = corner + extent / 2 + (0, shift * max(extent))
         np.testing.assert_allclose(crop.center, expected, atol=1e-4)
         np.testing.assert_allclose(crop.side, enlargement * max(extent), atol=1e-4)
@@ -92,8 +94,57 @@ def test_a_person_is_cropped_by_the_rule_of_the_checkpoint(rule, enlargement, sh
 
 
 def test_too_few_images_are_refused():
-    with pytest.raises(JaxposeError, match="has 3 images with a head size"):
-        calibrate.gather(small_estimator.estimator(), people(3))
+    with pytest.raises(JaxposeError, match="has 3 images of objects with labels and the head size"):
+        calibrate.gather(small_estimator.estimator(), people(3), HEAD)
+
+
+def test_a_network_of_boxes_is_calibrated_in_the_true_boxes():
+    metadata = small_estimator.METADATA._replace(crop=BOX_RULE)
+    estimator = PoseEstimator(small_estimator.variables(), metadata)
+    example = {**people(1).source[0], "box": np.array([10.0, 20.0, 30.0, 60.0], np.float32)}
+    crop = calibrate.true_crop(estimator, example)
+    np.testing.assert_allclose([*crop.center, crop.side], [25.0, 50.0, 75.0], atol=1e-4)
+
+
+def test_the_unit_is_the_head_size_if_everyone_has_one_and_otherwise_the_box():
+    split = people(3)
+    assert calibrate.unit_of(split) == HEAD
+    split.source[1]["head_size"] = 0.0
+    assert calibrate.unit_of(split) == UNITS["box"]
+    assert calibrate.unit_of(split, "upper_neck,right_wrist").normalizer[1] == "right_wrist"
+    for name, says in [
+        ("hat", "PCK has no unit 'hat'"),
+        ("upper_neck,tail", "has no joint tail"),
+    ]:
+        with pytest.raises(JaxposeError, match=says):
+            calibrate.unit_of(split, name)
+    for example in split.source:
+        example["head_size"] = 0.0
+    with pytest.raises(JaxposeError, match="has no head sizes; choose another --unit"):
+        calibrate.unit_of(split, "head")
+
+
+@pytest.mark.parametrize(
+    ("unit", "within"),
+    [
+        ("box", lambda example: 0.1 * np.hypot(*example["box"][2:])),
+        (
+            "upper_neck,right_ankle",
+            lambda example: 0.2 * np.linalg.norm(example["keypoints"][1] - example["keypoints"][3]),
+        ),
+    ],
+)
+def test_a_joint_is_correct_within_the_threshold_of_the_unit(unit, within):
+    """The threshold of the head size decides on the same positions."""
+    split, estimator = people(24), small_estimator.estimator()
+    for example in split.source:
+        example["labeled"] = np.ones(4, bool)
+    ours = calibrate.gather(estimator, split, unit_named(unit))
+    for example in split.source:
+        example["head_size"] = 2.0 * within(example)
+    theirs = calibrate.gather(estimator, split, HEAD)
+    np.testing.assert_array_equal(ours.correct, theirs.correct)
+    assert 0 < ours.correct.sum() < ours.known.sum()
 
 
 def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
@@ -101,7 +152,7 @@ def test_a_person_without_a_label_of_the_networks_joints_takes_no_part():
     split = people(26)
     for example in split.source[3:5]:
         example["labeled"] = np.zeros(4, bool)
-    found = calibrate.gather(small_estimator.estimator(), split)
+    found = calibrate.gather(small_estimator.estimator(), split, HEAD)
     assert len(found.correct) == 24 and found.known.any(axis=1).all()
     assert {"im0003.png", "im0004.png"}.isdisjoint(found.groups.tolist())
 
@@ -118,9 +169,9 @@ def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
     evidence = JointEvidence(logits, np.zeros(shape), correct, known, np.arange(60) // 2)
     monkeypatch.setattr(calibrate.calibration, "cross_validated", lambda _: confidence)
     monkeypatch.setattr(calibrate.probabilities, "interval", functools.partial(interval, draws=40))
-    heading, *lines = calibrate.report(evidence).splitlines()
+    heading, *lines = calibrate.report(evidence, HEAD).splitlines()
     assert heading.startswith(f"60 persons in 30 images, {known.sum()} joints, ")
-    assert f"{100 * correct.sum() / known.sum():.1f} % within 0.5 head sizes" in heading
+    assert f"{100 * correct.sum() / known.sum():.1f} % within 0.5 of the head size" in heading
     found = {}
     for line in lines:
         name, numbers = line.split(": ")
@@ -145,7 +196,9 @@ def test_the_report_has_the_statistics_of_both_columns(monkeypatch):
 
 def test_a_data_set_of_other_joints_is_refused():
     with pytest.raises(JaxposeError, match="people:train has no joint in common with the network"):
-        calibrate.gather(small_estimator.estimator(), people(24)._replace(joints=tuple("abcd")))
+        calibrate.gather(
+            small_estimator.estimator(), people(24)._replace(joints=tuple("abcd")), HEAD
+        )
 
 
 def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp_path, capsys):
@@ -159,7 +212,7 @@ def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp
     for line in ("area under the ROC curve, confidence", "calibration error, presence"):
         assert line in output
     variables, metadata, _ = store.load(tmp_path / "b.npz")
-    evidence = calibrate.gather(PoseEstimator.from_checkpoint(plain), split)
+    evidence = calibrate.gather(PoseEstimator.from_checkpoint(plain), split, HEAD)
     assert metadata.calibration == calibrate.calibration.fit_calibration(evidence)
     assert metadata._replace(calibration=None) == small_estimator.METADATA
     for ours, theirs in zip(
@@ -172,6 +225,7 @@ def test_the_command_writes_the_checkpoint_with_its_calibration(monkeypatch, tmp
     ("arguments", "says"),
     [
         (["b.npz", "--data", "mpii"], "has no split"),
+        (["b.npz", "--unit", "hat"], "PCK has no unit 'hat'"),
         (["b"], "the name of a packed checkpoint must end in .npz, not b"),
         (["nowhere/b.npz"], "no folder nowhere; create it first"),
     ],

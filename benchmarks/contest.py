@@ -1,17 +1,20 @@
 """Shared code of the benchmarks: thread limits, interleaved timing, medians, machine limits."""
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxpose.runtime.compilation import compiler_options
 
 THREADS = 2
 ROUNDS = 7
@@ -23,22 +26,29 @@ Call = tuple[Callable, tuple, Callable]  # function, arguments, function that wa
 
 
 def use_threads() -> None:
-    """Restrict this process to two cores, and so XLA to two threads.
+    """Restrict this process to two cores, and so XLA and PyTorch to two threads.
 
     On a GPU, keep all cores (for compiling and launching) and disable memory preallocation, which
-    would leave PyTorch a quarter of the memory.
+    would leave PyTorch a quarter of the memory. Where processes cannot be restricted (macOS),
+    neither XLA nor PyTorch is.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if hasattr(os, "sched_setaffinity"):
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, sorted(cores)[:THREADS])
-        if on_gpu():  # known only after JAX has started
-            os.sched_setaffinity(0, cores)
-            return
-    if importlib.util.find_spec("torch"):
+        if on_gpu():  # known only after JAX has started, whose threads inherit the restriction
+            for thread in os.listdir("/proc/self/task"):
+                with contextlib.suppress(ProcessLookupError):  # it has ended
+                    os.sched_setaffinity(int(thread), cores)
+    if threads() and not absent("torch"):
         import torch
 
         torch.set_num_threads(THREADS)
+
+
+def threads() -> int | None:
+    """Return the number of threads to which ``use_threads`` restricts; None if it does not."""
+    return THREADS if hasattr(os, "sched_setaffinity") and not on_gpu() else None
 
 
 def absent(*libraries: str) -> list[str]:
@@ -79,34 +89,40 @@ def medians(calls: dict[Hashable, Call], *, rounds: int = ROUNDS) -> dict[Hashab
 
 
 def samples(
-    calls: dict[Hashable, Call], *, rounds: int = ROUNDS, sample: float | None = None
+    calls: dict[Hashable, Call],
+    *,
+    rounds: int = ROUNDS,
+    sample: float | None = None,
+    cpu_time: bool = False,
 ) -> dict[Hashable, list[float]]:
     """Return the milliseconds of every call in every round; calls are interleaved.
 
     Each function is called before the timing, to compile it and to determine how many calls make a
     sample of ``sample`` seconds. On a GPU the calls of a sample queue up and only the last one is
-    waited for, as in training; on a CPU every call is waited for.
+    waited for, as in training; on a CPU every call is waited for. ``cpu_time`` counts the CPU time
+    of all threads in place of the elapsed time.
     """
+    clock = time.process_time if cpu_time else time.perf_counter
     if sample is None:
         sample = SAMPLE
     queue, sample, repeats = on_gpu(), GPU_SAMPLE if on_gpu() else sample, {}
     for key, (function, arguments, wait) in calls.items():
         wait(function(*arguments))
-        start = time.perf_counter()
+        start = clock()
         wait(function(*arguments))
-        repeats[key] = max(1, round(sample / (time.perf_counter() - start)))
+        repeats[key] = max(1, round(sample / (clock() - start)))
     found = {key: [] for key in calls}
     for _ in range(rounds):
         for key, (function, arguments, wait) in calls.items():
             time.sleep(PAUSE)
             if repeats[key] > 1:
                 wait(function(*arguments))  # warm up its memory and threads
-            start = time.perf_counter()
+            start = clock()
             for i in range(repeats[key]):
                 result = function(*arguments)
                 if not queue or i == repeats[key] - 1:
                     wait(result)
-            found[key].append(1e3 * (time.perf_counter() - start) / repeats[key])
+            found[key].append(1e3 * (clock() - start) / repeats[key])
     return found
 
 
@@ -119,7 +135,8 @@ def machine_rates(dtype: Any = jnp.float32) -> dict[str, float]:
     size = 4096 if on_gpu() else 1024
     square = jnp.full((size, size), 0.5, dtype)
     big = jnp.zeros(256 * 2**20 // jnp.dtype(dtype).itemsize, dtype)
-    product = jax.jit(jnp.dot), (square, square), jax.block_until_ready
+    multiply = jax.jit(jnp.dot, compiler_options=compiler_options())  # as a network's products
+    product = multiply, (square, square), jax.block_until_ready
     copy = jax.jit(jnp.copy), (big,), jax.block_until_ready
     times = medians({"product": product, "copy": copy})
     return {
@@ -145,6 +162,15 @@ def compare(name: str, found: Iterable, expected: Iterable, *, tolerance: float)
             )
 
 
+def compare_calls(row: str, calls: dict[str, Call], *, tolerances: Sequence[float]) -> None:
+    """Exit if calls differ from the first one; each is made and compared once per tolerance."""
+    for tolerance in tolerances:
+        results = {name: wait(function(*args)) for name, (function, args, wait) in calls.items()}
+        expected = next(iter(results.values()))
+        for name, found in results.items():
+            compare(f"{row}, {name}", found, expected, tolerance=tolerance)
+
+
 def as_numpy(array: Any) -> np.ndarray:
     """Copy a JAX or PyTorch array to the host, bfloat16 as float32."""
     if hasattr(array, "detach"):
@@ -152,14 +178,15 @@ def as_numpy(array: Any) -> np.ndarray:
     return np.asarray(array, np.float32)
 
 
-def parser(module: str, description: str) -> argparse.ArgumentParser:
-    """Make a benchmark's argument parser, with --json; --help shows the whole description."""
+def parser(module: str, description: str, *, with_json: bool = True) -> argparse.ArgumentParser:
+    """Make a benchmark's argument parser; --help shows the whole description."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--json", action="store_true", help="print JSON")
+    if with_json:
+        made.add_argument("--json", action="store_true", help="print JSON")
     return made
 
 
@@ -174,7 +201,7 @@ def machine() -> dict[str, Any]:
         libraries["torch"] = torch.__version__
     return {
         "device": str(jax.devices()[0].device_kind),
-        "threads": None if on_gpu() else THREADS,
+        "threads": threads(),
         "versions": libraries,
     }
 

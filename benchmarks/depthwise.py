@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import tools
 from benchmarks import contest
 from jaxpose import depthwise_conv
 from jaxpose.runtime.host_memory import keep_freed_memory
@@ -32,7 +33,7 @@ def main() -> None:
     parser = contest.parser("depthwise", __doc__)
     parser.add_argument(
         "--shape",
-        type=int,
+        type=tools.count,
         nargs=4,
         metavar=("B", "H", "W", "C"),
         help="shape of x: batch, height, width, channels (default: 4 32 32 576; on a GPU, "
@@ -165,4 +166,4 @@ def in_our_layout(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

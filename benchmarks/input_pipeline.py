@@ -19,11 +19,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+import tools
+from benchmarks import contest
 from jaxpose.data.augment import Augmentation, color, sample
 from jaxpose.data.batches import train_batches
 from jaxpose.data.images import decode
 from jaxpose.data.prefetch import Batches
 from jaxpose.data.prepared import PreparedSplit, open_split, read_example
+from jaxpose.errors import JaxposeError
 from jaxpose.geometry import LSP_RULE, MPII_RULE, CropRule, crop_image, example_crop, reduction
 from jaxpose.skeleton import MPII
 
@@ -37,7 +40,7 @@ def main() -> None:
     sets = prepared_sets(options.data_dir, options.only)
     if not sets:
         wanted = f" called {', '.join(options.only)}" if options.only else ""
-        raise SystemExit(f"error: no prepared data set{wanted} in {', '.join(options.data_dir)}")
+        raise JaxposeError(f"no prepared data set{wanted} in {', '.join(options.data_dir)}")
     rates = throughput(sets, options)
     report = {
         "cpus": len(os.sched_getaffinity(0))
@@ -55,11 +58,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.input_pipeline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = contest.parser("input_pipeline", __doc__)
     parser.add_argument(
         "--data_dir", nargs="+", required=True, help="folders of prepared data sets"
     )
@@ -75,17 +74,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--image_size",
-        type=int,
+        type=tools.count,
         default=256,
         help="side of the crops in pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch_size", type=int, default=32, help="images per batch (default: %(default)s)"
+        "--batch_size", type=tools.count, default=32, help="images per batch (default: %(default)s)"
     )
     parser.add_argument(
-        "--batches", type=int, default=30, help="batches per round (default: %(default)s)"
+        "--batches", type=tools.count, default=30, help="batches per round (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -149,8 +147,9 @@ def _batches(
 
 
 def _rate(batches: Batches, options: argparse.Namespace) -> float:
-    for _ in range(6 * max(1, *options.workers)):
-        next(batches)  # discard the batches that were prefetched while the others were timed
+    # Discard the batches that were prefetched while the others were timed: up to 8 by threads.
+    for _ in range(6 * max(2, *options.workers)):
+        next(batches)
     start = time.perf_counter()
     for _ in range(options.batches):
         next(batches)
@@ -220,4 +219,4 @@ def as_text(report: dict) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

@@ -10,40 +10,31 @@ accumulation and with it (4 parts of 4 images), and prints the memory that XLA r
 runs no step.
 """
 
-import argparse
 import math
 import os
 import pathlib
 import tempfile
 import threading
 import time
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
+import tools
+from benchmarks import contest
+from benchmarks.network import batch_of, step_program
 from configs import synthetic
-from jaxpose.data.batches import Batch
 from jaxpose.data.prepared import open_split
 from jaxpose.data.sampling import steps_per_epoch
 from jaxpose.network import PoseNet, initial_variables
+from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.training import loop
 from jaxpose.training.metric_log import read_records
-from jaxpose.training.optimizer import make_optimizer
-from jaxpose.training.step import create_train_state, make_train_step
 
-BATCH, SIZE, JOINTS = 16, 256, 16  # the paper's
+BATCH, SIZE = 16, 256  # the paper's
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.memory",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = contest.parser("memory", __doc__, with_json=False)
     parser.add_argument(
         "what",
         choices=["steps", "parts"],
@@ -55,7 +46,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=tools.count,
         default=1000,
         help="for steps: training steps, rounded up to whole epochs (default: %(default)s)",
     )
@@ -121,36 +112,13 @@ def watch_steps(metrics: pathlib.Path, ended: threading.Event) -> None:
 
 def parts() -> None:
     """Print the memory of the compiled step, without and with gradient accumulation."""
-    net = PoseNet()
-    optimizer = make_optimizer("rmsprop", lambda step: 1e-3)
-    state = jax.eval_shape(
-        lambda: create_train_state(initial_variables(net, 0), optimizer, ema=False)
-    )
-
-    def rows(*shape: int, dtype: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((BATCH, *shape), jnp.dtype(dtype))
-
-    batch = Batch(
-        image=rows(SIZE, SIZE, 3, dtype=np.uint8),
-        keypoints=rows(JOINTS, 2, dtype=np.float32),
-        labeled=rows(JOINTS, dtype=bool),
-        known=rows(JOINTS, dtype=bool),
-        weight=rows(dtype=np.float32),
-        readable=rows(dtype=bool),
-    )
+    net, batch = PoseNet(), batch_of(BATCH, SIZE)
+    variables = initial_variables(net, 0)
     print(f"{'batch':>7}  {'state MB':>8}  {'temporary MB':>12}  {'compiled in s':>13}")
     for count in (1, 4):
-        step = make_train_step(
-            net,
-            optimizer,
-            probability_weight=0.01,
-            accumulation_steps=count,
-            frozen_norm=True,
-            axis_name=None,
-        )
+        program, state = step_program(net, variables, compiler_options(), accumulation_steps=count)
         began = time.perf_counter()
-        compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-        found = compiled.memory_analysis()
+        found = program.lower(state, batch).compile().memory_analysis()
         name = f"{BATCH}" if count == 1 else f"{count} x {BATCH // count}"
         print(
             f"{name:>7}  {found.output_size_in_bytes / 1e6:>8.0f}  "
@@ -160,4 +128,4 @@ def parts() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

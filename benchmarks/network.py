@@ -7,7 +7,8 @@ implementation of the network (benchmarks/torch_network.py) with channels_last a
 with `torch.compile`. jaxpose runs with `jaxpose.compiler_options()`; on platforms that have such
 options, plain `jax.jit` is measured, too. "forward N" is inference on N images, given as normalized
 float32 arrays. "step N" is a training step on N images: training mode, loss, gradients, RMSProp.
-Keypoints and losses are compared before anything is timed.
+Before anything is timed, keypoints and the losses of two steps are compared; the second loss
+depends on the gradients and on the update.
 
 The roofline of a row is the longer of two times: that of its multiply-adds at the rate of a matrix
 product, and that of its bytes at the rate of a copy. Both rates are measured in the same run. The
@@ -16,6 +17,7 @@ multiply-adds are those of the network; XLA's cost analysis counts the bytes.
 
 import argparse
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import tools
 from benchmarks import contest
 from jaxpose.data.batches import Batch
 from jaxpose.network import PoseNet, initial_variables
@@ -36,6 +39,7 @@ ROWS = {"cpu": ("forward 1", "forward 8", "step 4", "step 16"),
         "gpu": ("forward 1", "forward 8", "step 32", "step 64")}  # fmt: skip
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 GPU_TOLERANCE = {"float32": 1e-2, "bfloat16": 5e-2}  # GPUs compute float32 products in TF32
+UPDATED_TOLERANCE = 1e-2  # of the loss after an update, which amplifies rounding errors
 PARTS_OF_A_STEP = 3  # a step computes each product of the forward pass, and two for its gradients
 
 
@@ -65,6 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--rows",
         nargs="+",
+        type=row_name,
         metavar="NAME",
         help='rows to measure: "forward N" or "step N" with batch size N, such as "forward 1" '
         '"step 4"',
@@ -76,19 +81,19 @@ def parse() -> argparse.Namespace:
         help="dtypes to measure (default: float32; on a GPU, float32 and bfloat16)",
     )
     parser.add_argument(
-        "--blocks", type=int, default=8, help="number of blocks K (default: %(default)s)"
+        "--blocks", type=tools.count, default=8, help="number of blocks K (default: %(default)s)"
     )
     parser.add_argument(
         "--width",
-        type=int,
+        type=tools.count,
         default=576,
         help="channels of the features, a multiple of 18 (default: %(default)s)",
     )
     parser.add_argument(
         "--image_size",
-        type=int,
+        type=tools.count,
         default=256,
-        help="side of the images in pixels (default: %(default)s)",
+        help="side of the images in pixels, a multiple of 32 (default: %(default)s)",
     )
     parser.add_argument(
         "--no_torch_compile",
@@ -97,6 +102,13 @@ def parse() -> argparse.Namespace:
         help="do not measure torch.compile, which takes minutes to compile a step",
     )
     return parser.parse_args()
+
+
+def row_name(text: str) -> str:
+    """Check the name of a row."""
+    if not re.fullmatch("(forward|step) [1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f'{text!r} is not "forward N" or "step N"')
+    return text
 
 
 def measure(
@@ -119,11 +131,7 @@ def measure(
             if compiled and not options.torch_compile:
                 continue
             calls[name] = make(variables, batch, options, dtype, compiled=compiled)
-    expected, tolerances = None, GPU_TOLERANCE if contest.on_gpu() else TOLERANCE
-    for name, (function, arguments, wait) in calls.items():
-        found = [contest.as_numpy(each) for each in wait(function(*arguments))]
-        expected = expected or found
-        contest.compare(f"{row}, {name}", found, expected, tolerance=tolerances[dtype])
+    contest.compare_calls(row, calls, tolerances=tolerances_of(kind, dtype))
     times = contest.medians(calls)
     least = contest.roofline(multiply_adds, nbytes, rates)
     return [
@@ -138,6 +146,12 @@ def measure(
         }
         for name, time in times.items()
     ]
+
+
+def tolerances_of(kind: str, dtype: str) -> list[float]:
+    """Return the tolerance of each result to compare: of one forward pass, of two steps' losses."""
+    first = (GPU_TOLERANCE if contest.on_gpu() else TOLERANCE)[dtype]
+    return [first] if kind == "forward" else [first, max(first, UPDATED_TOLERANCE)]
 
 
 def batch_of(size: int, image_size: int) -> Batch:
@@ -186,10 +200,18 @@ def jax_forward(
     return (compiled, arguments, jax.block_until_ready), *counted
 
 
-def step_program(net: PoseNet, variables: dict, compiling: dict | None) -> tuple[Any, TrainState]:
+def step_program(
+    net: PoseNet, variables: dict, compiling: dict | None, *, accumulation_steps: int = 1
+) -> tuple[Any, TrainState]:
     """Return launch.py's own step under jit, and its first state, which is donated to the step."""
     transform = optimizer.make_optimizer("rmsprop", lambda step: 1e-3)
-    step = make_train_step(net, transform, probability_weight=0.01, axis_name=None)
+    step = make_train_step(
+        net,
+        transform,
+        probability_weight=0.01,
+        accumulation_steps=accumulation_steps,
+        axis_name=None,
+    )
     state = jax.device_put(create_train_state(variables, transform, ema=False))
     return jax.jit(step, donate_argnums=0, compiler_options=compiling), state
 
@@ -200,16 +222,20 @@ def jax_step(
     """Make jaxpose's training step, which returns the loss."""
     program, state = step_program(net, variables, compiling)
     compiled = program.lower(state, batch).compile()
-    batch, held = jax.device_put(batch), [state]
+    nbytes, multiply_adds = bytes_and_multiply_adds(compiled, net, batch)
+    return step_call(compiled, state, batch), nbytes, PARTS_OF_A_STEP * multiply_adds
+
+
+def step_call(program: Callable, state: TrainState, batch: Batch) -> contest.Call:
+    """Make the call of a step, which trains on and returns the loss before the update."""
+    held = [state]
 
     def run(batch):
         before = held[0].sums["loss"] + 0  # a copy, since the state is donated
-        held[0] = compiled(held[0], batch)
+        held[0] = program(held[0], batch)
         return (held[0].sums["loss"] - before,)
 
-    nbytes, multiply_adds = bytes_and_multiply_adds(compiled, net, batch)
-    call = run, (batch,), jax.block_until_ready
-    return call, nbytes, PARTS_OF_A_STEP * multiply_adds
+    return run, (jax.device_put(batch),), jax.block_until_ready
 
 
 def torch_parts(variables: dict, batch: Batch, options: argparse.Namespace) -> tuple:
@@ -285,4 +311,4 @@ def torch_step(
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

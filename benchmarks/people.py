@@ -16,7 +16,6 @@ The time of a call without a box is given as a multiple of the time of a call wi
 the same process on up to 25 of the images.
 """
 
-import argparse
 import copy
 import functools
 import pathlib
@@ -25,11 +24,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+import tools
+from benchmarks import contest
 from jaxpose import PoseEstimator
 from jaxpose.checkpoints import DEFAULT_NETWORK, packed
+from jaxpose.errors import JaxposeError
 from jaxpose.predict.boxes import box_around
 from jaxpose.predict.images import as_image
 from jaxpose.predict.prediction import Prediction
+from jaxpose.skeleton import MPII, joint_index
 from tfds_builders import mat_file
 from tfds_builders.mpii.annotations import Person, persons
 from tfds_builders.mpii.mpii_dataset_builder import validation_persons
@@ -42,7 +45,10 @@ SEED = 0  # seed of the selection of images, if not all are used
 
 def people(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[Person], list[Person]]]:
     """Yield image, validation persons and all persons of each validation image that exists."""
-    (annotations,) = sorted(folder.glob("mpii*.mat"))
+    found = sorted(folder.glob("mpii*.mat"))
+    if len(found) != 1:
+        raise JaxposeError(f"{folder} has {len(found)} files mpii*.mat; give a folder with one")
+    (annotations,) = found
     release = mat_file.read(annotations.read_bytes(), "RELEASE", annotations.name)
     validation, by_image = validation_persons(), {}
     for person in persons(release, annotations.name, Report()):
@@ -54,7 +60,7 @@ def people(folder: pathlib.Path) -> Iterator[tuple[pathlib.Path, list[Person], l
             yield folder / "images" / name, chosen, group
 
 
-def right(found: Prediction, person: Person, places: list[int]) -> np.ndarray:
+def right(found: Prediction, person: Person, places: np.ndarray) -> np.ndarray:
     """Return [N], the fraction of the person's labeled joints that each detection has correct."""
     distance = np.linalg.norm(found.keypoints[:, places] - person.keypoints, axis=-1)
     return (distance <= RIGHT * person.head_size)[:, person.labeled].mean(axis=1)
@@ -92,9 +98,7 @@ def chosen_of(items: list, count: int | None) -> list:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = contest.parser("people", __doc__, with_json=False)
     parser.add_argument(
         "--mpii",
         type=pathlib.Path,
@@ -110,14 +114,25 @@ def main() -> None:
         help=f"checkpoint to evaluate (default: {DEFAULT_NETWORK})",
     )
     parser.add_argument(
-        "--images", type=int, help="number of images of each kind, drawn at random (default: all)"
+        "--images",
+        type=tools.count,
+        help="number of images of each kind, drawn at random (default: all)",
     )
     arguments = parser.parse_args()
     estimator = PoseEstimator.from_checkpoint(arguments.checkpoint)
     searching = copy.copy(estimator)
     searching.category = "other"  # so that it does not use the finder of persons
+    places = joint_index(estimator.joints, MPII.joints)
+    if (places < 0).any():
+        lacking = [name for name, i in zip(MPII.joints, places, strict=True) if i < 0]
+        raise JaxposeError(
+            f"{arguments.checkpoint} does not predict {', '.join(lacking)}; give a checkpoint with "
+            "MPII's joints"
+        )
     images = chosen_of(list(people(arguments.mpii)), arguments.images)
-    places = list(range(len(estimator.joints)))
+    if not images:
+        raise JaxposeError(f"{arguments.mpii}/images has no image of a validation person")
+    empty = chosen_of(tools.jpegs(arguments.no_person), arguments.images)
     rates = {
         "no box given": [],
         "overlapping crops": [],
@@ -147,7 +162,6 @@ def main() -> None:
     for name, values in precise.items():
         matching = f"{100 * np.mean(values):.1f} % match an annotated person"
         print(f"detected persons, {name}: {len(values)}, {matching}")
-    empty = chosen_of(sorted(arguments.no_person.glob("*.jpg")), arguments.images)
     print(f"{len(empty)} images without people, fraction without a detection:")
     for name, predictor in zip(precise, (estimator, searching), strict=True):
         without = np.mean([not len(predictor.predict(file).scores) for file in empty])
@@ -165,4 +179,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

@@ -6,22 +6,25 @@
     python -m benchmarks.predict onnx [--checkpoint PATH]
 
 latency: the time of `PoseEstimator.predict` on a photo of 1280x720, with a box and without, in
-milliseconds and relative to a call of the jitted network alone. First calls are not counted.
-video: `jaxpose predict` from the shell on 10 seconds of 1280x720 at 25 frames per second, generated
-for the benchmark: frames per second of the whole command, and the process's memory while it runs.
-start: `jaxpose predict` from the shell on one photo, twice; the second call uses the compilation
-cache.
+milliseconds and relative to a call of the network alone, compiled with the same options. First
+calls are not counted.
+video: `jaxpose predict` from the shell tracks one given box through 10 seconds of 1280x720 at 25
+frames per second, generated for the benchmark: frames per second of the whole command, including
+compilation, and the process's memory while it runs.
+start: `jaxpose predict` from the shell on one photo with a given box, twice: with an empty
+compilation cache, then with that of the first call.
 onnx: jaxpose and ONNX Runtime, which runs our own ONNX export, with two threads each. They first
 run the network on 1, 8 and 32 crops. Then they predict a folder of photos and a video of 1280x720,
 with two boxes per image; both read, decode and crop images with the same functions. Keypoints are
 compared before the timing. Needs the extra `onnx`.
 
-Without a checkpoint, an untrained network is used (weights do not affect the time): the paper's, or
-for video a network of the same size as the small preset's.
+Without a checkpoint, video uses the network `small`, the others an untrained network of the paper's
+size. The weights do not affect the time of a photo with given boxes. They affect the time without a
+box and of a video, because these depend on the persons that are found.
 """
 
-import argparse
 import fractions
+import os
 import pathlib
 import resource
 import subprocess
@@ -34,20 +37,22 @@ import jax
 import numpy as np
 from PIL import Image
 
+import tools
 from benchmarks import contest
 from jaxpose import PoseEstimator, compiler_options, export, geometry
 from jaxpose.checkpoints import store
 from jaxpose.checkpoints.metadata import CheckpointMetadata
 from jaxpose.checkpoints.packed import pack
+from jaxpose.errors import JaxposeError
 from jaxpose.geometry import MPII_RULE
 from jaxpose.network import PoseNet, initial_variables, make_net, normalize
+from jaxpose.optional import import_optional
 from jaxpose.predict.images import as_image, save_image
 from jaxpose.predict.video import VideoReader, VideoWriter
 from jaxpose.runtime.host_memory import keep_freed_memory
 from jaxpose.skeleton import MPII
 
-PAPER = {"num_blocks": 8, "width": 576, "image_size": 256}
-SMALL = {"num_blocks": 2, "width": 288, "image_size": 96}
+UNTRAINED, IMAGE_SIZE = {"num_blocks": 8, "width": 576}, 256  # the paper's size
 SECONDS, RATE, SIZE = 10, 25, (1280, 720)
 CALLS = 15
 BOX = [200.0, 150.0, 200.0, 500.0]
@@ -55,21 +60,21 @@ BOXES = np.array([BOX, [180.0, 100.0, 300.0, 600.0]])
 IMAGES = 24  # photos of the folder, and frames of the video, that ONNX Runtime is compared on
 
 
-def network(path: str | None, *, image_size: int, **size) -> tuple[dict, CheckpointMetadata]:
-    """Return variables and metadata of a checkpoint, or of an untrained network of that size."""
-    if path is not None:
-        return store.load(path)[:2]
-    arguments = {"num_joints": 16, "num_context_maps": 2, **size}
+def network(checkpoint: str | None) -> tuple[dict, CheckpointMetadata]:
+    """Return variables and metadata of a checkpoint, or of an untrained network."""
+    if checkpoint is not None:
+        return store.load(checkpoint)[:2]
+    arguments = {"num_joints": 16, "num_context_maps": 2, **UNTRAINED}
     variables = initial_variables(PoseNet(**arguments), 0)
     # Sharpen the untrained maps, so that the joints are not all in the middle of the crop.
-    variables["params"][f"block{size['num_blocks']}_b"]["heatmaps"] *= 100.0
+    variables["params"][f"block{arguments['num_blocks']}_b"]["heatmaps"] *= 100.0
     metadata = CheckpointMetadata(
         network=arguments,
         joints=MPII.joints,
         trained_joints=MPII.joints,
         flip_pairs=MPII.flip_pairs,
         limbs=MPII.limbs,
-        image_size=image_size,
+        image_size=IMAGE_SIZE,
         crop=MPII_RULE,
         step=0,
     )
@@ -88,41 +93,29 @@ def draw_image(i: int = 0) -> np.ndarray:
     return image
 
 
-def median_seconds(*functions: Callable[[], object]) -> list[float]:
-    """Return the median seconds of each function; calls of different functions alternate."""
-    for function in functions:
-        function()
-    seconds = [[] for _ in functions]
-    for _ in range(CALLS):
-        for function, times in zip(functions, seconds, strict=True):
-            start = time.perf_counter()
-            function()
-            times.append(time.perf_counter() - start)
-    return [float(np.median(times)) for times in seconds]
-
-
 def latency(variables: dict, metadata: CheckpointMetadata) -> None:
     estimator = PoseEstimator(variables, metadata)
     net = make_net(metadata.network)
-    bare = jax.jit(lambda v, x: net.apply(v, normalize(x), train=False)[:2])
-    on_device = jax.device_put(variables)
-    image, box = draw_image(), [BOX]
-    crop = np.zeros((1, estimator.image_size, estimator.image_size, 3), np.uint8)
-    alone, with_box, without = median_seconds(
-        lambda: jax.block_until_ready(bare(on_device, crop)),
-        lambda: estimator.predict(image, box),
-        lambda: estimator.predict(image),
+    bare = jax.jit(
+        lambda v, x: net.apply(v, normalize(x), train=False)[:2],
+        compiler_options=compiler_options(),
     )
-    print(f"network alone    {1000 * alone:7.1f} ms")
-    print(f"predict, box     {1000 * with_box:7.1f} ms  {with_box / alone:.2f}x")
-    print(f"predict, no box  {1000 * without:7.1f} ms  {without / alone:.2f}x")
+    image = draw_image()
+    crop = np.zeros((1, estimator.image_size, estimator.image_size, 3), np.uint8)
+    calls = {
+        "network alone": (bare, (jax.device_put(variables), crop), jax.block_until_ready),
+        "predict, box": (estimator.predict, (image, [BOX]), lambda found: found),
+        "predict, no box": (estimator.predict, (image,), lambda found: found),
+    }
+    times = contest.medians(calls, rounds=CALLS)
+    for name, milliseconds in times.items():
+        print(f"{name:16} {milliseconds:7.1f} ms  {milliseconds / times['network alone']:.2f}x")
 
 
 def onnx(variables: dict, metadata: CheckpointMetadata, folder: pathlib.Path) -> None:
-    import onnxruntime
-
+    onnxruntime = import_optional("onnxruntime", extra="onnx")
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = contest.THREADS
+    settings.intra_op_num_threads = contest.threads() or 0  # 0: as many as there are cores
     session = onnxruntime.InferenceSession(
         export.to_onnx(variables, metadata), settings, providers=["CPUExecutionProvider"]
     )
@@ -139,9 +132,7 @@ def onnx(variables: dict, metadata: CheckpointMetadata, folder: pathlib.Path) ->
             "jaxpose": (program, (crops,), jax.block_until_ready),
             "ONNX Runtime": (run, (crops,), lambda y: y),
         }
-        contest.compare(
-            "onnx", *([wait(f(*x)) for f, x, wait in calls.values()][::-1]), tolerance=1e-3
-        )
+        contest.compare_calls("onnx", calls, tolerances=[1e-3])
         ours, theirs = contest.medians(calls).values()
         print(f"{count:>5}  {ours:>10.1f}  {theirs:>15.1f}  {ours / theirs:>14.2f}", flush=True)
     estimator = PoseEstimator(variables, metadata)
@@ -200,9 +191,18 @@ def images_per_second(
     return [1e3 * IMAGES / milliseconds for milliseconds in contest.medians(calls).values()]
 
 
-def shell(*arguments: str | pathlib.Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "jaxpose", "predict", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def shell(folder: pathlib.Path, *arguments: str | pathlib.Path) -> subprocess.Popen:
+    """Start `jaxpose predict` on a photo or video with one box, and a cache in the folder."""
+    box = ",".join(map(str, BOX))
+    command = [sys.executable, "-m", "jaxpose", "predict", *map(str, arguments), "--box", box]
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+
+
+def check_ended(process: subprocess.Popen) -> None:
+    """Wait for the process; raise a JaxposeError if it failed."""
+    if process.wait():
+        raise JaxposeError(f"jaxpose predict failed with exit status {process.returncode}")
 
 
 def memory(process: subprocess.Popen) -> float:
@@ -218,16 +218,18 @@ def write_video(path: pathlib.Path, frames: int) -> None:
             writer.write(draw_image(i), i / rate)
 
 
-def video(path: pathlib.Path, folder: pathlib.Path) -> None:
+def video(checkpoint: str | pathlib.Path, folder: pathlib.Path) -> None:
     source, target = folder / "in.mp4", folder / "out.mp4"
     write_video(source, SECONDS * RATE)
     start = time.perf_counter()
-    process = shell(source, "--checkpoint", path, "-o", target, "--json", "--smooth", "1")
+    options = ("--checkpoint", checkpoint, "-o", target, "--json", "--smooth", "1")
+    process = shell(folder, source, *options)
     memories = []
     while process.poll() is None:
         memories.append(memory(process))
         time.sleep(0.1)
     seconds = time.perf_counter() - start
+    check_ended(process)
     with VideoReader(target) as reader:
         frames = sum(1 for _ in reader.frames())
         print(f"{frames} of {SECONDS * RATE} frames at {float(reader.rate):g} frames/s")
@@ -237,23 +239,18 @@ def video(path: pathlib.Path, folder: pathlib.Path) -> None:
     print(f"mean memory in the 4th, 5th, 6th and 7th eighth of the run: {means} MB")
 
 
-def start(path: pathlib.Path, folder: pathlib.Path) -> None:
+def start(checkpoint: str | pathlib.Path, folder: pathlib.Path) -> None:
     photo = folder / "photo.png"
     Image.fromarray(draw_image()).save(photo)
-    box = ",".join(map(str, BOX))
     for name in ("first", "second"):
         begin = time.perf_counter()
-        shell(photo, "--checkpoint", path, "-o", folder / "out", "--box", box).wait()
+        check_ended(shell(folder, photo, "--checkpoint", checkpoint, "-o", folder / "out"))
         print(f"{name} call from the shell: {time.perf_counter() - begin:.1f} s")
 
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = contest.parser("predict", __doc__, with_json=False)
     parser.add_argument(
         "what",
         choices=("latency", "video", "start", "onnx"),
@@ -261,25 +258,25 @@ def main() -> None:
         "time of the first two calls from the shell; onnx: comparison with ONNX Runtime",
     )
     parser.add_argument(
-        "--checkpoint", help="checkpoint to measure (default: an untrained network)"
+        "--checkpoint",
+        help="checkpoint to measure (default: an untrained network; for video, small)",
     )
     options = parser.parse_args()
     if options.what == "onnx":
         keep_freed_memory()
         contest.use_threads()
-    size = SMALL if options.what == "video" else PAPER
-    variables, metadata = network(options.checkpoint, **size)
-    if options.what == "latency":
-        latency(variables, metadata)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        if options.what == "onnx":
-            onnx(variables, metadata, pathlib.Path(folder))
-            return
-        packed = pack(variables, metadata, pathlib.Path(folder, "network.npz"))
-        path = pathlib.Path(options.checkpoint or packed)
-        {"video": video, "start": start}[options.what](path, pathlib.Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        if options.what == "video":
+            video(options.checkpoint or "small", folder)
+        elif options.what == "start":
+            checkpoint = options.checkpoint or pack(*network(None), folder / "network.npz")
+            start(checkpoint, folder)
+        elif options.what == "onnx":
+            onnx(*network(options.checkpoint), folder)
+        else:
+            latency(*network(options.checkpoint))
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

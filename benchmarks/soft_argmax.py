@@ -1,6 +1,6 @@
 """Soft-argmax of maps and volumes: jaxpose, with and without covariance, plain JAX, kornia, dsntnn.
 
-    python -m benchmarks.soft_argmax [--rounds 100] [--json]
+    python -m benchmarks.soft_argmax [--rounds 100] [--cpu_time] [--json]
 
 The inputs are maps of the paper's network at batch 16 (48 maps of 32 x 32 cells per person) and the
 volumes of its authors' later work at batch 4 (16 volumes of 16 x 32 x 32 cells per person). Every
@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import tools
 from benchmarks import contest
 from jaxpose import soft_argmax, soft_argmax_with_covariance
 
@@ -53,7 +54,12 @@ def main() -> None:
     """Run the command."""
     parser = contest.parser("soft_argmax", __doc__)
     parser.add_argument(
-        "--rounds", type=int, default=ROUNDS, help="number of rounds (default: %(default)s)"
+        "--rounds", type=tools.count, default=ROUNDS, help="number of rounds (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cpu_time",
+        action="store_true",
+        help="measure the CPU time of all threads, which other programs disturb less",
     )
     options = parser.parse_args()
     contest.use_threads()
@@ -69,8 +75,9 @@ def main() -> None:
                 contestants[library] = torch_contestant(library, maps)
         for name, contestant in contestants.items():
             check(name, contestant, maps)
-        rows += times(f"{ndim}-D", contestants, options.rounds)
-    report = {**contest.machine(), "missing": list(dict.fromkeys(missing))}
+        rows += times(f"{ndim}-D", contestants, options.rounds, cpu_time=options.cpu_time)
+    clock = "CPU" if options.cpu_time else "elapsed"
+    report = {**contest.machine(), "time": clock, "missing": list(dict.fromkeys(missing))}
     contest.show(report, rows, as_json=options.json)
 
 
@@ -101,13 +108,15 @@ def jax_contestants(maps: np.ndarray, ndim: int) -> dict[str, Contestant]:
         )
 
     ours = partial(soft_argmax, spatial_ndim=ndim)
+    covariance = partial(soft_argmax_with_covariance, spatial_ndim=ndim)
     first, last = jnp.asarray(maps), jnp.asarray(np.moveaxis(maps, 1, -1))
     functions = {
         OURS: (ours, first),
-        "jaxpose with covariance": (
-            partial(soft_argmax_with_covariance, spatial_ndim=ndim), first
-        ),
+        "jaxpose with covariance": (covariance, first),
         "jaxpose, maps last": (jax.vmap(ours, in_axes=-1, out_axes=1), last),
+        "jaxpose with covariance, maps last": (
+            jax.vmap(covariance, in_axes=-1, out_axes=1), last
+        ),
         "jax.nn.softmax, einsum": (plain, first),
     }  # fmt: skip
     return {
@@ -203,14 +212,16 @@ def reference(maps: np.ndarray, grids: list[np.ndarray], *, covariance: bool) ->
     return [position, square, p * pull]
 
 
-def times(maps: str, contestants: dict[str, Contestant], rounds: int) -> list[dict[str, Any]]:
+def times(
+    maps: str, contestants: dict[str, Contestant], rounds: int, *, cpu_time: bool
+) -> list[dict[str, Any]]:
     """Return a row for each contestant: its best round, and its ratios to jaxpose."""
     calls = {
         (name, column): (getattr(contestant, column), (contestant.maps,), contestant.wait)
         for name, contestant in contestants.items()
         for column in ("forward", "both")
     }
-    found = contest.samples(calls, rounds=rounds, sample=SAMPLE)
+    found = contest.samples(calls, rounds=rounds, sample=SAMPLE, cpu_time=cpu_time)
     rows = []
     for name in contestants:
         row = {"maps": maps, "contestant": name}
@@ -225,4 +236,4 @@ def times(maps: str, contestants: dict[str, Contestant], rounds: int) -> list[di
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

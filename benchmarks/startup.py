@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
+import tools
 from benchmarks import contest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -55,22 +56,24 @@ def main() -> None:
     )
     parser.add_argument(
         "--data_dir",
-        help="folder of prepared data sets, needed with --config (default: a temporary folder with "
-        "synthetic_people/tiny)",
+        help="folder of prepared data sets, needed with another --config (default: a temporary "
+        "folder with synthetic_people/tiny)",
     )
     parser.add_argument(
         "--rounds",
-        type=int,
+        type=tools.count,
         default=contest.ROUNDS,
         help="number of rounds, of which the median is shown (default: %(default)s)",
     )
     parser.add_argument(
         "--compile_batch",
-        type=int,
+        type=tools.count,
         default=4,
         help="batch size of the step that is traced and compiled (default: %(default)s)",
     )
     options = parser.parse_args()
+    if options.config != parser.get_default("config") and not options.data_dir:
+        parser.error(f"--config {options.config} needs --data_dir")
     contest.use_threads()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -153,4 +156,4 @@ def compile_step(batch: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

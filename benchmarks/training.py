@@ -2,39 +2,43 @@
 
     python -m benchmarks.training [--width 288] [--batch_size 16] [--image_size 128] [--json]
 
-The step is the one that `launch.py --config=configs/clean.py:small` compiles (K = 2, Adam, EMA,
-float32), on random images. "whole" is one pass over the batch. "in N parts" is the same batch with
-`accumulation_steps=N`. "plain jit" is a step that `jax.jit` compiles without `compiler_options()`.
+The step is the one that `launch.py --config=configs/clean.py:small` compiles for one device (K = 2,
+Adam, EMA, float32, the config's losses), but with a constant learning rate and on random images.
+"whole" is one pass over the batch. "in N parts" is the same batch with `accumulation_steps=N`.
+"plain jit" is a step that `jax.jit` compiles without `compiler_options()`; before anything is
+timed, the losses of two of its steps are compared with those of "whole". The steps in parts compute
+other losses, since batch norm sees one part at a time.
 """
 
-from typing import Any
+import argparse
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+import tools
 from benchmarks import contest
+from benchmarks.network import batch_of, step_call, tolerances_of
+from configs import clean
 from jaxpose.data.batches import Batch
-from jaxpose.network import PoseNet, initial_variables
+from jaxpose.network import initial_variables, make_net
 from jaxpose.runtime.compilation import compiler_options
 from jaxpose.runtime.host_memory import keep_freed_memory
-from jaxpose.training import optimizer
+from jaxpose.training.optimizer import make_optimizer
 from jaxpose.training.step import create_train_state, make_train_step
-
-JOINTS = 16
 
 
 def main() -> None:
     """Run the command."""
     options = parse()
-    keep_freed_memory()
+    keep_freed_memory()  # before JAX starts its threads
     contest.use_threads()
-    batch = random_batch(options.batch_size, options.image_size)
-    contestants = {"whole": (1, compiler_options()), "whole, plain jit": (1, None)}
-    contestants |= {f"in {parts} parts": (parts, compiler_options()) for parts in options.parts}
-    calls = {}
-    for name, (parts, compiling) in contestants.items():
-        calls[name] = (stepper(options, batch, parts, compiling), (), jax.block_until_ready)
+    batch = batch_of(options.batch_size, options.image_size)
+    calls = {
+        "whole": stepper(options, batch, 1, compiler_options()),
+        "whole, plain jit": stepper(options, batch, 1, None),
+    }
+    contest.compare_calls("step", calls, tolerances=tolerances_of("step", "float32"))
+    for parts in options.parts:
+        calls[f"in {parts} parts"] = stepper(options, batch, parts, compiler_options())
     times = contest.medians(calls, rounds=options.rounds)
     rows = [
         {
@@ -54,77 +58,74 @@ def main() -> None:
     contest.show(report, rows, as_json=options.json)
 
 
-def parse() -> Any:
+def parse() -> argparse.Namespace:
     """Parse the command line."""
     parser = contest.parser("training", __doc__)
     parser.add_argument(
         "--width",
-        type=int,
+        type=tools.count,
         default=288,
         help="channels of the features, a multiple of 18 (default: %(default)s)",
     )
     parser.add_argument(
-        "--batch_size", type=int, default=16, help="images per step (default: %(default)s)"
+        "--batch_size", type=tools.count, default=16, help="images per step (default: %(default)s)"
     )
     parser.add_argument(
         "--image_size",
-        type=int,
+        type=tools.count,
         default=128,
-        help="side of the images in pixels (default: %(default)s)",
+        help="side of the images in pixels, a multiple of 32 (default: %(default)s)",
     )
     parser.add_argument(
         "--parts",
-        type=int,
+        type=tools.count,
         nargs="*",
         default=[2, 4],
         help="values of accumulation_steps to measure (default: 2 4)",
     )
     parser.add_argument(
         "--rounds",
-        type=int,
+        type=tools.count,
         default=contest.ROUNDS,
         help="number of rounds, of which the median is shown (default: %(default)s)",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    for parts in options.parts:
+        if options.batch_size % parts:
+            parser.error(
+                f"a batch of {options.batch_size} cannot be split into {parts} equal parts; choose "
+                "other --parts"
+            )
+    return options
 
 
-def random_batch(size: int, side: int) -> Batch:
-    """Make a batch of random images and keypoints."""
-    rng = np.random.default_rng(0)
-    return Batch(
-        image=rng.integers(0, 256, (size, side, side, 3), np.uint8),
-        keypoints=rng.uniform(0, 1, (size, JOINTS, 2)).astype(np.float32),
-        labeled=rng.random((size, JOINTS)) < 0.8,
-        known=np.ones((size, JOINTS), bool),
-        weight=np.ones(size, np.float32),
-        readable=np.ones(size, bool),
+def stepper(
+    options: argparse.Namespace, batch: Batch, parts: int, compiling: dict | None
+) -> contest.Call:
+    """Make the call of the config's step, which trains on and returns the loss."""
+    config = clean.get_config("small")
+    config.network.width = options.width
+    net = make_net({"num_joints": len(config.joints), **config.network})
+    # Without the schedule: its first step, of the warm-up, would change nothing.
+    transform = make_optimizer(
+        config.optimizer.name,
+        lambda step: config.optimizer.learning_rate,
+        clip_norm=config.optimizer.clip_norm,
     )
-
-
-def stepper(options: Any, batch: Batch, parts: int, compiling: dict | None) -> Any:
-    """Return a function without arguments that runs the next training step and returns its loss."""
-    net = PoseNet(num_joints=JOINTS, num_blocks=2, width=options.width)
-    adam = optimizer.make_optimizer("adam", lambda step: 1e-3, clip_norm=1.0)
-    state = create_train_state(initial_variables(net, 0), adam, ema=True)
     step = make_train_step(
         net,
-        adam,
-        probability_weight=0.01,
-        ema_decay=0.999,
+        transform,
+        probability_weight=config.probability_weight,
+        context_weight=config.context_weight,
+        heatmap_weight=config.heatmap_weight,
+        ema_decay=config.ema,
         accumulation_steps=parts,
         axis_name=None,
     )
-    jitted = jax.jit(step, donate_argnums=0)
-    compiled = jitted.lower(state, batch).compile(compiler_options=compiling)
-    held = [jax.device_put(state)]
-    batch = jax.device_put(batch)
-
-    def advance():
-        held[0] = compiled(held[0], batch)
-        return jnp.copy(held[0].sums["loss"])  # the state itself is donated to the next call
-
-    return advance
+    state = jax.device_put(create_train_state(initial_variables(net, 0), transform, ema=True))
+    jitted = jax.jit(step, donate_argnums=0, compiler_options=compiling)
+    return step_call(jitted.lower(state, batch).compile(), state, batch)
 
 
 if __name__ == "__main__":
-    main()
+    tools.run(main)

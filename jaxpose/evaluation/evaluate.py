@@ -409,10 +409,19 @@ def compare_decodings(
     }
 
 
+def _checkpoint_text(network: store.Network) -> str:
+    """Describe the checkpoint's network, which can differ from the config's."""
+    metadata, window = network.metadata, network.net.window
+    return (
+        f"checkpoint {network.source} (step {metadata.step}): K = {network.net.num_blocks}, crops "
+        f"of {metadata.image_size}x{metadata.image_size}, decoding "
+        + (f"within windows of {window}x{window} cells" if window else "of whole heat maps")
+    )
+
+
 def report_text(evaluation: Evaluation) -> str:
     """Format the tables of an evaluation, for printing."""
-    network = evaluation.network
-    parts = [f"checkpoint {network.source} (step {network.metadata.step})"]
+    parts = [_checkpoint_text(evaluation.network)]
     for name, row in evaluation.rows.items():
         for result in row.results.values():
             parts.append(tables.columns_text([("", result)], description=row.description))

@@ -50,6 +50,20 @@ def test_results_and_predictions_are_written_to_a_new_workdir(tmp_path, monkeypa
     assert written["files"][ROW] == [str(file) for file in evaluation.rows[ROW].files]
 
 
+def test_the_checkpoints_network_is_described_since_it_can_differ_from_the_configs(
+    tmp_path, monkeypatch
+):
+    evaluation = evaluation_of(PEOPLE, tmp_path, monkeypatch, image_size=96)
+    first, *_ = evaluate.report_text(evaluation).splitlines()
+    assert first.endswith(
+        "small.npz (step 16452): K = 2, crops of 128x128, decoding within windows of 5x5 cells"
+    )
+    whole = evaluation.network.net.clone(window=0)
+    evaluation = evaluation._replace(network=evaluation.network._replace(net=whole))
+    first, *_ = evaluate.report_text(evaluation).splitlines()
+    assert first.endswith("crops of 128x128, decoding of whole heat maps")
+
+
 def test_without_a_joint_in_common_every_metric_is_empty(tmp_path, monkeypatch):
     pytest.importorskip("pycocotools")
     strangers = changed(PEOPLE, joints=("nose", "tail", "paw", "ear"), area=600.0)

@@ -8,6 +8,10 @@
     python -m tfds_builders backgrounds --source DIR
     python launch.py --config=configs/clean.py:small --workdir=runs/clean
 
+This trains from random weights. The shipped network `small` continues from the stages of
+configs/combined.py, with `--config.init_from=runs/small128 --config.num_epochs=9`. PATH and MORE
+are folders or archives of MPII's release.
+
 Crops use LSP's rule (a square around the joints' box; its side is the box's longer side / 0.76) or
 the whole image. A loss on the context maps' positions and a divergence of the part maps from
 Gaussians keep the part maps localized. Images without people, and crops that miss the person, train

@@ -8,7 +8,8 @@ r"""COCO's people with their 17 joints, in square crops around the ground-truth 
 
 COCO is the folder that contains train2017, val2017 and annotations, as downloaded. OKS-AP selects
 the best checkpoint and needs the extra `coco` (pycocotools). Boxes come from the annotations, so
-the AP measures the pose given a correct box and is higher than with a detector's boxes.
+the AP measures the pose given a correct box and is higher than with a detector's boxes. People with
+fewer than 5 labeled joints (`--min_joints`) are neither trained on nor evaluated.
 
 Presets:
   small: width 288, K = 2, 128x128: 1.2 M parameters, for a CPU.

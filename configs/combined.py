@@ -13,10 +13,11 @@ r"""LSP, LSPET and MPII's training people: the first stages of the shipped netwo
 All crops use LSP's rule (a square around the joints' box; its side is the box's longer side /
 0.76). LSP and MPII have cleaner labels and are drawn more often than LSPET, whose labels are less
 accurate. The mean PCK@0.2 of the validation splits of LSP and LSPET selects the best checkpoint and
-controls the learning-rate plateau. The last stage is configs/clean.py.
+controls the learning-rate plateau. The next stage is configs/clean.py. PATH and MORE are folders or
+archives of MPII's release.
 
 Presets:
-  small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU; starts from lsp_lspet.py:small.
+  small: width 288, K = 2, 96x96: 1.2 M parameters, for a CPU.
   medium: width 432, K = 4, 192x192, bfloat16.
   full: the paper's network, bfloat16, batch 64.
 """

@@ -7,8 +7,7 @@
 
 The network has K = 8 blocks and 256x256 crops; it is trained with batch size 16 for 120 epochs.
 RMSProp starts with learning rate 1e-3, which is multiplied by 0.4 when PCKh stops improving. The
-paper's training took three days on one Tesla K20. No result of this config has been measured. The
-preset "tiny" trains the full network for a few steps, for tests.
+paper's training took three days on one Tesla K20. No result of this config has been measured.
 """
 
 import ml_collections
@@ -18,18 +17,13 @@ from jaxpose.errors import UsageError
 
 
 def get_config(preset: str = "full") -> ml_collections.ConfigDict:
-    """Return the config of a preset: "full" or "tiny"."""
+    """Return the config of the only preset, "full"."""
     config = common.get_config()
     config.data = (("mpii/crops", 1.0),)
     config.validation = (("mpii/crops", "validation", "scale", 1.0),)
     config.test = (("mpii/full", "validation", "scale"),)
     config.crop = "scale"
     config.metric = "mpii-pckh"
-    if preset == "tiny":
-        config.num_epochs = 1
-        config.batch_size = 4
-        config.log_every_steps = 1
-        config.eval.batch_size = 8
-    elif preset != "full":
-        raise UsageError(f"no preset {preset!r}; choose full or tiny")
+    if preset != "full":
+        raise UsageError(f"no preset {preset!r}; choose full")
     return config

@@ -8,9 +8,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from jaxpose.heatmaps import Grid, common_dtype, convert_grid
+from jaxpose.heatmaps import Grid, check_positive, common_dtype, convert_grid
 
 FARTHEST = 1e9  # cells; the square of a larger distance overflows in float32
 
@@ -42,7 +43,8 @@ def gaussian_heatmap(
       ``[..., *shape]``; float32, or float64 for float64 keypoints.
 
     Raises:
-      ValueError: a shape that does not match the keypoints, an unknown grid or norm.
+      ValueError: a shape that does not match the keypoints, an unknown grid or norm, or a concrete
+        sigma that is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -84,7 +86,8 @@ def gaussian_log_density(
       ``[..., *shape]``; float32, or float64 for float64 keypoints.
 
     Raises:
-      ValueError: a shape that does not match the keypoints, or an unknown grid.
+      ValueError: a shape that does not match the keypoints, an unknown grid, or a concrete sigma
+        that is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -115,7 +118,8 @@ def simcc_targets(
       to 1.
 
     Raises:
-      ValueError: a shape that does not match the keypoints, or ``splits`` below 1.
+      ValueError: a shape that does not match the keypoints, ``splits`` below 1, or a concrete sigma
+        that is not positive.
 
     Example:
       >>> import jax.numpy as jnp
@@ -127,7 +131,7 @@ def simcc_targets(
       >>> print(np.asarray(soft_argmax(jnp.log(y), spatial_ndim=1)).round(3))
       [0.6]
     """
-    if not isinstance(splits, int) or splits < 1:
+    if not isinstance(splits, int | np.integer) or splits < 1:
         raise ValueError(f"splits={splits!r} is not a positive integer; give 1 or more")
     bins = tuple(size * splits for size in shape)
     exponents = _exponents(keypoints, bins, sigma, "half_pixel")
@@ -139,6 +143,7 @@ def _exponents(keypoints, shape, sigma, grid):
     cell = convert_grid(keypoints, tuple(shape), source=grid, target="index")
     (cell,) = common_dtype(cell)
     cell = jnp.clip(cell, -FARTHEST, FARTHEST)
+    check_positive("sigma", sigma, cell.dtype)
     sigma = jnp.broadcast_to(jnp.asarray(sigma).astype(cell.dtype), cell.shape)
     exponents = []
     for axis, size in enumerate(shape[::-1]):

@@ -84,7 +84,7 @@ def soft_argmax(
         ±1e4; -inf excludes a cell. ``jax.vmap``, nested to any depth and with any ``in_axes``,
         compiles to one fused operation over all maps, without a loop or a transposed copy:
         ``jax.vmap(soft_argmax, in_axes=-1, out_axes=1)`` decodes maps [B, H, W, M] into [B, M, 2].
-      temperature: positive; a scalar, or an array that broadcasts to the leading axes. It divides
+      temperature: positive; a scalar, or an array that broadcasts with the leading axes. It divides
         the logits: below 1 the result moves toward the highest cell, above 1 toward the mean
         position of all cells. It may be traced, for example to learn it; only concrete values are
         checked.
@@ -104,8 +104,8 @@ def soft_argmax(
 
     Raises:
       ValueError: too few axes, a map without cells, an unknown grid, a ``where`` that is not
-        boolean or does not broadcast, or a concrete temperature that is not positive in the dtype
-        of the result.
+        boolean or does not broadcast, or a temperature that does not broadcast or is concrete and
+        not positive in the dtype of the result.
 
     ``soft_argmax`` works under jit, vmap, grad, jvp, jacfwd, jacrev, hessian, checkpoint, scan,
     pmap and shard_map, and needs no communication if each map is on one device.
@@ -169,7 +169,7 @@ def soft_argmax_with_covariance(
       size: (width, height), or (width, height, depth), of the image that the map covers, in pixels:
         [N], or [..., N] for one size per map. If given, both results are in pixels; to get cells,
         give the size of the map. If None, both results are normalized.
-      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
+      temperature: positive; a scalar, or an array that broadcasts with the leading axes.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False are ignored.
@@ -180,7 +180,8 @@ def soft_argmax_with_covariance(
       float64 for a float64 map.
 
     Raises:
-      ValueError: for the same reasons as ``soft_argmax``, or if the last axis of ``size`` is not N.
+      ValueError: for the same reasons as ``soft_argmax``, or if the last axis of ``size`` is not N
+        or the others do not broadcast with the leading axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -206,6 +207,7 @@ def soft_argmax_with_covariance(
     size = jnp.asarray(size).astype(mean.dtype)
     if size.shape[-1:] != (spatial_ndim,):
         raise ValueError(f"size has shape {size.shape}; give {spatial_ndim} numbers, width first")
+    _check_leading("size[..., 0]", size.shape[:-1], mean.shape[:-1])
     area = size[..., :, None] * size[..., None, :]
     return jnp.multiply(*same_rank(mean, size)), jnp.multiply(*same_rank(covariance, area))
 
@@ -228,7 +230,7 @@ def local_soft_argmax(
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
       window: side of the window in cells, odd; it is clipped at the edges of the map.
-      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
+      temperature: positive; a scalar, or an array that broadcasts with the leading axes.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False are ignored.
@@ -315,7 +317,7 @@ def spatial_softmax(
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
-      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
+      temperature: positive; a scalar, or an array that broadcasts with the leading axes.
       spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
       where: booleans that broadcast to ``heatmap``; cells where it is False get 0. A map without
         any True cell gets equal probabilities.
@@ -348,9 +350,10 @@ def spatial_log_softmax(
 
     Args:
       heatmap: logits [..., H, W], as in ``soft_argmax``.
-      temperature: positive; a scalar, or an array that broadcasts to the leading axes.
+      temperature: positive; a scalar, or an array that broadcasts with the leading axes.
       spatial_ndim: number of trailing axes that belong to one map: 1, 2 or 3.
-      where: booleans that broadcast to ``heatmap``; cells where it is False get -inf.
+      where: booleans that broadcast to ``heatmap``; cells where it is False get -inf, except in a
+        map without any other cell, which gets the log of equal probabilities.
 
     Returns:
       [..., H, W]; float32, or float64 for a float64 map.
@@ -829,23 +832,23 @@ def _ramp(grid, size, dtype):
     return _GRIDS[grid](index, cells).astype(dtype)
 
 
-def _check_temperature(temperature, dtype):
-    """Raise a ValueError if the temperature is concrete (not traced) and not positive."""
-    try:
-        values = np.asarray(jax.device_get(temperature), dtype)
-    except (jax.errors.TracerArrayConversionError, RuntimeError):
-        return  # traced, or distributed over several processes
-    if not (values >= jnp.finfo(dtype).tiny).all():
-        raise ValueError(
-            f"temperature={temperature!r} is not positive in {dtype}; give a number above 0"
-        )
-
-
 def _checked(heatmap, temperature, grid, ndim, where):
     """Check the arguments; return the map, at least float32, and the mask in its shape."""
     heatmap = checked_maps(heatmap, grid=grid, spatial_ndim=ndim)
-    _check_temperature(temperature, heatmap.dtype)
+    check_positive("temperature", temperature, heatmap.dtype)
+    _check_leading("temperature", jnp.shape(temperature), heatmap.shape[:-ndim])
     return heatmap, _mask(where, heatmap)
+
+
+def _check_leading(name, shape, leading):
+    """Raise a ValueError if a shape does not broadcast with the leading axes."""
+    try:
+        jnp.broadcast_shapes(shape, leading)  # sizes may be symbolic
+    except ValueError:
+        raise ValueError(
+            f"{name} of shape {shape} does not broadcast with the leading axes of the heatmap, "
+            f"{leading}; use axes of size 1, such as [B, 1] for one value per image"
+        ) from None
 
 
 def _mask(where, heatmap):
@@ -866,6 +869,25 @@ def _mask(where, heatmap):
 # The functions below are public for use by other modules of the package. Types and ranks are
 # explicit, so that the functions work under JAX's "strict" dtype promotion and with rank promotion
 # disabled.
+
+
+def check_positive(name: str, value: ArrayLike, dtype: np.dtype) -> None:
+    """Raise a ValueError if a value is concrete (not traced) and not positive.
+
+    Args:
+      name: the argument's name.
+      value: scalar or array.
+      dtype: the dtype in which it is used.
+
+    Example:
+      >>> check_positive("sigma", 1.5, np.dtype("float32"))
+    """
+    try:
+        values = np.asarray(jax.device_get(value), dtype)
+    except (jax.errors.TracerArrayConversionError, RuntimeError):
+        return  # traced, or distributed over several processes
+    if not (values >= jnp.finfo(dtype).tiny).all():
+        raise ValueError(f"{name}={value!r} is not positive in {dtype}; give a number above 0")
 
 
 def checked_maps(

@@ -29,6 +29,8 @@ _LOG_OF_ZERO = -1e3
 def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
     """Compute the elastic-net distance of eq. 7, ``|d|_1 + |d|_2^2``, of every joint.
 
+    Its gradient at distance 0 is 0.
+
     Args:
       prediction: [..., J, 2], (x, y) normalized to the crop.
       target: broadcastable to ``prediction``; unlabeled entries may hold any value, even NaN.
@@ -41,7 +43,7 @@ def coordinate_loss(prediction: ArrayLike, target: ArrayLike) -> jax.Array:
       0.35
     """
     difference = _difference(prediction, target)
-    return jnp.sum(jnp.abs(difference) + jnp.square(difference), axis=-1)
+    return jnp.sum(_absolute(difference) + jnp.square(difference), axis=-1)
 
 
 def probability_loss(logit: ArrayLike, labeled: ArrayLike) -> jax.Array:
@@ -93,6 +95,8 @@ def wing_loss(
         width * log(1 + |d| / epsilon)   for |d| < width
         |d| - width + width * log(1 + width / epsilon)   otherwise
 
+    Its gradient at distance 0 is 0.
+
     Args:
       prediction: [..., J, N] (x, y, z).
       target: broadcastable to ``prediction``, in the same unit; unlabeled entries may hold any
@@ -110,7 +114,7 @@ def wing_loss(
       >>> round(float(wing_loss(jnp.array([2.0, 0.0]), jnp.array([0.0, 0.0]))), 3)
       6.931
     """
-    distance = jnp.abs(_difference(prediction, target))
+    distance = _absolute(_difference(prediction, target))
     beyond = width - width * math.log1p(width / epsilon)
     near = width * jnp.log1p(distance / epsilon)
     return jnp.sum(jnp.where(distance < width, near, distance - beyond), axis=-1)
@@ -274,12 +278,11 @@ def masked_mean(
     count: jax.Array | None = None,
     axis_name: str | None = None,
 ) -> jax.Array:
-    """Average the values where the mask is True; 0 if the mask is False everywhere.
+    """Average over the True entries of a mask, and sum over the leading axes, such as the blocks.
 
     Args:
       values: [...], such as [K, B, J].
-      mask: bool, with the shape of the trailing axes of ``values``, such as [B, J]; leading axes
-        are summed.
+      mask: bool, with the shape of the trailing axes of ``values``, such as [B, J].
       count: scalar to divide the sum by; by default the number of True entries of ``mask``. If
         ``values`` are a part of a batch, give the count of the whole batch.
       axis_name: if given, the count is summed over the devices of this mapped axis. The values are
@@ -287,12 +290,21 @@ def masked_mean(
         global mean.
 
     Returns:
-      Scalar, at least float32.
+      Scalar, at least float32; 0 if the mask is False everywhere.
+
+    Raises:
+      ValueError: the mask is not boolean or does not have that shape.
 
     Example:
       >>> float(masked_mean(jnp.array([1.0, 2.0, jnp.nan]), jnp.array([True, True, False])))
       1.5
     """
+    mask, trailing = jnp.asarray(mask), jnp.shape(values)[jnp.ndim(values) - jnp.ndim(mask) :]
+    if mask.dtype != jnp.bool_ or mask.shape != trailing:
+        raise ValueError(
+            f"mask has dtype {mask.dtype} and shape {mask.shape}; give booleans in the shape of "
+            f"the trailing axes of the values, whose shape is {jnp.shape(values)}"
+        )
     if count is None:
         count = masked_count(mask, axis_name=axis_name)
     # Use where, not a product: a masked NaN or infinity must not propagate.
@@ -319,6 +331,11 @@ def masked_count(mask: jax.Array, *, axis_name: str | None = None) -> jax.Array:
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
     return jnp.maximum(count, 1)
+
+
+def _absolute(difference):
+    """The absolute value; its derivative at 0 is 0, where that of ``jnp.abs`` is 1."""
+    return jnp.where(difference == 0, 0, jnp.abs(difference))
 
 
 def _difference(prediction, target):

@@ -462,12 +462,6 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, kind in ARGUMENTS.items():
         if wanted := _wanted_type(values[name], kind):
             raise JaxposeError(f"{name} is {values[name]!r:.60}; {wanted}")
-    joints, blocks, maps = (values[f"num_{name}"] for name in ("joints", "blocks", "context_maps"))
-    if joints < 1 or blocks < 1 or maps < 0:
-        raise JaxposeError(
-            f"num_joints is {joints}, num_blocks {blocks}, num_context_maps {maps}; they must be "
-            "at least 1, 1 and 0, respectively"
-        )
     for name, (low, high) in RANGES.items():
         if not low <= values[name] <= high:
             raise JaxposeError(

@@ -56,7 +56,7 @@ def hard_argmax(
         is exact for a Gaussian of any orientation. Here, derivatives are differences over adjacent
         cells. "dark" expects non-negative values; smooth a noisy map first. If the highest cell
         lies at the edge of the map or next to an excluded cell along an axis, the position is not
-        refined along this axis.
+        refined along this axis; next to one along a diagonal, the mixed derivative counts as 0.
       grid: where the cells lie, as in ``soft_argmax``.
       spatial_ndim: number N of trailing axes that belong to one map: 1, 2 or 3.
 
@@ -185,22 +185,21 @@ def _positions(heatmap, cell, refinement, grid, ndim):
     """Normalized positions of cells [..., P, N] after refinement."""
     position = cell.astype(heatmap.dtype)
     if refinement != "none":
-        around, inside = _neighborhood(heatmap, cell, ndim)
-        position += _OFFSETS[refinement](around, inside)
+        around, known = _neighborhood(heatmap, cell, ndim)
+        position += _OFFSETS[refinement](around, known)
     return convert_grid(position, heatmap.shape[-ndim:], source="index", target=grid)
 
 
 def _neighborhood(heatmap, cell, ndim):
-    """Values around each cell by offset (dx, dy, ...); whether both neighbors exist, per axis.
+    """Values around each cell by offset (dx, dy, ...); whether the derivatives are known.
 
     Offsets are -1, 0 and 1. A neighbor outside the map gets the value of the nearest cell inside.
-    An excluded neighbor gets the value of the cell itself.
+    An excluded neighbor gets the value of the cell itself. Entry [k][k] of the second result is
+    whether both neighbors along axis k exist, entry [k][m] (m < k) whether all that the mixed
+    derivative needs do.
     """
     sizes = heatmap.shape[: -ndim - 1 : -1]
     steps = list(itertools.product((-1, 0, 1), repeat=ndim))
-    inside = jnp.stack(
-        [(cell[..., k] > 0) & (cell[..., k] < size - 1) for k, size in enumerate(sizes)], axis=-1
-    )
     flat = jnp.zeros((*cell.shape[:-1], len(steps)), jnp.int32)
     for k, size in enumerate(sizes):
         along = np.array([step[k] for step in steps], np.int32)
@@ -217,11 +216,16 @@ def _neighborhood(heatmap, cell, ndim):
         step: jnp.where(present[..., i], values[..., i], jnp.where(jnp.isfinite(middle), middle, 0))
         for i, step in enumerate(steps)
     }
-    for k in range(ndim):
+    known = []
+    for k, size in enumerate(sizes):
+        inside = (cell[..., k] > 0) & (cell[..., k] < size - 1)
         for sign in (-1, 1):
-            index = steps.index(_step(ndim, {k: sign}))
-            inside = inside.at[..., k].set(inside[..., k] & present[..., index])
-    return around, inside
+            inside &= present[..., steps.index(_step(ndim, {k: sign}))]
+        mixed = [inside & row[-1] for row in known]
+        for m, a, b in itertools.product(range(k), (-1, 1), (-1, 1)):
+            mixed[m] &= present[..., steps.index(_step(ndim, {k: a, m: b}))]
+        known.append([*mixed, inside])
+    return around, known
 
 
 def _step(ndim, steps):
@@ -234,39 +238,39 @@ def _along(around, k):
     return (around[_step(ndim, {k: sign})] for sign in (-1, 0, 1))
 
 
-def _quarter_offset(around, inside):
-    signs = []
-    for k in range(inside.shape[-1]):
-        before, _, after = _along(around, k)
-        signs.append(jnp.sign(after - before))
-    return jnp.where(inside, jnp.stack(signs, axis=-1) / 4, 0)
-
-
-def _quadratic_offset(around, inside):
+def _quarter_offset(around, known):
     offsets = []
-    for k in range(inside.shape[-1]):
+    for k in range(len(known)):
+        before, _, after = _along(around, k)
+        offsets.append(jnp.where(known[k][k], jnp.sign(after - before) / 4, 0))
+    return jnp.stack(offsets, axis=-1)
+
+
+def _quadratic_offset(around, known):
+    offsets = []
+    for k in range(len(known)):
         before, at, after = _along(around, k)
         curvature = 2 * at - before - after
         curved = curvature > 0
         offset = (after - before) / (2 * jnp.where(curved, curvature, 1))
-        offsets.append(jnp.where(curved, jnp.clip(offset, -0.5, 0.5), 0))
-    return jnp.where(inside, jnp.stack(offsets, axis=-1), 0)
+        offsets.append(jnp.where(known[k][k] & curved, jnp.clip(offset, -0.5, 0.5), 0))
+    return jnp.stack(offsets, axis=-1)
 
 
-def _dark_offset(around, inside):
+def _dark_offset(around, known):
     """-H^-1 g of the log map, clipped to one cell; 0 if the Hessian is not negative definite."""
-    ndim = inside.shape[-1]
+    ndim = len(known)
     around = {step: jnp.log(jnp.maximum(value, _LOWEST_VALUE)) for step, value in around.items()}
     gradient, curvature = [], [[None] * ndim for _ in range(ndim)]
     for k in range(ndim):
         before, at, after = _along(around, k)
-        gradient.append(jnp.where(inside[..., k], (after - before) / 2, 0))
-        curvature[k][k] = jnp.where(inside[..., k], 2 * at - before - after, 1)
+        gradient.append(jnp.where(known[k][k], (after - before) / 2, 0))
+        curvature[k][k] = jnp.where(known[k][k], 2 * at - before - after, 1)
         for m in range(k):
             mixed = sum(
                 (-a * b / 4) * around[_step(ndim, {k: a, m: b})] for a in (-1, 1) for b in (-1, 1)
             )
-            mixed = jnp.where(inside[..., k] & inside[..., m], mixed, 0)
+            mixed = jnp.where(known[k][m], mixed, 0)
             curvature[k][m] = curvature[m][k] = mixed
     return jnp.clip(jnp.stack(_solved(curvature, gradient), axis=-1), -1, 1)
 

@@ -104,6 +104,9 @@ def test_small_keypoints_give_float32():
         (lambda: gaussian_heatmap(jnp.zeros(2), (4, 4), 1.0, norm="max"), "norm='max'"),
         (lambda: gaussian_heatmap(jnp.zeros(2), (4, 4), 1.0, grid="pixel"), "'pixel' is unknown"),
         (lambda: simcc_targets(jnp.zeros(2), (4, 4), 1.0, splits=0), "splits=0"),
+        (lambda: gaussian_heatmap(jnp.zeros(2), (4, 4), 0.0), "sigma=0.0 is not positive"),
+        (lambda: gaussian_log_density(jnp.zeros(1), (4,), jnp.array([-1.0])), "not positive"),
+        (lambda: simcc_targets(jnp.zeros(2), (4, 4), np.nan), "sigma=nan"),
     ],
 )
 def test_errors_name_the_bad_value(call, message):

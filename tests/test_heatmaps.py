@@ -454,6 +454,14 @@ def test_aggregation_gradients_agree_with_differences():
         (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=np.array(np.nan)), "array.nan"),
         (lambda: soft_argmax(jnp.zeros((4, 4)), temperature=jnp.zeros(())), "Array.0"),
         (lambda: soft_argmax(jnp.zeros((2, 4, 4)), temperature=jnp.array([1, 0])), "not positive"),
+        (
+            lambda: soft_argmax(jnp.zeros((2, 3, 4, 4)), temperature=jnp.ones(2)),
+            r"temperature of shape \(2,\) does not broadcast .* \(2, 3\); use axes of size 1",
+        ),
+        (
+            lambda: soft_argmax_with_covariance(jnp.zeros((2, 3, 4, 4)), size=jnp.ones((2, 2))),
+            r"size\[..., 0\] of shape \(2,\) does not broadcast",
+        ),
         (lambda: joint_logit(jnp.zeros(4)), r"shape \(4,\)"),
     ],
 )

@@ -162,10 +162,14 @@ def test_devices_add_up_to_the_whole_batch():
             coordinate_loss(prediction * weights, target), labeled, axis_name=axis_name
         )
 
-    persons = b["prediction"].swapaxes(0, 1), b["target"][:, None], b["labeled"][:, None]
-    arguments = [x.reshape(4, PERSONS // 4, *x.shape[1:]) for x in persons]
+    persons = b["prediction"], b["target"], b["labeled"]
+    axes = (1, 0, 0)  # of the persons
+    arguments = [
+        x.reshape(*x.shape[:axis], 4, PERSONS // 4, *x.shape[axis + 1 :])
+        for x, axis in zip(persons, axes, strict=True)
+    ]
     share = jax.value_and_grad(functools.partial(loss, axis_name="devices"))
-    values, slopes = jax.pmap(share, axis_name="devices", in_axes=(None, 0, 0, 0))(
+    values, slopes = jax.pmap(share, axis_name="devices", in_axes=(None, *axes))(
         weights, *arguments
     )
     value, slope = jax.value_and_grad(loss)(weights, *persons)
@@ -237,11 +241,23 @@ def test_strict_promotion_gives_the_same_numbers(dtype):
         assert ours == theirs
 
 
-def test_euclidean_loss_has_no_gradient_at_the_target():
-    value, slope = jax.value_and_grad(euclidean_loss)(jnp.array([0.3, 0.4]), jnp.array([0.3, 0.4]))
+@pytest.mark.parametrize("loss", [coordinate_loss, euclidean_loss, wing_loss])
+def test_no_gradient_at_the_target(loss):
+    value, slope = jax.value_and_grad(loss)(jnp.array([0.3, 0.4]), jnp.array([0.3, 0.4]))
     assert value == 0
     assert slope.tolist() == [0, 0]
-    assert np.isfinite(jax.hessian(euclidean_loss)(jnp.zeros(2), jnp.zeros(2))).all()
+    assert np.isfinite(jax.hessian(loss)(jnp.zeros(2), jnp.zeros(2))).all()
+    one_axis = jax.grad(loss)(jnp.array([0.3, 0.5]), jnp.array([0.3, 0.4]))
+    assert one_axis[0] == 0 and one_axis[1] > 0
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones((2, 1), bool), np.ones((3, 2), bool), np.ones((2, 3)), np.ones((1, 2, 3, 4))]
+)
+def test_a_mask_of_another_shape_or_type_is_refused(mask):
+    """With a mask [B, 1], the sum would be divided by the number of persons."""
+    with pytest.raises(ValueError, match="give booleans in the shape of the trailing axes"):
+        masked_mean(jnp.ones((4, 2, 3)), mask)
 
 
 def test_wing_loss_is_continuous_where_its_parts_meet():

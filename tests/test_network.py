@@ -343,7 +343,7 @@ def test_rematerialization_changes_no_gradient(variables, images):
         ({"width": 100}, (1, 32, 32, 3), "width is 100; it must be a multiple of 18"),
         ({"width": 0}, (1, 32, 32, 3), "width is 0"),
         ({"kernel_size": 4}, (1, 32, 32, 3), "kernel_size is 4; it must be odd"),
-        ({"num_blocks": 0}, (1, 32, 32, 3), "num_blocks 0"),
+        ({"num_blocks": 0}, (1, 32, 32, 3), "num_blocks is 0"),
         ({}, (1, 60, 64, 3), "size 60x64 is not divisible by 32; resize or crop to 64x64"),
         ({}, jax.export.symbolic_shape("b, h, 32*w, 3"), r"symbolic image size hx32\*w"),
         ({}, (32, 32, 3), r"shape \(32, 32, 3\)"),

@@ -36,6 +36,17 @@ def test_dark_is_exact_for_a_gaussian_of_any_orientation():
         assert abs(quadratic - center).max() > 1e-4 or abs(center - center.round()).max() < 0.1
 
 
+@pytest.mark.parametrize("step", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_dark_is_exact_for_a_round_gaussian_next_to_an_excluded_diagonal_cell(step):
+    """Its mixed derivative is 0 anyway."""
+    for center in RNG.uniform(5, 8, (10, 2)):
+        heatmap = np.float32(tilted_gaussian(center, 2.0 * np.eye(2), 14, 16))
+        column, row = center.round().astype(int) + step
+        heatmap[row, column] = -np.inf
+        found = cell(hard_argmax(heatmap, refinement="dark"), 16, 14)
+        np.testing.assert_allclose(found, center, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(0, 4, 5), (3, 0, 4, 5)])
 def test_no_maps_give_no_positions(shape):
     maps, lead = jnp.zeros(shape), shape[:-2]

@@ -32,9 +32,10 @@ each config file. This page is generated from the files in `configs/` by
 A config is a Python file with a function `get_config(preset)` that returns a `ConfigDict`:
 `--config=configs/lsp_lspet.py:small` loads the file and passes the text after the colon as the
 preset. On the command line, `--config.FIELD=VALUE` overrides a field and
-`--config.SECTION.FIELD=VALUE` a field of a section. Unknown fields and values of a wrong type or
-out of range are rejected with an error (an integer is accepted for a float). In Python and in
-notebooks, call `get_config` directly:
+`--config.SECTION.FIELD=VALUE` a field of a section. Lists are written in Python's syntax and in
+quotes: `--config.joints='("nose", "tail")'`, `--config.data='(("lspet", 1.0),)'`. Unknown fields
+and values of a wrong type or out of range are rejected with an error (an integer is accepted for a
+float). In Python and in notebooks, call `get_config` directly:
 
 ```python
 from configs import lsp_lspet

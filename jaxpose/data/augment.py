@@ -21,9 +21,9 @@ class Augmentation(NamedTuple):
       shift: the crop's center is moved by a uniform distance of up to this fraction of its side
         along each axis (not in the paper; in whole images the person is not always centered).
       stray: fraction of the examples that get a stray crop instead of ``scale`` and ``shift`` (not
-        in the paper). The crop's center is moved by up to 0.75 of its side along each axis, and its
-        side is multiplied by a factor that is log-uniform in 0.4 to 2.5. Joints outside the crop
-        are not labeled, which trains the joint probabilities.
+        in the paper). The crop's side is multiplied by a factor that is log-uniform in 0.4 to 2.5,
+        and its center is moved by up to 0.75 of the new side along each axis. Joints outside the
+        crop are not labeled, which trains the joint probabilities.
       turned: fraction of the examples whose rotation is uniform in +-180 degrees instead of
         ``rotation`` (not in the paper).
       erase: fraction of the examples in which a rectangle is filled with random noise, see

@@ -110,6 +110,12 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
     unnamed = [name for name in config.joints if not isinstance(name, str)]
     if unnamed:
         raise JaxposeError(f"config.joints contains {unnamed[0]!r}; write names, in quotes")
+    lists = [name for name in config.joints if "," in name]
+    if lists:
+        raise JaxposeError(
+            f"config.joints contains the name {lists[0]!r}; write a list of names as "
+            '--config.joints=\'("nose", "tail")\''
+        )
     skeleton_of(config.joints)  # raises an error if a name occurs twice
     devices = jax.device_count()
     parts = devices * config.accumulation_steps
@@ -121,9 +127,9 @@ def check_config(config: "ml_collections.ConfigDict") -> None:
             f"{times}; use {math.ceil(config.batch_size / parts) * parts}"
         )
     size, by = config.image_size, SIZE_MULTIPLE
-    if size < by or size % by:
+    if size % by:
         raise JaxposeError(
-            f"image_size {size} is not divisible by {by}; use {max(math.ceil(size / by), 1) * by}"
+            f"image_size {size} is not divisible by {by}; use {math.ceil(size / by) * by}"
         )
     if not 0.0 <= config.ema < 1.0:
         raise JaxposeError(f"ema is {config.ema}; it must be at least 0 and below 1")

@@ -101,6 +101,7 @@ def test_the_default_network_is_that_of_the_default_config():
         ({"validation": (("lsp", "test", "box", -1.0),)}, "the weight of lsp test in config.val"),
         ({"validation": (("lsp", "test", "box", math.nan),)}, "is nan; it must be 0 or more"),
         ({"joints": ("nose", 1)}, "config.joints contains 1; write names"),
+        ({"joints": ("nose,tail",)}, "contains the name 'nose,tail'; write a list of names as"),
         ({"context_weight": 0.3, "network.num_context_maps": 0}, "context_weight needs context"),
     ],
 )

@@ -84,6 +84,16 @@ EXCLUDED = {
     '--config.data=\'(("lsp/person_centric",2.0),("lsp/person_centric",2.0,"image"),'
     '("mpii/crops",3.0),("coco/persons",2.5),("coco/parse",3.0),'
     '("lspet/corrected",1.2),("backgrounds",3.0,"image"))\'': "needs LSPET",
+    "python launch.py --config=configs/clean.py:small --workdir=runs/base256d "
+    "--config.init_from=runs/base256c --config.network.num_blocks=3 --config.network.window=7 "
+    "--config.image_size=256 --config.num_epochs=2 --config.frozen_norm=True --config.seed=15 "
+    "--config.optimizer.name=muon --config.optimizer.learning_rate=6e-4 "
+    "--config.heatmap_weight=0.3 --config.augmentation.color=0.4 "
+    "--config.augmentation.erase=0.4 --config.augmentation.stray=0.05 "
+    "--config.augmentation.turned=0.05 "
+    '--config.data=\'(("lsp/person_centric",2.0),("lsp/person_centric",2.0,"image"),'
+    '("mpii/crops",3.0),("coco/persons",2.5),("coco/parse",3.0),'
+    '("lspet/corrected",1.2),("backgrounds",3.0,"image"))\'': "needs LSPET",
     "python launch.py --config=configs/clean.py:small --workdir=runs/ablation "
     "--config.init_from=runs/small128 --config.num_epochs=1 "
     "--config.optimizer.learning_rate=4e-4 --config.report=False": "needs LSPET",
